@@ -1,0 +1,115 @@
+//! What goes into a shard and what comes out of it. Effects are data: the node, or the simulator, carries them out in order.
+
+use crate::config::Configuration;
+use crate::ids::{Ballot, CoreAddress, Decree, Instant, PartitionId, ReplicaIncarnation, RequestId, Ticket};
+use crate::log::{LogWrite, LogWriteId, SegmentId};
+use crate::message::{Entry, Message};
+use bytes::Bytes;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A client wants `payload` written. Answered once by `Reply` or `Reject` with the same ticket.
+    Write {
+        partition: PartitionId,
+        ticket: Ticket,
+        request_id: RequestId,
+        /// Wall clock now, Unix microseconds; the shard makes it monotonic per partition.
+        wall_us: u64,
+        payload: Bytes,
+        deadline: Instant,
+    },
+    /// A client wants to read; the engine is asked by `Effect::Read`.
+    Read { partition: PartitionId, ticket: Ticket, deadline: Instant },
+    /// The engine has answered the read of this ticket; the right to answer is checked again.
+    ReadDone { partition: PartitionId, ticket: Ticket },
+    Message { from: CoreAddress, message: Message },
+    /// The link to a peer core is up: anything sent before on an earlier link may be lost.
+    PeerUp { peer: CoreAddress },
+    PeerDown { peer: CoreAddress },
+    /// The log write and its flush have completed.
+    LogDurable { write: LogWriteId },
+    /// A log write or flush failed: final for this core (never retried).
+    LogFailed { error: String },
+    /// A new segment file is ready (zero-filled, header durable).
+    SegmentReady { segment: SegmentId },
+    /// Meta's configuration, in ballot order.
+    Configured { configuration: Configuration },
+    /// Answer to `Effect::Create`: the empty storage of this replica is there and durable.
+    Created { partition: PartitionId, incarnation: ReplicaIncarnation },
+    /// Answer to `Effect::Create`, or found later: this replica must not serve (corrupt, unreadable).
+    ReplicaFailed { partition: PartitionId, error: String },
+    /// The engine holds everything up to `decree` (in memory at least).
+    Applied { partition: PartitionId, decree: Decree },
+    /// The engine's marker says: durable up to `decree`. Moves log truncation, nothing else does.
+    Flushed { partition: PartitionId, decree: Decree },
+    /// Meta has dropped the table; forget the replica of this incarnation.
+    Dropped { partition: PartitionId, incarnation: ReplicaIncarnation },
+    /// Storage pressure as the node sees it; acts at admission of new writes only.
+    Pressure { pressure: Pressure },
+    /// `Shard::deadline()` has passed.
+    Timeout,
+}
+
+/// Why new writes are refused before they get a decree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Pressure {
+    #[default]
+    None,
+    /// Memtables, level 0 or the apply queue are over their bound: `Busy`.
+    Engine,
+    /// Free disk space is below the reserve: `DiskFull`.
+    DiskFull,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Write these bytes at this place of this segment, then flush; answer with `LogDurable` or `LogFailed`.
+    WriteLog(LogWrite),
+    /// The log will soon need this segment: make it ready off the core.
+    PrepareSegment { segment: SegmentId },
+    /// Nothing in this segment is needed any more: recycle or delete it.
+    FreeSegment { segment: SegmentId },
+    /// Send over the link to `to`; dropped if the link is down (a `PeerDown` has been or will be told).
+    Send { to: CoreAddress, message: Message },
+    /// Apply to the engine in decree order; `Applied` follows, at once or later.
+    Apply { partition: PartitionId, entry: Entry },
+    /// Read for this ticket; `ReadDone` follows.
+    Read { partition: PartitionId, ticket: Ticket },
+    /// The mutation is committed and applied, or the read may be answered.
+    Reply { ticket: Ticket, decree: Decree },
+    /// Tell the client why not.
+    Reject { ticket: Ticket, reason: Reject },
+    /// Ask meta for the next ballot with the same members; repeated until a newer configuration comes.
+    ProposeNextBallot { partition: PartitionId, ballot: Ballot },
+    /// Make the empty storage of this replica off the core; `Created` or `ReplicaFailed` follows.
+    Create { partition: PartitionId, incarnation: ReplicaIncarnation },
+    /// Flush the memtable of this replica: it holds the log back. `Flushed` follows.
+    Flush { partition: PartitionId },
+    /// Remove the storage of this dropped replica.
+    Remove { partition: PartitionId, incarnation: ReplicaIncarnation },
+    /// The replica is out of service until it is rebuilt; tell meta and the operator.
+    Quarantine { partition: PartitionId, reason: String },
+}
+
+/// Why a request was not served. `Unknown` alone leaves open whether it was executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reject {
+    /// No replica of this partition here.
+    NotHere,
+    /// Not the primary; the hint is the one known here.
+    NotPrimary { primary: Option<CoreAddress> },
+    /// The primary is not ready yet (opening, reconciling, waiting for meta): try again.
+    NotServing,
+    /// Over a bound: try again after this many milliseconds. Never executed.
+    Busy { retry_after_ms: u32 },
+    /// Fewer members than writes need, or one cannot be reached. Never executed.
+    NotEnoughMembers,
+    /// The disk reserve is used up. Never executed.
+    DiskFull,
+    /// This replica is quarantined or its core's log has failed. Never executed.
+    OutOfService,
+    /// The deadline passed before anything was done. Never executed.
+    Expired,
+    /// A prepare left or an append was queued, and the outcome is not known.
+    Unknown,
+}

@@ -1,0 +1,111 @@
+//! What the cores of a group tell each other: plain structs, no bytes.
+
+use crate::config::Configuration;
+use crate::ids::{Ballot, Decree, PartitionId, RequestId};
+use bytes::Bytes;
+
+/// One client batch: blind puts and deletes, the unit that gets a decree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mutation {
+    /// Stamped by the primary: Unix microseconds, monotonic within a partition.
+    pub timestamp_us: u64,
+    /// Identity for exactly-once retries; (0, 0) = none.
+    pub request_id: RequestId,
+    /// The encoded batch (docs/formats.md, "Batch"); opaque to replication. Empty = a no-op.
+    pub payload: Bytes,
+}
+
+/// A mutation with its place in the order. `(ballot, decree)` names at most one mutation, ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub ballot: Ballot,
+    pub decree: Decree,
+    pub mutation: Mutation,
+}
+
+/// From core to core; a link delivers in order, at most once, and says when it breaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Primary to secondary: append this.
+    Prepare(Prepare),
+    /// Secondary to primary: everything up to `prepared` is durable here.
+    PrepareAck(PrepareAck),
+    /// Secondary to primary: not appended, and why.
+    PrepareReject(PrepareReject),
+    /// Primary to secondary: liveness and commit points of all partitions the two cores share that way.
+    Beacon(Beacon),
+    /// Secondary to primary.
+    BeaconAck(BeaconAck),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepare {
+    /// The ballot under which it is sent, with its members: a higher one than known is adopted from here.
+    pub configuration: Configuration,
+    pub entry: Entry,
+    /// Ballot of the entry at `entry.decree - 1` (NONE for decree 1): equal stamps mean equal prefixes.
+    pub previous: Ballot,
+    /// The primary's commit point.
+    pub committed: Decree,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrepareAck {
+    pub partition: PartitionId,
+    pub ballot: Ballot,
+    pub prepared: Decree,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrepareReject {
+    pub partition: PartitionId,
+    /// The ballot of the refused prepare.
+    pub ballot: Ballot,
+    pub decree: Decree,
+    pub state: ReplicaState,
+    pub reason: RejectReason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectReason {
+    /// The sender's ballot is older than `state.ballot`.
+    StaleBallot,
+    /// Not the next decree, or its predecessor has another stamp: send again from `state.prepared + 1`.
+    Gap,
+    /// No replica, or one that is quarantined or still opening.
+    OutOfService,
+}
+
+/// What a replica says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaState {
+    pub partition: PartitionId,
+    /// Adopted, durable.
+    pub ballot: Ballot,
+    /// Last decree durable in the log, without a gap before it.
+    pub prepared: Decree,
+    pub prepared_ballot: Ballot,
+    pub committed: Decree,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beacon {
+    /// Grows by one for each beacon of the sender to this core.
+    pub number: u64,
+    pub entries: Vec<BeaconEntry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BeaconEntry {
+    pub configuration: Configuration,
+    pub committed: Decree,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BeaconAck {
+    pub number: u64,
+    /// Covered partitions, as they are here.
+    pub states: Vec<ReplicaState>,
+    /// Partitions of the beacon that this core does not acknowledge, with the ballot it knows.
+    pub excluded: Vec<(PartitionId, Ballot, RejectReason)>,
+}

@@ -14,15 +14,25 @@
 //! | 32 | 4 | timeout_ms | what is left of the asker's deadline; 0 = none given |
 //! | 36 | 4 | reserved | 0 |
 //!
-//! All integers little-endian. The body starts at a multiple of 8 from the frame's start.
+//! All integers little-endian. The body starts at a multiple of 8 from the frame's start. Unknown flag bits and the
+//! reserved field are ignored by readers and written as 0. Frames may lie at any address in memory: FlatBuffers are
+//! read with unaligned loads.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use thiserror::Error;
 
 /// First four bytes of every native frame.
 pub const MAGIC: [u8; 4] = [0x89, b'P', b'G', b'S'];
+/// The only version of the frame layout so far.
 pub const VERSION: u8 = 1;
+/// Bytes of the header.
 pub const HEADER_BYTES: usize = 40;
-/// A request or reply over this is refused by closing the connection.
+/// The largest body anybody may send; a receiver may set a lower bound for its side. A frame over the bound is refused
+/// by closing the connection.
 pub const BODY_BYTES_MAX: usize = 64 << 20;
+/// Flag: the frame answers a request with the same id.
 pub const FLAG_REPLY: u16 = 1;
+/// Flag: the body is `kv.Failure`, whatever the kind.
 pub const FLAG_FAILURE: u16 = 2;
 
 /// What a frame carries. A reply has the kind of its request.
@@ -67,4 +77,362 @@ pub enum FrameKind {
     PrepareReject = 65,
     Beacon = 66,
     BeaconAck = 67,
+}
+
+impl FrameKind {
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Self; 33] = [
+        Self::Get,
+        Self::Put,
+        Self::Remove,
+        Self::Exist,
+        Self::Ttl,
+        Self::MultiPut,
+        Self::MultiGet,
+        Self::MultiRemove,
+        Self::BatchGet,
+        Self::SortKeyCount,
+        Self::Scan,
+        Self::Route,
+        Self::Ping,
+        Self::CreateTable,
+        Self::DropTable,
+        Self::ListTables,
+        Self::ShowTable,
+        Self::ListNodes,
+        Self::Register,
+        Self::RegisterReply,
+        Self::RegisterProof,
+        Self::Sync,
+        Self::Heartbeat,
+        Self::HeartbeatReply,
+        Self::ProposeNextBallot,
+        Self::Hello,
+        Self::HelloReply,
+        Self::HelloProof,
+        Self::Prepare,
+        Self::PrepareAcks,
+        Self::PrepareReject,
+        Self::Beacon,
+        Self::BeaconAck,
+    ];
+
+    /// The number in the header.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+impl TryFrom<u8> for FrameKind {
+    type Error = DecodeError;
+
+    fn try_from(number: u8) -> Result<Self, DecodeError> {
+        Ok(match number {
+            1 => Self::Get,
+            2 => Self::Put,
+            3 => Self::Remove,
+            4 => Self::Exist,
+            5 => Self::Ttl,
+            6 => Self::MultiPut,
+            7 => Self::MultiGet,
+            8 => Self::MultiRemove,
+            9 => Self::BatchGet,
+            10 => Self::SortKeyCount,
+            11 => Self::Scan,
+            20 => Self::Route,
+            21 => Self::Ping,
+            30 => Self::CreateTable,
+            31 => Self::DropTable,
+            32 => Self::ListTables,
+            33 => Self::ShowTable,
+            34 => Self::ListNodes,
+            40 => Self::Register,
+            41 => Self::RegisterReply,
+            42 => Self::RegisterProof,
+            43 => Self::Sync,
+            44 => Self::Heartbeat,
+            45 => Self::HeartbeatReply,
+            46 => Self::ProposeNextBallot,
+            60 => Self::Hello,
+            61 => Self::HelloReply,
+            62 => Self::HelloProof,
+            63 => Self::Prepare,
+            64 => Self::PrepareAcks,
+            65 => Self::PrepareReject,
+            66 => Self::Beacon,
+            67 => Self::BeaconAck,
+            _ => return Err(DecodeError::Kind { found: number }),
+        })
+    }
+}
+
+/// Why bytes are not a frame. The stream cannot be resynchronised after any of them: close the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    #[error("not a native frame: first bytes {found:02x?}")]
+    Magic { found: [u8; 4] },
+    #[error("frame version {found}, only {VERSION} is known")]
+    Version { found: u8 },
+    #[error("unknown frame kind {found}")]
+    Kind { found: u8 },
+    #[error("frame body of {found} bytes, the limit is {max}")]
+    TooLarge { found: usize, max: usize },
+    #[error("frame checksum {found:08x}, computed {computed:08x}")]
+    Checksum { found: u32, computed: u32 },
+}
+
+/// The fields of a frame header that carry meaning; length and checksum are filled in by [`encode_frame`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub kind: FrameKind,
+    /// [`FLAG_REPLY`], [`FLAG_FAILURE`].
+    pub flags: u16,
+    /// Chosen by the asker, copied into the reply.
+    pub request_id: u64,
+    /// Table number, 0 where no partition is addressed.
+    pub table: u32,
+    /// Partition index within the table, from 0.
+    pub partition: u32,
+    /// What is left of the asker's deadline, in milliseconds; 0 = none given.
+    pub timeout_ms: u32,
+}
+
+impl Header {
+    /// A request that addresses no partition and names no deadline.
+    #[must_use]
+    pub const fn request(kind: FrameKind, request_id: u64) -> Self {
+        Self {
+            kind,
+            flags: 0,
+            request_id,
+            table: 0,
+            partition: 0,
+            timeout_ms: 0,
+        }
+    }
+
+    /// The same header addressed to a partition.
+    #[must_use]
+    pub const fn to_partition(mut self, table: u32, partition: u32) -> Self {
+        self.table = table;
+        self.partition = partition;
+        self
+    }
+
+    /// The same header with what is left of the deadline, in milliseconds.
+    #[must_use]
+    pub const fn with_timeout_ms(mut self, timeout_ms: u32) -> Self {
+        self.timeout_ms = timeout_ms;
+        self
+    }
+
+    /// The header of the successful answer to `self`.
+    #[must_use]
+    pub const fn reply(&self) -> Self {
+        Self {
+            flags: FLAG_REPLY,
+            timeout_ms: 0,
+            ..*self
+        }
+    }
+
+    /// The header of the answer that carries a `kv.Failure`.
+    #[must_use]
+    pub const fn failure(&self) -> Self {
+        Self {
+            flags: FLAG_REPLY | FLAG_FAILURE,
+            timeout_ms: 0,
+            ..*self
+        }
+    }
+
+    #[must_use]
+    pub const fn is_reply(&self) -> bool {
+        self.flags & FLAG_REPLY != 0
+    }
+
+    #[must_use]
+    pub const fn is_failure(&self) -> bool {
+        self.flags & FLAG_FAILURE != 0
+    }
+
+    /// The header's bytes for a body of `body_length` bytes, with `crc` in its place.
+    fn encode(&self, body_length: u32, crc: u32) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        let mut out = &mut bytes[..];
+        out.put_slice(&MAGIC);
+        out.put_u8(VERSION);
+        out.put_u8(self.kind.number());
+        out.put_u16_le(self.flags);
+        out.put_u32_le(body_length);
+        out.put_u32_le(crc);
+        out.put_u64_le(self.request_id);
+        out.put_u32_le(self.table);
+        out.put_u32_le(self.partition);
+        out.put_u32_le(self.timeout_ms);
+        bytes
+    }
+}
+
+/// Appends one frame to `out` (a `Vec<u8>` or `BytesMut`): the body is copied once.
+///
+/// # Panics
+/// If `body` is over [`BODY_BYTES_MAX`]: the sender checks sizes where it can answer with a sentence.
+pub fn encode_frame(out: &mut impl BufMut, header: &Header, body: &[u8]) {
+    assert!(
+        body.len() <= BODY_BYTES_MAX,
+        "frame body of {} bytes",
+        body.len()
+    );
+    #[allow(clippy::cast_possible_truncation, reason = "the line above bounds it")]
+    let body_length = body.len() as u32;
+    let mut bytes = header.encode(body_length, 0);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes), body);
+    bytes[CRC_OFFSET..CRC_OFFSET + 4].copy_from_slice(&crc.to_le_bytes());
+    out.put_slice(&bytes);
+    out.put_slice(body);
+}
+
+/// What [`parse`] found at the start of its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed<'a> {
+    /// The frame's total length is known to be at least this many bytes, which are not all there yet.
+    Incomplete { frame_bytes: usize },
+    /// One whole frame of `HEADER_BYTES + body.len()` bytes, its checksum verified.
+    Frame { header: Header, body: &'a [u8] },
+}
+
+/// Looks at the start of `input` for one frame, without copying. Garbage is refused from its first byte on.
+///
+/// # Errors
+/// See [`DecodeError`]; a body over `body_bytes_max` is refused before it has arrived.
+pub fn parse(input: &[u8], body_bytes_max: usize) -> Result<Parsed<'_>, DecodeError> {
+    let Some((head, rest)) = input.split_first_chunk::<HEADER_BYTES>() else {
+        check_prefix(input)?;
+        return Ok(Parsed::Incomplete {
+            frame_bytes: HEADER_BYTES,
+        });
+    };
+    let (header, body_length, crc) = decode_header(head)?;
+    if body_length > body_bytes_max {
+        return Err(DecodeError::TooLarge {
+            found: body_length,
+            max: body_bytes_max,
+        });
+    }
+    let Some(body) = rest.get(..body_length) else {
+        return Ok(Parsed::Incomplete {
+            frame_bytes: HEADER_BYTES + body_length,
+        });
+    };
+    let computed = checksum(head, body);
+    if computed != crc {
+        return Err(DecodeError::Checksum {
+            found: crc,
+            computed,
+        });
+    }
+    Ok(Parsed::Frame { header, body })
+}
+
+/// One received frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub header: Header,
+    /// Shares the receive buffer's memory.
+    pub body: Bytes,
+}
+
+/// Cuts frames off the front of a receive buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Decoder {
+    body_bytes_max: usize,
+}
+
+impl Decoder {
+    /// A decoder that refuses bodies over `body_bytes_max` (requests and replies may have different bounds), at most
+    /// [`BODY_BYTES_MAX`].
+    #[must_use]
+    pub const fn new(body_bytes_max: usize) -> Self {
+        let body_bytes_max = if body_bytes_max < BODY_BYTES_MAX {
+            body_bytes_max
+        } else {
+            BODY_BYTES_MAX
+        };
+        Self { body_bytes_max }
+    }
+
+    /// Takes the next whole frame out of `buffer`, or `None` when more bytes are needed; `buffer` then has room
+    /// reserved for them once the header is there.
+    ///
+    /// # Errors
+    /// See [`DecodeError`]; the buffer is left as it is.
+    pub fn decode(&self, buffer: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
+        let (header, body_length) = match parse(buffer, self.body_bytes_max)? {
+            Parsed::Frame { header, body } => (header, body.len()),
+            Parsed::Incomplete { frame_bytes } => {
+                buffer.reserve(
+                    frame_bytes
+                        .saturating_sub(buffer.len())
+                        .min(RESERVE_BYTES_MAX),
+                );
+                return Ok(None);
+            }
+        };
+        buffer.advance(HEADER_BYTES);
+        Ok(Some(Frame {
+            header,
+            body: buffer.split_to(body_length).freeze(),
+        }))
+    }
+}
+
+const CRC_OFFSET: usize = 12;
+/// Memory follows received bytes, not a length somebody claims.
+const RESERVE_BYTES_MAX: usize = 256 << 10;
+
+fn checksum(head: &[u8; HEADER_BYTES], body: &[u8]) -> u32 {
+    let mut zeroed = *head;
+    zeroed[CRC_OFFSET..CRC_OFFSET + 4].fill(0);
+    crc32c::crc32c_append(crc32c::crc32c(&zeroed), body)
+}
+
+fn check_prefix(input: &[u8]) -> Result<(), DecodeError> {
+    let known = input.len().min(MAGIC.len());
+    if input[..known] != MAGIC[..known] {
+        let mut found = [0; 4];
+        found[..known].copy_from_slice(&input[..known]);
+        return Err(DecodeError::Magic { found });
+    }
+    Ok(())
+}
+
+fn decode_header(head: &[u8; HEADER_BYTES]) -> Result<(Header, usize, u32), DecodeError> {
+    check_prefix(head)?;
+    let mut input = &head[MAGIC.len()..];
+    let version = input.get_u8();
+    if version != VERSION {
+        return Err(DecodeError::Version { found: version });
+    }
+    let kind = FrameKind::try_from(input.get_u8())?;
+    let flags = input.get_u16_le();
+    let body_length = input.get_u32_le() as usize;
+    let crc = input.get_u32_le();
+    let request_id = input.get_u64_le();
+    let table = input.get_u32_le();
+    let partition = input.get_u32_le();
+    let timeout_ms = input.get_u32_le();
+    Ok((
+        Header {
+            kind,
+            flags,
+            request_id,
+            table,
+            partition,
+            timeout_ms,
+        },
+        body_length,
+        crc,
+    ))
 }

@@ -1,0 +1,184 @@
+//! The statistics page: one file per core, written by the core that owns it, read by tools without asking the server.
+//!
+//! The file is an array of little-endian 64-bit words. The node maps it and hands the words to a [`Writer`]; tools read
+//! it with [`read_at`], by ordinary file reads, while the node is busy and after it has died.
+//!
+//! | words | contents |
+//! |---|---|
+//! | 0 | magic, `PGSSTATS` read as a little-endian number |
+//! | 1 | format version |
+//! | 2 | node (low 32 bits), core (high 32 bits) |
+//! | 3 | process id |
+//! | 4 | start of the process, microseconds since 1970 |
+//! | 5 | number of counters (low 32 bits), of gauges (high 32 bits) |
+//! | 6 | number of histograms (low 32 bits), words of each (high 32 bits) |
+//! | 7 | sequence: odd while the words 8 up to the histograms are being written |
+//! | 8 | time of the last publication, microseconds since 1970 |
+//! | 9..16 | 0 |
+//! | 16.. | counters, in the order of [`Counter`] |
+//! | then | gauges, in the order of [`Gauge`] |
+//! | then | histograms, in the order of [`Timing`]; see [`Histogram`] |
+//!
+//! Counters and gauges change in the writer's own memory and are copied into the page by [`Writer::publish`], under the
+//! sequence: a reader sees one moment. Histogram words only grow, each by itself, so they need no sequence and recording
+//! is one add in place; a reader may see a few recordings more than the counters say.
+
+mod histogram;
+mod names;
+mod reader;
+
+pub use histogram::{HISTOGRAM_WORDS, Histogram};
+pub use names::{Counter, Gauge, Timing};
+pub use reader::{Identity, Interval, ReadError, Snapshot, read_at};
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Duration;
+
+/// `PGSSTATS` as a little-endian word.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"PGSSTATS");
+/// The layout above. Readers refuse another.
+pub const VERSION: u64 = 1;
+/// Words of a page; the file has eight times as many bytes.
+pub const PAGE_WORDS: usize = HISTOGRAMS_AT + Timing::COUNT * HISTOGRAM_WORDS;
+/// Bytes of a page: what the node gives the file before mapping it.
+pub const PAGE_BYTES: usize = PAGE_WORDS * 8;
+
+const SEQUENCE_AT: usize = 7;
+const PUBLISHED_AT: usize = 8;
+const COUNTERS_AT: usize = 16;
+const GAUGES_AT: usize = COUNTERS_AT + Counter::COUNT;
+const HISTOGRAMS_AT: usize = GAUGES_AT + Gauge::COUNT;
+
+/// The writing side: the one thread that owns the core. Recording costs a few nanoseconds and never blocks.
+///
+/// `P` is the mapped page: at least [`PAGE_WORDS`] words that nobody else writes.
+pub struct Writer<P> {
+    page: P,
+    values: Box<[u64; HISTOGRAMS_AT - COUNTERS_AT]>,
+    sequence: u64,
+}
+
+impl<P: AsRef<[AtomicU64]>> Writer<P> {
+    /// Takes over a page: sets all of it to zero and writes the header, the magic last. `started_unix_us` together with
+    /// the process id tells readers one life of a core from the next.
+    ///
+    /// # Panics
+    /// If the page is shorter than [`PAGE_WORDS`].
+    #[must_use]
+    pub fn new(page: P, node: u32, core: u16, pid: u32, started_unix_us: u64) -> Self {
+        let words = page.as_ref();
+        assert!(
+            words.len() >= PAGE_WORDS,
+            "statistics page of {} words, {PAGE_WORDS} needed",
+            words.len()
+        );
+        for word in words {
+            store(word, 0);
+        }
+        let header = [
+            VERSION,
+            pair(node.into(), core.into()),
+            pid.into(),
+            started_unix_us,
+            pair(Counter::COUNT as u64, Gauge::COUNT as u64),
+            pair(Timing::COUNT as u64, HISTOGRAM_WORDS as u64),
+        ];
+        for (word, value) in words[1..].iter().zip(header) {
+            store(word, value);
+        }
+        store(&words[PUBLISHED_AT], started_unix_us);
+        fence(Ordering::Release);
+        store(&words[0], MAGIC);
+        Self {
+            page,
+            values: Box::new([0; HISTOGRAMS_AT - COUNTERS_AT]),
+            sequence: 0,
+        }
+    }
+
+    /// Adds to a counter; visible to readers after the next [`Writer::publish`].
+    pub fn add(&mut self, counter: Counter, amount: u64) {
+        let value = &mut self.values[counter as usize];
+        *value = value.wrapping_add(amount);
+    }
+
+    /// Sets a counter that somebody else adds up, for example a RocksDB ticker. It must not go back.
+    pub fn set_counter(&mut self, counter: Counter, value: u64) {
+        self.values[counter as usize] = value;
+    }
+
+    /// Sets a gauge; visible to readers after the next [`Writer::publish`].
+    pub fn set(&mut self, gauge: Gauge, value: u64) {
+        self.values[Counter::COUNT + gauge as usize] = value;
+    }
+
+    /// Records one duration, visible to readers at once.
+    pub fn record(&mut self, timing: Timing, duration: Duration) {
+        self.record_ns(
+            timing,
+            u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
+        );
+    }
+
+    /// Records one duration in nanoseconds, visible to readers at once.
+    pub fn record_ns(&mut self, timing: Timing, nanos: u64) {
+        let start = HISTOGRAMS_AT + timing as usize * HISTOGRAM_WORDS;
+        histogram::record(&self.page.as_ref()[start..start + HISTOGRAM_WORDS], nanos);
+    }
+
+    /// Copies counters and gauges into the page, about 1 KiB. Call it at the end of a turn of the loop, at most every
+    /// few milliseconds, and at least once a second when idle: an older time of publication means a stuck or dead core.
+    pub fn publish(&mut self, now_unix_us: u64) {
+        let words = self.page.as_ref();
+        store(&words[SEQUENCE_AT], self.sequence + 1);
+        fence(Ordering::Release);
+        store(&words[PUBLISHED_AT], now_unix_us);
+        for (word, value) in words[COUNTERS_AT..HISTOGRAMS_AT]
+            .iter()
+            .zip(self.values.iter())
+        {
+            store(word, *value);
+        }
+        fence(Ordering::Release);
+        self.sequence += 2;
+        store(&words[SEQUENCE_AT], self.sequence);
+    }
+
+    /// The value of a counter, published or not.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.values[counter as usize]
+    }
+
+    /// The value of a gauge, published or not.
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        self.values[Counter::COUNT + gauge as usize]
+    }
+
+    /// A copy of the page as a reader sees it now, for `/metrics` of the same core.
+    pub fn snapshot(&self) -> Snapshot {
+        reader::from_words(self.page.as_ref())
+    }
+}
+
+impl<P> std::fmt::Debug for Writer<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer")
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
+    }
+}
+
+fn store(word: &AtomicU64, value: u64) {
+    word.store(value.to_le(), Ordering::Relaxed);
+}
+
+fn load(word: &AtomicU64) -> u64 {
+    u64::from_le(word.load(Ordering::Relaxed))
+}
+
+const fn pair(low: u64, high: u64) -> u64 {
+    low | (high << 32)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! A local cluster of real processes, started and driven by the `pegasus` CLI as a user would.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything that should happen may take on a loaded machine before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One cluster in its own directory; killed and removed when dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    directory: PathBuf,
+    meta: String,
+}
+
+impl Cluster {
+    /// Starts one meta and `nodes` nodes of `cores` cores on a free block of ports.
+    pub fn start(directory: &Path, nodes: u16, cores: u16) -> Result<Self> {
+        let mut cluster = Self {
+            directory: directory.to_owned(),
+            meta: String::new(),
+        };
+        let (nodes, cores) = (nodes.to_string(), cores.to_string());
+        cluster.local(&[
+            "start",
+            "--nodes",
+            &nodes,
+            "--cores",
+            &cores,
+            "--base-port",
+            "0",
+        ])?;
+        let status = cluster.status()?;
+        let address = status["meta"]["address"]
+            .as_str()
+            .context("status names no meta address")?;
+        cluster.meta = address.to_owned();
+        Ok(cluster)
+    }
+
+    /// Starts whatever of it does not run.
+    pub fn start_again(&self) -> Result<()> {
+        self.local(&["start"]).map(drop)
+    }
+
+    /// SIGKILL to every process at once.
+    pub fn kill_all(&self) -> Result<()> {
+        self.local(&["stop", "--kill"]).map(drop)
+    }
+
+    pub fn stop(&self) -> Result<()> {
+        self.local(&["stop"]).map(drop)
+    }
+
+    pub fn status(&self) -> Result<Value> {
+        let output = self
+            .command(["local", "status", "--json"])
+            .arg("--dir")
+            .arg(&self.directory)
+            .output()?;
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("local status --json printed {output:?}"))
+    }
+
+    /// Address of the meta process, "ip:port".
+    #[must_use]
+    pub fn meta(&self) -> &str {
+        &self.meta
+    }
+
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where node `number` (from 1) keeps its data.
+    #[must_use]
+    pub fn data_directory(&self, number: u16) -> PathBuf {
+        self.directory.join(format!("node-{number}")).join("data")
+    }
+
+    /// The pid of `meta`, `node-1`, ... as its pid file has it.
+    pub fn pid(&self, name: &str) -> Result<i32> {
+        let path = self.directory.join(name).join("pid");
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        text.split_whitespace()
+            .next()
+            .and_then(|word| word.parse().ok())
+            .context("a pid file begins with a pid")
+    }
+
+    /// SIGKILL to one process: `meta`, `node-1`, ...
+    pub fn kill(&self, name: &str) -> Result<()> {
+        let pid = rustix::process::Pid::from_raw(self.pid(name)?).context("pid 0")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL)
+            .with_context(|| format!("kill {name}"))?;
+        wait_until("the process to be gone", || {
+            rustix::process::test_kill_process(pid).is_err()
+        })
+    }
+
+    /// The CLI with its meta address set.
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(program("pegasus"));
+        command
+            .args(arguments)
+            .env("PEGASUS_META", &self.meta)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the CLI; standard output if it succeeds, an error with all it printed otherwise.
+    pub fn pegasus(&self, arguments: &[&str]) -> Result<String> {
+        checked(self.command(arguments).output()?, arguments)
+    }
+
+    /// Runs the CLI and wants it to fail: exit code and standard error.
+    pub fn pegasus_fails(&self, arguments: &[&str]) -> Result<(i32, String)> {
+        let output = self.command(arguments).output()?;
+        ensure!(
+            !output.status.success(),
+            "{arguments:?} should have failed and printed {output:?}"
+        );
+        let code = output.status.code().context("the CLI was killed")?;
+        Ok((code, String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
+
+    /// Starts the CLI without waiting for it.
+    pub fn spawn(&self, arguments: &[&str]) -> Result<Child> {
+        Ok(self
+            .command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?)
+    }
+
+    pub fn create_table(&self, name: &str, partitions: u32, replicas: u32) -> Result<()> {
+        let (partitions, replicas) = (partitions.to_string(), replicas.to_string());
+        self.pegasus(&[
+            "table",
+            "create",
+            name,
+            "--partitions",
+            &partitions,
+            "--replicas",
+            &replicas,
+        ])
+        .map(drop)
+    }
+
+    /// Waits until every partition of the table serves again, after a start.
+    pub fn wait_healthy(&self, table: &str) -> Result<()> {
+        let mut last = String::new();
+        let outcome = wait_until("the table to be healthy", || {
+            let output = self.command(["table", "show", table, "--json"]).output();
+            last = output.map_or_else(
+                |error| error.to_string(),
+                |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+            );
+            serde_json::from_str::<Value>(&last).is_ok_and(|table| table["health"] == "healthy")
+        });
+        outcome.with_context(|| format!("table show said: {last}\n{}", self.last_log_lines()))
+    }
+
+    /// The end of every process's log, for a failure message.
+    #[must_use]
+    pub fn last_log_lines(&self) -> String {
+        const TAIL_LINES: usize = 15;
+        let mut text = String::new();
+        let names = std::fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .flatten();
+        for process in names.map(|entry| entry.path()) {
+            let Ok(log) = std::fs::read_to_string(process.join("log")) else {
+                continue;
+            };
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
+            text.push_str(&format!("--- {}\n{}\n", process.display(), tail.join("\n")));
+        }
+        text
+    }
+
+    fn local(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.command([&["local"], arguments].concat());
+        command.arg("--dir").arg(&self.directory);
+        checked(command.output()?, arguments).with_context(|| self.last_log_lines())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Err(error) = self.kill_all() {
+            eprintln!(
+                "cannot stop the cluster in {}: {error:#}",
+                self.directory.display()
+            );
+        }
+    }
+}
+
+/// A program of this build: the test binaries lie in `deps` beside them.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let directory = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("tests lie in target/PROFILE/deps");
+    let path = directory.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run `make test`, which builds it first",
+        path.display()
+    );
+    path
+}
+
+/// Looks again every 20 ms until the condition holds; an error after a minute.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
+    let start = Instant::now();
+    while !condition() {
+        if start.elapsed() > PATIENCE {
+            bail!("waited {PATIENCE:?} for {what}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn checked(output: Output, arguments: &[&str]) -> Result<String> {
+    ensure!(
+        output.status.success(),
+        "pegasus {arguments:?}: {}\nstdout: {}\nstderr: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,237 @@
+//! Who needs which segment: moves truncation and names the replicas that hold it back.
+
+use super::SegmentId;
+use super::record::{RecordKind, Stamp};
+use crate::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A replica with less than this unflushed in the oldest segment has its records appended again
+/// instead of being flushed: a tiny SST costs more than a few records.
+pub const REAPPEND_BYTES_MAX: u64 = 256 << 10;
+
+/// A replica that holds back the oldest segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocker {
+    pub partition: PartitionId,
+    pub incarnation: ReplicaIncarnation,
+    /// The segment held back.
+    pub segment: SegmentId,
+    /// Decrees in it that the engine does not hold durably.
+    pub first: Decree,
+    pub last: Decree,
+    /// Bytes of its records there that are not durable in the engine; an upper bound.
+    pub bytes: u64,
+    pub remedy: Remedy,
+}
+
+/// What frees the segment at the lowest cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Hand `first..=last` to `ShardLog::reappend`, if they are at hand; otherwise flush.
+    Reappend,
+    /// Flush the replica's memtable.
+    Flush,
+}
+
+/// What one segment holds of one replica that may still be needed.
+#[derive(Clone, Copy, Debug)]
+struct Use {
+    incarnation: ReplicaIncarnation,
+    ballot: Ballot,
+    first: Decree,
+    last: Decree,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct SegmentUse {
+    id: SegmentId,
+    users: BTreeMap<PartitionId, Use>,
+}
+
+/// Per segment, oldest first, the replicas that still need it and from which decree on.
+#[derive(Debug, Default)]
+pub(crate) struct SegmentIndex {
+    segments: VecDeque<SegmentUse>,
+    /// What the engine holds durably.
+    durable: BTreeMap<PartitionId, Decree>,
+    /// Last entry noted of each partition: an entry that just follows it touches no older segment.
+    tails: BTreeMap<PartitionId, Decree>,
+}
+
+impl SegmentIndex {
+    pub(crate) fn add_segment(&mut self, id: SegmentId) {
+        assert!(
+            self.segments.back().is_none_or(|last| last.id < id),
+            "segments grow"
+        );
+        self.segments.push_back(SegmentUse {
+            id,
+            users: BTreeMap::new(),
+        });
+    }
+
+    /// A record of `bytes` has been placed in the newest segment.
+    pub(crate) fn note(&mut self, stamp: &Stamp, bytes: u64) {
+        assert!(!self.segments.is_empty(), "a record needs a segment");
+        match stamp.kind {
+            RecordKind::Entry => self.note_entry(stamp, bytes),
+            RecordKind::Cut => {
+                self.void_from(stamp.partition, stamp.decree.next(), Ballot(u64::MAX))
+            }
+            RecordKind::Removed => self.forget(stamp.partition),
+            RecordKind::Adopt | RecordKind::Committed | RecordKind::Carried => {}
+        }
+    }
+
+    fn note_entry(&mut self, stamp: &Stamp, bytes: u64) {
+        let tail = self
+            .tails
+            .get(&stamp.partition)
+            .copied()
+            .unwrap_or(Decree::ZERO);
+        if stamp.decree <= tail {
+            self.void_from(stamp.partition, stamp.decree, stamp.ballot);
+            self.replace(stamp, bytes);
+        }
+        self.tails.insert(stamp.partition, tail.max(stamp.decree));
+        if self
+            .durable
+            .get(&stamp.partition)
+            .is_some_and(|durable| stamp.decree <= *durable)
+        {
+            return;
+        }
+        let newest = self.segments.back_mut().expect("asserted by note");
+        let entry = newest.users.entry(stamp.partition).or_insert(Use {
+            incarnation: stamp.incarnation,
+            ballot: stamp.ballot,
+            first: stamp.decree,
+            last: stamp.decree,
+            bytes: 0,
+        });
+        if entry.incarnation != stamp.incarnation {
+            *entry = Use {
+                incarnation: stamp.incarnation,
+                ballot: stamp.ballot,
+                first: stamp.decree,
+                last: stamp.decree,
+                bytes: 0,
+            };
+        }
+        entry.ballot = entry.ballot.max(stamp.ballot);
+        entry.first = entry.first.min(stamp.decree);
+        entry.last = entry.last.max(stamp.decree);
+        entry.bytes += bytes;
+    }
+
+    /// Entries from `first` on with a ballot below `ballot` are void: nobody needs them.
+    fn void_from(&mut self, partition: PartitionId, first: Decree, ballot: Ballot) {
+        for segment in &mut self.segments {
+            let Some(entry) = segment.users.get_mut(&partition) else {
+                continue;
+            };
+            if entry.ballot >= ballot || entry.last < first {
+                continue;
+            }
+            if entry.first >= first {
+                segment.users.remove(&partition);
+            } else {
+                entry.last = first.previous();
+            }
+        }
+    }
+
+    /// An entry has been written again: the copy in an older segment is not needed, if it is the first needed there.
+    fn replace(&mut self, stamp: &Stamp, bytes: u64) {
+        let older = self.segments.len().saturating_sub(1);
+        for segment in self.segments.iter_mut().take(older) {
+            let Some(entry) = segment.users.get_mut(&stamp.partition) else {
+                continue;
+            };
+            if entry.first == stamp.decree {
+                entry.first = stamp.decree.next();
+                entry.bytes = entry.bytes.saturating_sub(bytes);
+            }
+            if entry.first > entry.last {
+                segment.users.remove(&stamp.partition);
+            }
+        }
+    }
+
+    /// The engine's marker says: durable up to `decree`. Never goes back.
+    pub(crate) fn set_durable(&mut self, partition: PartitionId, decree: Decree) {
+        let durable = self.durable.entry(partition).or_default();
+        *durable = decree.max(*durable);
+        let decree = *durable;
+        for segment in &mut self.segments {
+            let Some(entry) = segment.users.get_mut(&partition) else {
+                continue;
+            };
+            if entry.last <= decree {
+                segment.users.remove(&partition);
+            } else {
+                entry.first = entry.first.max(decree.next());
+            }
+        }
+    }
+
+    /// Nobody needs anything of this partition.
+    pub(crate) fn forget(&mut self, partition: PartitionId) {
+        self.durable.remove(&partition);
+        self.tails.remove(&partition);
+        for segment in &mut self.segments {
+            segment.users.remove(&partition);
+        }
+    }
+
+    /// Forgets segments below `oldest` and returns them.
+    pub(crate) fn free_below(&mut self, oldest: SegmentId) -> Vec<SegmentId> {
+        let mut freed = Vec::new();
+        while self.segments.front().is_some_and(|front| front.id < oldest) {
+            let segment = self.segments.pop_front().expect("just seen");
+            freed.push(segment.id);
+        }
+        freed
+    }
+
+    /// The oldest segment somebody needs, or the newest one. `None`: no segment yet.
+    pub(crate) fn oldest_needed(&self) -> Option<SegmentId> {
+        let used = self
+            .segments
+            .iter()
+            .find(|segment| !segment.users.is_empty());
+        used.or(self.segments.back()).map(|segment| segment.id)
+    }
+
+    /// Replicas that hold back the oldest segment; empty if that is the one being written.
+    pub(crate) fn blockers(&self) -> Vec<Blocker> {
+        let closed = self.segments.len().saturating_sub(1);
+        let oldest = self
+            .segments
+            .iter()
+            .take(closed)
+            .find(|segment| !segment.users.is_empty());
+        let Some(oldest) = oldest else {
+            return Vec::new();
+        };
+        let blocker = |(partition, entry): (&PartitionId, &Use)| Blocker {
+            partition: *partition,
+            incarnation: entry.incarnation,
+            segment: oldest.id,
+            first: entry.first,
+            last: entry.last,
+            bytes: entry.bytes,
+            remedy: if entry.bytes < REAPPEND_BYTES_MAX {
+                Remedy::Reappend
+            } else {
+                Remedy::Flush
+            },
+        };
+        oldest.users.iter().map(blocker).collect()
+    }
+
+    pub(crate) fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+}

@@ -1,0 +1,162 @@
+//! The state machine: [`State::apply`] takes a [`Command`] to an [`Outcome`], without clock, socket, file or thread.
+//!
+//! ```text
+//! partition:  Creating --every member has reported its replica--> Active --ProposeNextBallot--> Active, next ballot
+//! table:      created --drop--> tombstone with orders to delete --every replica is gone--> tombstone
+//! ```
+//!
+//! Two halves: [`Durable`] is the fold of all changes and survives; [`Live`] is what nodes said since this process
+//! started, which they say again after a restart. Decisions that rest on the second half leave a change in the first.
+//!
+//! The caller persists [`Outcome::changes`] before it tells anybody. If it cannot, it hands the last durable state to
+//! [`State::restore`] and refuses what it was asked: nobody has heard of the lost changes.
+
+mod ballots;
+mod change;
+mod command;
+mod digest;
+mod durable;
+mod invariants;
+mod node;
+mod nodes;
+mod report;
+mod sync;
+mod table;
+mod tables;
+mod view;
+
+pub use change::{Change, ChangeError, Cluster, ClusterId, Counters, NAME_BYTES_MAX, may_name};
+pub use command::{Answer, Command, CreateTable, NodeAddress, Outcome, Push, Refusal, Sync, TableInfo};
+pub use durable::Durable;
+pub use node::{CORES_MAX, Core, Live, NODES_MAX, NODE_TEXT_BYTES_MAX, Node};
+pub use report::{Proposal, REASON_BYTES_MAX, ReplicaHealth, ReplicaKey, ReplicaStatus, Report};
+pub use table::{
+    PARTITIONS_MAX, PARTITIONS_PER_TABLE_MAX, Partition, REPLICA_COUNT_MAX, TABLES_MAX, Table, may_count_partitions,
+};
+pub use view::{CoreLoad, MemberView, PartitionHealth, PartitionView, Progress};
+
+use pegasus_replication::ids::{NodeId, PartitionId};
+use std::collections::{BTreeMap, BTreeSet};
+use sync::Pushes;
+
+/// A node that was not heard of for this long is shown as dead and gets no new replicas, in milliseconds.
+pub const ALIVE_MS: u64 = 5_000;
+/// A digest that differs within this time after a push may be from before the push, in milliseconds.
+pub const SYNC_SETTLE_MS: u64 = 1_000;
+
+/// Meta's whole knowledge.
+#[derive(Clone, Debug)]
+pub struct State {
+    durable: Durable,
+    live: BTreeMap<NodeId, Live>,
+    /// Partitions whose stage is Creating: those that reports can move on.
+    creating: BTreeSet<PartitionId>,
+    /// What the durable half lost in [`State::restore`] may be due again.
+    recheck: bool,
+    /// The latest time of any command.
+    now_ms: u64,
+}
+
+impl State {
+    /// A cluster with nothing in it.
+    #[must_use]
+    pub fn new(cluster: Cluster) -> Self {
+        Self::from_durable(Durable::new(cluster))
+    }
+
+    /// What a store has kept. No node counts as alive until it joins again.
+    #[must_use]
+    pub fn from_durable(durable: Durable) -> Self {
+        let creating = creating(&durable);
+        Self { durable, live: BTreeMap::new(), creating, recheck: false, now_ms: 0 }
+    }
+
+    /// Puts the last persisted state in the place of changes that could not be persisted; what nodes said stays.
+    pub fn restore(&mut self, durable: Durable) {
+        self.creating = creating(&durable);
+        self.live.retain(|node, _| durable.nodes().contains_key(node));
+        self.durable = durable;
+        self.recheck = true;
+    }
+
+    /// Carries out one command. Never panics on any command; a refused one changes nothing.
+    pub fn apply(&mut self, command: Command) -> Outcome {
+        let mut work = Work::default();
+        self.now_ms = self.now_ms.max(time_of(&command));
+        let answer = match command {
+            Command::NumberNode => self.handle_number(&mut work),
+            Command::JoinNode { node, now_ms } => self.handle_join(node, now_ms, &mut work),
+            Command::Report { node, incarnation, report, now_ms } => {
+                self.handle_report(node, incarnation, report, now_ms, &mut work)
+            }
+            Command::ProposeNextBallot { node, incarnation, proposals } => {
+                self.handle_proposals(node, incarnation, &proposals, &mut work)
+            }
+            Command::CreateTable(request) => self.handle_create(request, &mut work),
+            Command::DropTable { name, now_ms } => self.handle_drop(&name, now_ms, &mut work),
+            Command::Tick { now_ms } => self.handle_tick(now_ms, &mut work),
+        };
+        let answer = answer.unwrap_or_else(Answer::Refused);
+        let pushes = work.pushes.finish(self);
+        for push in &pushes {
+            self.live.entry(push.node).and_modify(|live| live.synced_ms = self.now_ms);
+        }
+        if matches!(answer, Answer::Refused(_)) {
+            assert!(work.changes.is_empty(), "a refused command left changes");
+        }
+        Outcome { changes: work.changes, answer, pushes }
+    }
+
+    /// Makes a change of our own: one that does not fit is a bug of this module.
+    fn change(&mut self, change: Change, work: &mut Work) {
+        let applied = self.durable.apply(&change);
+        assert!(applied.is_ok(), "a decided change does not fit: {applied:?}");
+        work.changes.push(change);
+    }
+
+    /// The half that survives.
+    #[must_use]
+    pub const fn durable(&self) -> &Durable {
+        &self.durable
+    }
+
+    /// What `node` said since this state was made; `None` if it has not joined.
+    #[must_use]
+    pub fn live(&self, node: NodeId) -> Option<&Live> {
+        self.live.get(&node)
+    }
+
+    /// Whether `node` was heard of lately.
+    #[must_use]
+    pub fn is_alive(&self, node: NodeId) -> bool {
+        self.live.get(&node).is_some_and(|live| live.alive)
+    }
+}
+
+/// What a command leaves behind while it is carried out.
+#[derive(Debug, Default)]
+struct Work {
+    changes: Vec<Change>,
+    pushes: Pushes,
+}
+
+const fn time_of(command: &Command) -> u64 {
+    match command {
+        Command::JoinNode { now_ms, .. }
+        | Command::Report { now_ms, .. }
+        | Command::DropTable { now_ms, .. }
+        | Command::Tick { now_ms }
+        | Command::CreateTable(CreateTable { now_ms, .. }) => *now_ms,
+        Command::NumberNode | Command::ProposeNextBallot { .. } => 0,
+    }
+}
+
+fn creating(durable: &Durable) -> BTreeSet<PartitionId> {
+    use pegasus_replication::config::Stage;
+    let live = durable.tables().values().filter(|table| !table.is_dropped());
+    live.flat_map(|table| {
+        let waiting = table.indexed().filter(|(_, partition)| partition.stage == Stage::Creating);
+        waiting.map(|(index, _)| PartitionId { table: table.id, index })
+    })
+    .collect()
+}

@@ -1,0 +1,142 @@
+//! What meta is asked, and what comes of it.
+
+use super::change::Change;
+use super::node::Node;
+use super::report::{Proposal, ReplicaKey, Report};
+use super::table::{REPLICA_COUNT_MAX, TABLES_MAX};
+use pegasus_replication::config::Configuration;
+use pegasus_replication::ids::{NodeId, NodeIncarnation, TableId};
+
+/// One request. Times are Unix milliseconds of the caller's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A fresh node wants a number. Answered by [`Answer::NodeNumbered`]; the number is never given again.
+    NumberNode,
+    /// A node that has proved who it is. Answered by `Done`; the first push to it is a full Sync.
+    JoinNode { node: Node, now_ms: u64 },
+    /// A heartbeat. Answered by `Done`.
+    Report { node: NodeId, incarnation: NodeIncarnation, report: Report, now_ms: u64 },
+    /// Primaries want the next ballot with the same members. Answered by `Done`; what came of it is in the pushes.
+    ProposeNextBallot { node: NodeId, incarnation: NodeIncarnation, proposals: Vec<Proposal> },
+    /// Answered by [`Answer::TableCreated`] at once; [`super::State::progress`] tells when it serves.
+    CreateTable(CreateTable),
+    /// Answered by [`Answer::TableDropped`].
+    DropTable { name: String, now_ms: u64 },
+    /// Time passes; due about once in 100 ms to 1 s. Answered by `Done`.
+    Tick { now_ms: u64 },
+}
+
+/// What an operator says of a new table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateTable {
+    pub name: String,
+    /// A power of two from 2 to 65,536.
+    pub partition_count: u32,
+    /// 1 to 7.
+    pub replica_count: u8,
+    /// Fewer nodes than replicas are enough; the table is then shown as degraded until there are more.
+    pub allow_degraded: bool,
+    pub now_ms: u64,
+}
+
+/// What the asker is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Done,
+    NodeNumbered(NodeId),
+    TableCreated { table: TableId, degraded: bool },
+    TableDropped { table: TableId },
+    /// Nothing has changed.
+    Refused(Refusal),
+}
+
+/// Why nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("table name {0:?} is not 1 to 128 of [a-zA-Z0-9_.:-]")]
+    BadName(String),
+    #[error("partition count {0} is not a power of two from 2 to 65536")]
+    BadPartitionCount(u32),
+    #[error("replica count {0} is not 1 to {REPLICA_COUNT_MAX}")]
+    BadReplicaCount(u8),
+    #[error("table {0:?} exists already")]
+    TableExists(String),
+    #[error("table {0:?} does not exist")]
+    UnknownTable(String),
+    #[error("{replica_count} replicas need as many live nodes, there are {alive}; --allow-degraded makes do with fewer")]
+    NotEnoughNodes { replica_count: u8, alive: usize },
+    #[error("there is no live node")]
+    NoNodes,
+    #[error("the cluster would have more than {0} partitions")]
+    TooManyPartitions(u64),
+    #[error("the cluster would have more than {TABLES_MAX} tables")]
+    TooManyTables,
+    #[error("the cluster would have more than {0} nodes")]
+    TooManyNodes(usize),
+    #[error("all numbers of this kind have been given")]
+    NumbersExhausted,
+    #[error("node {0} was never given its number by this cluster; was the directory of meta lost?")]
+    UnknownNode(NodeId),
+    #[error("node {node}: incarnation {incarnation} is not newer than {known}; does another process run on a copy of its directory?")]
+    StaleIncarnation { node: NodeId, incarnation: NodeIncarnation, known: NodeIncarnation },
+    #[error("node {node} has not joined since meta started")]
+    NotJoined { node: NodeId },
+    #[error("node {node}: {fault}")]
+    BadNode { node: NodeId, fault: &'static str },
+    #[error("node {node} has {cores} cores, but core {used} holds replicas")]
+    CoresMissing { node: NodeId, cores: usize, used: u16 },
+}
+
+/// What came of a command. Persist `changes`, all or nothing, then tell `answer` and send `pushes` in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Outcome {
+    pub changes: Vec<Change>,
+    pub answer: Answer,
+    /// At most one for each node, by node number; only for nodes that have joined since this state was made or restored.
+    pub pushes: Vec<Push>,
+}
+
+/// One Sync for one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Push {
+    pub node: NodeId,
+    pub sync: Sync,
+}
+
+/// What a node is to know: all of it (`full`), or what has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sync {
+    /// Everything of this node; replicas that are not in it are reported back, never deleted.
+    pub full: bool,
+    /// Of the node's whole assignment once it has taken this over. It says it back in its heartbeats.
+    pub digest: u64,
+    /// All nodes (full) or those whose addresses are new.
+    pub nodes: Vec<NodeAddress>,
+    /// All tables (full) or those that are new or dropped.
+    pub tables: Vec<TableInfo>,
+    /// Of the replicas on this node, in no order among partitions; for one partition, ballots only grow.
+    pub configurations: Vec<Configuration>,
+    /// Orders to delete. A replica that is gone already is reported as `Gone`.
+    pub drops: Vec<ReplicaKey>,
+}
+
+/// How to reach a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAddress {
+    pub node: NodeId,
+    /// `ip:port` by core number.
+    pub peer_addresses: Vec<String>,
+    /// `ip:port` by core number.
+    pub client_addresses: Vec<String>,
+    pub alive: bool,
+}
+
+/// A table as nodes know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableInfo {
+    pub table: TableId,
+    pub name: String,
+    pub partition_count: u32,
+    pub dropped: bool,
+}

@@ -1,0 +1,266 @@
+//! What survives a restart: the fold of all changes, and the digests that follow from it.
+
+use super::change::{Change, ChangeError, Cluster, Counters};
+use super::digest;
+use super::node::Node;
+use super::table::{Partition, Table};
+use pegasus_replication::config::Stage;
+use pegasus_replication::ids::{Ballot, NodeId, TableId};
+use std::collections::BTreeMap;
+
+/// Everything meta has promised. Changed by [`Durable::apply`] only, so that a replay comes to the same state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Durable {
+    cluster: Cluster,
+    counters: Counters,
+    nodes: BTreeMap<NodeId, Node>,
+    tables: BTreeMap<TableId, Table>,
+    /// Names of tables that are not dropped.
+    names: BTreeMap<String, TableId>,
+    /// Digest of each node's configurations and drop orders.
+    assignments: BTreeMap<NodeId, u64>,
+    /// Digest of what every node knows: tables and addresses.
+    shared: u64,
+}
+
+impl Durable {
+    /// A cluster with nothing in it.
+    #[must_use]
+    pub const fn new(cluster: Cluster) -> Self {
+        Self {
+            cluster,
+            counters: Counters::FIRST,
+            nodes: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            names: BTreeMap::new(),
+            assignments: BTreeMap::new(),
+            shared: 0,
+        }
+    }
+
+    /// The state that `changes` made; the first must be [`Change::Cluster`].
+    ///
+    /// # Errors
+    /// The first change that does not fit what came before it.
+    pub fn replay<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Result<Self, ChangeError> {
+        let mut changes = changes.into_iter();
+        let Some(Change::Cluster(cluster)) = changes.next() else { return Err(ChangeError::NoCluster) };
+        let mut durable = Self::new(cluster.clone());
+        changes.try_for_each(|change| durable.apply(change))?;
+        Ok(durable)
+    }
+
+    /// The shortest list of changes with this fold.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<Change> {
+        let head = [Change::Cluster(self.cluster.clone()), Change::Counters(self.counters)];
+        let nodes = self.nodes.values().cloned().map(Change::NodeJoined);
+        let tables = self.tables.values().cloned().map(Change::TableCreated);
+        head.into_iter().chain(nodes).chain(tables).collect()
+    }
+
+    /// Takes one step. On an error nothing has changed.
+    ///
+    /// # Errors
+    /// The change does not fit this state.
+    pub fn apply(&mut self, change: &Change) -> Result<(), ChangeError> {
+        match change {
+            Change::Cluster(_) => Err(ChangeError::ClusterTwice),
+            Change::Counters(counters) => self.on_counters(*counters),
+            Change::NodeNumbered { node } => self.on_numbered(*node),
+            Change::NodeJoined(node) => self.on_joined(node),
+            Change::TableCreated(table) => self.on_created(table),
+            Change::TableDropped { table, at_ms } => self.on_dropped(*table, *at_ms),
+            Change::TableForgotten { table } => self.on_forgotten(*table),
+            Change::PartitionsActivated { table, partitions } => self.on_activated(*table, partitions),
+            Change::BallotsGrown { table, ballots } => self.on_ballots(*table, ballots),
+        }
+    }
+
+    fn on_counters(&mut self, counters: Counters) -> Result<(), ChangeError> {
+        let now = self.counters;
+        let grows = counters.next_node >= now.next_node
+            && counters.next_table >= now.next_table
+            && counters.next_incarnation >= now.next_incarnation;
+        if !grows {
+            return Err(ChangeError::CounterFalls);
+        }
+        self.counters = counters;
+        Ok(())
+    }
+
+    fn on_numbered(&mut self, node: NodeId) -> Result<(), ChangeError> {
+        let fault = |fault| Err(ChangeError::Node { node, fault });
+        if node.0 != self.counters.next_node {
+            return fault("its number is not the next");
+        }
+        let Some(next) = node.0.checked_add(1) else { return fault("there are no more numbers") };
+        self.counters.next_node = next;
+        Ok(())
+    }
+
+    fn on_joined(&mut self, node: &Node) -> Result<(), ChangeError> {
+        let fault = |fault| Err(ChangeError::Node { node: node.id, fault });
+        if let Some(found) = node.fault() {
+            return fault(found);
+        }
+        if node.id.0 >= self.counters.next_node {
+            return fault("its number was never given");
+        }
+        let before = self.nodes.insert(node.id, node.clone());
+        if let Some(before) = before {
+            self.shared ^= digest::of_node(&before);
+        }
+        self.shared ^= digest::of_node(node);
+        Ok(())
+    }
+
+    fn on_created(&mut self, table: &Table) -> Result<(), ChangeError> {
+        let fault = |fault| Err(ChangeError::Table { table: table.id, fault });
+        if let Some(found) = table.fault() {
+            return fault(found);
+        }
+        if self.tables.contains_key(&table.id) {
+            return fault("its number is taken");
+        }
+        if !table.is_dropped() && self.names.contains_key(&table.name) {
+            return fault("its name is taken");
+        }
+        if table.partitions.iter().flat_map(Partition::members).any(|member| !self.nodes.contains_key(&member.address.node)) {
+            return fault("a member's node is not known");
+        }
+        let (Some(next_table), Some(next_incarnation)) = (table.id.0.checked_add(1), next_incarnation(table)) else {
+            return fault("there are no more numbers");
+        };
+        self.counters.next_table = self.counters.next_table.max(next_table);
+        self.counters.next_incarnation = self.counters.next_incarnation.max(next_incarnation);
+        if !table.is_dropped() {
+            self.names.insert(table.name.clone(), table.id);
+        }
+        self.tables.insert(table.id, table.clone());
+        self.toggle_table(table.id);
+        Ok(())
+    }
+
+    fn on_dropped(&mut self, id: TableId, at_ms: u64) -> Result<(), ChangeError> {
+        let table = self.live_table(id)?;
+        let name = table.name.clone();
+        self.toggle_table(id);
+        self.names.remove(&name);
+        if let Some(table) = self.tables.get_mut(&id) {
+            table.dropped_ms = Some(at_ms);
+        }
+        self.toggle_table(id);
+        Ok(())
+    }
+
+    fn on_forgotten(&mut self, id: TableId) -> Result<(), ChangeError> {
+        let table = self.tables.get(&id).ok_or(ChangeError::UnknownTable(id))?;
+        if !table.is_dropped() {
+            return Err(ChangeError::Table { table: id, fault: "it is forgotten before it is dropped" });
+        }
+        self.toggle_table(id);
+        if let Some(table) = self.tables.get_mut(&id) {
+            table.partitions = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn on_activated(&mut self, id: TableId, partitions: &[u32]) -> Result<(), ChangeError> {
+        let table = self.live_table(id)?;
+        if partitions.iter().any(|&index| table.partition(index).is_none()) {
+            return Err(ChangeError::Table { table: id, fault: "it has no such partition" });
+        }
+        partitions.iter().for_each(|&index| self.edit_partition(id, index, |partition| partition.stage = Stage::Active));
+        Ok(())
+    }
+
+    fn on_ballots(&mut self, id: TableId, ballots: &[(u32, Ballot)]) -> Result<(), ChangeError> {
+        let table = self.live_table(id)?;
+        let grows = |&(index, ballot): &(u32, Ballot)| table.partition(index).is_some_and(|it| it.ballot < ballot);
+        if !ballots.iter().all(grows) {
+            return Err(ChangeError::Table { table: id, fault: "a ballot does not grow" });
+        }
+        ballots.iter().for_each(|&(index, ballot)| self.edit_partition(id, index, |partition| partition.ballot = ballot));
+        Ok(())
+    }
+
+    /// Changes one partition and its members' digests with it. The members stay the same.
+    fn edit_partition(&mut self, id: TableId, index: u32, edit: impl FnOnce(&mut Partition)) {
+        self.toggle_partition(id, index);
+        if let Some(partition) = self.tables.get_mut(&id).and_then(|table| table.partition_mut(index)) {
+            edit(partition);
+        }
+        self.toggle_partition(id, index);
+    }
+
+    /// Adds a table to the digests, or takes it out of them: they are sums without carry.
+    fn toggle_table(&mut self, id: TableId) {
+        let Some(table) = self.tables.get(&id) else { return };
+        if !table.is_dropped() {
+            self.shared ^= digest::of_table(table);
+        }
+        (0..table.partition_count).for_each(|index| self.toggle_partition(id, index));
+    }
+
+    fn toggle_partition(&mut self, id: TableId, index: u32) {
+        let Some(table) = self.tables.get(&id) else { return };
+        let Some(partition) = table.partition(index) else { return };
+        let common = if table.is_dropped() { 0 } else { digest::of_partition(table, index, partition) };
+        for member in partition.members() {
+            let own = if table.is_dropped() { digest::of_drop(id, index, member) } else { common };
+            *self.assignments.entry(member.address.node).or_default() ^= own;
+        }
+    }
+
+    fn live_table(&self, id: TableId) -> Result<&Table, ChangeError> {
+        let table = self.tables.get(&id).ok_or(ChangeError::UnknownTable(id))?;
+        if table.is_dropped() {
+            return Err(ChangeError::Table { table: id, fault: "it is dropped" });
+        }
+        Ok(table)
+    }
+
+    #[must_use]
+    pub const fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    #[must_use]
+    pub const fn nodes(&self) -> &BTreeMap<NodeId, Node> {
+        &self.nodes
+    }
+
+    /// All tables, tombstones too.
+    #[must_use]
+    pub const fn tables(&self) -> &BTreeMap<TableId, Table> {
+        &self.tables
+    }
+
+    /// The table that has this name now.
+    #[must_use]
+    pub fn table_named(&self, name: &str) -> Option<&Table> {
+        self.tables.get(self.names.get(name)?)
+    }
+
+    pub(crate) const fn names(&self) -> &BTreeMap<String, TableId> {
+        &self.names
+    }
+
+    /// Digest of the whole assignment of `node`, as every Sync carries it.
+    #[must_use]
+    pub fn digest(&self, node: NodeId) -> u64 {
+        digest::finish(self.cluster.id, self.shared, self.assignments.get(&node).copied().unwrap_or(0))
+    }
+}
+
+/// The number after the highest incarnation of `table`; `None` if there is none.
+fn next_incarnation(table: &Table) -> Option<u64> {
+    let highest = table.partitions.iter().flat_map(Partition::members).map(|member| member.incarnation.0).max();
+    highest.unwrap_or(0).checked_add(1)
+}

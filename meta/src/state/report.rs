@@ -1,0 +1,79 @@
+//! What nodes say of their replicas.
+
+use pegasus_replication::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation};
+
+/// Longest reason kept, in bytes; the rest is cut.
+pub const REASON_BYTES_MAX: usize = 256;
+
+/// One copy of a partition, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaKey {
+    pub partition: PartitionId,
+    pub incarnation: ReplicaIncarnation,
+}
+
+/// What a replica does, as its node says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaHealth {
+    /// Not there: removed on order, or never made.
+    Gone,
+    /// Being made or recovered.
+    Opening,
+    /// There, durable, and follows its primary.
+    Ready,
+    /// Primary, and answers clients.
+    Serving,
+    /// There and kept out of use; the reason says why.
+    OutOfService,
+    /// On the node, but in none of its configurations.
+    Unknown,
+}
+
+/// The last words of one replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// The ballot it has adopted.
+    pub ballot: Ballot,
+    pub committed: Decree,
+    pub prepared: Decree,
+    pub health: ReplicaHealth,
+    /// Of `OutOfService`, at most [`REASON_BYTES_MAX`] bytes.
+    pub reason: String,
+}
+
+impl ReplicaStatus {
+    /// The replica exists on disk, so that a partition may count on it.
+    #[must_use]
+    pub const fn is_created(&self) -> bool {
+        matches!(self.health, ReplicaHealth::Ready | ReplicaHealth::Serving)
+    }
+}
+
+/// A heartbeat's contents.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Digest of the last Sync that the node has taken over.
+    pub digest: u64,
+    /// `replicas` names all there are; others are gone.
+    pub full: bool,
+    pub replicas: Vec<(ReplicaKey, ReplicaStatus)>,
+    pub disk_total: u64,
+    pub disk_free: u64,
+}
+
+/// A primary asks for the next ballot with the same members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    pub replica: ReplicaKey,
+    /// The ballot it wants to leave.
+    pub ballot: Ballot,
+}
+
+/// Cuts `reason` to [`REASON_BYTES_MAX`] at a character's end.
+pub(crate) fn bounded_reason(mut reason: String) -> String {
+    if reason.len() > REASON_BYTES_MAX {
+        let end = (0..=REASON_BYTES_MAX).rev().find(|&end| reason.is_char_boundary(end)).unwrap_or(0);
+        reason.truncate(end);
+    }
+    reason
+}

@@ -1,0 +1,119 @@
+//! Assembles what nodes are told.
+
+use super::State;
+use super::command::{NodeAddress, Push, Sync, TableInfo};
+use super::node::Node;
+use super::report::ReplicaKey;
+use super::table::Table;
+use pegasus_replication::config::Configuration;
+use pegasus_replication::ids::{NodeId, PartitionId, TableId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Gathers pushes while a command is carried out; digests are filled in at its end.
+#[derive(Debug, Default)]
+pub(super) struct Pushes(BTreeMap<NodeId, Sync>);
+
+impl Pushes {
+    /// What `node` will be told, empty so far.
+    pub(super) fn to(&mut self, node: NodeId) -> &mut Sync {
+        self.0.entry(node).or_insert_with(empty)
+    }
+
+    /// Tells every member of `configuration`.
+    pub(super) fn configuration(&mut self, configuration: &Configuration) {
+        for member in configuration.members() {
+            let sync = self.to(member.address.node);
+            if !sync.full {
+                sync.configurations.push(configuration.clone());
+            }
+        }
+    }
+
+    /// Orders `node` to delete a replica.
+    pub(super) fn drop_replica(&mut self, node: NodeId, key: ReplicaKey) {
+        let sync = self.to(node);
+        if !sync.full && !sync.drops.contains(&key) {
+            sync.drops.push(key);
+        }
+    }
+
+    /// Everything for nodes that are listening, with the digests of `state` as it is now.
+    pub(super) fn finish(self, state: &State) -> Vec<Push> {
+        let listening = self.0.into_iter().filter(|(node, _)| state.live.contains_key(node));
+        listening
+            .map(|(node, sync)| Push { node, sync: Sync { digest: state.durable.digest(node), ..sync } })
+            .collect()
+    }
+}
+
+const fn empty() -> Sync {
+    Sync {
+        full: false,
+        digest: 0,
+        nodes: Vec::new(),
+        tables: Vec::new(),
+        configurations: Vec::new(),
+        drops: Vec::new(),
+    }
+}
+
+impl State {
+    /// Everything that `node` is to know. Costs a walk over all partitions.
+    #[must_use]
+    pub fn full_sync(&self, node: NodeId) -> Sync {
+        let mut sync = Sync { full: true, digest: self.durable.digest(node), ..empty() };
+        sync.nodes = self.durable.nodes().values().map(|other| self.node_address(other)).collect();
+        for table in self.durable.tables().values() {
+            if table.is_dropped() {
+                sync.drops.extend(drops_of(table).filter(|&(on, _)| on == node).map(|(_, key)| key));
+            } else {
+                sync.tables.push(table_info(table));
+                sync.configurations.extend(configurations_on(table, node));
+            }
+        }
+        sync
+    }
+
+    pub(super) fn node_address(&self, node: &Node) -> NodeAddress {
+        NodeAddress {
+            node: node.id,
+            peer_addresses: node.cores.iter().map(|core| core.peer_address.clone()).collect(),
+            client_addresses: node.cores.iter().map(|core| core.client_address.clone()).collect(),
+            alive: self.is_alive(node.id),
+        }
+    }
+
+    /// Nodes that have joined since this state was made: those that can be told anything.
+    pub(super) fn listening(&self) -> BTreeSet<NodeId> {
+        self.live.keys().copied().collect()
+    }
+}
+
+pub(super) fn table_info(table: &Table) -> TableInfo {
+    TableInfo {
+        table: table.id,
+        name: table.name.clone(),
+        partition_count: table.partition_count,
+        dropped: table.is_dropped(),
+    }
+}
+
+/// Every replica of a table, as an order to delete it, with its node.
+pub(super) fn drops_of(table: &Table) -> impl Iterator<Item = (NodeId, ReplicaKey)> {
+    table.indexed().flat_map(move |(index, partition)| {
+        partition.members().map(move |member| (member.address.node, key(table.id, index, member.incarnation)))
+    })
+}
+
+fn configurations_on(table: &Table, node: NodeId) -> impl Iterator<Item = Configuration> {
+    let here = table.indexed().filter(move |(_, it)| it.members().any(|member| member.address.node == node));
+    here.filter_map(|(index, _)| table.configuration(index))
+}
+
+pub(super) const fn key(
+    table: TableId,
+    index: u32,
+    incarnation: pegasus_replication::ids::ReplicaIncarnation,
+) -> ReplicaKey {
+    ReplicaKey { partition: PartitionId { table, index }, incarnation }
+}

@@ -1,0 +1,405 @@
+//! The embedded store: a directory with one snapshot and one log.
+
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the one place of this package that touches files")]
+
+use super::format::{FORMAT, FileHeader, FileKind, HEADER_BYTES, HeaderError, change, decode_record, encode_record};
+use super::{Store, StoreError};
+use crate::state::{Change, Cluster, ClusterId, Durable};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+/// A log longer than this is replaced by a snapshot.
+const LOG_BYTES_MAX: u64 = 16 << 20;
+
+/// A meta directory, open and locked.
+#[derive(Debug)]
+pub struct FileStore {
+    dir: PathBuf,
+    cluster: ClusterId,
+    /// Kept for its lock.
+    _lock: File,
+    log: LogFile,
+    next_sequence: u64,
+    log_bytes_max: u64,
+}
+
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    /// Bytes that are whole and flushed.
+    length: u64,
+}
+
+/// What a directory holds.
+struct Found {
+    durable: Durable,
+    log: PathBuf,
+    log_bytes: u64,
+    next_sequence: u64,
+}
+
+impl FileStore {
+    /// Makes a store for a new cluster in `dir`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] if there is one already; disk errors.
+    pub fn create(dir: &Path, cluster: &Cluster) -> Result<Self, StoreError> {
+        fs::create_dir_all(dir).map_err(at(dir))?;
+        let lock = lock(dir)?;
+        if !is_empty(dir)? {
+            return Err(StoreError::Exists { dir: dir.to_owned() });
+        }
+        remove_unfinished(dir)?;
+        // The log first: a directory with a log alone is an init that was cut short and may be made again.
+        let durable = Durable::new(cluster.clone());
+        let log = create_log(dir, cluster.id, 1)?;
+        write_snapshot(dir, &durable, 0)?;
+        sync_dir(dir)?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_dir(parent)?;
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            cluster: cluster.id,
+            _lock: lock,
+            log,
+            next_sequence: 1,
+            log_bytes_max: LOG_BYTES_MAX,
+        })
+    }
+
+    /// Opens the store in `dir` and returns what it holds. A torn end of the log is cut off.
+    ///
+    /// # Errors
+    /// [`StoreError::Empty`] without an init, [`StoreError::Locked`], anything unreadable with its place.
+    pub fn open(dir: &Path) -> Result<(Self, Durable), StoreError> {
+        if !dir.is_dir() {
+            return Err(StoreError::Empty { dir: dir.to_owned() });
+        }
+        let lock = lock(dir)?;
+        if is_empty(dir)? {
+            return Err(StoreError::Empty { dir: dir.to_owned() });
+        }
+        remove_unfinished(dir)?;
+        let found = read_dir(dir)?;
+        let cluster = found.durable.cluster().id;
+        let log = open_log(found.log, found.log_bytes, cluster, found.next_sequence)?;
+        sync_dir(dir)?;
+        remove_older(dir, &log.path)?;
+        let next_sequence = found.next_sequence;
+        let store = Self { dir: dir.to_owned(), cluster, _lock: lock, log, next_sequence, log_bytes_max: LOG_BYTES_MAX };
+        Ok((store, found.durable))
+    }
+
+    /// Whether `dir` holds no store yet.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn is_absent(dir: &Path) -> Result<bool, StoreError> {
+        if dir.is_dir() { is_empty(dir) } else { Ok(true) }
+    }
+
+    /// Wants a snapshot after this many bytes of log instead of 16 MiB; for tests.
+    #[must_use]
+    pub const fn with_log_bytes_max(mut self, bytes: u64) -> Self {
+        self.log_bytes_max = bytes;
+        self
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl Store for FileStore {
+    fn append(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let record = encode_record(self.cluster, self.next_sequence, changes);
+        let record = record.ok_or_else(|| StoreError::Full { path: self.log.path.clone() })?;
+        self.log.append(&record)?;
+        self.next_sequence += 1;
+        Ok(())
+    }
+
+    fn wants_snapshot(&self) -> bool {
+        self.log.length > self.log_bytes_max
+    }
+
+    fn snapshot(&mut self, durable: &Durable) -> Result<(), StoreError> {
+        let last = self.next_sequence - 1;
+        write_snapshot(&self.dir, durable, last)?;
+        sync_dir(&self.dir)?;
+        if self.log.path != log_path(&self.dir, self.next_sequence) {
+            let log = create_log(&self.dir, self.cluster, self.next_sequence);
+            // Without space the old log goes on; an unfinished new one must not stand beside it.
+            self.log = log.inspect_err(|_| _ = fs::remove_file(log_path(&self.dir, self.next_sequence)))?;
+            sync_dir(&self.dir)?;
+        }
+        remove_older(&self.dir, &self.log.path)
+    }
+
+    fn load(&self) -> Result<Durable, StoreError> {
+        read_dir(&self.dir).map(|found| found.durable)
+    }
+}
+
+impl LogFile {
+    /// Writes and flushes one record. Without space the file is as before.
+    fn append(&mut self, record: &[u8]) -> Result<(), StoreError> {
+        if let Err(error) = self.file.write_all(record) {
+            self.cut(self.length)?;
+            return Err(at(&self.path)(error));
+        }
+        // A failed flush is final: what the disk holds is unknown, and asking again may say "done" falsely.
+        self.file.sync_data().map_err(|source| StoreError::Io { path: self.path.clone(), source })?;
+        self.length += record.len() as u64;
+        Ok(())
+    }
+
+    fn cut(&mut self, length: u64) -> Result<(), StoreError> {
+        let cut = self.file.set_len(length).and_then(|()| self.file.seek(SeekFrom::Start(length)));
+        let cut = cut.and_then(|_| self.file.sync_data());
+        cut.map_err(|source| StoreError::Io { path: self.path.clone(), source })
+    }
+}
+
+/// Says what went wrong at `path`; no space has its own name, because nothing is lost then.
+fn at(path: &Path) -> impl Fn(io::Error) -> StoreError + '_ {
+    |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { path: path.to_owned() },
+        _ => StoreError::Io { path: path.to_owned(), source },
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join("LOCK");
+    let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path).map_err(at(&path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked { dir: dir.to_owned() }),
+        Err(errno) => Err(StoreError::Io { path, source: errno.into() }),
+    }
+}
+
+/// Numbers of the files of one kind, ascending.
+fn numbers(dir: &Path, kind: FileKind) -> Result<Vec<u64>, StoreError> {
+    let prefix = prefix(kind);
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir).map_err(at(dir))? {
+        let name = entry.map_err(at(dir))?.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_prefix(prefix)).filter(|digits| digits.len() == 16);
+        numbers.extend(digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+const fn prefix(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Snapshot => "snapshot-",
+        FileKind::Log => "log-",
+    }
+}
+
+fn snapshot_path(dir: &Path, sequence: u64) -> PathBuf {
+    dir.join(format!("{}{sequence:016x}", prefix(FileKind::Snapshot)))
+}
+
+fn log_path(dir: &Path, sequence: u64) -> PathBuf {
+    dir.join(format!("{}{sequence:016x}", prefix(FileKind::Log)))
+}
+
+/// No snapshot: nothing was ever promised here, since init ends with the first one.
+fn is_empty(dir: &Path) -> Result<bool, StoreError> {
+    let snapshots = numbers(dir, FileKind::Snapshot)?;
+    let later_log = numbers(dir, FileKind::Log)?.into_iter().find(|&first| first > 1);
+    match (snapshots.is_empty(), later_log) {
+        (true, Some(first)) => Err(StoreError::Missing { path: dir.to_owned(), expected: 0, found: first }),
+        (empty, _) => Ok(empty),
+    }
+}
+
+/// Takes away what an interrupted write of a snapshot left.
+fn remove_unfinished(dir: &Path) -> Result<(), StoreError> {
+    for entry in fs::read_dir(dir).map_err(at(dir))? {
+        let path = entry.map_err(at(dir))?.path();
+        if path.extension().is_some_and(|extension| extension == "tmp") {
+            fs::remove_file(&path).map_err(at(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes away what the newest snapshot and the current log replace.
+fn remove_older(dir: &Path, log: &Path) -> Result<(), StoreError> {
+    let snapshots = numbers(dir, FileKind::Snapshot)?;
+    let older = snapshots.split_last().map(|(_, older)| older.to_vec()).unwrap_or_default();
+    let logs = numbers(dir, FileKind::Log)?.into_iter().map(|first| log_path(dir, first)).filter(|path| path != log);
+    for path in older.into_iter().map(|last| snapshot_path(dir, last)).chain(logs) {
+        fs::remove_file(&path).map_err(at(&path))?;
+    }
+    Ok(())
+}
+
+fn write_snapshot(dir: &Path, durable: &Durable, last: u64) -> Result<(), StoreError> {
+    let path = snapshot_path(dir, last);
+    let unfinished = path.with_extension("tmp");
+    let cluster = durable.cluster().id;
+    let header = FileHeader { kind: FileKind::Snapshot, cluster, sequence: last };
+    let record = encode_record(cluster, last, &durable.snapshot());
+    let record = record.ok_or_else(|| StoreError::Full { path: path.clone() })?;
+    write_file(&unfinished, &[&header.encode(), &record])?;
+    fs::rename(&unfinished, &path).map_err(at(&path))
+}
+
+fn create_log(dir: &Path, cluster: ClusterId, first: u64) -> Result<LogFile, StoreError> {
+    let path = log_path(dir, first);
+    let header = FileHeader { kind: FileKind::Log, cluster, sequence: first };
+    let file = write_file(&path, &[&header.encode()])?;
+    Ok(LogFile { path, file, length: HEADER_BYTES as u64 })
+}
+
+fn write_file(path: &Path, parts: &[&[u8]]) -> Result<File, StoreError> {
+    let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(path).map_err(at(path))?;
+    let written = parts.iter().try_for_each(|part| file.write_all(part));
+    written.and_then(|()| file.sync_all()).map_err(at(path))?;
+    Ok(file)
+}
+
+/// Opens the log for appending after its `length` good bytes. A log whose header never became whole is made again.
+fn open_log(path: PathBuf, length: u64, cluster: ClusterId, next: u64) -> Result<LogFile, StoreError> {
+    if length < HEADER_BYTES as u64 {
+        let dir = path.parent().unwrap_or(Path::new("."));
+        return create_log(dir, cluster, next);
+    }
+    let file = OpenOptions::new().write(true).open(&path).map_err(at(&path))?;
+    let on_disk = file.metadata().map_err(at(&path))?.len();
+    let mut log = LogFile { path, file, length };
+    if on_disk > length {
+        tracing::warn!(file = %log.path.display(), from = length, to = on_disk, "cut a torn end that was never acknowledged");
+    }
+    log.cut(length)?;
+    Ok(log)
+}
+
+fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(|source| StoreError::Io { path: dir.to_owned(), source })
+}
+
+/// Reads the newest snapshot and every batch after it.
+fn read_dir(dir: &Path) -> Result<Found, StoreError> {
+    let newest = numbers(dir, FileKind::Snapshot)?.last().copied();
+    let last = newest.ok_or_else(|| StoreError::Empty { dir: dir.to_owned() })?;
+    let durable = read_snapshot(&snapshot_path(dir, last), last)?;
+    let next = last + 1;
+    let logs = numbers(dir, FileKind::Log)?;
+    let mut found = Found { durable, log: log_path(dir, next), log_bytes: 0, next_sequence: next };
+    for (position, &first) in logs.iter().enumerate() {
+        let is_last = position + 1 == logs.len();
+        if first > found.next_sequence {
+            return Err(StoreError::Missing { path: log_path(dir, first), expected: found.next_sequence, found: first });
+        }
+        read_log(&log_path(dir, first), first, is_last, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn read_all(path: &Path) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(at(path))?;
+    Ok(bytes)
+}
+
+fn read_snapshot(path: &Path, last: u64) -> Result<Durable, StoreError> {
+    let bytes = read_all(path)?;
+    let header = read_header(path, &bytes, FileKind::Snapshot, last)?;
+    let corrupt = |fault: &str| corrupt(path, HEADER_BYTES, fault);
+    let record = decode_record(header.cluster, &bytes[HEADER_BYTES..]).ok_or_else(|| corrupt("checksum mismatch"))?;
+    if record.sequence != last || HEADER_BYTES + record.total_bytes() != bytes.len() {
+        return Err(corrupt("its length or number is wrong"));
+    }
+    let changes = change::decode_batch(record.payload).ok_or_else(|| corrupt("it holds something that is no change"))?;
+    let durable = Durable::replay(&changes).map_err(|source| StoreError::Change { path: path.to_owned(), source })?;
+    expect_cluster(path, header.cluster, durable.cluster().id)?;
+    Ok(durable)
+}
+
+/// Adds the batches of one log to `found`.
+fn read_log(path: &Path, first: u64, is_last: bool, found: &mut Found) -> Result<(), StoreError> {
+    let bytes = read_all(path)?;
+    found.log = path.to_owned();
+    if is_last && bytes.len() < HEADER_BYTES && first == found.next_sequence {
+        found.log_bytes = 0;
+        return Ok(());
+    }
+    let header = read_header(path, &bytes, FileKind::Log, first)?;
+    let cluster = found.durable.cluster().id;
+    expect_cluster(path, header.cluster, cluster)?;
+    let mut offset = HEADER_BYTES;
+    let mut sequence = first;
+    while let Some(record) = decode_record(cluster, &bytes[offset..]) {
+        if record.sequence != sequence {
+            return Err(corrupt(path, offset, &format!("batch {} where {sequence} should be", record.sequence)));
+        }
+        if sequence == found.next_sequence {
+            apply_batch(path, offset, record.payload, &mut found.durable)?;
+            found.next_sequence += 1;
+        }
+        sequence += 1;
+        offset += record.total_bytes();
+    }
+    let rest = &bytes[offset..];
+    let may_be_torn = is_last && !holds_record_after(cluster, rest, sequence);
+    if !rest.is_empty() && !may_be_torn {
+        return Err(corrupt(path, offset, "checksum mismatch with valid batches after it"));
+    }
+    found.log_bytes = offset as u64;
+    Ok(())
+}
+
+fn apply_batch(path: &Path, offset: usize, payload: &[u8], durable: &mut Durable) -> Result<(), StoreError> {
+    let changes = change::decode_batch(payload);
+    let changes = changes.ok_or_else(|| corrupt(path, offset, "it holds something that is no change"))?;
+    let applied = changes.iter().try_for_each(|change| durable.apply(change));
+    applied.map_err(|source| StoreError::Change { path: path.to_owned(), source })
+}
+
+/// Whether a later batch lies anywhere in `bytes`: then what is bad before it was flushed once, since a batch is
+/// written only after the one before it was flushed.
+fn holds_record_after(cluster: ClusterId, bytes: &[u8], sequence: u64) -> bool {
+    let plausible = |at: &usize| {
+        let number = bytes.get(at + 8..).and_then(|rest| rest.first_chunk().copied()).map_or(0, u64::from_le_bytes);
+        number > sequence && number - sequence < 1 << 32
+    };
+    (1..bytes.len()).filter(plausible).any(|at| decode_record(cluster, &bytes[at..]).is_some())
+}
+
+fn read_header(path: &Path, bytes: &[u8], kind: FileKind, sequence: u64) -> Result<FileHeader, StoreError> {
+    let header = FileHeader::decode(bytes).map_err(|error| match error {
+        HeaderError::Format(found) => StoreError::Format { path: path.to_owned(), found, known: FORMAT },
+        HeaderError::Bad(fault) => corrupt(path, 0, fault),
+    })?;
+    if header.kind != kind || header.sequence != sequence {
+        return Err(corrupt(path, 0, "the header says another kind or number than the file's name"));
+    }
+    Ok(header)
+}
+
+fn expect_cluster(path: &Path, found: ClusterId, expected: ClusterId) -> Result<(), StoreError> {
+    if found != expected {
+        return Err(StoreError::ForeignCluster { path: path.to_owned(), found, expected });
+    }
+    Ok(())
+}
+
+fn corrupt(path: &Path, offset: usize, fault: &str) -> StoreError {
+    StoreError::Corrupt { path: path.to_owned(), offset: offset as u64, fault: fault.to_owned() }
+}

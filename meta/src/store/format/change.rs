@@ -1,0 +1,263 @@
+//! The bytes of a batch of changes. A text is its length (2) and UTF-8; a list its count (4) and its items; an optional
+//! number is 0 (1), or 1 (1) and the number.
+//!
+//! | kind | change | fields |
+//! |---|---|---|
+//! | 1 | Cluster | id (16), name, epoch (2) |
+//! | 2 | Counters | next node (4), next table (4), next incarnation (8) |
+//! | 3 | NodeNumbered | node (4) |
+//! | 4 | NodeJoined | node (4), incarnation (8), host, pid (4), stats dir, list of cores: client address, peer address, cpu (4) |
+//! | 5 | TableCreated | table (4), name, replica count (1), min replicas (1), created ms (8), optional dropped ms (8), partition count (4), list of partitions: ballot (8), stage (1: 0 creating, 1 active), has a primary (1), list of members, the primary first: node (4), core (2), incarnation (8) |
+//! | 6 | TableDropped | table (4), at ms (8) |
+//! | 7 | TableForgotten | table (4) |
+//! | 8 | PartitionsActivated | table (4), list of indices (4) |
+//! | 9 | BallotsGrown | table (4), list of: index (4), ballot (8) |
+
+use crate::state::{Change, Cluster, ClusterId, Core, Counters, Node, Partition, Table};
+use pegasus_replication::config::{Member, Stage};
+use pegasus_replication::ids::{
+    Ballot, CoreAddress, CoreId, NodeId, NodeIncarnation, ReplicaIncarnation, TableId,
+};
+
+/// Appends the batch to `out`. Bounds of counts and texts are those of the state, far below what their lengths can say.
+pub fn encode_batch(changes: &[Change], out: &mut Vec<u8>) {
+    put_list(out, changes, put_change);
+}
+
+/// The batch that `bytes` are; `None` if they are none, or more than one.
+#[must_use]
+pub fn decode_batch(bytes: &[u8]) -> Option<Vec<Change>> {
+    let mut reader = Reader { rest: bytes };
+    let changes = reader.list(Reader::change)?;
+    reader.rest.is_empty().then_some(changes)
+}
+
+fn put_change(out: &mut Vec<u8>, change: &Change) {
+    match change {
+        Change::Cluster(cluster) => {
+            out.push(1);
+            out.extend(cluster.id.0.to_le_bytes());
+            put_text(out, &cluster.name);
+            out.extend(cluster.epoch.to_le_bytes());
+        }
+        Change::Counters(counters) => {
+            out.push(2);
+            out.extend(counters.next_node.to_le_bytes());
+            out.extend(counters.next_table.to_le_bytes());
+            out.extend(counters.next_incarnation.to_le_bytes());
+        }
+        Change::NodeNumbered { node } => {
+            out.push(3);
+            out.extend(node.0.to_le_bytes());
+        }
+        Change::NodeJoined(node) => {
+            out.push(4);
+            put_node(out, node);
+        }
+        Change::TableCreated(table) => {
+            out.push(5);
+            put_table(out, table);
+        }
+        Change::TableDropped { table, at_ms } => {
+            out.push(6);
+            out.extend(table.0.to_le_bytes());
+            out.extend(at_ms.to_le_bytes());
+        }
+        Change::TableForgotten { table } => {
+            out.push(7);
+            out.extend(table.0.to_le_bytes());
+        }
+        Change::PartitionsActivated { table, partitions } => {
+            out.push(8);
+            out.extend(table.0.to_le_bytes());
+            put_list(out, partitions, |out, index| out.extend(index.to_le_bytes()));
+        }
+        Change::BallotsGrown { table, ballots } => {
+            out.push(9);
+            out.extend(table.0.to_le_bytes());
+            put_list(out, ballots, |out, (index, ballot)| {
+                out.extend(index.to_le_bytes());
+                out.extend(ballot.0.to_le_bytes());
+            });
+        }
+    }
+}
+
+fn put_node(out: &mut Vec<u8>, node: &Node) {
+    out.extend(node.id.0.to_le_bytes());
+    out.extend(node.incarnation.0.to_le_bytes());
+    put_text(out, &node.host);
+    out.extend(node.pid.to_le_bytes());
+    put_text(out, &node.stats_dir);
+    put_list(out, &node.cores, |out, core| {
+        put_text(out, &core.client_address);
+        put_text(out, &core.peer_address);
+        out.extend(core.cpu.to_le_bytes());
+    });
+}
+
+fn put_table(out: &mut Vec<u8>, table: &Table) {
+    out.extend(table.id.0.to_le_bytes());
+    put_text(out, &table.name);
+    out.extend([table.replica_count, table.min_replicas]);
+    out.extend(table.created_ms.to_le_bytes());
+    match table.dropped_ms {
+        None => out.push(0),
+        Some(at_ms) => {
+            out.push(1);
+            out.extend(at_ms.to_le_bytes());
+        }
+    }
+    out.extend(table.partition_count.to_le_bytes());
+    put_list(out, &table.partitions, put_partition);
+}
+
+fn put_partition(out: &mut Vec<u8>, partition: &Partition) {
+    out.extend(partition.ballot.0.to_le_bytes());
+    out.push(match partition.stage {
+        Stage::Creating => 0,
+        Stage::Active => 1,
+    });
+    out.push(u8::from(partition.primary.is_some()));
+    let members: Vec<Member> = partition.members().copied().collect();
+    put_list(out, &members, |out, member| {
+        out.extend(member.address.node.0.to_le_bytes());
+        out.extend(member.address.core.0.to_le_bytes());
+        out.extend(member.incarnation.0.to_le_bytes());
+    });
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    let length = u16::try_from(text.len()).expect("texts of the state are bounded to 4096 bytes");
+    out.extend(length.to_le_bytes());
+    out.extend(text.as_bytes());
+}
+
+fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
+    let count = u32::try_from(items.len()).expect("lists of the state are bounded to 262,144 items");
+    out.extend(count.to_le_bytes());
+    items.iter().for_each(|item| put(out, item));
+}
+
+/// Cuts fields off the front; `None` once bytes are missing or make no sense.
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn change(&mut self) -> Option<Change> {
+        Some(match self.u8()? {
+            1 => Change::Cluster(self.cluster()?),
+            2 => Change::Counters(Counters {
+                next_node: self.u32()?,
+                next_table: self.u32()?,
+                next_incarnation: self.u64()?,
+            }),
+            3 => Change::NodeNumbered { node: NodeId(self.u32()?) },
+            4 => Change::NodeJoined(self.node()?),
+            5 => Change::TableCreated(self.table()?),
+            6 => Change::TableDropped { table: TableId(self.u32()?), at_ms: self.u64()? },
+            7 => Change::TableForgotten { table: TableId(self.u32()?) },
+            8 => Change::PartitionsActivated { table: TableId(self.u32()?), partitions: self.list(Self::u32)? },
+            9 => Change::BallotsGrown { table: TableId(self.u32()?), ballots: self.list(Self::ballot)? },
+            _ => return None,
+        })
+    }
+
+    fn cluster(&mut self) -> Option<Cluster> {
+        Some(Cluster { id: ClusterId(u128::from_le_bytes(self.array()?)), name: self.text()?, epoch: self.u16()? })
+    }
+
+    fn node(&mut self) -> Option<Node> {
+        Some(Node {
+            id: NodeId(self.u32()?),
+            incarnation: NodeIncarnation(self.u64()?),
+            host: self.text()?,
+            pid: self.u32()?,
+            stats_dir: self.text()?,
+            cores: self.list(Self::core)?,
+        })
+    }
+
+    fn core(&mut self) -> Option<Core> {
+        Some(Core { client_address: self.text()?, peer_address: self.text()?, cpu: self.u32()? })
+    }
+
+    fn table(&mut self) -> Option<Table> {
+        Some(Table {
+            id: TableId(self.u32()?),
+            name: self.text()?,
+            replica_count: self.u8()?,
+            min_replicas: self.u8()?,
+            created_ms: self.u64()?,
+            dropped_ms: if self.flag()? { Some(self.u64()?) } else { None },
+            partition_count: self.u32()?,
+            partitions: self.list(Self::partition)?,
+        })
+    }
+
+    fn partition(&mut self) -> Option<Partition> {
+        let ballot = Ballot(self.u64()?);
+        let stage = if self.flag()? { Stage::Active } else { Stage::Creating };
+        let has_primary = self.flag()?;
+        let mut members = self.list(Self::member)?.into_iter();
+        let primary = if has_primary { Some(members.next()?) } else { None };
+        Some(Partition { ballot, stage, primary, secondaries: members.collect() })
+    }
+
+    fn member(&mut self) -> Option<Member> {
+        let address = CoreAddress { node: NodeId(self.u32()?), core: CoreId(self.u16()?) };
+        Some(Member { address, incarnation: ReplicaIncarnation(self.u64()?) })
+    }
+
+    fn ballot(&mut self) -> Option<(u32, Ballot)> {
+        Some((self.u32()?, Ballot(self.u64()?)))
+    }
+
+    fn list<T>(&mut self, item: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let count = usize::try_from(self.u32()?).ok()?;
+        // Each item has at least a byte, so that a wrong count cannot ask for memory.
+        let mut items = Vec::with_capacity(count.min(self.rest.len() / 8));
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Some(items)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let length = self.u16()?;
+        let (text, rest) = self.rest.split_at_checked(usize::from(length))?;
+        self.rest = rest;
+        String::from_utf8(text.to_vec()).ok()
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        match self.u8()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.rest.split_first_chunk::<N>()?;
+        self.rest = rest;
+        Some(*bytes)
+    }
+}

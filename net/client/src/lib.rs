@@ -1,1 +1,52 @@
+//! An async client of Pegasus on tokio.
+//!
+//! It hashes a key to its partition, sends the request to the core that is the partition's primary over one pipelined
+//! connection for each core, and follows the partition when it moves. Every operation ends by its deadline, and an
+//! [`Error`] says whether the operation was executed, was not, or may have been.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), pegasus_client::Error> {
+//! use pegasus_client::{Client, ClientOptions};
+//! let client = Client::connect(ClientOptions::new(["127.0.0.1:34601"])).await?;
+//! let table = client.table("users").await?;
+//! table.put(b"user_1", b"name", b"Ada").await?;
+//! assert_eq!(table.get(b"user_1", b"name").await?.as_deref(), Some(&b"Ada"[..]));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It never retries what may have been executed unless asked to, spawns no task for a request, and keeps nothing
+//! unbounded: requests in flight, bytes in flight and retries all have limits.
+//!
+//! Reading order: `options`, `error`, `table` (data operations), `scan`, `admin`; then how a request travels: `driver`
+//! (deadline, retries), `route` (which core), `endpoint` (dialling), `pipeline` (one connection), `pending` (who waits).
 
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail by panicking"))]
+
+mod admin;
+mod client;
+mod driver;
+mod encode;
+mod endpoint;
+mod error;
+mod options;
+mod pending;
+mod pipeline;
+mod reply;
+mod route;
+mod scan;
+mod table;
+
+pub use admin::{
+    ClusterInfo, CoreInfo, CreateTable, CreatedTable, Health, MemberInfo, NodeInfo, PartitionInfo,
+    ReplicaHealth, TableInfo,
+};
+pub use bytes::Bytes;
+pub use client::Client;
+pub use error::{Cause, Error, Result};
+pub use options::{ClientOptions, FullScan, HashScan, MatchKind, MultiGet, Pattern, SortKeyRange};
+pub use pegasus_fbs::code::{Code, Execution};
+pub use reply::{Row, Rows, Ttl};
+pub use scan::Scanner;
+pub use table::Table;

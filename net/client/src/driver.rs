@@ -1,0 +1,447 @@
+//! How one operation gets its answer: attempts, retries and the deadline over all of them.
+//!
+//! ```text
+//! attempt --- answer ------------------------------> done
+//!    |------- refused, not executed ---- retry* ---> attempt      (redirected, refreshed, after a pause)
+//!    |------- never sent --------------- retry* ---> attempt
+//!    |------- sent, connection lost ---- read, or a write with leave to: attempt; another write: Unknown
+//!    '------- deadline ----------------- sent or ambiguous write: Unknown; otherwise NotExecuted
+//!  * within the deadline and ATTEMPTS_MAX
+//! ```
+
+use crate::encode::RequestId;
+use crate::endpoint::{DialOptions, Endpoint, Endpoints};
+use crate::error::{Cause, Error, Result};
+use crate::options::ClientOptions;
+use crate::pending::Lost;
+use crate::pipeline::{Body, Request};
+use crate::route::{Router, Routes};
+use bytes::Bytes;
+use pegasus_fbs::body::FailureBody;
+use pegasus_fbs::code::{Code, Execution};
+use pegasus_fbs::frame::{BODY_BYTES_MAX, FrameKind, Header};
+use rand::Rng;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// What all handles of a client share: addresses and connections.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(crate) options: ClientOptions,
+    endpoints: Endpoints,
+    seeds: Vec<Arc<Endpoint>>,
+    /// The configured address that answered last is asked first.
+    preferred: AtomicUsize,
+    /// Identifies this client in request ids, at random.
+    client_id: u64,
+    sequence: AtomicU64,
+}
+
+/// Whether repeating an operation can do harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    Read,
+    Write,
+}
+
+/// Which partition an operation goes to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    Hash(u64),
+    Partition(u32),
+}
+
+/// One operation, independent of where it will be sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Operation<'a> {
+    pub(crate) kind: FrameKind,
+    pub(crate) class: Class,
+    pub(crate) target: Target,
+    pub(crate) weight: usize,
+    pub(crate) body: Body<'a>,
+}
+
+/// What the caller chose for one operation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallOptions {
+    pub(crate) timeout: Duration,
+    pub(crate) retry_unknown: bool,
+}
+
+/// A definite answer.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Body(Bytes),
+    NotFound,
+}
+
+/// Why one attempt brought no answer.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// No byte of it was sent.
+    Unsent(String),
+    /// It was sent, and the connection ended.
+    Lost(String),
+    /// The server said no.
+    Refused(FailureBody),
+}
+
+/// What to do before the next attempt.
+struct Next {
+    redirect: Option<String>,
+    refresh: bool,
+    retry_after: Duration,
+}
+
+/// What the attempts so far mean for the outcome.
+struct Progress {
+    class: Class,
+    retry_unknown: bool,
+    /// The current attempt may have left this process.
+    sent: bool,
+    /// An earlier attempt may have been executed.
+    ambiguous: bool,
+    redirects: u32,
+    last: Option<Cause>,
+}
+
+const ATTEMPTS_MAX: u32 = 100;
+const PAUSE_MIN: Duration = Duration::from_millis(2);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+impl Driver {
+    pub(crate) fn new(options: ClientOptions) -> Self {
+        let dial = DialOptions {
+            connect_timeout: options.connect_timeout,
+            inflight_max: options.inflight_max,
+        };
+        let endpoints = Endpoints::new(dial);
+        let seeds = options
+            .addresses
+            .iter()
+            .map(|address| endpoints.at(address))
+            .collect();
+        Self {
+            options,
+            endpoints,
+            seeds,
+            preferred: AtomicUsize::new(0),
+            client_id: rand::rng().random_range(1..=u64::MAX),
+            sequence: AtomicU64::new(0),
+        }
+    }
+
+    /// A new identity for a write that may be sent more than once.
+    pub(crate) fn next_request_id(&self) -> RequestId {
+        RequestId {
+            client: self.client_id,
+            sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
+        }
+    }
+
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    /// The configured addresses, the one that answered last first.
+    pub(crate) fn seeds(&self) -> Vec<Arc<Endpoint>> {
+        let mut seeds = self.seeds.clone();
+        let first = self.preferred.load(Ordering::Relaxed);
+        seeds.rotate_left(first.min(self.seeds.len()));
+        seeds
+    }
+
+    pub(crate) fn prefer_seed(&self, endpoint: &Arc<Endpoint>) {
+        if let Some(index) = self
+            .seeds
+            .iter()
+            .position(|seed| Arc::ptr_eq(seed, endpoint))
+        {
+            self.preferred.store(index, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Runs one data operation until it has an answer, a final refusal, or no time left.
+pub(crate) async fn call(
+    router: &Arc<Router>,
+    operation: Operation<'_>,
+    options: CallOptions,
+) -> Result<Answer> {
+    if operation.weight > BODY_BYTES_MAX {
+        return Err(Error::failed(
+            Code::TooLarge,
+            too_large(operation.weight).message,
+        ));
+    }
+    let deadline = Instant::now() + options.timeout;
+    let mut progress = Progress {
+        class: operation.class,
+        retry_unknown: options.retry_unknown,
+        sent: false,
+        ambiguous: false,
+        redirects: 0,
+        last: None,
+    };
+    let result = match timeout_at(
+        deadline,
+        attempts(router, operation, deadline, &mut progress),
+    )
+    .await
+    {
+        Ok(result) => result,
+        Err(_) => Err(progress.expired(options.timeout)),
+    };
+    if result.is_err() && progress.sent {
+        // Nobody answered: the partition may have moved. The next operation should not find out the same way.
+        router.refresh_in_background();
+    }
+    result
+}
+
+async fn attempts(
+    router: &Arc<Router>,
+    operation: Operation<'_>,
+    deadline: Instant,
+    progress: &mut Progress,
+) -> Result<Answer> {
+    for attempt in 0..ATTEMPTS_MAX {
+        let routes = router.routes();
+        let partition = partition_of(operation.target, &routes, router.name())?;
+        let problem = match send(&routes, partition, operation, deadline, progress).await {
+            Ok(answer) => return Ok(answer),
+            Err(problem) => problem,
+        };
+        let next = progress.judge(problem)?;
+        if let Some(address) = next.redirect {
+            routes.set_primary(partition, router.driver().endpoints().at(&address));
+            continue;
+        }
+        let pause = backoff(attempt).max(next.retry_after);
+        if Instant::now() + pause >= deadline {
+            break;
+        }
+        if next.refresh {
+            router
+                .refresh(routes.generation)
+                .await
+                .map_err(|error| progress.final_error(error))?;
+        }
+        sleep(pause).await;
+    }
+    Err(progress.give_up())
+}
+
+async fn send(
+    routes: &Routes,
+    partition: u32,
+    operation: Operation<'_>,
+    deadline: Instant,
+    progress: &mut Progress,
+) -> std::result::Result<Answer, Problem> {
+    let Some(endpoint) = routes.primary(partition) else {
+        return Err(Problem::Unsent(format!(
+            "partition {}.{partition} has no primary",
+            routes.table_id
+        )));
+    };
+    let left = deadline
+        .saturating_duration_since(Instant::now())
+        .as_millis();
+    let header = Header::request(operation.kind, 0)
+        .to_partition(routes.table_id, partition)
+        .with_timeout_ms(u32::try_from(left).unwrap_or(u32::MAX).max(1));
+    progress.sent = false;
+    exchange(
+        &endpoint,
+        header,
+        Some(operation.body),
+        operation.weight,
+        || progress.sent = true,
+    )
+    .await
+}
+
+/// One request to one address, and its answer. `on_sent` is called when the request may leave from then on.
+pub(crate) async fn exchange(
+    endpoint: &Endpoint,
+    header: Header,
+    body: Option<Body<'_>>,
+    weight: usize,
+    on_sent: impl FnOnce(),
+) -> std::result::Result<Answer, Problem> {
+    let pipeline = endpoint.connect().await.map_err(Problem::Unsent)?;
+    let frame = match pipeline
+        .request(
+            Request {
+                header,
+                body,
+                weight,
+            },
+            on_sent,
+        )
+        .await
+    {
+        Ok(frame) => frame,
+        Err(Lost::Unsent(reason)) => {
+            return Err(Problem::Unsent(format!("{}: {reason}", endpoint.address())));
+        }
+        Err(Lost::TooLarge(bytes)) => return Err(Problem::Refused(too_large(bytes))),
+        Err(Lost::Sent(reason)) => {
+            return Err(Problem::Lost(format!("{}: {reason}", endpoint.address())));
+        }
+    };
+    if !frame.header.is_failure() {
+        return Ok(Answer::Body(frame.body));
+    }
+    match FailureBody::read(&frame.body) {
+        Ok(failure) if failure.code == Code::NotFound => Ok(Answer::NotFound),
+        Ok(failure) => Err(Problem::Refused(failure)),
+        Err(error) => Err(Problem::Lost(format!("{}: {error}", endpoint.address()))),
+    }
+}
+
+/// The answer the server would give, without sending it that much.
+fn too_large(bytes: usize) -> FailureBody {
+    FailureBody {
+        code: Code::TooLarge,
+        message: format!("request of {bytes} bytes, the limit is {BODY_BYTES_MAX}"),
+        retry_after: Duration::ZERO,
+        primary: String::new(),
+    }
+}
+
+fn partition_of(target: Target, routes: &Routes, table: &str) -> Result<u32> {
+    let count = routes.partition_count();
+    match target {
+        Target::Hash(hash) => Ok(u32::try_from(hash % u64::from(count.max(1))).unwrap_or(0)),
+        Target::Partition(index) if index < count => Ok(index),
+        Target::Partition(index) => {
+            let message = format!("partition {index} of table {table:?}, which has {count}");
+            Err(Error::failed(Code::InvalidArgument, message))
+        }
+    }
+}
+
+/// Doubles from 2 ms to 100 ms, at random between half and whole of it, so that clients do not come back in step.
+fn backoff(attempt: u32) -> Duration {
+    let whole = PAUSE_MIN
+        .saturating_mul(1 << attempt.min(10))
+        .min(PAUSE_MAX);
+    whole.mul_f64(rand::rng().random_range(0.5..1.0))
+}
+
+impl Progress {
+    /// What follows from an attempt without an answer: what to do next, or the final error.
+    fn judge(&mut self, problem: Problem) -> Result<Next> {
+        match problem {
+            Problem::Unsent(reason) => {
+                self.sent = false;
+                self.last = Some(Cause::local(reason));
+                Ok(Next {
+                    redirect: None,
+                    refresh: true,
+                    retry_after: Duration::ZERO,
+                })
+            }
+            Problem::Lost(reason) => self.judge_unknown(Cause::local(reason), true),
+            Problem::Refused(failure) => self.judge_refusal(failure),
+        }
+    }
+
+    fn judge_refusal(&mut self, failure: FailureBody) -> Result<Next> {
+        let code = failure.code;
+        match code.execution() {
+            Execution::Unknown if code == Code::Internal && self.class == Class::Read => {
+                self.sent = false;
+                Err(Error::failed(code, failure.message))
+            }
+            Execution::Unknown => self.judge_unknown(failure.into(), false),
+            Execution::NotExecuted if code.may_retry() || code == Code::UnknownTable => {
+                self.sent = false;
+                Ok(self.judge_retryable(failure))
+            }
+            Execution::NotExecuted if code == Code::Expired => {
+                self.sent = false;
+                self.last = Some(failure.into());
+                Err(self.give_up())
+            }
+            Execution::NotExecuted | Execution::Executed => {
+                self.sent = false;
+                Err(self.final_error(Error::failed(code, failure.message)))
+            }
+        }
+    }
+
+    fn judge_retryable(&mut self, failure: FailureBody) -> Next {
+        const REDIRECTS_MAX: u32 = 2;
+        let redirected = failure.code == Code::NotPrimary && !failure.primary.is_empty();
+        self.redirects += u32::from(redirected);
+        let follow = redirected && self.redirects <= REDIRECTS_MAX;
+        let next = Next {
+            redirect: follow.then(|| failure.primary.clone()),
+            refresh: failure.code.refreshes_routing(),
+            retry_after: failure.retry_after,
+        };
+        self.last = Some(failure.into());
+        next
+    }
+
+    /// The attempt may have been executed. Reads do no harm twice; a write only with the caller's leave.
+    fn judge_unknown(&mut self, cause: Cause, refresh: bool) -> Result<Next> {
+        if self.class == Class::Write {
+            if !self.retry_unknown || cause.code == Some(Code::Internal) {
+                return Err(Error::Unknown(cause));
+            }
+            self.ambiguous = true;
+        }
+        self.last = Some(cause);
+        Ok(Next {
+            redirect: None,
+            refresh,
+            retry_after: Duration::ZERO,
+        })
+    }
+
+    /// The error of the last attempt, softened to unknown if an earlier one may have been executed.
+    fn final_error(&self, error: Error) -> Error {
+        match error {
+            Error::Failed { code, message } if self.ambiguous => Error::Unknown(Cause {
+                code: Some(code),
+                message: format!("{message}, after an attempt without answer"),
+            }),
+            Error::NotExecuted(cause) if self.ambiguous => Error::Unknown(cause),
+            error => error,
+        }
+    }
+
+    fn give_up(&mut self) -> Error {
+        let cause = self
+            .last
+            .take()
+            .unwrap_or_else(|| Cause::local("too many attempts"));
+        if self.ambiguous {
+            Error::Unknown(cause)
+        } else {
+            Error::NotExecuted(cause)
+        }
+    }
+
+    fn expired(&mut self, timeout: Duration) -> Error {
+        let last = self.last.take();
+        let code = last.as_ref().and_then(|cause| cause.code);
+        let before = last.map_or(String::new(), |cause| format!(", before that: {cause}"));
+        let cause = Cause {
+            code,
+            message: format!("no answer within {timeout:?}{before}"),
+        };
+        let unknown = self.class == Class::Write && (self.sent || self.ambiguous);
+        if unknown {
+            Error::Unknown(cause)
+        } else {
+            Error::NotExecuted(cause)
+        }
+    }
+}

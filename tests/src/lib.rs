@@ -5,3 +5,4 @@
 pub mod cluster;
 pub mod packages;
 pub mod power_disk;
+pub mod writers;

@@ -87,6 +87,11 @@ impl PowerDisk {
         self.shared.volume().totals()
     }
 
+    /// Everything written so far is durable, as after `sync`.
+    pub fn flush_all(&self) {
+        self.shared.volume().flush_all();
+    }
+
     /// Nothing written or flushed from here on takes effect, and every attempt fails.
     pub fn freeze(&self) {
         self.shared.faults().frozen = true;

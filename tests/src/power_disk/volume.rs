@@ -244,6 +244,16 @@ impl Volume {
         Ok(())
     }
 
+    pub(super) fn flush_all(&mut self) {
+        for inode in self.inodes.values_mut() {
+            match inode {
+                Inode::File(file) => file.flush(),
+                Inode::Directory(directory) => directory.durable.clone_from(&directory.now),
+            }
+        }
+        self.collect();
+    }
+
     pub(super) fn lose_power(&mut self, seed: u64) {
         let mut random = SmallRng::seed_from_u64(seed);
         self.totals.power_cuts += 1;

@@ -1,1 +1,215 @@
-fn main() {}
+//! `pegasus`: the command line of a cluster. It starts one on this machine, shows and changes tables, reads and writes
+//! rows, moves data in and out, and shows what each core does.
+//!
+//! Results go to standard output (tables for people, `--json` for machines) and everything else to standard error.
+//!
+//! Reading order: `connect` (the client), `output`, `text`, `exit`; then one module for each family of commands.
+
+#![forbid(unsafe_code)]
+
+mod connect;
+mod cores;
+mod exit;
+mod export;
+mod import;
+mod local;
+mod nodes;
+mod output;
+mod progress;
+mod rows;
+mod scan;
+mod tables;
+mod text;
+
+use clap::{Parser, Subcommand};
+use connect::Connect;
+use exit::{EXIT_CODES, Exit, exit_of};
+use local::process;
+use output::{Output, Style};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Work with a Pegasus cluster: tables, rows, import and export, and what each core does.
+#[derive(Debug, Parser)]
+#[command(version, after_help = after_help())]
+struct Cli {
+    /// Addresses of meta servers
+    #[arg(
+        long,
+        global = true,
+        env = "PEGASUS_META",
+        value_name = "ADDR[,ADDR]",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:34601"
+    )]
+    meta: Vec<String>,
+    /// Print JSON for programs instead of tables for people
+    #[arg(long, global = true)]
+    json: bool,
+    /// Deadline of one request, in seconds [default: 5; 15 for tables and nodes]
+    #[arg(long, global = true, value_name = "SECONDS")]
+    timeout: Option<f64>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A cluster on this machine, in the background
+    #[command(subcommand)]
+    Local(local::Command),
+    /// Create, list, show and drop tables
+    #[command(subcommand)]
+    Table(tables::Command),
+    /// The nodes of the cluster
+    #[command(subcommand)]
+    Node(nodes::Command),
+    /// The cores of the nodes: requests, latencies, queues
+    #[command(subcommand)]
+    Core(cores::Command),
+    /// Print the value of a row
+    Get(rows::Get),
+    /// Write a row
+    Set(rows::Set),
+    /// Delete a row
+    Del(rows::Key),
+    /// Tell whether a row exists (exit code 3 if it does not)
+    Exist(rows::Key),
+    /// Print how many seconds a row has left
+    Ttl(rows::Key),
+    /// Print the rows of a hash key, or of a whole table
+    Scan(scan::Scan),
+    /// Write the rows of a file into a table
+    Import(import::Import),
+    /// Write all rows of a table into a file
+    Export(export::Export),
+    /// Becomes a process of its own session; used by `local start`
+    #[command(name = process::BACKGROUND_COMMAND, hide = true)]
+    InBackground {
+        pid_file: PathBuf,
+        program: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+fn after_help() -> String {
+    format!(
+        "\
+A first session:
+  pegasus local start                                    three nodes on this machine
+  pegasus table create demo --partitions 8 --replicas 3
+  pegasus set demo user-1 name Ada
+  pegasus get demo user-1 name
+  pegasus scan demo user-1                               all rows of the hash key user-1
+  pegasus import data.tsv --table demo --format tsv --hash-key 1 --sort-key 2 --value 3
+  pegasus core list                                      what each core does
+  pegasus local stop
+
+A row is (hash key, sort key) -> value, all of them any bytes. Rows of one hash key live together, in the order of
+their sort keys. Output escapes what a terminal cannot show (\\n, \\x00); JSON shows bytes that are not text as
+{{\"b64\": \"..\"}}. PEGASUS_META holds the addresses of another cluster.
+
+{EXIT_CODES}"
+    )
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let style = if cli.json { Style::Json } else { Style::People };
+    let mut out = Output::new(style);
+    let result = run(cli, &mut out).and_then(|()| Ok(out.flush()?));
+    match result {
+        Ok(()) => ExitCode::from(Exit::Ok as u8),
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(Exit::Ok as u8),
+        Err(error) => {
+            // What was printed before the error is part of the answer.
+            let _ = out.flush();
+            eprintln!("pegasus: {error:#}");
+            ExitCode::from(exit_of(&error) as u8)
+        }
+    }
+}
+
+fn run(cli: Cli, out: &mut Output) -> anyhow::Result<()> {
+    if let Command::InBackground {
+        pid_file,
+        program,
+        arguments,
+    } = &cli.command
+    {
+        return process::become_background(pid_file, program, arguments);
+    }
+    let connect = Connect::new(cli.meta, timeout(cli.timeout)?);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(dispatch(cli.command, &connect, out))
+}
+
+async fn dispatch(command: Command, connect: &Connect, out: &mut Output) -> anyhow::Result<()> {
+    match command {
+        Command::Local(command) => local::run(command, out).await,
+        Command::Table(command) => tables::run(command, connect, out).await,
+        Command::Node(command) => nodes::run(&command, connect, out).await,
+        Command::Core(command) => cores::run(&command, connect, out).await,
+        Command::Get(options) => rows::get(&options, connect, out).await,
+        Command::Set(options) => rows::set(&options, connect, out).await,
+        Command::Del(key) => rows::del(&key, connect, out).await,
+        Command::Exist(key) => rows::exist(&key, connect, out).await,
+        Command::Ttl(key) => rows::ttl(&key, connect, out).await,
+        Command::Scan(options) => scan::run(&options, connect, out).await,
+        Command::Import(options) => import::run(&options, connect, out).await,
+        Command::Export(options) => export::run(&options, connect, out).await,
+        Command::InBackground { .. } => unreachable!("handled before there is a runtime"),
+    }
+}
+
+fn timeout(seconds: Option<f64>) -> anyhow::Result<Option<Duration>> {
+    let Some(seconds) = seconds else {
+        return Ok(None);
+    };
+    anyhow::ensure!(
+        (0.001..=3600.0).contains(&seconds),
+        "--timeout {seconds}: 0.001 to 3600 seconds are allowed"
+    );
+    Ok(Some(Duration::from_secs_f64(seconds)))
+}
+
+/// The reader of our output has seen enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_global_options_may_stand_behind_the_command() {
+        let parsed =
+            Cli::try_parse_from(["pegasus", "table", "list", "--json", "--meta", "a:1,b:2"]);
+        let cli = parsed.unwrap_or_else(|error| panic!("{error}"));
+        assert!(cli.json);
+        assert_eq!(cli.meta, ["a:1", "b:2"]);
+    }
+
+    #[test]
+    fn a_timeout_out_of_range_is_refused() {
+        assert!(timeout(Some(0.0)).is_err());
+        assert!(timeout(Some(f64::NAN)).is_err());
+        assert!(
+            matches!(timeout(Some(1.5)), Ok(Some(duration)) if duration == Duration::from_millis(1500))
+        );
+    }
+}

@@ -1,0 +1,255 @@
+//! `pegasus export`: all rows of a table, in the forms that `pegasus import` reads.
+
+use crate::connect::Connect;
+use crate::import::columns::Format;
+use crate::output::{Output, Style};
+use crate::progress::Progress;
+use crate::text;
+use anyhow::{Context as _, bail};
+use clap::Args;
+use pegasus_client::{Error, FullScan, Row};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+TSV has three columns: hash key, sort key, value, as raw bytes without escapes. A row that holds a tab or a newline
+cannot be written that way: the export stops and names it; JSONL can write every row, and keeps times to live.
+Rows come partition by partition, in the order of their keys within a hash key. Rows written during the export may or
+may not be part of it.
+
+Examples:
+  pegasus export --table demo --format tsv --out demo.tsv
+  pegasus export --table demo --format jsonl | gzip > demo.jsonl.gz")]
+pub(crate) struct Export {
+    /// The table to read
+    #[arg(long)]
+    table: String,
+    /// How to write the rows
+    #[arg(long, value_enum)]
+    format: Format,
+    /// The file to write, complete or not at all [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+pub(crate) async fn run(
+    export: &Export,
+    connect: &Connect,
+    out: &mut Output,
+) -> anyhow::Result<()> {
+    let Some(path) = &export.out else {
+        let written = write_rows(export, connect, BufWriter::new(io::stdout())).await?;
+        eprintln!("{}", written.sentence);
+        return Ok(());
+    };
+    let part = Part::create(path)?;
+    let written = write_rows(
+        export,
+        connect,
+        BufWriter::with_capacity(1 << 20, &part.file),
+    )
+    .await?;
+    part.keep(path)?;
+    match out.style {
+        Style::Json => out.json(&serde_json::json!({
+            "rows": written.rows, "bytes": written.bytes, "seconds": written.seconds, "file": path,
+        })),
+        Style::People => Ok(out.line(format!("{} to {}", written.sentence, path.display()))?),
+    }
+}
+
+struct Written {
+    rows: u64,
+    bytes: u64,
+    seconds: f64,
+    sentence: String,
+}
+
+async fn write_rows(
+    export: &Export,
+    connect: &Connect,
+    mut out: impl Write,
+) -> anyhow::Result<Written> {
+    let table = connect.table(&export.table).await?;
+    let progress = Progress::new("exported", None);
+    let mut scanner = table.full_scan(&FullScan::default());
+    let (mut rows, mut bytes) = (0_u64, 0_u64);
+    let mut line = Vec::new();
+    let mut patience = Patience::new();
+    while let Some(page) = scanner.next_page().await {
+        let page = match page {
+            Ok(page) => page,
+            // The scanner asks again for the page that failed.
+            Err(error) => {
+                patience.wait_after(error).await?;
+                continue;
+            }
+        };
+        patience = Patience::new();
+        for row in page {
+            line.clear();
+            write_row(export.format, &row, &mut line)?;
+            out.write_all(&line)?;
+            rows += 1;
+            bytes += line.len() as u64;
+        }
+        progress.update(rows, bytes);
+    }
+    out.flush()?;
+    progress.finish();
+    Ok(Written {
+        rows,
+        bytes,
+        seconds: progress.elapsed().as_secs_f64(),
+        sentence: progress.sentence(rows, bytes),
+    })
+}
+
+/// Rides out a time in which a partition does not answer.
+struct Patience {
+    tries_left: u32,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { tries_left: 30 }
+    }
+
+    /// Waits, or gives the error back when it is final or was met too often in a row.
+    async fn wait_after(&mut self, error: Error) -> anyhow::Result<()> {
+        const PAUSE: Duration = Duration::from_secs(1);
+        if self.tries_left == 0 || !matches!(error, Error::NotExecuted(_)) {
+            return Err(error.into());
+        }
+        self.tries_left -= 1;
+        tokio::time::sleep(PAUSE).await;
+        Ok(())
+    }
+}
+
+fn write_row(format: Format, row: &Row, line: &mut Vec<u8>) -> anyhow::Result<()> {
+    match format {
+        Format::Tsv => write_tsv(&[&row.hash_key, &row.sort_key, &row.value], line)?,
+        Format::Jsonl => {
+            serde_json::to_writer(&mut *line, &crate::rows::row_json(row)).context("row")?
+        }
+    }
+    line.push(b'\n');
+    Ok(())
+}
+
+fn write_tsv(cells: &[&[u8]; 3], line: &mut Vec<u8>) -> anyhow::Result<()> {
+    for (index, (name, cell)) in ["hash key", "sort key", "value"]
+        .into_iter()
+        .zip(cells)
+        .enumerate()
+    {
+        if let Some(byte) = cell.iter().find(|byte| matches!(byte, b'\t' | b'\n')) {
+            let what = if *byte == b'\t' { "tab" } else { "newline" };
+            bail!(
+                "row with hash key {} and sort key {}: the {name} holds a {what}, which TSV cannot write; use --format jsonl",
+                text::escape_short(cells[0], 100),
+                text::escape_short(cells[1], 100)
+            );
+        }
+        if index > 0 {
+            line.push(b'\t');
+        }
+        line.extend_from_slice(cell);
+    }
+    Ok(())
+}
+
+/// A file under a name of its own until it is complete; removed if it never is.
+struct Part {
+    file: File,
+    path: PathBuf,
+    kept: std::cell::Cell<bool>,
+}
+
+impl Part {
+    fn create(target: &Path) -> anyhow::Result<Self> {
+        let mut name = target
+            .file_name()
+            .with_context(|| format!("{}: not a file name", target.display()))?
+            .to_owned();
+        name.push(format!(".part-{}", std::process::id()));
+        let path = target.with_file_name(name);
+        let file = File::create(&path).with_context(|| path.display().to_string())?;
+        Ok(Self {
+            file,
+            path,
+            kept: std::cell::Cell::new(false),
+        })
+    }
+
+    fn keep(&self, target: &Path) -> anyhow::Result<()> {
+        self.file
+            .sync_all()
+            .with_context(|| self.path.display().to_string())?;
+        fs::rename(&self.path, target).with_context(|| target.display().to_string())?;
+        self.kept.set(true);
+        Ok(())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if !self.kept.get() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    #[test]
+    fn tsv_is_raw_bytes_in_the_order_hash_key_sort_key_value() {
+        let mut line = Vec::new();
+        write_tsv(&[b"h\xff", b"", b"v\\n\r"], &mut line).unwrap();
+        assert_eq!(line, b"h\xff\t\tv\\n\r");
+    }
+
+    #[test]
+    fn an_empty_hash_key_still_has_its_column() {
+        let mut line = Vec::new();
+        write_tsv(&[b"", b"s", b"v"], &mut line).unwrap();
+        assert_eq!(line, b"\ts\tv");
+    }
+
+    #[test]
+    fn a_row_that_tsv_cannot_write_is_named_with_the_way_out() {
+        for (cells, what) in [
+            ([&b"a\tb"[..], b"s", b"v"], "tab"),
+            ([b"h", b"s", b"x\ny"], "newline"),
+        ] {
+            let sentence = write_tsv(&cells, &mut Vec::new()).unwrap_err().to_string();
+            assert!(
+                sentence.contains(what) && sentence.contains("jsonl"),
+                "{sentence}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unfinished_file_leaves_nothing_and_the_old_one_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out.tsv");
+        fs::write(&target, "old").unwrap();
+        drop(Part::create(&target).unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+        let part = Part::create(&target).unwrap();
+        (&part.file).write_all(b"new").unwrap();
+        part.keep(&target).unwrap();
+        drop(part);
+        assert_eq!(fs::read_to_string(&target).unwrap(), "new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,392 @@
+//! The processes of one local cluster, taken together: start, wait, look, stop, delete.
+
+use super::cluster_file::{BASE_PORT_DEFAULT, ClusterFile, FILE_NAME};
+use super::process::Process;
+use crate::connect;
+use crate::exit::{Exit, Failed};
+use anyhow::{Context as _, bail};
+use rustix::process::Signal;
+use serde::Serialize;
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A cluster directory and what is written in its `cluster.toml`.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    pub(crate) dir: PathBuf,
+    file: ClusterFile,
+}
+
+/// What `local status` shows.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Status {
+    pub(crate) dir: PathBuf,
+    /// What `--meta` and PEGASUS_META take.
+    pub(crate) meta: String,
+    pub(crate) processes: Vec<ProcessStatus>,
+}
+
+/// One process of it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ProcessStatus {
+    pub(crate) name: String,
+    /// Absent: not running.
+    pub(crate) pid: Option<u32>,
+    /// Meta: it answers. A node: meta hears from it.
+    pub(crate) answers: bool,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) log: PathBuf,
+}
+
+/// What a stop achieved.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Ended {
+    pub(crate) stopped: Vec<String>,
+    pub(crate) still_running: Vec<String>,
+}
+
+impl Status {
+    pub(crate) fn is_well(&self) -> bool {
+        self.processes.iter().all(|p| p.pid.is_some() && p.answers)
+    }
+}
+
+impl ProcessStatus {
+    pub(crate) fn state(&self) -> &'static str {
+        match (self.pid.is_some(), self.answers) {
+            (true, true) => "running",
+            (true, false) => "not answering",
+            (false, _) => "stopped",
+        }
+    }
+}
+
+impl Cluster {
+    pub(crate) fn new(dir: PathBuf, file: ClusterFile) -> Self {
+        Self { dir, file }
+    }
+
+    /// Meta first.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = Process> {
+        std::iter::once(self.meta()).chain(self.nodes().map(|(_, process)| process))
+    }
+
+    fn meta(&self) -> Process {
+        Process::new("meta", &self.dir)
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = (u16, Process)> {
+        (1..=self.file.nodes)
+            .map(|number| (number, Process::new(format!("node-{number}"), &self.dir)))
+    }
+
+    fn node_addresses(&self, number: u16) -> Vec<String> {
+        let first = self.file.node_port(number);
+        (0..self.file.cores)
+            .map(|core| format!("127.0.0.1:{}", first + core))
+            .collect()
+    }
+
+    /// Starts what does not run and waits until all of it answers.
+    pub(crate) async fn start(&self, poll: &str, wait: Duration) -> anyhow::Result<()> {
+        if self.meta().running().is_none() {
+            self.start_meta()?;
+        }
+        let replica = find_program("pegasus-replica")?;
+        for (number, process) in self.nodes() {
+            if process.running().is_none() {
+                process.start(&replica, &self.node_arguments(number, &process, poll))?;
+            }
+        }
+        self.wait_until_well(wait).await
+    }
+
+    fn start_meta(&self) -> anyhow::Result<()> {
+        let meta = self.meta();
+        let mut arguments = vec![
+            "run".to_owned(),
+            "--dir".to_owned(),
+            text(&meta.data_dir()),
+            "--listen".to_owned(),
+            self.file.meta_address().to_string(),
+        ];
+        // Beside nodes with data, an empty meta directory is a loss, not a beginning.
+        if !self.nodes().any(|(_, node)| node.data_dir().exists()) {
+            arguments.push("--init-if-empty".to_owned());
+        }
+        meta.start(&find_program("pegasus-meta")?, &arguments)
+    }
+
+    fn node_arguments(&self, number: u16, process: &Process, poll: &str) -> Vec<String> {
+        let pairs = [
+            ("--dir", text(&process.data_dir())),
+            ("--meta", self.file.meta_address().to_string()),
+            ("--cores", self.file.cores.to_string()),
+            ("--listen", "127.0.0.1".to_owned()),
+            ("--base-port", self.file.node_port(number).to_string()),
+            ("--poll", poll.to_owned()),
+        ];
+        let options = pairs
+            .into_iter()
+            .flat_map(|(name, value)| [name.to_owned(), value]);
+        std::iter::once("run".to_owned()).chain(options).collect()
+    }
+
+    async fn wait_until_well(&self, wait: Duration) -> anyhow::Result<()> {
+        const LOOK_EVERY: Duration = Duration::from_millis(100);
+        let deadline = Instant::now() + wait;
+        loop {
+            let status = self.status().await;
+            if status.is_well() {
+                return Ok(());
+            }
+            if let Some(dead) = self.processes().find(|p| p.running().is_none()) {
+                bail!(
+                    "{} ended while it started. {}",
+                    dead.name,
+                    last_words(&dead)
+                );
+            }
+            if Instant::now() >= deadline {
+                return Err(self.not_answering(&status, wait));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn not_answering(&self, status: &Status, wait: Duration) -> anyhow::Error {
+        let silent: HashSet<&str> = status
+            .processes
+            .iter()
+            .filter(|p| !p.answers)
+            .map(|p| p.name.as_str())
+            .collect();
+        let logs: Vec<String> = self
+            .processes()
+            .filter(|p| silent.contains(p.name.as_str()))
+            .map(|p| last_words(&p))
+            .collect();
+        Failed::error(
+            Exit::Unavailable,
+            format!("no answer within {} s. {}", wait.as_secs(), logs.join("\n")),
+        )
+    }
+
+    /// Looks at every process and asks meta about the nodes. Takes a second at most.
+    pub(crate) async fn status(&self) -> Status {
+        const ASK_FOR: Duration = Duration::from_secs(1);
+        let meta_address = self.file.meta_address().to_string();
+        let heard = match self.meta().running() {
+            Some(_) => connect::alive_addresses(&meta_address, ASK_FOR).await.ok(),
+            None => None,
+        };
+        let mut processes = vec![look(
+            &self.meta(),
+            heard.is_some(),
+            vec![meta_address.clone()],
+        )];
+        for (number, process) in self.nodes() {
+            let addresses = self.node_addresses(number);
+            let answers = heard
+                .as_ref()
+                .is_some_and(|heard| addresses.iter().all(|a| heard.contains(a)));
+            processes.push(look(&process, answers, addresses));
+        }
+        Status {
+            dir: self.dir.clone(),
+            meta: meta_address,
+            processes,
+        }
+    }
+
+    /// Asks every process to end: nodes first, so that they can still tell meta.
+    pub(crate) async fn stop(&self, wait: Duration) -> anyhow::Result<Ended> {
+        let mut ended = Ended::default();
+        let nodes: Vec<Process> = self.nodes().map(|(_, process)| process).collect();
+        end(&nodes, Signal::TERM, wait, &mut ended).await?;
+        end(&[self.meta()], Signal::TERM, wait, &mut ended).await?;
+        Ok(ended)
+    }
+
+    /// SIGKILL for all of them at once.
+    pub(crate) async fn kill(&self) -> anyhow::Result<Ended> {
+        const KILL_WAIT: Duration = Duration::from_secs(10);
+        let mut ended = Ended::default();
+        let all: Vec<Process> = self.processes().collect();
+        end(&all, Signal::KILL, KILL_WAIT, &mut ended).await?;
+        Ok(ended)
+    }
+
+    /// Removes what `start` has made and nothing else; the description goes last, so that a wipe can be repeated.
+    pub(crate) fn delete(&self) -> anyhow::Result<()> {
+        for process in self.processes() {
+            if process.dir.exists() {
+                fs::remove_dir_all(&process.dir)
+                    .with_context(|| process.dir.display().to_string())?;
+            }
+        }
+        let description = self.dir.join(FILE_NAME);
+        fs::remove_file(&description).with_context(|| description.display().to_string())?;
+        // Somebody else's files in the directory keep it.
+        let _ = fs::remove_file(self.dir.join(super::LOCK_NAME));
+        let _ = fs::remove_dir(&self.dir);
+        Ok(())
+    }
+
+    /// What a newcomer types after `start`.
+    pub(crate) fn what_next(&self) -> String {
+        let replicas = self.file.nodes.min(3);
+        let mut lines = Vec::new();
+        if self.file.base_port != BASE_PORT_DEFAULT {
+            lines.push(format!("export PEGASUS_META={}", self.file.meta_address()));
+        }
+        lines.push(format!(
+            "pegasus table create demo --partitions 8 --replicas {replicas}"
+        ));
+        lines.push("pegasus set demo user-1 name Ada".to_owned());
+        lines.push("pegasus get demo user-1 name".to_owned());
+        let stop = match super::default_dir() {
+            Ok(default) if default == self.dir => "pegasus local stop".to_owned(),
+            _ => format!("pegasus local stop --dir {}", self.dir.display()),
+        };
+        lines.push(format!(
+            "{stop}      (the data stays; `local wipe` deletes it)"
+        ));
+        format!("\nNext:\n  {}", lines.join("\n  "))
+    }
+}
+
+fn look(process: &Process, answers: bool, addresses: Vec<String>) -> ProcessStatus {
+    let pid = process.running();
+    ProcessStatus {
+        name: process.name.clone(),
+        pid,
+        answers: answers && pid.is_some(),
+        addresses,
+        log: process.log_path(),
+    }
+}
+
+/// Signals the processes together and waits for each of them, `wait` in all.
+async fn end(
+    processes: &[Process],
+    signal: Signal,
+    wait: Duration,
+    ended: &mut Ended,
+) -> anyhow::Result<()> {
+    const LOOK_EVERY: Duration = Duration::from_millis(20);
+    let mut waiting = Vec::new();
+    for process in processes {
+        if process.signal(signal)? {
+            waiting.push(process);
+        }
+    }
+    let deadline = Instant::now() + wait;
+    loop {
+        waiting.retain(|process| {
+            let runs = process.running().is_some();
+            if !runs {
+                ended.stopped.push(process.name.clone());
+            }
+            runs
+        });
+        if waiting.is_empty() || Instant::now() >= deadline {
+            break;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    ended
+        .still_running
+        .extend(waiting.iter().map(|process| process.name.clone()));
+    Ok(())
+}
+
+fn last_words(process: &Process) -> String {
+    let lines = process.last_log_lines(10);
+    if lines.is_empty() {
+        return format!("Its log {} is empty.", process.log_path().display());
+    }
+    format!("The end of {}:\n{lines}", process.log_path().display())
+}
+
+/// Beside this program, else in PATH.
+fn find_program(name: &str) -> anyhow::Result<PathBuf> {
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|me| me.parent().map(|dir| dir.join(name)));
+    let in_path = std::env::var_os("PATH")
+        .map(|path| {
+            std::env::split_paths(&path)
+                .map(|dir| dir.join(name))
+                .collect::<Vec<_>>()
+        })
+        .unwrap_or_default();
+    beside
+        .into_iter()
+        .chain(in_path)
+        .find(|candidate| is_program(candidate))
+        .with_context(|| format!("{name} is neither beside this program nor in PATH; build it with `cargo build --release`"))
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    fn cluster(dir: &Path) -> Cluster {
+        Cluster::new(dir.to_owned(), ClusterFile::new(2, 2, 20_000).unwrap())
+    }
+
+    #[test]
+    fn deleting_leaves_files_of_others_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = cluster(dir.path());
+        cluster.file.save(dir.path()).unwrap();
+        for process in cluster.processes() {
+            fs::create_dir_all(process.data_dir()).unwrap();
+        }
+        fs::write(dir.path().join("notes"), "mine").unwrap();
+        cluster.delete().unwrap();
+        let left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["notes"]);
+    }
+
+    #[test]
+    fn each_node_is_told_its_own_ports() {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = cluster(dir.path());
+        let (number, second) = cluster.nodes().nth(1).unwrap();
+        let arguments = cluster.node_arguments(number, &second, "sleep").join(" ");
+        assert!(arguments.contains("--base-port 20301 "), "{arguments}");
+        assert!(arguments.contains("--meta 127.0.0.1:20001 "), "{arguments}");
+        assert_eq!(
+            cluster.node_addresses(2),
+            ["127.0.0.1:20301", "127.0.0.1:20302"]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_stopped_cluster_is_shown_as_stopped_and_stops_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = cluster(dir.path());
+        let status = cluster.status().await;
+        assert!(!status.is_well());
+        assert!(status.processes.iter().all(|p| p.state() == "stopped"));
+        let ended = cluster.stop(Duration::ZERO).await.unwrap();
+        assert!(ended.stopped.is_empty() && ended.still_running.is_empty());
+    }
+}

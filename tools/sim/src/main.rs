@@ -1,1 +1,113 @@
-fn main() {}
+//! Runs the production shard and meta state machines on virtual time, with a network, disks and faults of a seed's making.
+//!
+//! One seed is one run, always the same. Reading order: `scenario`, `world`, `node`, `meta`, `clients`, `faults`; what is
+//! checked: `history`, `checks`.
+
+#![forbid(unsafe_code)]
+
+mod action;
+mod checks;
+mod clients;
+mod disk;
+mod faults;
+mod history;
+mod meta;
+mod network;
+mod node;
+mod random;
+mod run;
+mod scenario;
+mod world;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[derive(Parser)]
+#[command(
+    version,
+    about = "Seeded simulation of replication and meta: crashes, broken links, lost writes"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run many seeds and stop at the first that fails.
+    Run {
+        /// Seeds from A to B, for example 1..1000.
+        #[arg(long, value_parser = parse_seeds, required_unless_present = "seeds_file")]
+        seeds: Option<RangeInclusive<u64>>,
+        /// Seeds that failed once, one a line, # begins a comment.
+        #[arg(long)]
+        seeds_file: Option<PathBuf>,
+        /// Virtual seconds of each run.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        seconds: u64,
+        /// Runs at once.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+        jobs: u16,
+    },
+    /// Run one seed again.
+    Replay {
+        seed: u64,
+        /// Print every event and effect on standard error.
+        #[arg(long)]
+        trace: bool,
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        seconds: u64,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::Run {
+            seeds,
+            seeds_file,
+            seconds,
+            jobs,
+        } => {
+            let mut all: Vec<u64> = seeds.into_iter().flatten().collect();
+            if let Some(file) = seeds_file {
+                all.extend(read_seeds(&file)?);
+            }
+            Ok(run::run_all(&all, Duration::from_secs(seconds), jobs))
+        }
+        Command::Replay {
+            seed,
+            trace,
+            seconds,
+        } => Ok(run::replay(seed, Duration::from_secs(seconds), trace)),
+    }
+}
+
+fn parse_seeds(text: &str) -> Result<RangeInclusive<u64>> {
+    let (first, last) = text
+        .split_once("..")
+        .context("seeds are given as A..B, for example 1..1000")?;
+    let (first, last) = (first.parse()?, last.trim_start_matches('=').parse()?);
+    ensure!(
+        first <= last,
+        "seeds {first}..{last}: the first is after the last"
+    );
+    Ok(first..=last)
+}
+
+fn read_seeds(file: &PathBuf) -> Result<Vec<u64>> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let lines = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim());
+    let seeds = lines.filter(|line| !line.is_empty());
+    seeds
+        .map(|line| {
+            line.parse()
+                .with_context(|| format!("{}: {line:?} is no seed", file.display()))
+        })
+        .collect()
+}

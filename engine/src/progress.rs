@@ -1,0 +1,297 @@
+//! What an engine keeps in memory about each replica: how far it is applied, marked and flushed.
+
+use crate::marker::{self, Marker, RequestWindow, WindowEntry};
+use crate::{Applied, ApplyError};
+use bytes::Bytes;
+use pegasus_replication::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation, RequestId};
+use std::collections::VecDeque;
+
+/// What one operation costs in a memtable besides its key and value.
+const OPERATION_OVERHEAD_BYTES: u64 = 64;
+
+/// Progress of one replica. Owned by the thread that applies.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    incarnation: ReplicaIncarnation,
+    applied: Applied,
+    window: RequestWindow,
+    decrees_since_marker: u64,
+    bytes_since_marker: u64,
+    /// Bytes applied since the replica was opened.
+    bytes_applied: u64,
+    /// Of these, how many a durable marker covers.
+    bytes_durable: u64,
+    /// Markers written and not known durable, with `bytes_applied` as of each; decrees grow.
+    markers: VecDeque<(Decree, u64)>,
+    flushing: bool,
+}
+
+/// A mutation about to be applied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    pub(crate) applied: Applied,
+    pub(crate) request_id: RequestId,
+    /// What it adds to the memtable, about.
+    pub(crate) bytes: u64,
+}
+
+impl Step {
+    pub(crate) const fn new(
+        decree: Decree,
+        ballot: Ballot,
+        request_id: RequestId,
+        payload: usize,
+        ops: usize,
+    ) -> Self {
+        let bytes = payload as u64 + ops as u64 * OPERATION_OVERHEAD_BYTES;
+        Self {
+            applied: Applied { decree, ballot },
+            request_id,
+            bytes,
+        }
+    }
+
+    fn window_entry(&self) -> WindowEntry {
+        WindowEntry {
+            id: self.request_id,
+            decree: self.applied.decree,
+            result: Bytes::new(),
+        }
+    }
+}
+
+impl Progress {
+    pub(crate) fn new(marker: &Marker) -> Self {
+        Self {
+            incarnation: marker.incarnation,
+            applied: Applied {
+                decree: marker.decree,
+                ballot: marker.ballot,
+            },
+            window: marker.window.clone(),
+            decrees_since_marker: 0,
+            bytes_since_marker: 0,
+            bytes_applied: 0,
+            bytes_durable: 0,
+            markers: VecDeque::new(),
+            flushing: false,
+        }
+    }
+
+    /// Whether `decree` is the next one; `false` if it has been applied already.
+    pub(crate) const fn accepts(
+        &self,
+        partition: PartitionId,
+        decree: Decree,
+    ) -> Result<bool, ApplyError> {
+        if decree.0 <= self.applied.decree.0 {
+            return Ok(false);
+        }
+        if decree.0 != self.applied.decree.0 + 1 {
+            return Err(ApplyError::OutOfOrder {
+                partition,
+                applied: self.applied.decree,
+                decree,
+            });
+        }
+        Ok(true)
+    }
+
+    /// The marker to write in the same batch as `step`, if one is due.
+    pub(crate) fn marker_due(&self, step: &Step) -> Option<Vec<u8>> {
+        let due = self.decrees_since_marker + 1 >= marker::MARKER_DECREES_MAX
+            || self.bytes_since_marker + step.bytes >= marker::MARKER_BYTES_MAX;
+        if !due {
+            return None;
+        }
+        let mut window = self.window.clone();
+        window.push(step.window_entry());
+        let Applied { decree, ballot } = step.applied;
+        Some(marker::encode(
+            self.incarnation,
+            decree,
+            ballot,
+            window.iter(),
+        ))
+    }
+
+    /// The marker of the last applied decree, if none has been written since.
+    pub(crate) fn marker_behind(&self) -> Option<Vec<u8>> {
+        (self.decrees_since_marker > 0).then(|| {
+            marker::encode(
+                self.incarnation,
+                self.applied.decree,
+                self.applied.ballot,
+                self.window.iter(),
+            )
+        })
+    }
+
+    /// `step` is applied.
+    pub(crate) fn advance(&mut self, step: &Step) {
+        assert!(
+            step.applied.decree == self.applied.decree.next(),
+            "decrees are applied in order"
+        );
+        self.applied = step.applied;
+        self.window.push(step.window_entry());
+        self.decrees_since_marker += 1;
+        self.bytes_since_marker += step.bytes;
+        self.bytes_applied += step.bytes;
+    }
+
+    /// A marker of the last applied decree is written.
+    pub(crate) fn marked(&mut self) {
+        self.decrees_since_marker = 0;
+        self.bytes_since_marker = 0;
+        self.markers
+            .push_back((self.applied.decree, self.bytes_applied));
+    }
+
+    pub(crate) const fn flush_begins(&mut self) {
+        self.flushing = true;
+    }
+
+    /// The flush is over, well or not.
+    pub(crate) const fn flush_ended(&mut self) {
+        self.flushing = false;
+    }
+
+    /// The durable marker has been read.
+    pub(crate) fn durable(&mut self, durable: Decree) {
+        while let Some(&(decree, bytes)) = self.markers.front() {
+            if decree > durable {
+                break;
+            }
+            self.bytes_durable = bytes;
+            self.markers.pop_front();
+        }
+    }
+
+    pub(crate) const fn applied(&self) -> Applied {
+        self.applied
+    }
+
+    pub(crate) fn request_decree(&self, id: RequestId) -> Option<Decree> {
+        self.window.find(id).map(|entry| entry.decree)
+    }
+
+    pub(crate) const fn unflushed_bytes(&self) -> u64 {
+        self.bytes_applied - self.bytes_durable
+    }
+}
+
+/// When a flush of ours begins; the engine's own limits lie half as high again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FlushPolicy {
+    /// Unflushed bytes of one replica.
+    pub(crate) replica_bytes_max: u64,
+    /// Unflushed bytes of all replicas together that are not being flushed.
+    pub(crate) total_bytes_max: u64,
+}
+
+impl FlushPolicy {
+    /// The replica with most to flush, if it alone or all together have too much.
+    pub(crate) fn choose<'a>(
+        &self,
+        replicas: impl Iterator<Item = (&'a PartitionId, &'a Progress)>,
+    ) -> Option<PartitionId> {
+        let mut total = 0;
+        let mut largest = None;
+        for (&partition, progress) in replicas.filter(|(_, progress)| !progress.flushing) {
+            total += progress.unflushed_bytes();
+            // Ties go to the smaller id, so that the choice does not depend on the order of a hash map.
+            largest = largest.max(Some((
+                progress.unflushed_bytes(),
+                std::cmp::Reverse(partition),
+            )));
+        }
+        let (bytes, std::cmp::Reverse(partition)) = largest.filter(|&(bytes, _)| bytes > 0)?;
+        (bytes >= self.replica_bytes_max || total >= self.total_bytes_max).then_some(partition)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pegasus_replication::ids::TableId;
+
+    fn partition(index: u32) -> PartitionId {
+        PartitionId {
+            table: TableId(1),
+            index,
+        }
+    }
+
+    fn progress() -> Progress {
+        Progress::new(&Marker::new(ReplicaIncarnation(1)))
+    }
+
+    fn advance(progress: &mut Progress, bytes: u64) {
+        let applied = Applied {
+            decree: progress.applied().decree.next(),
+            ballot: Ballot::new(0, 1),
+        };
+        progress.advance(&Step {
+            applied,
+            request_id: RequestId::default(),
+            bytes,
+        });
+    }
+
+    #[test]
+    fn a_marker_is_due_every_256_decrees_or_mebibyte() {
+        let mut progress = progress();
+        let step = |decree: u64, bytes| Step {
+            applied: Applied {
+                decree: Decree(decree),
+                ballot: Ballot::NONE,
+            },
+            request_id: RequestId::default(),
+            bytes,
+        };
+        assert!(progress.marker_due(&step(1, 1)).is_none());
+        assert!(progress.marker_due(&step(1, 1 << 20)).is_some());
+        (0..255).for_each(|_| advance(&mut progress, 1));
+        assert!(progress.marker_due(&step(256, 1)).is_some());
+        progress.marked();
+        assert!(progress.marker_behind().is_none());
+        assert!(progress.marker_due(&step(256, 1)).is_none());
+    }
+
+    #[test]
+    fn unflushed_bytes_are_those_behind_the_durable_marker() {
+        let mut progress = progress();
+        advance(&mut progress, 10);
+        progress.marked();
+        advance(&mut progress, 20);
+        progress.marked();
+        advance(&mut progress, 40);
+        progress.durable(Decree(1));
+        assert_eq!(progress.unflushed_bytes(), 60);
+        progress.durable(Decree(2));
+        assert_eq!(progress.unflushed_bytes(), 40);
+    }
+
+    #[test]
+    fn the_largest_replica_that_is_not_being_flushed_goes_first() {
+        let policy = FlushPolicy {
+            replica_bytes_max: 100,
+            total_bytes_max: 150,
+        };
+        let mut replicas = std::collections::BTreeMap::from([
+            (partition(0), progress()),
+            (partition(1), progress()),
+        ]);
+        assert_eq!(policy.choose(replicas.iter()), None);
+        advance(replicas.get_mut(&partition(0)).unwrap(), 70);
+        advance(replicas.get_mut(&partition(1)).unwrap(), 75);
+        assert_eq!(policy.choose(replicas.iter()), None);
+        advance(replicas.get_mut(&partition(0)).unwrap(), 10);
+        assert_eq!(policy.choose(replicas.iter()), Some(partition(0)));
+        replicas.get_mut(&partition(0)).unwrap().flush_begins();
+        assert_eq!(policy.choose(replicas.iter()), None);
+        advance(replicas.get_mut(&partition(1)).unwrap(), 25);
+        assert_eq!(policy.choose(replicas.iter()), Some(partition(1)));
+    }
+}

@@ -1,0 +1,438 @@
+//! The engine on RocksDB: one database per core, one column family per replica, no write-ahead log of its own.
+//!
+//! Two handles, for two kinds of threads. [`RocksEngine`] belongs to the data core and never blocks: writes that would
+//! stall answer [`ApplyError::Busy`], reads that would touch the disk answer [`ReadError::Incomplete`]. [`RocksStore`]
+//! is shared by helper threads and makes all slow calls: create, drop, flush, export, import, scrub, reads from disk.
+//!
+//! **A flush** goes: core [`begin_flush`](Engine::begin_flush) (writes the marker), helper [`RocksStore::flush`], core
+//! [`end_flush`](Engine::end_flush) with the durable decree. RocksDB also flushes on its own limits; then a
+//! [`Notice::Flushed`] makes a helper read [`RocksStore::durable`], and the core is told likewise.
+//!
+//! **Damage** stays with its replica: reads of others go on, and neither opening the database nor a compaction that
+//! meets a bad block stops it (see `rocks/options.rs`). [`Notice::Damaged`], a failed read or
+//! [`RocksStore::scrub`] names replica and file; [`RocksStore::quarantine`] takes the replica out of use.
+
+mod checkpoint;
+mod directory;
+mod events;
+mod flush;
+mod options;
+mod read;
+mod replica;
+mod scrub;
+mod store;
+mod ttl_filter;
+
+pub use checkpoint::{EXPORT_FILE, Export, ExportFile};
+pub use events::{Notice, NoticeSink};
+pub use options::{Clock, EngineOptions};
+pub use store::RocksStore;
+
+use crate::marker::{MARKER_KEY, Marker};
+use crate::op::{BatchRef, OpRef};
+use crate::progress::{FlushPolicy, Progress, Step};
+use crate::scan::{ScanPage, ScanSpec};
+use crate::value::{self, Header};
+use crate::{Applied, ApplyError, Engine, EnginePressure, ReadError, Row, Tier};
+use bytes::Bytes;
+use pegasus_replication::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation, RequestId};
+use replica::Replica;
+use rocksdb::{ErrorKind, WriteBatch, WriteOptions};
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What [`RocksStore::open`] gives.
+#[derive(Debug)]
+pub struct Opened {
+    /// For helper threads.
+    pub store: RocksStore,
+    /// For the data core. There is only this one: it alone knows what has been applied since.
+    pub engine: RocksEngine,
+    /// Every replica found, in order.
+    pub replicas: Vec<FoundReplica>,
+}
+
+/// A replica that was in the database when it was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundReplica {
+    pub partition: PartitionId,
+    pub incarnation: ReplicaIncarnation,
+    /// What it durably holds; replay goes on after its decree.
+    pub marker: Marker,
+    /// Why it must not serve: a file is missing or unreadable.
+    pub damage: Option<String>,
+}
+
+/// Why a database was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("engine options: {0}")]
+    Options(String),
+    #[error("{directory}: not empty and not a database of ours", directory = directory.display())]
+    Foreign { directory: PathBuf },
+    #[error("{directory} has engine format {version}, this build reads {known}", directory = directory.display())]
+    Version {
+        directory: PathBuf,
+        version: u32,
+        known: u32,
+    },
+    #[error("{directory}: another process has this database open", directory = directory.display())]
+    Locked { directory: PathBuf },
+    #[error("{directory}: {error}", directory = directory.display())]
+    Io {
+        directory: PathBuf,
+        error: io::Error,
+    },
+    #[error("{directory}: {detail}", directory = directory.display())]
+    Database { directory: PathBuf, detail: String },
+}
+
+impl OpenError {
+    fn database(directory: &Path, error: rocksdb::Error) -> Self {
+        let (directory, detail) = (directory.to_owned(), error.into_string());
+        // RocksDB has no status of its own for it.
+        if detail.contains("LOCK: ") || detail.contains("lock hold by current process") {
+            Self::Locked { directory }
+        } else {
+            Self::Database { directory, detail }
+        }
+    }
+}
+
+/// Why a slow call on a replica failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    #[error("replica {partition}: not in this engine")]
+    NoReplica { partition: PartitionId },
+    #[error("replica {partition}: incarnation {here} is here, not {wanted}")]
+    OtherIncarnation {
+        partition: PartitionId,
+        here: ReplicaIncarnation,
+        wanted: ReplicaIncarnation,
+    },
+    /// A file of this replica is damaged; `detail` names it.
+    #[error("replica {partition}: {detail}")]
+    Corruption {
+        partition: PartitionId,
+        detail: String,
+    },
+    #[error("replica {partition}: {detail}")]
+    Io {
+        partition: PartitionId,
+        detail: String,
+    },
+}
+
+impl StoreError {
+    fn from_rocksdb(partition: PartitionId, error: rocksdb::Error) -> Self {
+        let kind = error.kind();
+        let detail = error.into_string();
+        if kind == ErrorKind::Corruption {
+            Self::Corruption { partition, detail }
+        } else {
+            Self::Io { partition, detail }
+        }
+    }
+
+    fn io(partition: PartitionId, path: &Path, error: &io::Error) -> Self {
+        Self::Io {
+            partition,
+            detail: format!("{}: {error}", path.display()),
+        }
+    }
+}
+
+/// The data core's side of the database.
+pub struct RocksEngine {
+    // Declared before the store, so that handles go before the database.
+    replicas: HashMap<PartitionId, OpenReplica>,
+    /// Kept for its buffer.
+    batch: WriteBatch,
+    writes: WriteOptions,
+    policy: FlushPolicy,
+    timetag_cluster: u8,
+    store: RocksStore,
+}
+
+struct OpenReplica {
+    handle: Arc<Replica>,
+    progress: Progress,
+}
+
+impl RocksEngine {
+    fn new(store: RocksStore, options: &EngineOptions) -> Self {
+        let mut engine = Self {
+            replicas: HashMap::new(),
+            batch: WriteBatch::new(),
+            writes: options::writes(),
+            policy: FlushPolicy {
+                replica_bytes_max: options.replica_memtable_bytes_max as u64,
+                // The other half is for what is being flushed.
+                total_bytes_max: options.memtable_bytes_max as u64 / 2,
+            },
+            timetag_cluster: options.timetag_cluster,
+            store,
+        };
+        for (partition, _) in engine.store.partitions() {
+            let _ = engine.adopt(partition);
+        }
+        engine
+    }
+
+    /// The slow side of the same database.
+    #[must_use]
+    pub const fn store(&self) -> &RocksStore {
+        &self.store
+    }
+
+    /// Lets go of a replica, so that dropping it frees its files at once. Call before [`RocksStore::drop_replica`] is
+    /// handed to a helper; a replica that was dropped without it is let go of when it is met next.
+    pub fn forget(&mut self, partition: PartitionId) {
+        self.replicas.remove(&partition);
+    }
+
+    /// The open replica, which may have been created since the last look. Locks the registry only for a new one.
+    fn adopt(&mut self, partition: PartitionId) -> Result<&mut OpenReplica, ApplyError> {
+        if self
+            .replicas
+            .get(&partition)
+            .is_none_or(|open| open.handle.is_dropped())
+        {
+            self.replicas.remove(&partition);
+            let handle = self
+                .store
+                .find(partition)
+                .ok_or(ApplyError::NoReplica { partition })?;
+            let progress = Progress::new(&handle.opened_at);
+            self.replicas
+                .insert(partition, OpenReplica { handle, progress });
+        }
+        self.replicas
+            .get_mut(&partition)
+            .ok_or(ApplyError::NoReplica { partition })
+    }
+
+    fn with_replica<T>(
+        &self,
+        partition: PartitionId,
+        read: impl FnOnce(&Replica) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        match self
+            .replicas
+            .get(&partition)
+            .filter(|open| !open.handle.is_dropped())
+        {
+            Some(open) => read(&open.handle),
+            None => read(
+                &*self
+                    .store
+                    .find(partition)
+                    .ok_or(ReadError::NoReplica { partition })?,
+            ),
+        }
+    }
+
+    /// Fills the write batch with what `batch` and `marker` say and writes it.
+    fn write(
+        &mut self,
+        handle: &Replica,
+        batch: BatchRef<'_>,
+        timetag: u64,
+        marker: Option<&[u8]>,
+    ) -> Result<(), rocksdb::Error> {
+        self.batch.clear();
+        for op in batch {
+            match op {
+                OpRef::Put {
+                    key,
+                    value,
+                    expire_at,
+                } => {
+                    let header = Header::new(expire_at, timetag);
+                    let value = [IoSlice::new(header.as_ref()), IoSlice::new(value)];
+                    self.batch.put_cf_vectored(
+                        handle.column_family(),
+                        &[IoSlice::new(key)],
+                        &value,
+                    )?;
+                }
+                OpRef::Remove { key } => self.batch.delete_cf(handle.column_family(), key),
+            }
+        }
+        if let Some(marker) = marker {
+            self.batch
+                .put_cf(handle.column_family(), MARKER_KEY, marker);
+        }
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        handle.db.write_opt(&self.batch, &self.writes)
+    }
+}
+
+impl Engine for RocksEngine {
+    fn apply(
+        &mut self,
+        partition: PartitionId,
+        decree: Decree,
+        ballot: Ballot,
+        timestamp_us: u64,
+        request_id: RequestId,
+        payload: &[u8],
+    ) -> Result<(), ApplyError> {
+        let open = self.adopt(partition)?;
+        open.handle.check().map_err(to_apply_error)?;
+        if !open.progress.accepts(partition, decree)? {
+            return Ok(());
+        }
+        let batch = BatchRef::parse(payload).map_err(|error| ApplyError::Corruption {
+            partition,
+            detail: error.to_string(),
+        })?;
+        let step = Step::new(decree, ballot, request_id, payload.len(), batch.count());
+        let marker = open.progress.marker_due(&step);
+        let handle = Arc::clone(&open.handle);
+        let timetag = value::timetag(timestamp_us, self.timetag_cluster);
+        self.write(&handle, batch, timetag, marker.as_deref())
+            .map_err(|error| write_error(partition, error))?;
+        let progress = &mut self.adopt(partition)?.progress;
+        progress.advance(&step);
+        if marker.is_some() {
+            progress.marked();
+        }
+        Ok(())
+    }
+
+    fn get(
+        &self,
+        partition: PartitionId,
+        raw_key: &[u8],
+        now_s: u32,
+        tier: Tier,
+    ) -> Result<Option<Row>, ReadError> {
+        self.with_replica(partition, |replica| {
+            self.store.shared.reader.get(replica, raw_key, now_s, tier)
+        })
+    }
+
+    fn multi_get(
+        &self,
+        partition: PartitionId,
+        raw_keys: &[Bytes],
+        now_s: u32,
+        tier: Tier,
+    ) -> Result<Vec<Option<Row>>, ReadError> {
+        self.with_replica(partition, |replica| {
+            self.store
+                .shared
+                .reader
+                .multi_get(replica, raw_keys, now_s, tier)
+        })
+    }
+
+    fn scan(
+        &self,
+        partition: PartitionId,
+        spec: &ScanSpec,
+        tier: Tier,
+    ) -> Result<ScanPage, ReadError> {
+        self.with_replica(partition, |replica| read::scan(replica, spec, tier))
+    }
+
+    fn last_applied(&self, partition: PartitionId) -> Option<Applied> {
+        match self
+            .replicas
+            .get(&partition)
+            .filter(|open| !open.handle.is_dropped())
+        {
+            Some(open) => Some(open.progress.applied()),
+            None => self.store.find(partition).map(|handle| Applied {
+                decree: handle.opened_at.decree,
+                ballot: handle.opened_at.ballot,
+            }),
+        }
+    }
+
+    fn request_decree(&self, partition: PartitionId, request_id: RequestId) -> Option<Decree> {
+        self.replicas
+            .get(&partition)?
+            .progress
+            .request_decree(request_id)
+    }
+
+    fn begin_flush(&mut self, partition: PartitionId) -> Result<(), ApplyError> {
+        let open = self.adopt(partition)?;
+        if let Some(marker) = open.progress.marker_behind() {
+            let handle = Arc::clone(&open.handle);
+            let nothing = BatchRef::parse(b"").expect("the empty payload is a batch");
+            self.write(&handle, nothing, 0, Some(&marker))
+                .map_err(|error| write_error(partition, error))?;
+            self.adopt(partition)?.progress.marked();
+        }
+        self.adopt(partition)?.progress.flush_begins();
+        Ok(())
+    }
+
+    fn end_flush(&mut self, partition: PartitionId, durable: Decree) {
+        if let Some(open) = self.replicas.get_mut(&partition) {
+            open.progress.flush_ended();
+            open.progress.durable(durable);
+        }
+    }
+
+    fn abort_flush(&mut self, partition: PartitionId) {
+        if let Some(open) = self.replicas.get_mut(&partition) {
+            open.progress.flush_ended();
+        }
+    }
+
+    fn flush_wanted(&self) -> Option<PartitionId> {
+        let healthy = self
+            .replicas
+            .iter()
+            .filter(|(_, open)| open.handle.check().is_ok());
+        self.policy
+            .choose(healthy.map(|(partition, open)| (partition, &open.progress)))
+    }
+
+    fn unflushed_bytes(&self, partition: PartitionId) -> u64 {
+        self.replicas
+            .get(&partition)
+            .map_or(0, |open| open.progress.unflushed_bytes())
+    }
+
+    fn pressure(&self) -> EnginePressure {
+        self.store.pressure()
+    }
+}
+
+impl fmt::Debug for RocksEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RocksEngine")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+fn write_error(partition: PartitionId, error: rocksdb::Error) -> ApplyError {
+    let kind = error.kind();
+    let detail = error.into_string();
+    match kind {
+        // What a write gets that must not sleep.
+        ErrorKind::Incomplete => ApplyError::Busy { partition },
+        ErrorKind::Corruption => ApplyError::Corruption { partition, detail },
+        _ => ApplyError::Io { partition, detail },
+    }
+}
+
+fn to_apply_error(error: ReadError) -> ApplyError {
+    match error {
+        ReadError::Incomplete { partition } => ApplyError::Busy { partition },
+        ReadError::NoReplica { partition } => ApplyError::NoReplica { partition },
+        ReadError::Corruption { partition, detail } => ApplyError::Corruption { partition, detail },
+        ReadError::Io { partition, detail } => ApplyError::Io { partition, detail },
+    }
+}

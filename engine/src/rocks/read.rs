@@ -1,0 +1,183 @@
+//! Reads of one replica, on its core from memory or on a helper thread from disk.
+
+use super::options;
+use super::replica::{RawIterator, Replica};
+use crate::mem::live_row;
+use crate::scan::{self, Cursor, Order, ScanPage, ScanSpec};
+use crate::value::ValueError;
+use crate::{ReadError, Row, Tier};
+use bytes::Bytes;
+use pegasus_replication::ids::PartitionId;
+use rocksdb::{ErrorKind, ReadOptions, ReadTier};
+use std::ops::Bound;
+use std::time::Instant;
+
+/// Options that are made once: each costs an allocation in C++.
+pub(super) struct Reader {
+    cache_only: ReadOptions,
+    full: ReadOptions,
+}
+
+impl Reader {
+    pub(super) fn new() -> Self {
+        Self {
+            cache_only: options::reads(ReadTier::BlockCache),
+            full: options::reads(ReadTier::All),
+        }
+    }
+
+    const fn options(&self, tier: Tier) -> &ReadOptions {
+        match tier {
+            Tier::CacheOnly => &self.cache_only,
+            Tier::Full => &self.full,
+        }
+    }
+
+    pub(super) fn get(
+        &self,
+        replica: &Replica,
+        raw_key: &[u8],
+        now_s: u32,
+        tier: Tier,
+    ) -> Result<Option<Row>, ReadError> {
+        replica.check()?;
+        let partition = replica.name.partition;
+        let stored = replica
+            .db
+            .get_pinned_cf_opt(replica.column_family(), raw_key, self.options(tier))
+            .map_err(|error| read_error(partition, error))?;
+        stored
+            .map_or(Ok(None), |stored| live_row(&stored, now_s))
+            .map_err(|error| unreadable(partition, error))
+    }
+
+    pub(super) fn multi_get(
+        &self,
+        replica: &Replica,
+        raw_keys: &[Bytes],
+        now_s: u32,
+        tier: Tier,
+    ) -> Result<Vec<Option<Row>>, ReadError> {
+        replica.check()?;
+        let partition = replica.name.partition;
+        let answers = replica.db.batched_multi_get_cf_opt(
+            replica.column_family(),
+            raw_keys,
+            false,
+            self.options(tier),
+        );
+        let row = |answer: Result<Option<_>, _>| match answer {
+            Ok(Some(stored)) => {
+                let stored: rocksdb::DBPinnableSlice<'_> = stored;
+                live_row(&stored, now_s).map_err(|error| unreadable(partition, error))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(read_error(partition, error)),
+        };
+        answers.into_iter().map(row).collect()
+    }
+}
+
+/// One page of a range read.
+pub(super) fn scan(replica: &Replica, spec: &ScanSpec, tier: Tier) -> Result<ScanPage, ReadError> {
+    replica.check()?;
+    let partition = replica.name.partition;
+    if spec.is_empty() {
+        return Ok(ScanPage::empty());
+    }
+    let began = Instant::now();
+    let iterator = replica
+        .db
+        .raw_iterator_cf_opt(replica.column_family(), iterator_options(spec, tier));
+    let mut cursor = RocksCursor {
+        iterator,
+        order: spec.order,
+    };
+    cursor.seek(spec);
+    let page = scan::run(spec, &mut cursor, || began.elapsed())
+        .map_err(|error| unreadable(partition, error))?;
+    // An iterator that meets trouble just ends; only its status tells that from a real end.
+    cursor
+        .iterator
+        .status()
+        .map_err(|error| read_error(partition, error))?;
+    Ok(page)
+}
+
+fn iterator_options(spec: &ScanSpec, tier: Tier) -> ReadOptions {
+    let mut options = options::reads(match tier {
+        Tier::CacheOnly => ReadTier::BlockCache,
+        Tier::Full => ReadTier::All,
+    });
+    // The prefix filter can answer for one hash key read forwards; every other read must see all keys in order.
+    if spec.within.is_some() && spec.order == Order::Ascending && spec.start != Bound::Unbounded {
+        options.set_prefix_same_as_start(true);
+    } else {
+        options.set_total_order_seek(true);
+    }
+    let (start, stop) = spec.cursor_bounds();
+    match start {
+        Bound::Included(key) => options.set_iterate_lower_bound(key),
+        Bound::Excluded(key) => options.set_iterate_lower_bound(following(&key)),
+        Bound::Unbounded => {}
+    }
+    match stop {
+        Bound::Included(key) => options.set_iterate_upper_bound(following(&key)),
+        Bound::Excluded(key) => options.set_iterate_upper_bound(key),
+        Bound::Unbounded => {}
+    }
+    options
+}
+
+/// The smallest key above `key`.
+fn following(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
+}
+
+struct RocksCursor<'a> {
+    iterator: RawIterator<'a>,
+    order: Order,
+}
+
+impl RocksCursor<'_> {
+    /// Bounds are in the iterator's options already, where they are inclusive below and exclusive above.
+    fn seek(&mut self, spec: &ScanSpec) {
+        match (self.order, &spec.start) {
+            (Order::Ascending, Bound::Included(key)) => self.iterator.seek(key),
+            (Order::Ascending, Bound::Excluded(key)) => self.iterator.seek(following(key)),
+            (Order::Ascending, Bound::Unbounded) => self.iterator.seek_to_first(),
+            (Order::Descending, _) => self.iterator.seek_to_last(),
+        }
+    }
+}
+
+impl Cursor for RocksCursor<'_> {
+    fn record(&self) -> Option<(&[u8], &[u8])> {
+        self.iterator.item()
+    }
+
+    fn advance(&mut self) {
+        match self.order {
+            Order::Ascending => self.iterator.next(),
+            Order::Descending => self.iterator.prev(),
+        }
+    }
+}
+
+pub(super) fn read_error(partition: PartitionId, error: rocksdb::Error) -> ReadError {
+    let kind = error.kind();
+    let detail = error.into_string();
+    match kind {
+        ErrorKind::Incomplete => ReadError::Incomplete { partition },
+        ErrorKind::Corruption => ReadError::Corruption { partition, detail },
+        ErrorKind::ColumnFamilyDropped => ReadError::NoReplica { partition },
+        _ => ReadError::Io { partition, detail },
+    }
+}
+
+fn unreadable(partition: PartitionId, error: ValueError) -> ReadError {
+    ReadError::Corruption {
+        partition,
+        detail: error.to_string(),
+    }
+}

@@ -1,0 +1,368 @@
+//! Range reads: what to read ([`ScanSpec`]), what came out ([`ScanPage`]), and the one loop both engines share.
+
+use crate::value::{self, TableVersion, ValueError};
+use crate::{Row, key};
+use bytes::Bytes;
+use std::ops::Bound;
+use std::time::Duration;
+
+/// Records examined in one turn unless the caller says otherwise: about 100 us of cached rows.
+pub const TURN_EXAMINED_DEFAULT: usize = 256;
+
+/// Records between two looks at the clock.
+const CLOCK_STRIDE: usize = 16;
+
+/// In which order keys are read, and rows returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Order {
+    #[default]
+    Ascending,
+    Descending,
+}
+
+/// A condition on a hash key or a sort key. An empty pattern matches everything.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Filter {
+    #[default]
+    None,
+    Anywhere(Bytes),
+    Prefix(Bytes),
+    Postfix(Bytes),
+}
+
+impl Filter {
+    #[must_use]
+    pub fn matches(&self, part: &[u8]) -> bool {
+        match self {
+            Self::None => true,
+            Self::Anywhere(pattern) => {
+                pattern.is_empty() || part.windows(pattern.len()).any(|window| window == pattern)
+            }
+            Self::Prefix(pattern) => part.starts_with(pattern),
+            Self::Postfix(pattern) => part.ends_with(pattern),
+        }
+    }
+}
+
+/// How much of a matching row is returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Fields {
+    /// Key, value, expiry.
+    #[default]
+    All,
+    /// Key and expiry; the value stays empty.
+    NoValue,
+    /// Nothing; only [`ScanPage::count`] grows.
+    Count,
+}
+
+/// A bounded range read over raw keys.
+///
+/// There are two kinds of bounds. *Limits* (`rows_max`, `examined_max`, `bytes_max`) hold for the read as a whole and
+/// end it with [`Stop::Limit`]; the row that reaches a limit is still returned. *Turn limits* hold for one call and end
+/// the page with [`Stop::Yield`], so that a long read gives way to others and goes on with [`Self::resume`].
+/// Each page sees the replica as of its own start. A limit of 0 counts as 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanSpec {
+    /// Smallest raw key, whatever the order.
+    pub start: Bound<Bytes>,
+    /// Largest raw key, whatever the order.
+    pub stop: Bound<Bytes>,
+    pub order: Order,
+    /// The raw prefix of the one hash key the range lies in, if it does ([`key::hash_key_prefix`]). Lets the engine
+    /// skip files by their prefix filter. A limit that is reached while another record *of this hash key* follows is
+    /// [`Stop::Limit`] even if that record lies beyond the range, as in Apache Pegasus' multi-get.
+    pub within: Option<Bytes>,
+    pub hash_key_filter: Filter,
+    pub sort_key_filter: Filter,
+    /// Second since 2016-01-01 UTC as of which expired rows are skipped.
+    pub now_s: u32,
+    pub fields: Fields,
+    /// Rows returned or counted.
+    pub rows_max: usize,
+    /// Records looked at: returned, filtered out and expired ones.
+    pub examined_max: usize,
+    /// Bytes of sort keys and values returned.
+    pub bytes_max: usize,
+    /// Records looked at in this page.
+    pub turn_examined_max: usize,
+    /// Time for this page, looked at every few records. [`MemEngine`](crate::MemEngine) has no clock and ignores it.
+    pub turn_time_max: Option<Duration>,
+}
+
+impl ScanSpec {
+    /// Everything between the bounds, without limits except [`TURN_EXAMINED_DEFAULT`].
+    #[must_use]
+    pub const fn new(start: Bound<Bytes>, stop: Bound<Bytes>, now_s: u32) -> Self {
+        Self {
+            start,
+            stop,
+            order: Order::Ascending,
+            within: None,
+            hash_key_filter: Filter::None,
+            sort_key_filter: Filter::None,
+            now_s,
+            fields: Fields::All,
+            rows_max: usize::MAX,
+            examined_max: usize::MAX,
+            bytes_max: usize::MAX,
+            turn_examined_max: TURN_EXAMINED_DEFAULT,
+            turn_time_max: None,
+        }
+    }
+
+    /// The same read from behind `key` on (in its order), with all limits anew.
+    #[must_use]
+    pub fn after(&self, key: Bytes) -> Self {
+        let mut spec = self.clone();
+        match self.order {
+            Order::Ascending => spec.start = Bound::Excluded(key),
+            Order::Descending => spec.stop = Bound::Excluded(key),
+        }
+        spec
+    }
+
+    /// What is left to do after `page`; `None` unless it ended with [`Stop::Yield`].
+    #[must_use]
+    pub fn resume(&self, page: &ScanPage) -> Option<Self> {
+        let Stop::Yield { after } = &page.stop else {
+            return None;
+        };
+        let mut spec = self.after(after.clone());
+        spec.rows_max = left(self.rows_max, page.count);
+        spec.examined_max = left(self.examined_max, page.examined);
+        spec.bytes_max = left(self.bytes_max, page.bytes);
+        Some(spec)
+    }
+
+    /// Whether no key can lie between the bounds.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match (&self.start, &self.stop) {
+            (Bound::Included(start), Bound::Included(stop)) => start > stop,
+            (
+                Bound::Included(start) | Bound::Excluded(start),
+                Bound::Included(stop) | Bound::Excluded(stop),
+            ) => start >= stop,
+            (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        }
+    }
+
+    /// Where a cursor may stand: the bounds, on the far side widened to the whole hash key of `within`.
+    pub(crate) fn cursor_bounds(&self) -> (Bound<Bytes>, Bound<Bytes>) {
+        match (&self.within, self.order) {
+            (None, _) => (self.start.clone(), self.stop.clone()),
+            (Some(within), Order::Ascending) => (
+                self.start.clone(),
+                key::prefix_successor(within).map_or(Bound::Unbounded, Bound::Excluded),
+            ),
+            (Some(within), Order::Descending) => {
+                (Bound::Included(within.clone()), self.stop.clone())
+            }
+        }
+    }
+
+    /// Whether `key` lies before the end of the read, in its order.
+    fn reaches(&self, key: &[u8]) -> bool {
+        match self.order {
+            Order::Ascending => match &self.stop {
+                Bound::Included(stop) => key <= stop.as_ref(),
+                Bound::Excluded(stop) => key < stop.as_ref(),
+                Bound::Unbounded => true,
+            },
+            Order::Descending => match &self.start {
+                Bound::Included(start) => key >= start.as_ref(),
+                Bound::Excluded(start) => key > start.as_ref(),
+                Bound::Unbounded => true,
+            },
+        }
+    }
+}
+
+/// A limit minus what is used, at least 1: a limit that was reached would have ended the read.
+fn left(limit: usize, used: usize) -> usize {
+    if limit == usize::MAX {
+        limit
+    } else {
+        limit.saturating_sub(used).max(1)
+    }
+}
+
+/// A row of a range read with its raw key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyedRow {
+    pub key: Bytes,
+    pub row: Row,
+}
+
+/// Why a page ends. `after` is the last raw key looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Nothing follows.
+    Exhausted,
+    /// A limit is reached and more records follow.
+    Limit { after: Bytes },
+    /// The turn is over; [`ScanSpec::resume`] goes on.
+    Yield { after: Bytes },
+}
+
+/// One page of a range read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanPage {
+    /// In the order of the read: descending for [`Order::Descending`].
+    pub rows: Vec<KeyedRow>,
+    /// Matching rows of this page, also with [`Fields::Count`].
+    pub count: usize,
+    /// Records looked at.
+    pub examined: usize,
+    /// Bytes of sort keys and values in `rows`.
+    pub bytes: usize,
+    pub stop: Stop,
+}
+
+impl ScanPage {
+    /// The page of a range that holds nothing.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self {
+            rows: Vec::new(),
+            count: 0,
+            examined: 0,
+            bytes: 0,
+            stop: Stop::Exhausted,
+        }
+    }
+}
+
+/// A place between the bounds of a read; moves in the order of the read.
+pub(crate) trait Cursor {
+    /// Key and stored value; `None` at the end (or on an error that the engine looks up afterwards).
+    fn record(&self) -> Option<(&[u8], &[u8])>;
+    fn advance(&mut self);
+}
+
+/// Reads one page. `cursor` stands on the first record; `elapsed` tells the time since the page began.
+pub(crate) fn run(
+    spec: &ScanSpec,
+    cursor: &mut impl Cursor,
+    elapsed: impl Fn() -> Duration,
+) -> Result<ScanPage, ValueError> {
+    let mut page = ScanPage::empty();
+    let mut after = Bytes::new();
+    while let Some((key, stored)) = cursor.record() {
+        if !spec.reaches(key) {
+            return Ok(page);
+        }
+        // The marker and other keys that Apache Pegasus readers skip as well.
+        if key.len() < key::HASH_KEY_LENGTH_BYTES {
+            cursor.advance();
+            continue;
+        }
+        if turn_is_over(spec, page.examined, &elapsed) {
+            page.stop = Stop::Yield { after };
+            return Ok(page);
+        }
+        after = Bytes::copy_from_slice(key);
+        examine(spec, &mut page, &after, stored)?;
+        cursor.advance();
+        if limit_is_reached(spec, &page) {
+            if cursor
+                .record()
+                .is_some_and(|(next, _)| next.len() >= key::HASH_KEY_LENGTH_BYTES)
+            {
+                page.stop = Stop::Limit { after };
+            }
+            return Ok(page);
+        }
+    }
+    Ok(page)
+}
+
+fn examine(
+    spec: &ScanSpec,
+    page: &mut ScanPage,
+    key: &Bytes,
+    stored: &[u8],
+) -> Result<(), ValueError> {
+    page.examined += 1;
+    let value = value::decode(stored, TableVersion::V1)?;
+    if value::is_expired(value.expire_at, spec.now_s) {
+        return Ok(());
+    }
+    let Ok((hash_key, sort_key)) = key::decode(key) else {
+        return Ok(());
+    };
+    if !spec.hash_key_filter.matches(hash_key) || !spec.sort_key_filter.matches(sort_key) {
+        return Ok(());
+    }
+    page.count += 1;
+    let data = match spec.fields {
+        Fields::All => Bytes::copy_from_slice(value.data),
+        Fields::NoValue => Bytes::new(),
+        Fields::Count => return Ok(()),
+    };
+    page.bytes += sort_key.len() + data.len();
+    let row = Row {
+        expire_at: value.expire_at,
+        timetag: value.timetag,
+        data,
+    };
+    page.rows.push(KeyedRow {
+        key: key.clone(),
+        row,
+    });
+    Ok(())
+}
+
+/// Every page looks at one record at least, so that resuming always gets on.
+fn turn_is_over(spec: &ScanSpec, examined: usize, elapsed: &impl Fn() -> Duration) -> bool {
+    if examined == 0 {
+        return false;
+    }
+    examined >= spec.turn_examined_max
+        || (examined.is_multiple_of(CLOCK_STRIDE)
+            && spec.turn_time_max.is_some_and(|time| elapsed() >= time))
+}
+
+const fn limit_is_reached(spec: &ScanSpec, page: &ScanPage) -> bool {
+    let rows = page.count > 0 && page.count >= spec.rows_max;
+    let bytes = page.bytes > 0 && page.bytes >= spec.bytes_max;
+    rows || bytes || page.examined >= spec.examined_max
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_match_as_in_apache_pegasus() {
+        let pattern = |text: &'static str| Bytes::from_static(text.as_bytes());
+        assert!(Filter::None.matches(b"abc"));
+        assert!(Filter::Anywhere(pattern("b")).matches(b"abc"));
+        assert!(!Filter::Anywhere(pattern("x")).matches(b"abc"));
+        assert!(!Filter::Anywhere(pattern("abcd")).matches(b"abc"));
+        assert!(Filter::Prefix(pattern("ab")).matches(b"abc"));
+        assert!(!Filter::Prefix(pattern("bc")).matches(b"abc"));
+        assert!(Filter::Postfix(pattern("bc")).matches(b"abc"));
+        assert!(!Filter::Postfix(pattern("ab")).matches(b"abc"));
+        for empty in [
+            Filter::Anywhere(pattern("")),
+            Filter::Prefix(pattern("")),
+            Filter::Postfix(pattern("")),
+        ] {
+            assert!(empty.matches(b"abc"));
+            assert!(empty.matches(b""));
+        }
+    }
+
+    #[test]
+    fn empty_ranges_are_seen_without_reading() {
+        let key = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let empty = |start, stop| ScanSpec::new(start, stop, 0).is_empty();
+        assert!(!empty(Bound::Included(key("a")), Bound::Included(key("a"))));
+        assert!(empty(Bound::Included(key("a")), Bound::Excluded(key("a"))));
+        assert!(empty(Bound::Excluded(key("a")), Bound::Included(key("a"))));
+        assert!(empty(Bound::Included(key("b")), Bound::Included(key("a"))));
+        assert!(!empty(Bound::Unbounded, Bound::Excluded(key("a"))));
+    }
+}

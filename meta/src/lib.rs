@@ -15,6 +15,6 @@
 #![forbid(unsafe_code)]
 
 pub mod place;
-// pub mod server;
+pub mod server;
 pub mod state;
 pub mod store;

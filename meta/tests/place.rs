@@ -53,10 +53,10 @@ fn spreads(loads: &Loads) -> [u64; 4] {
     ]
 }
 
-/// Within 1; primaries of a node within 2, since a large cluster leaves few choices around each core.
+/// Within 1; primaries of a node within 3, since a large cluster leaves few choices around each core.
 fn is_even(spreads: &[u64; 4]) -> bool {
     let [replicas_by_core, primaries_by_core, replicas_by_node, primaries_by_node] = *spreads;
-    replicas_by_core.max(primaries_by_core).max(replicas_by_node) <= 1 && primaries_by_node <= 2
+    replicas_by_core.max(primaries_by_core).max(replicas_by_node) <= 1 && primaries_by_node <= 3
 }
 
 fn peers_max(placements: &[Placement]) -> usize {

@@ -1,6 +1,7 @@
 //! Which member of each group becomes primary.
 
 use super::Ring;
+use std::collections::VecDeque;
 
 /// Rounds of improvement at most; each one strictly improves the balance, a few are enough.
 const ROUNDS_MAX: usize = 64;
@@ -15,12 +16,69 @@ pub(super) fn choose(ring: &Ring, groups: &[Vec<usize>]) -> Vec<usize> {
         count.add(lead);
         leads.push(lead);
     }
+    settle(&mut count, groups, &mut leads);
+    even_out(&mut count, groups, &mut leads);
+    settle(&mut count, groups, &mut leads);
+    leads
+}
+
+fn settle(count: &mut Count<'_>, groups: &[Vec<usize>], leads: &mut [usize]) {
     for _ in 0..ROUNDS_MAX {
-        if !improve(&mut count, groups, &mut leads) {
+        if !improve(count, groups, leads) {
             break;
         }
     }
-    leads
+}
+
+/// Passes leads on along chains of groups, from a core with two more than the core at the chain's end, until there are
+/// no such chains: then no choice of leads is more even over cores.
+fn even_out(count: &mut Count<'_>, groups: &[Vec<usize>], leads: &mut [usize]) {
+    for start in 0..count.cores.len() {
+        while let Some(chain) = chain_from(start, count, groups, leads) {
+            for (group, to) in chain {
+                count.remove(leads[group]);
+                leads[group] = to;
+                count.add(to);
+            }
+        }
+    }
+}
+
+/// The shortest chain of (group, its new lead) that takes one lead from `start` to a core with at least two fewer.
+fn chain_from(start: usize, count: &Count<'_>, groups: &[Vec<usize>], leads: &[usize]) -> Option<Vec<(usize, usize)>> {
+    let target = count.cores[start].checked_sub(2)?;
+    if count.cores.iter().all(|&leads| leads > target) {
+        return None;
+    }
+    let mut led: Vec<Vec<usize>> = vec![Vec::new(); count.cores.len()];
+    leads.iter().enumerate().for_each(|(group, &lead)| led[lead].push(group));
+    // By core: the group through which it was reached, and from which core.
+    let mut reached: Vec<Option<(usize, usize)>> = vec![None; count.cores.len()];
+    let mut queue = VecDeque::from([start]);
+    while let Some(core) = queue.pop_front() {
+        if count.cores[core] <= target {
+            return Some(chain_back(start, core, &reached));
+        }
+        for &group in &led[core] {
+            for &member in groups[group].iter().filter(|&&member| member != start) {
+                if reached[member].is_none() {
+                    reached[member] = Some((group, core));
+                    queue.push_back(member);
+                }
+            }
+        }
+    }
+    None
+}
+
+fn chain_back(start: usize, end: usize, reached: &[Option<(usize, usize)>]) -> Vec<(usize, usize)> {
+    let mut chain = Vec::new();
+    let mut core = end;
+    while let Some((group, from)) = reached[core].filter(|_| core != start) {
+        chain.push((group, core));
+        core = from;
+    }
+    chain
 }
 
 /// Moves each lead that weighs more than another member would; returns whether any moved.

@@ -80,6 +80,15 @@ impl State {
         Some(Progress { serving: table.partition_count.saturating_sub(waiting), total: table.partition_count, missing })
     }
 
+    /// The first partition from `from` on whose primary does not serve; `None` if all do. `None` as well for a table that
+    /// is not there.
+    #[must_use]
+    pub fn first_not_serving(&self, table: TableId, from: u32) -> Option<u32> {
+        let table = self.durable().tables().get(&table).filter(|table| !table.is_dropped())?;
+        let waiting = |index: &u32| table.partition(*index).is_some_and(|it| !self.is_serving(table, *index, it));
+        (from..table.partition_count).find(waiting)
+    }
+
     /// Partition `index` of `table` with its members' last words.
     #[must_use]
     pub fn partition_view<'a>(&'a self, table: &'a Table, index: u32) -> Option<PartitionView<'a>> {

@@ -1,0 +1,127 @@
+//! The command line and the configuration file.
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Parser, Subcommand};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+const CONNECTIONS_MAX: usize = 4096;
+const TOKEN_BYTES_MAX: usize = 4096;
+
+/// The meta server of a Pegasus cluster: places tables on nodes and cores.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Make a new, empty cluster in a directory. Done once in a cluster's life.
+    Init(InitArguments),
+    /// Serve.
+    Run(RunArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArguments {
+    /// Where meta keeps its state.
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// For people; 1 to 128 of [a-zA-Z0-9_.:-].
+    #[arg(long, default_value = "pegasus")]
+    pub(crate) cluster_name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// Where meta keeps its state.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Address to listen on; port 0 takes a free one. Default 127.0.0.1:34601.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    /// File (mode 0600) with the secret that nodes prove to know. Without it nodes join from loopback only.
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// Make a new cluster if the directory holds none.
+    #[arg(long)]
+    init_if_empty: bool,
+    /// TOML file with `dir`, `listen`, `token_file`, `cluster_name`, `connections_max`; the command line wins.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+/// The configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    dir: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    token_file: Option<PathBuf>,
+    cluster_name: Option<String>,
+    connections_max: Option<usize>,
+}
+
+/// What holds after file and command line were read.
+#[derive(Debug, Serialize)]
+pub(crate) struct Settings {
+    pub(crate) dir: PathBuf,
+    pub(crate) listen: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_file: Option<PathBuf>,
+    pub(crate) cluster_name: String,
+    pub(crate) connections_max: usize,
+    pub(crate) init_if_empty: bool,
+}
+
+impl Settings {
+    /// Reads the configuration file, if one is named, and puts the command line over it.
+    pub(crate) fn read(arguments: RunArguments) -> anyhow::Result<Self> {
+        let file = match &arguments.config {
+            None => File::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+                toml::from_str(&text).with_context(|| path.display().to_string())?
+            }
+        };
+        let dir = arguments.dir.or(file.dir).context("where is its state? name it by --dir or by dir in the file")?;
+        let connections_max = file.connections_max.unwrap_or(CONNECTIONS_MAX);
+        if !(1..=1_000_000).contains(&connections_max) {
+            bail!("connections_max = {connections_max} is not 1 to 1000000");
+        }
+        let default_listen = SocketAddr::from(([127, 0, 0, 1], 34601));
+        Ok(Self {
+            dir,
+            listen: arguments.listen.or(file.listen).unwrap_or(default_listen),
+            token_file: arguments.token_file.or(file.token_file),
+            cluster_name: file.cluster_name.unwrap_or_else(|| "pegasus".to_owned()),
+            connections_max,
+            init_if_empty: arguments.init_if_empty,
+        })
+    }
+
+    /// All of them, as the file would have them.
+    pub(crate) fn shown(&self) -> anyhow::Result<String> {
+        toml::to_string(self).context("settings as TOML")
+    }
+
+    /// The secret, without white space around it; empty without a file.
+    pub(crate) fn token(&self) -> anyhow::Result<Vec<u8>> {
+        let Some(path) = &self.token_file else { return Ok(Vec::new()) };
+        let named = || path.display().to_string();
+        let mode = std::fs::metadata(path).with_context(named)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            bail!("{}: others may read this secret (mode {:03o}); chmod 0600 it", named(), mode & 0o777);
+        }
+        let bytes = std::fs::read(path).with_context(named)?;
+        let token = bytes.trim_ascii();
+        if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
+            bail!("{}: a token has 1 to {TOKEN_BYTES_MAX} bytes", named());
+        }
+        Ok(token.to_vec())
+    }
+}

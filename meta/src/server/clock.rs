@@ -1,0 +1,22 @@
+//! The time that commands carry.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Unix milliseconds that never go back: the wall clock at start, then a monotonic one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    start: Instant,
+    start_unix_ms: u64,
+}
+
+impl Clock {
+    pub(super) fn new() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { start: Instant::now(), start_unix_ms: u64::try_from(since.as_millis()).unwrap_or(0) }
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        let passed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.start_unix_ms.saturating_add(passed)
+    }
+}

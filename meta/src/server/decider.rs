@@ -1,0 +1,246 @@
+//! The one thread that owns the state and its store.
+
+use super::Counters;
+use super::answers;
+use super::clock::Clock;
+use super::letter::{Failed, Letter, Query, Reply, Session};
+use super::outbox::Outbox;
+use super::wire;
+use crate::state::{Answer, Change, Command, Outcome, Push, State};
+use crate::store::{Store, StoreError};
+use pegasus_fbs::code::Code;
+use pegasus_fbs::frame::{FrameKind, Header};
+use pegasus_replication::ids::{NodeId, TableId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Letters of one flush.
+const BATCH_MAX: usize = 256;
+/// How long a new table may take to serve if the asker names no time.
+const CREATE_TIMEOUT_MS: u64 = 10_000;
+const CREATE_TIMEOUT_MS_MAX: u64 = 600_000;
+
+pub(super) struct Decider {
+    state: State,
+    store: Box<dyn Store + Send>,
+    clock: Clock,
+    counters: Arc<Counters>,
+    sessions: BTreeMap<NodeId, Session>,
+    waiters: Vec<Waiter>,
+}
+
+/// An operator who waits for a table to serve.
+struct Waiter {
+    table: TableId,
+    degraded: bool,
+    /// All partitions before this one have been seen to serve.
+    served: u32,
+    deadline_ms: u64,
+    header: Header,
+    outbox: Outbox,
+}
+
+/// An outcome that waits for its flush.
+struct Decided {
+    reply: Reply,
+    answer: Answer,
+    pushes: Vec<Push>,
+}
+
+impl Decider {
+    pub(super) fn new(state: State, store: Box<dyn Store + Send>, clock: Clock, counters: Arc<Counters>) -> Self {
+        Self { state, store, clock, counters, sessions: BTreeMap::new(), waiters: Vec::new() }
+    }
+
+    /// Works until it is told to stop.
+    ///
+    /// # Errors
+    /// The store has failed for good.
+    pub(super) fn run(mut self, mut mailbox: mpsc::Receiver<Letter>) -> Result<(), StoreError> {
+        while let Some(first) = mailbox.blocking_recv() {
+            let mut letters = vec![first];
+            while let Some(letter) = mailbox.try_recv().ok().filter(|_| letters.len() < BATCH_MAX) {
+                letters.push(letter);
+            }
+            let stops = letters.iter().any(|letter| matches!(letter, Letter::Stop));
+            self.handle_batch(letters)?;
+            if stops {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides everything, flushes once, tells everybody; then answers questions from what is durable.
+    fn handle_batch(&mut self, letters: Vec<Letter>) -> Result<(), StoreError> {
+        let mut changes: Vec<Change> = Vec::new();
+        let mut decided = Vec::new();
+        let mut queries = Vec::new();
+        for letter in letters {
+            match letter {
+                Letter::Command { command, reply } if self.is_heard(&reply) => {
+                    let is_report = matches!(command, Command::Report { .. });
+                    let Outcome { changes: made, answer, pushes } = self.state.apply(command);
+                    changes.extend(made);
+                    if is_report && pushes.iter().any(|push| push.sync.full) {
+                        Counters::count(&self.counters.resyncs);
+                    }
+                    decided.push(Decided { reply, answer, pushes });
+                }
+                Letter::Query { query, header, outbox } => queries.push((query, header, outbox)),
+                Letter::Command { .. } | Letter::Stop => {}
+            }
+        }
+        match self.store.append(&changes) {
+            Ok(()) => decided.into_iter().for_each(|it| self.tell(it)),
+            Err(error @ StoreError::Full { .. }) => self.take_back(decided, &error)?,
+            Err(error) => return Err(error),
+        }
+        queries.into_iter().for_each(|(query, header, outbox)| self.answer(query, &header, &outbox));
+        self.serve_waiters();
+        self.snapshot_if_due()
+    }
+
+    /// A connection that was replaced by a newer one of the same node is not listened to.
+    fn is_heard(&self, reply: &Reply) -> bool {
+        let Reply::Session { session, .. } = reply else { return true };
+        self.sessions.get(&session.node).is_some_and(|current| current.number == session.number)
+    }
+
+    fn tell(&mut self, decided: Decided) {
+        let Decided { reply, answer, pushes } = decided;
+        let failed = match &answer {
+            Answer::Refused(refusal) => Some(Failed::from(refusal)),
+            _ => None,
+        };
+        match (reply, failed) {
+            (Reply::Nobody, _) => {}
+            (Reply::Frame { header, outbox }, Some(failed)) => outbox.fail(&header, failed.code, &failed.message),
+            (Reply::Frame { header, outbox }, None) => self.tell_operator(answer, header, outbox),
+            (Reply::Session { session, .. }, Some(failed)) => {
+                tracing::warn!(node = %session.node, reason = failed.message, "closing a node's connection");
+                session.outbox.kick();
+            }
+            (Reply::Session { header, session }, None) => self.tell_session(&header, &session),
+            (Reply::Number(done), Some(failed)) => _ = done.send(Err(failed)),
+            (Reply::Number(done), None) => {
+                if let Answer::NodeNumbered(node) = answer {
+                    _ = done.send(Ok(node));
+                }
+            }
+            (Reply::Join { done, .. }, Some(failed)) => _ = done.send(Err(failed)),
+            (Reply::Join { session, done }, None) => {
+                self.take_session(session);
+                _ = done.send(Ok(()));
+            }
+        }
+        pushes.into_iter().for_each(|push| self.push(&push));
+    }
+
+    fn tell_operator(&mut self, answer: Answer, header: Header, outbox: Outbox) {
+        match answer {
+            Answer::TableCreated { table, degraded } => {
+                let wanted_ms = match header.timeout_ms {
+                    0 => CREATE_TIMEOUT_MS,
+                    // The answer has to arrive before the asker gives up.
+                    wanted => u64::from(wanted).min(CREATE_TIMEOUT_MS_MAX) * 9 / 10,
+                };
+                let deadline_ms = self.clock.now_ms() + wanted_ms;
+                self.waiters.push(Waiter { table, degraded, served: 0, deadline_ms, header, outbox });
+            }
+            Answer::TableDropped { table } => outbox.send(&header.reply(), &wire::drop_reply(table)),
+            Answer::Done | Answer::NodeNumbered(_) | Answer::Refused(_) => {}
+        }
+    }
+
+    fn tell_session(&self, header: &Header, session: &Session) {
+        if header.kind == FrameKind::Heartbeat {
+            let reply = Header { kind: FrameKind::HeartbeatReply, ..header.reply() };
+            session.outbox.send(&reply, &wire::heartbeat_reply(self.state.durable().digest(session.node)));
+        }
+    }
+
+    fn take_session(&mut self, session: Session) {
+        tracing::info!(node = %session.node, incarnation = %session.incarnation, "node joined");
+        if let Some(before) = self.sessions.insert(session.node, session) {
+            before.outbox.kick();
+        }
+    }
+
+    fn push(&self, push: &Push) {
+        let Some(session) = self.sessions.get(&push.node) else { return };
+        session.outbox.send(&Header::request(FrameKind::Sync, 0), &wire::sync(&push.sync));
+    }
+
+    /// Nothing of this batch is durable and nobody has heard of it: back to what is.
+    fn take_back(&mut self, decided: Vec<Decided>, error: &StoreError) -> Result<(), StoreError> {
+        tracing::error!(%error, "refusing changes");
+        self.state.restore(self.store.load()?);
+        let failed = Failed::new(Code::DiskFull, format!("meta cannot store a change: {error}"));
+        for Decided { reply, .. } in decided {
+            match reply {
+                Reply::Nobody => {}
+                Reply::Frame { header, outbox } => outbox.fail(&header, failed.code, &failed.message),
+                // Proposals are repeated by the node; what it reported is kept.
+                Reply::Session { header, session } => self.tell_session(&header, &session),
+                Reply::Number(done) => _ = done.send(Err(failed.clone())),
+                Reply::Join { done, .. } => _ = done.send(Err(failed.clone())),
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&self, query: Query, header: &Header, outbox: &Outbox) {
+        let now_ms = self.clock.now_ms();
+        let answered = match query {
+            Query::Route { name } => answers::route(&self.state, &name),
+            Query::ListTables => Ok(answers::list_tables(&self.state)),
+            Query::ShowTable { name } => answers::show_table(&self.state, &name),
+            Query::ListNodes => Ok(answers::list_nodes(&self.state, now_ms)),
+            Query::MayJoin { node, answer } => {
+                _ = answer.send(self.state.may_join(&node).map_err(|refusal| Failed::from(&refusal)));
+                return;
+            }
+        };
+        match answered {
+            Ok(body) => outbox.send(&header.reply(), &body),
+            Err(failed) => outbox.fail(header, failed.code, &failed.message),
+        }
+    }
+
+    /// Answers those whose table serves, is gone, or takes too long.
+    fn serve_waiters(&mut self) {
+        let now_ms = self.clock.now_ms();
+        let state = &self.state;
+        self.waiters.retain_mut(|waiter| {
+            if state.durable().tables().get(&waiter.table).is_none_or(crate::state::Table::is_dropped) {
+                waiter.outbox.fail(&waiter.header, Code::UnknownTable, "the table was dropped while it was made");
+                return false;
+            }
+            let Some(waiting) = state.first_not_serving(waiter.table, waiter.served) else {
+                waiter.outbox.send(&waiter.header.reply(), &wire::create_reply(waiter.table, waiter.degraded));
+                return false;
+            };
+            waiter.served = waiting;
+            if now_ms < waiter.deadline_ms {
+                return true;
+            }
+            let message = answers::creating(state, waiter.table);
+            waiter.outbox.fail(&waiter.header, Code::Creating, &message);
+            false
+        });
+    }
+
+    fn snapshot_if_due(&mut self) -> Result<(), StoreError> {
+        if !self.store.wants_snapshot() {
+            return Ok(());
+        }
+        match self.store.snapshot(self.state.durable()) {
+            // The log goes on; the next batch tries again.
+            Err(error @ StoreError::Full { .. }) => tracing::warn!(%error, "no snapshot"),
+            other => return other,
+        }
+        Ok(())
+    }
+}

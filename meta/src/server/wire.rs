@@ -1,0 +1,253 @@
+//! Commands, pushes and answers <-> bodies of frames (fbs/schema/meta.fbs, admin.fbs). The only file that knows both.
+
+use super::letter::{Failed, Query};
+use super::register::NONCE_BYTES;
+use crate::state::{
+    ClusterId, Command, Core, CreateTable, Node, NodeAddress, Proposal, ReplicaHealth, ReplicaKey, ReplicaStatus,
+    Report, Sync, TableInfo,
+};
+use pegasus_fbs::body::{self, BodyError};
+use pegasus_fbs::code::Code;
+use pegasus_fbs::flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
+use pegasus_fbs::frame::FrameKind;
+use pegasus_fbs::{admin, kv, meta, peer};
+use pegasus_replication::config::{Configuration, Member, Stage};
+use pegasus_replication::ids::{
+    Ballot, Decree, NodeId, NodeIncarnation, PartitionId, ReplicaIncarnation, TableId,
+};
+
+type Builder<'a> = FlatBufferBuilder<'a>;
+type Strings<'a> = Option<Vector<'a, ForwardsUOffset<&'a str>>>;
+
+/// A node's introduction; `node.id` is 0 for a fresh directory.
+#[derive(Debug)]
+pub(super) struct Register {
+    pub(super) protocol_min: u16,
+    pub(super) protocol_max: u16,
+    /// 0 for a fresh directory.
+    pub(super) cluster: ClusterId,
+    pub(super) nonce: Vec<u8>,
+    pub(super) node: Node,
+}
+
+impl From<BodyError> for Failed {
+    fn from(error: BodyError) -> Self {
+        Self::new(Code::InvalidArgument, error.to_string())
+    }
+}
+
+pub(super) fn register(bytes: &[u8]) -> Result<Register, Failed> {
+    let it = body::read::<meta::Register<'_>>(bytes)?;
+    let (clients, peers) = (strings(it.client_addresses()), strings(it.peer_addresses()));
+    if clients.len() != peers.len() {
+        return Err(Failed::new(Code::InvalidArgument, "a node has as many client as peer addresses"));
+    }
+    let cpus = it.cpus().into_iter().flatten().chain(std::iter::repeat(0));
+    let cores = clients.into_iter().zip(peers).zip(cpus);
+    let cores = cores.map(|((client_address, peer_address), cpu)| Core { client_address, peer_address, cpu });
+    Ok(Register {
+        protocol_min: it.protocol_min(),
+        protocol_max: it.protocol_max(),
+        cluster: ClusterId::from_halves(it.cluster_high(), it.cluster_low()),
+        nonce: body::bytes(it.nonce()).to_vec(),
+        node: Node {
+            id: NodeId(it.node()),
+            incarnation: NodeIncarnation(it.node_incarnation()),
+            cores: cores.collect(),
+            host: it.host().unwrap_or_default().to_owned(),
+            pid: it.pid(),
+            stats_dir: it.stats_dir().unwrap_or_default().to_owned(),
+        },
+    })
+}
+
+fn strings(vector: Strings<'_>) -> Vec<String> {
+    vector.into_iter().flatten().map(str::to_owned).collect()
+}
+
+pub(super) fn proof(bytes: &[u8]) -> Result<Vec<u8>, Failed> {
+    let it = body::read::<meta::RegisterProof<'_>>(bytes)?;
+    Ok(body::bytes(it.proof()).to_vec())
+}
+
+pub(super) fn report(bytes: &[u8]) -> Result<Report, BodyError> {
+    let it = body::read::<meta::Heartbeat<'_>>(bytes)?;
+    let replicas = it.replicas().into_iter().flatten().filter_map(|replica| Some((key(replica.key()?), status(&replica))));
+    Ok(Report {
+        digest: it.digest(),
+        full: it.full(),
+        replicas: replicas.collect(),
+        disk_total: it.disk_total(),
+        disk_free: it.disk_free(),
+    })
+}
+
+fn status(replica: &meta::ReplicaReport<'_>) -> ReplicaStatus {
+    ReplicaStatus {
+        ballot: Ballot(replica.ballot()),
+        committed: Decree(replica.committed()),
+        prepared: Decree(replica.prepared()),
+        health: match replica.health() {
+            meta::ReplicaHealth::Unset => ReplicaHealth::Gone,
+            meta::ReplicaHealth::Opening => ReplicaHealth::Opening,
+            meta::ReplicaHealth::Ready => ReplicaHealth::Ready,
+            meta::ReplicaHealth::Serving => ReplicaHealth::Serving,
+            meta::ReplicaHealth::OutOfService => ReplicaHealth::OutOfService,
+            // A health of a later version is at least there.
+            _ => ReplicaHealth::Unknown,
+        },
+        reason: replica.reason().unwrap_or_default().to_owned(),
+    }
+}
+
+const fn replica_key(table: u32, index: u32, incarnation: u64) -> ReplicaKey {
+    let partition = PartitionId { table: TableId(table), index };
+    ReplicaKey { partition, incarnation: ReplicaIncarnation(incarnation) }
+}
+
+fn key(key: &meta::ReplicaKey) -> ReplicaKey {
+    replica_key(key.table_id(), key.partition(), key.incarnation())
+}
+
+pub(super) fn proposals(bytes: &[u8]) -> Result<Vec<Proposal>, BodyError> {
+    let it = body::read::<meta::ProposeNextBallot<'_>>(bytes)?;
+    let proposal = |it: &meta::Proposal| Proposal {
+        replica: replica_key(it.table_id(), it.partition(), it.incarnation()),
+        ballot: Ballot(it.ballot()),
+    };
+    Ok(it.replicas().into_iter().flatten().map(proposal).collect())
+}
+
+/// A question of a client or an operator. `kind` is one of the four that ask.
+pub(super) fn query(kind: FrameKind, bytes: &[u8]) -> Result<Query, Failed> {
+    let name = |name: Option<&str>| name.unwrap_or_default().to_owned();
+    match kind {
+        FrameKind::Route => {
+            let it = body::read::<kv::RouteRequest<'_>>(bytes)?;
+            Ok(Query::Route { name: name(it.table_name()) })
+        }
+        FrameKind::ShowTable => {
+            let it = body::read::<admin::ShowTable<'_>>(bytes)?;
+            Ok(Query::ShowTable { name: name(it.name()) })
+        }
+        FrameKind::ListTables => Ok(Query::ListTables),
+        _ => Ok(Query::ListNodes),
+    }
+}
+
+/// An order of an operator. `kind` is one of the two that order.
+pub(super) fn order(kind: FrameKind, bytes: &[u8], now_ms: u64) -> Result<Command, Failed> {
+    if kind == FrameKind::DropTable {
+        let it = body::read::<admin::DropTable<'_>>(bytes)?;
+        return Ok(Command::DropTable { name: it.name().unwrap_or_default().to_owned(), now_ms });
+    }
+    let it = body::read::<admin::CreateTable<'_>>(bytes)?;
+    Ok(Command::CreateTable(CreateTable {
+        name: it.name().unwrap_or_default().to_owned(),
+        partition_count: it.partition_count(),
+        // What does not fit is refused as what it is: too many.
+        replica_count: u8::try_from(it.replica_count()).unwrap_or(u8::MAX),
+        allow_degraded: it.allow_degraded(),
+        now_ms,
+    }))
+}
+
+pub(super) fn register_reply(cluster: ClusterId, node: NodeId, nonce: &[u8; NONCE_BYTES], proof: &[u8]) -> Vec<u8> {
+    let mut builder = Builder::new();
+    let nonce = Some(builder.create_vector(nonce));
+    let proof = Some(builder.create_vector(proof));
+    let (cluster_high, cluster_low) = cluster.halves();
+    let arguments = meta::RegisterReplyArgs { cluster_high, cluster_low, node: node.0, nonce, proof };
+    let root = meta::RegisterReply::create(&mut builder, &arguments);
+    finished(builder, root)
+}
+
+pub(super) fn heartbeat_reply(digest: u64) -> Vec<u8> {
+    let mut builder = Builder::new();
+    let root = meta::HeartbeatReply::create(&mut builder, &meta::HeartbeatReplyArgs { digest });
+    finished(builder, root)
+}
+
+pub(super) fn create_reply(table: TableId, degraded: bool) -> Vec<u8> {
+    let mut builder = Builder::new();
+    let arguments = admin::CreateTableReplyArgs { table_id: table.0, degraded };
+    let root = admin::CreateTableReply::create(&mut builder, &arguments);
+    finished(builder, root)
+}
+
+pub(super) fn drop_reply(table: TableId) -> Vec<u8> {
+    let mut builder = Builder::new();
+    let root = admin::DropTableReply::create(&mut builder, &admin::DropTableReplyArgs { table_id: table.0 });
+    finished(builder, root)
+}
+
+pub(super) fn sync(sync: &Sync) -> Vec<u8> {
+    let mut builder = Builder::new();
+    let b = &mut builder;
+    let nodes: Vec<_> = sync.nodes.iter().map(|node| write_node(b, node)).collect();
+    let tables: Vec<_> = sync.tables.iter().map(|table| write_table(b, table)).collect();
+    let configurations: Vec<_> = sync.configurations.iter().map(|it| write_configuration(b, it)).collect();
+    let write_key = |key: &ReplicaKey| meta::ReplicaKey::new(key.incarnation.0, key.partition.table.0, key.partition.index);
+    let drops: Vec<_> = sync.drops.iter().map(write_key).collect();
+    let arguments = meta::SyncArgs {
+        full: sync.full,
+        digest: sync.digest,
+        nodes: Some(b.create_vector(&nodes)),
+        tables: Some(b.create_vector(&tables)),
+        configurations: Some(b.create_vector(&configurations)),
+        drops: Some(b.create_vector(&drops)),
+    };
+    let root = meta::Sync::create(b, &arguments);
+    finished(builder, root)
+}
+
+fn write_node<'b>(b: &mut Builder<'b>, node: &NodeAddress) -> WIPOffset<meta::NodeAddress<'b>> {
+    let arguments = meta::NodeAddressArgs {
+        node: node.node.0,
+        peer_addresses: Some(write_strings(b, &node.peer_addresses)),
+        client_addresses: Some(write_strings(b, &node.client_addresses)),
+        alive: node.alive,
+    };
+    meta::NodeAddress::create(b, &arguments)
+}
+
+fn write_strings<'b>(b: &mut Builder<'b>, strings: &[String]) -> WIPOffset<Vector<'b, ForwardsUOffset<&'b str>>> {
+    let strings: Vec<_> = strings.iter().map(|string| b.create_string(string)).collect();
+    b.create_vector(&strings)
+}
+
+fn write_table<'b>(b: &mut Builder<'b>, table: &TableInfo) -> WIPOffset<meta::TableInfo<'b>> {
+    let arguments = meta::TableInfoArgs {
+        table_id: table.table.0,
+        name: Some(b.create_string(&table.name)),
+        partition_count: table.partition_count,
+        dropped: table.dropped,
+        default_ttl_seconds: 0,
+    };
+    meta::TableInfo::create(b, &arguments)
+}
+
+fn write_configuration<'b>(b: &mut Builder<'b>, it: &Configuration) -> WIPOffset<peer::Configuration<'b>> {
+    let primary = it.primary.as_ref().map(write_member);
+    let secondaries: Vec<_> = it.secondaries.iter().map(write_member).collect();
+    let arguments = peer::ConfigurationArgs {
+        table_id: it.partition.table.0,
+        partition: it.partition.index,
+        ballot: it.ballot.0,
+        active: it.stage == Stage::Active,
+        primary: primary.as_ref(),
+        secondaries: Some(b.create_vector(&secondaries)),
+        replica_count: it.replica_count,
+        min_replicas: it.min_replicas,
+    };
+    peer::Configuration::create(b, &arguments)
+}
+
+fn write_member(member: &Member) -> peer::Member {
+    peer::Member::new(member.incarnation.0, member.address.node.0, member.address.core.0)
+}
+
+pub(super) fn finished<T>(mut builder: Builder<'_>, root: WIPOffset<T>) -> Vec<u8> {
+    builder.finish(root, None);
+    builder.finished_data().to_vec()
+}

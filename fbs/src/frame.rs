@@ -336,6 +336,20 @@ pub fn parse(input: &[u8], body_bytes_max: usize) -> Result<Parsed<'_>, DecodeEr
     Ok(Parsed::Frame { header, body })
 }
 
+/// Header and body length of the frame at the start of `input`, once 40 bytes are there; nothing is checked but that
+/// they are a header. For a receiver that answers a frame over its bound instead of closing.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn peek(input: &[u8]) -> Result<Option<(Header, usize)>, DecodeError> {
+    let Some(head) = input.first_chunk::<HEADER_BYTES>() else {
+        check_prefix(input)?;
+        return Ok(None);
+    };
+    let (header, body_length, _) = decode_header(head)?;
+    Ok(Some((header, body_length)))
+}
+
 /// One received frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {

@@ -1,0 +1,360 @@
+//! What happens to connections: receiving, decoding within the window, answering, sending.
+
+use super::{CoreIo, IoEvent, ReplyTo};
+use crate::connection::{Connection, ConnectionId, Role};
+use crate::counters::CloseReason;
+use crate::frontend::native::Native;
+use crate::frontend::{Decoded, Frontend};
+use crate::request::Reply;
+use crate::ring::Chunk;
+use pegasus_fbs::frame::MAGIC;
+use std::io;
+
+/// With this much unsent output a connection's requests wait: it does not read what it has asked for.
+const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
+
+/// Why decoding of a connection stopped.
+enum Stop {
+    /// All that is there has been decoded.
+    NeedMore,
+    /// No room for another request.
+    Window,
+    /// No room for another event in this turn.
+    Budget,
+    Close(CloseReason),
+}
+
+impl CoreIo {
+    /// Answers a request. Nothing happens if its connection is gone.
+    pub fn reply(&mut self, to: ReplyTo, reply: &Reply) {
+        let Some(connection) = self
+            .connections
+            .get_mut(to.connection)
+            .filter(|connection| !connection.closing)
+        else {
+            return;
+        };
+        connection.requests -= 1;
+        connection.request_bytes -= to.bytes;
+        let Role::Client(Some(frontend)) = &mut connection.role else {
+            return;
+        };
+        if connection.output.capacity() == 0 {
+            connection.output = self.outputs.take();
+        }
+        let before = connection.output.len();
+        frontend.encode(&to.tag, reply, &mut self.scratch, &mut connection.output);
+        let added = connection.output.len() - before;
+        self.counters.replies += 1;
+        if connection.stalled && !connection.ready {
+            connection.stalled = false;
+            connection.ready = true;
+            self.ready.push_back(to.connection);
+        }
+        self.note_output(to.connection, added);
+    }
+
+    /// Accounts for bytes just added to a connection's output; too many end it.
+    pub(super) fn note_output(&mut self, id: ConnectionId, added: usize) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        self.counters.output_bytes_queued += added as u64;
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(id);
+        }
+        let over_own = connection.queued_bytes() > self.options.output_bytes_max;
+        let over_all =
+            self.counters.output_bytes_queued > self.options.output_bytes_total_max as u64;
+        if over_own || over_all {
+            self.close(id, CloseReason::SlowReader);
+        }
+    }
+
+    /// Hands everything queued to the kernel: one send for each connection.
+    pub(super) fn send_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.dirty = false;
+                self.send_output(id);
+            }
+        }
+        self.dirty = dirty;
+    }
+
+    fn send_output(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.sending > 0 || connection.output.is_empty() || connection.closing {
+            return;
+        }
+        let buffer = std::mem::take(&mut connection.output);
+        connection.sending = buffer.len();
+        self.counters.sends += 1;
+        self.ring.send(&connection.socket, buffer, id.token());
+    }
+
+    pub(super) fn handle_sent(
+        &mut self,
+        id: ConnectionId,
+        result: io::Result<()>,
+        buffer: Vec<u8>,
+    ) {
+        let bytes = buffer.len();
+        self.outputs.put(buffer);
+        self.counters.output_bytes_queued -= bytes as u64;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.sending = 0;
+        if connection.closing {
+            self.remove_if_done(id);
+            return;
+        }
+        if result.is_err() {
+            self.close(id, CloseReason::SocketError);
+            return;
+        }
+        self.counters.bytes_out += bytes as u64;
+        if connection.stalled && !connection.ready {
+            connection.stalled = false;
+            connection.ready = true;
+            self.ready.push_back(id);
+        }
+        self.send_output(id);
+        self.close_if_over(id);
+    }
+
+    pub(super) fn arm_receive(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.receiving || connection.ended || connection.closing {
+            return;
+        }
+        connection.receiving = true;
+        self.ring.receive(&connection.socket, id.token());
+    }
+
+    pub(super) fn handle_received(&mut self, id: ConnectionId, result: io::Result<Chunk>) {
+        let chunk = match result {
+            Ok(chunk) => chunk,
+            Err(error) => return self.handle_receive_error(id, &error),
+        };
+        self.counters.receives += 1;
+        let Some(connection) = self.connections.get_mut(id) else {
+            self.ring.consume(chunk, |_| ());
+            return;
+        };
+        connection.receiving = false;
+        if connection.closing {
+            self.ring.consume(chunk, |_| ());
+            self.remove_if_done(id);
+            return;
+        }
+        if chunk.is_empty() {
+            connection.ended = true;
+            self.ring.consume(chunk, |_| ());
+        } else {
+            let counters = &mut self.counters;
+            self.ring.consume(chunk, |bytes| {
+                counters.bytes_in += bytes.len() as u64;
+                connection.append_input(bytes);
+            });
+        }
+        if !connection.ready {
+            self.decode(id);
+        }
+    }
+
+    fn handle_receive_error(&mut self, id: ConnectionId, error: &io::Error) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.receiving = false;
+        if connection.closing {
+            self.remove_if_done(id);
+            return;
+        }
+        match error.raw_os_error() {
+            // All buffers are taken: those of this turn come back before the next.
+            Some(libc::ENOBUFS | libc::EINTR | libc::EAGAIN) => self.arm_receive(id),
+            _ => self.close(id, CloseReason::SocketError),
+        }
+    }
+
+    pub(super) fn decode_ready(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.ready = false;
+            if !connection.closing {
+                self.decode(id);
+            }
+        }
+    }
+
+    /// Turns input into events until something stops it.
+    fn decode(&mut self, id: ConnectionId) {
+        let stop = loop {
+            let Some(connection) = self
+                .connections
+                .get_mut(id)
+                .filter(|connection| !connection.closing)
+            else {
+                return;
+            };
+            if self.events.len() >= self.options.events_per_poll_max {
+                break Stop::Budget;
+            }
+            let stop = match connection.role {
+                Role::Client(_) => self.decode_request(id),
+                Role::Peer(_) => self
+                    .decode_peer_frame(id)
+                    .map_err(|stopped| stopped.map_or(Stop::NeedMore, Stop::Close)),
+            };
+            if let Err(stop) = stop {
+                break stop;
+            }
+        };
+        self.stop_decoding(id, stop);
+    }
+
+    fn stop_decoding(&mut self, id: ConnectionId, stop: Stop) {
+        let Some(connection) = self
+            .connections
+            .get_mut(id)
+            .filter(|connection| !connection.closing)
+        else {
+            return;
+        };
+        match stop {
+            Stop::NeedMore => {
+                connection.trim_input();
+                if connection.ended {
+                    self.close_if_over(id);
+                } else {
+                    self.arm_receive(id);
+                }
+            }
+            Stop::Window => {
+                self.counters.window_full += 1;
+                connection.stalled = true;
+            }
+            Stop::Budget => {
+                connection.ready = true;
+                self.ready.push_back(id);
+            }
+            Stop::Close(reason) => self.close(id, reason),
+        }
+    }
+
+    /// One request of a client.
+    fn decode_request(&mut self, id: ConnectionId) -> Result<(), Stop> {
+        let options = &self.options;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return Err(Stop::NeedMore);
+        };
+        if connection.requests >= options.requests_inflight_max
+            || connection.request_bytes >= options.request_bytes_inflight_max
+            || connection.queued_bytes() >= OUTPUT_PAUSE_BYTES
+        {
+            return Err(Stop::Window);
+        }
+        let Connection {
+            role: Role::Client(frontend),
+            input,
+            ..
+        } = connection
+        else {
+            return Err(Stop::NeedMore);
+        };
+        let frontend = match frontend {
+            Some(frontend) => frontend,
+            None => frontend.insert(sniff(input)?),
+        };
+        match frontend.decode(input).map_err(Stop::Close)? {
+            None => Err(Stop::NeedMore),
+            Some(Decoded::Request {
+                tag,
+                bytes,
+                request,
+            }) => {
+                connection.requests += 1;
+                connection.request_bytes += bytes;
+                self.counters.requests += 1;
+                self.events.push(IoEvent::Request {
+                    from: ReplyTo {
+                        connection: id,
+                        bytes,
+                        tag,
+                    },
+                    request,
+                });
+                Ok(())
+            }
+            Some(Decoded::Refused { tag, failure }) => {
+                connection.requests += 1;
+                self.counters.requests += 1;
+                self.counters.requests_refused += 1;
+                self.reply(
+                    ReplyTo {
+                        connection: id,
+                        bytes: 0,
+                        tag,
+                    },
+                    &Err(failure),
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// A connection whose other side has ended lives until its answers are out.
+    pub(super) fn close_if_over(&mut self, id: ConnectionId) {
+        let Some(connection) = self
+            .connections
+            .get_mut(id)
+            .filter(|connection| !connection.closing)
+        else {
+            return;
+        };
+        if connection.queued_bytes() > 0 {
+            return;
+        }
+        if let Some(reason) = connection.close_when_sent {
+            self.close(id, reason);
+            return;
+        }
+        if !connection.ended || connection.ready || connection.stalled {
+            return;
+        }
+        let within_frame = match &connection.role {
+            Role::Client(Some(frontend)) => frontend.is_within_frame(&connection.input),
+            Role::Client(None) | Role::Peer(_) => !connection.input.is_empty(),
+        };
+        if connection.requests == 0 {
+            self.close(
+                id,
+                if within_frame {
+                    CloseReason::Truncated
+                } else {
+                    CloseReason::EndOfStream
+                },
+            );
+        }
+    }
+}
+
+/// The protocol of a stream, from its first bytes.
+fn sniff(input: &[u8]) -> Result<Box<dyn Frontend>, Stop> {
+    let known = input.len().min(MAGIC.len());
+    if input[..known] != MAGIC[..known] {
+        return Err(Stop::Close(CloseReason::UnknownProtocol));
+    }
+    if known < MAGIC.len() {
+        return Err(Stop::NeedMore);
+    }
+    Ok(Box::new(Native::default()))
+}

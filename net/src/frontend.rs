@@ -1,0 +1,71 @@
+//! Where bytes become requests and answers become bytes: one front-end for each protocol, chosen by a connection's first bytes.
+
+pub mod native;
+
+use crate::counters::CloseReason;
+use crate::request::{Failure, Reply, Request};
+use bytes::BytesMut;
+use pegasus_fbs::flatbuffers::FlatBufferBuilder;
+use std::fmt;
+
+/// What an answer needs from its request to find its way back, whatever the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tag {
+    /// The asker's number for the request.
+    pub id: u64,
+    /// The operation, as the protocol numbers it.
+    pub kind: u8,
+    pub table: u32,
+    pub partition: u32,
+}
+
+/// What a front-end found in the received bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// One whole request of `bytes` bytes on the wire.
+    Request {
+        tag: Tag,
+        bytes: usize,
+        request: Request,
+    },
+    /// Well framed, but not to be executed: answer with this.
+    Refused { tag: Tag, failure: Failure },
+}
+
+/// One protocol. Keeps whatever state its stream needs; one value for each connection.
+pub trait Frontend {
+    /// Takes the next request off the front of `input`; `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// When the stream cannot be understood any more: the connection is closed for this reason.
+    fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Decoded>, CloseReason>;
+
+    /// Appends the answer to the request of `tag` to `output`.
+    fn encode(&mut self, tag: &Tag, reply: &Reply, scratch: &mut Scratch, output: &mut Vec<u8>);
+
+    /// Whether the stream stands within a frame, given what is left of its input: an end there is a truncation.
+    fn is_within_frame(&self, input: &[u8]) -> bool;
+}
+
+/// Memory for encoding that all connections of a core share.
+#[derive(Default)]
+pub struct Scratch {
+    pub(crate) builder: FlatBufferBuilder<'static>,
+}
+
+/// What a core keeps for the next answer; a larger answer gives its memory back.
+const SCRATCH_BYTES_MAX: usize = 1 << 20;
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scratch").finish_non_exhaustive()
+    }
+}
+
+impl Scratch {
+    fn trim(&mut self) {
+        if self.builder.finished_data().len() > SCRATCH_BYTES_MAX {
+            self.builder = FlatBufferBuilder::new();
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Answers to FlatBuffers bodies in reply frames.
+
+use crate::frontend::Tag;
+use crate::request::{Failure, PartitionRoute, Reply, Response, Route, Row, Rows};
+use pegasus_fbs::body::FailureBody;
+use pegasus_fbs::code::Code;
+use pegasus_fbs::flatbuffers::{FlatBufferBuilder, WIPOffset};
+use pegasus_fbs::frame::{BODY_BYTES_MAX, FrameKind, Header, encode_frame};
+use pegasus_fbs::kv;
+use std::time::Duration;
+
+pub(super) fn reply(
+    tag: &Tag,
+    reply: &Reply,
+    builder: &mut FlatBufferBuilder<'static>,
+    output: &mut Vec<u8>,
+) {
+    let kind = FrameKind::try_from(tag.kind).expect("the tag was made from a frame's header");
+    let header = Header::request(kind, tag.id).to_partition(tag.table, tag.partition);
+    match reply {
+        Ok(response) => {
+            builder.reset();
+            response_body(response, builder);
+            let body = builder.finished_data();
+            if body.len() <= BODY_BYTES_MAX {
+                encode_frame(output, &header.reply(), body);
+                return;
+            }
+            let message = format!(
+                "answer of {} bytes, the limit is {BODY_BYTES_MAX}: ask for less",
+                body.len()
+            );
+            failure(
+                &header,
+                &Failure::new(Code::TooLarge, message),
+                builder,
+                output,
+            );
+        }
+        Err(reason) => failure(&header, reason, builder, output),
+    }
+}
+
+fn failure(
+    header: &Header,
+    failure: &Failure,
+    builder: &mut FlatBufferBuilder<'static>,
+    output: &mut Vec<u8>,
+) {
+    let body = FailureBody {
+        code: failure.code,
+        message: failure.message.clone(),
+        retry_after: Duration::from_millis(failure.retry_after_ms.into()),
+        primary: failure
+            .primary
+            .map(|address| address.to_string())
+            .unwrap_or_default(),
+    };
+    encode_frame(output, &header.failure(), body.write(builder));
+}
+
+fn response_body(response: &Response, builder: &mut FlatBufferBuilder<'static>) {
+    match response {
+        Response::Written { decree, count } => {
+            let args = kv::WriteReplyArgs {
+                decree: *decree,
+                count: *count,
+            };
+            let root = kv::WriteReply::create(builder, &args);
+            builder.finish(root, None);
+        }
+        Response::Value(value) => {
+            let value = Some(builder.create_vector(value));
+            let root = kv::ValueReply::create(builder, &kv::ValueReplyArgs { value });
+            builder.finish(root, None);
+        }
+        Response::Exists(exists) => {
+            let root = kv::ExistReply::create(builder, &kv::ExistReplyArgs { exists: *exists });
+            builder.finish(root, None);
+        }
+        Response::Ttl(ttl) => {
+            let ttl_seconds = ttl.map_or(-1, |seconds| i32::try_from(seconds).unwrap_or(i32::MAX));
+            let root = kv::TtlReply::create(builder, &kv::TtlReplyArgs { ttl_seconds });
+            builder.finish(root, None);
+        }
+        Response::Count(count) => {
+            let root = kv::CountReply::create(builder, &kv::CountReplyArgs { count: *count });
+            builder.finish(root, None);
+        }
+        Response::Rows(rows) => rows_body(rows, builder),
+        Response::Route(route) => route_body(route, builder),
+        // A ping is answered by a frame without fields.
+        Response::Pong => {
+            let root = kv::WriteReply::create(builder, &kv::WriteReplyArgs::default());
+            builder.finish(root, None);
+        }
+    }
+}
+
+fn rows_body(rows: &Rows, builder: &mut FlatBufferBuilder<'static>) {
+    let tables: Vec<_> = rows.rows.iter().map(|found| row(found, builder)).collect();
+    let args = kv::RowsReplyArgs {
+        rows: Some(builder.create_vector(&tables)),
+        complete: rows.complete,
+        resume_key: vector(&rows.resume_key, builder),
+        count: rows.count,
+    };
+    let root = kv::RowsReply::create(builder, &args);
+    builder.finish(root, None);
+}
+
+fn row(row: &Row, builder: &mut FlatBufferBuilder<'static>) -> WIPOffset<kv::Row<'static>> {
+    let args = kv::RowArgs {
+        hash_key: vector(&row.hash_key, builder),
+        sort_key: vector(&row.sort_key, builder),
+        value: vector(&row.value, builder),
+        expire_at: row.expire_at,
+    };
+    kv::Row::create(builder, &args)
+}
+
+fn route_body(route: &Route, builder: &mut FlatBufferBuilder<'static>) {
+    let partitions: Vec<_> = route
+        .partitions
+        .iter()
+        .map(|partition| partition_route(partition, builder))
+        .collect();
+    let args = kv::RouteReplyArgs {
+        table_id: route.table,
+        partition_count: u32::try_from(partitions.len()).expect("at most 65,536 partitions"),
+        partitions: Some(builder.create_vector(&partitions)),
+    };
+    let root = kv::RouteReply::create(builder, &args);
+    builder.finish(root, None);
+}
+
+fn partition_route(
+    route: &PartitionRoute,
+    builder: &mut FlatBufferBuilder<'static>,
+) -> WIPOffset<kv::PartitionRoute<'static>> {
+    let secondaries: Vec<_> = route
+        .secondaries
+        .iter()
+        .map(|address| builder.create_string(address))
+        .collect();
+    let args = kv::PartitionRouteArgs {
+        ballot: route.ballot,
+        primary: Some(builder.create_string(&route.primary)),
+        secondaries: Some(builder.create_vector(&secondaries)),
+    };
+    kv::PartitionRoute::create(builder, &args)
+}
+
+/// Absent = empty: saves the bytes.
+fn vector(
+    bytes: &[u8],
+    builder: &mut FlatBufferBuilder<'static>,
+) -> Option<WIPOffset<pegasus_fbs::flatbuffers::Vector<'static, u8>>> {
+    (!bytes.is_empty()).then(|| builder.create_vector(bytes))
+}

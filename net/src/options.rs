@@ -1,0 +1,114 @@
+//! What a core's I/O is told at start.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// How a core waits when nothing is there to do. A sleeping core takes 15-18 us to wake up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum PollPolicy {
+    /// Poll for a short while after the last event, then sleep. Sleeps at once while a log flush is in flight, because the
+    /// kernel thread that completes it may need this CPU.
+    #[default]
+    Adaptive,
+    /// Never sleep: only for a CPU that is this core's alone. Yields between polls while a log flush is in flight.
+    Busy,
+    /// Sleep at once: for shared CPUs.
+    Sleep,
+}
+
+/// Knobs of one core's I/O. Every queue has its bound here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetOptions {
+    pub poll: PollPolicy,
+    /// How long `Adaptive` polls after the last event. Default 30 us; more than 50 us burns CPU without being any quicker.
+    pub poll_after_event: Duration,
+    /// Connections at once, clients and peers; one more is closed at once. Default 10,000.
+    pub connections_max: usize,
+    /// Requests of one connection without an answer; at the bound its socket is not read. Default 256.
+    pub requests_inflight_max: usize,
+    /// Bytes of those requests. Default 8 MiB.
+    pub request_bytes_inflight_max: usize,
+    /// Bytes queued towards one connection; a reader too slow for that is closed. Default 64 MiB.
+    pub output_bytes_max: usize,
+    /// Bytes queued towards all connections of the core; the one that would exceed it is closed. Default 256 MiB.
+    pub output_bytes_total_max: usize,
+    /// Receive buffers of 16 KiB shared by all connections; a power of two. Default 128.
+    pub receive_buffers: u16,
+    /// Events of one `poll`, so that log completions are never long behind requests. Default 64.
+    pub events_per_poll_max: usize,
+    /// CPUs on which the kernel may complete flushes. Empty = all that the process's main thread may use.
+    pub io_worker_cpus: Vec<usize>,
+    /// Local ports of outgoing connections: away from the ports that nodes listen on, which lie in the usual range.
+    pub outgoing_ports: RangeInclusive<u16>,
+}
+
+impl Default for NetOptions {
+    fn default() -> Self {
+        Self {
+            poll: PollPolicy::Adaptive,
+            poll_after_event: Duration::from_micros(30),
+            connections_max: 10_000,
+            requests_inflight_max: 256,
+            request_bytes_inflight_max: 8 << 20,
+            output_bytes_max: 64 << 20,
+            output_bytes_total_max: 256 << 20,
+            receive_buffers: 128,
+            events_per_poll_max: 64,
+            io_worker_cpus: Vec::new(),
+            outgoing_ports: 40_000..=60_999,
+        }
+    }
+}
+
+/// Who this core is towards its peers.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Made once by meta; peers of another cluster are refused.
+    pub cluster: u128,
+    pub node: u32,
+    pub core: u16,
+    /// Counts the starts of the node.
+    pub node_incarnation: u64,
+    /// Version of the files on disk; peers of another one are refused.
+    pub disk_format: u16,
+    /// The cluster's secret; empty is accepted on loopback addresses only.
+    pub token: Vec<u8>,
+}
+
+impl fmt::Debug for Identity {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("cluster", &format_args!("{:032x}", self.cluster))
+            .field("node", &self.node)
+            .field("core", &self.core)
+            .field("node_incarnation", &self.node_incarnation)
+            .field("disk_format", &self.disk_format)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A core of a node, as links name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId {
+    pub node: u32,
+    pub core: u16,
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.node, self.core)
+    }
+}
+
+impl Identity {
+    /// This core, as its peers name it.
+    #[must_use]
+    pub const fn id(&self) -> PeerId {
+        PeerId {
+            node: self.node,
+            core: self.core,
+        }
+    }
+}

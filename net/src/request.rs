@@ -1,0 +1,302 @@
+//! What a client wants and what it is told, with every protocol forgotten.
+//!
+//! Front-ends make a [`Request`] from bytes and bytes from a [`Reply`]; everything behind them sees only these types.
+//! Keys and values are slices of the receive buffer (`Bytes`): keep one for long and its whole chunk stays in memory.
+
+use bytes::Bytes;
+use pegasus_fbs::code::Code;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Hash keys are shorter than this, because their length travels and is stored as 16 bits (Apache Pegasus key schema).
+pub const HASH_KEY_BYTES_MAX: usize = 65_534;
+/// Bytes of the body of one request; a larger one is refused with `TooLarge`, and its bytes are never kept.
+pub const REQUEST_BODY_BYTES_MAX: usize = 1 << 20;
+/// Rows, keys or sort keys named by one request.
+pub const REQUEST_ITEMS_MAX: usize = 16_384;
+/// Bytes of a table's name.
+pub const TABLE_NAME_BYTES_MAX: usize = 128;
+
+/// One operation on one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// 0 where no partition is addressed (`Route`, `Ping`).
+    pub table: u32,
+    /// Index of the partition, from 0.
+    pub partition: u32,
+    /// What was left of the asker's deadline when it sent the request; `None` = it gave none.
+    pub timeout: Option<Duration>,
+    pub operation: Operation,
+}
+
+/// The operations of the data path and of routing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Get(Key),
+    Put(Put),
+    Remove(Remove),
+    Exist(Key),
+    Ttl(Key),
+    MultiPut(MultiPut),
+    MultiGet(MultiGet),
+    MultiRemove(MultiRemove),
+    /// Keys of one partition, of any hash keys.
+    BatchGet(Vec<Key>),
+    /// Live rows of this hash key.
+    SortKeyCount {
+        hash_key: Bytes,
+    },
+    Scan(Scan),
+    /// Where the partitions of this table are.
+    Route {
+        table_name: String,
+    },
+    Ping,
+}
+
+impl Operation {
+    /// Whether it changes data, and so needs a decree.
+    #[must_use]
+    pub const fn is_write(&self) -> bool {
+        matches!(
+            self,
+            Self::Put(_) | Self::Remove(_) | Self::MultiPut(_) | Self::MultiRemove(_)
+        )
+    }
+
+    /// Whether it addresses a partition at all.
+    #[must_use]
+    pub const fn is_of_partition(&self) -> bool {
+        !matches!(self, Self::Route { .. } | Self::Ping)
+    }
+
+    /// The word for statistics and logs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Get(_) => "get",
+            Self::Put(_) => "put",
+            Self::Remove(_) => "remove",
+            Self::Exist(_) => "exist",
+            Self::Ttl(_) => "ttl",
+            Self::MultiPut(_) => "multi_put",
+            Self::MultiGet(_) => "multi_get",
+            Self::MultiRemove(_) => "multi_remove",
+            Self::BatchGet(_) => "batch_get",
+            Self::SortKeyCount { .. } => "sortkey_count",
+            Self::Scan(_) => "scan",
+            Self::Route { .. } => "route",
+            Self::Ping => "ping",
+        }
+    }
+}
+
+/// Name of a row.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Key {
+    pub hash_key: Bytes,
+    pub sort_key: Bytes,
+}
+
+/// Identity of a write for exactly-once retries; (0, 0) = none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct RequestId {
+    pub client: u64,
+    pub sequence: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Put {
+    pub key: Key,
+    pub value: Bytes,
+    /// 0 = never expires.
+    pub ttl_seconds: u32,
+    pub id: RequestId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remove {
+    pub key: Key,
+    pub id: RequestId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MultiPut {
+    pub hash_key: Bytes,
+    /// Sort key and value, at least one.
+    pub rows: Vec<(Bytes, Bytes)>,
+    /// One for all; 0 = never expires.
+    pub ttl_seconds: u32,
+    pub id: RequestId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MultiRemove {
+    pub hash_key: Bytes,
+    /// At least one.
+    pub sort_keys: Vec<Bytes>,
+    pub id: RequestId,
+}
+
+/// Rows of one hash key, by sort keys or by range (Apache Pegasus `multi_get`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MultiGet {
+    pub hash_key: Bytes,
+    pub rows: MultiGetRows,
+    /// 0 = the server's limit.
+    pub max_rows: u32,
+    /// Bytes of sort keys and values; 0 = the server's limit.
+    pub max_bytes: u32,
+    pub no_value: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MultiGetRows {
+    /// Those of these that exist, in this order.
+    Named(Vec<Bytes>),
+    /// Those in this range that the filter lets through; ascending, also when `reverse` keeps the last ones.
+    Range {
+        range: SortKeyRange,
+        filter: Filter,
+        reverse: bool,
+    },
+}
+
+/// Part of a hash key's rows.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct SortKeyRange {
+    /// Empty = from the first row.
+    pub start: Bytes,
+    pub start_inclusive: bool,
+    /// Empty = to the end of the hash key, whatever `stop_inclusive` says.
+    pub stop: Bytes,
+    pub stop_inclusive: bool,
+}
+
+/// What a key has to look like. An empty pattern matches everything.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Filter {
+    pub kind: FilterKind,
+    pub pattern: Bytes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum FilterKind {
+    #[default]
+    None,
+    Anywhere,
+    Prefix,
+    Postfix,
+}
+
+/// One page of a scan. Stateless: the client sends the `resume_key` of the last page back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    pub rows: ScanRows,
+    pub sort_filter: Filter,
+    /// 0 = the server's limit.
+    pub batch_rows: u32,
+    /// 0 = the server's limit.
+    pub batch_bytes: u32,
+    pub no_value: bool,
+    /// Count the matching rows of this page instead of returning them.
+    pub only_count: bool,
+    /// Raw key after which to go on; empty = from the start.
+    pub resume_key: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScanRows {
+    /// Within one hash key.
+    OfHashKey {
+        hash_key: Bytes,
+        range: SortKeyRange,
+    },
+    /// The whole partition.
+    OfPartition { hash_filter: Filter },
+}
+
+/// What an operation is answered with.
+pub type Reply = Result<Response, Failure>;
+
+/// The answer to an operation that was executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// To every write. `count`: rows named by a multi remove.
+    Written {
+        decree: u64,
+        count: u32,
+    },
+    /// To `Get`; a missing row is `Failure` with `NotFound`.
+    Value(Bytes),
+    Exists(bool),
+    /// To `Ttl`; `None` = never expires. A missing row is `NotFound`.
+    Ttl(Option<u32>),
+    Count(u64),
+    /// To `MultiGet`, `BatchGet` and `Scan`.
+    Rows(Rows),
+    Route(Route),
+    Pong,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rows {
+    pub rows: Vec<Row>,
+    /// False: stopped by a limit, more may follow.
+    pub complete: bool,
+    /// Scan only, when not complete: send it back to go on.
+    pub resume_key: Bytes,
+    /// Scan with `only_count`.
+    pub count: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Row {
+    /// Empty in the answer to `MultiGet`, whose hash key is known.
+    pub hash_key: Bytes,
+    pub sort_key: Bytes,
+    pub value: Bytes,
+    /// Seconds since 2016-01-01 UTC, 0 = never.
+    pub expire_at: u32,
+}
+
+/// Where a table's partitions are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub table: u32,
+    /// By index.
+    pub partitions: Vec<PartitionRoute>,
+}
+
+/// Addresses are client ports, `ip:port`, as meta has them.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct PartitionRoute {
+    pub ballot: u64,
+    /// Empty = none.
+    pub primary: String,
+    pub secondaries: Vec<String>,
+}
+
+/// Why there is no `Response`. `code` says whether the operation was executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub code: Code,
+    /// For people: lower case, names the thing.
+    pub message: String,
+    /// 0 = no advice.
+    pub retry_after_ms: u32,
+    /// Client port of the core that is primary, when known.
+    pub primary: Option<SocketAddr>,
+}
+
+impl Failure {
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            retry_after_ms: 0,
+            primary: None,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Cores with real sockets on loopback, in this process: clients, garbage, back-pressure, links, log writes, wake-ups.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking"
+)]
+
+mod backpressure;
+mod bad_input;
+mod clients;
+mod harness;
+mod links;
+mod log;
+mod protocol;
+mod wakeups;

@@ -1,7 +1,9 @@
 //! What goes into a shard and what comes out of it. Effects are data: the node, or the simulator, carries them out in order.
 
-use crate::config::Configuration;
-use crate::ids::{Ballot, CoreAddress, Decree, Instant, PartitionId, ReplicaIncarnation, RequestId, Ticket};
+use crate::config::{Configuration, Member};
+use crate::ids::{
+    Ballot, CoreAddress, Decree, Instant, PartitionId, ReplicaIncarnation, RequestId, Ticket,
+};
 use crate::log::{LogWrite, LogWriteId, SegmentId};
 use crate::message::{Entry, Message};
 use bytes::Bytes;
@@ -19,33 +21,72 @@ pub enum Event {
         deadline: Instant,
     },
     /// A client wants to read; the engine is asked by `Effect::Read`.
-    Read { partition: PartitionId, ticket: Ticket, deadline: Instant },
+    Read {
+        partition: PartitionId,
+        ticket: Ticket,
+        deadline: Instant,
+    },
     /// The engine has answered the read of this ticket; the right to answer is checked again.
-    ReadDone { partition: PartitionId, ticket: Ticket },
-    Message { from: CoreAddress, message: Message },
+    ReadDone {
+        partition: PartitionId,
+        ticket: Ticket,
+    },
+    Message {
+        from: CoreAddress,
+        message: Message,
+    },
     /// The link to a peer core is up: anything sent before on an earlier link may be lost.
-    PeerUp { peer: CoreAddress },
-    PeerDown { peer: CoreAddress },
+    PeerUp {
+        peer: CoreAddress,
+    },
+    PeerDown {
+        peer: CoreAddress,
+    },
     /// The log write and its flush have completed.
-    LogDurable { write: LogWriteId },
+    LogDurable {
+        write: LogWriteId,
+    },
     /// A log write or flush failed: final for this core (never retried).
-    LogFailed { error: String },
+    LogFailed {
+        error: String,
+    },
     /// A new segment file is ready (zero-filled, header durable).
-    SegmentReady { segment: SegmentId },
+    SegmentReady {
+        segment: SegmentId,
+    },
     /// Meta's configuration, in ballot order.
-    Configured { configuration: Configuration },
+    Configured {
+        configuration: Configuration,
+    },
     /// Answer to `Effect::Create`: the empty storage of this replica is there and durable.
-    Created { partition: PartitionId, incarnation: ReplicaIncarnation },
+    Created {
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+    },
     /// Answer to `Effect::Create`, or found later: this replica must not serve (corrupt, unreadable).
-    ReplicaFailed { partition: PartitionId, error: String },
+    ReplicaFailed {
+        partition: PartitionId,
+        error: String,
+    },
     /// The engine holds everything up to `decree` (in memory at least).
-    Applied { partition: PartitionId, decree: Decree },
+    Applied {
+        partition: PartitionId,
+        decree: Decree,
+    },
     /// The engine's marker says: durable up to `decree`. Moves log truncation, nothing else does.
-    Flushed { partition: PartitionId, decree: Decree },
+    Flushed {
+        partition: PartitionId,
+        decree: Decree,
+    },
     /// Meta has dropped the table; forget the replica of this incarnation.
-    Dropped { partition: PartitionId, incarnation: ReplicaIncarnation },
+    Dropped {
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+    },
     /// Storage pressure as the node sees it; acts at admission of new writes only.
-    Pressure { pressure: Pressure },
+    Pressure {
+        pressure: Pressure,
+    },
     /// `Shard::deadline()` has passed.
     Timeout,
 }
@@ -61,6 +102,9 @@ pub enum Pressure {
     DiskFull,
 }
 
+/// The caller's buffer: `Shard::handle` appends to it, the caller carries the effects out in order and clears it.
+pub type Effects = Vec<Effect>;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Write these bytes at this place of this segment, then flush; answer with `LogDurable` or `LogFailed`.
@@ -72,23 +116,48 @@ pub enum Effect {
     /// Send over the link to `to`; dropped if the link is down (a `PeerDown` has been or will be told).
     Send { to: CoreAddress, message: Message },
     /// Apply to the engine in decree order; `Applied` follows, at once or later.
-    Apply { partition: PartitionId, entry: Entry },
+    Apply {
+        partition: PartitionId,
+        entry: Entry,
+    },
     /// Read for this ticket; `ReadDone` follows.
-    Read { partition: PartitionId, ticket: Ticket },
+    Read {
+        partition: PartitionId,
+        ticket: Ticket,
+    },
     /// The mutation is committed and applied, or the read may be answered.
     Reply { ticket: Ticket, decree: Decree },
     /// Tell the client why not.
     Reject { ticket: Ticket, reason: Reject },
     /// Ask meta for the next ballot with the same members; repeated until a newer configuration comes.
-    ProposeNextBallot { partition: PartitionId, ballot: Ballot },
+    ProposeNextBallot {
+        partition: PartitionId,
+        ballot: Ballot,
+    },
     /// Make the empty storage of this replica off the core; `Created` or `ReplicaFailed` follows.
-    Create { partition: PartitionId, incarnation: ReplicaIncarnation },
+    Create {
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+    },
     /// Flush the memtable of this replica: it holds the log back. `Flushed` follows.
     Flush { partition: PartitionId },
     /// Remove the storage of this dropped replica.
-    Remove { partition: PartitionId, incarnation: ReplicaIncarnation },
+    Remove {
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+    },
     /// The replica is out of service until it is rebuilt; tell meta and the operator.
-    Quarantine { partition: PartitionId, reason: String },
+    Quarantine {
+        partition: PartitionId,
+        reason: String,
+    },
+    /// The primary here has found that this member lacks mutations it had acknowledged, or cannot be matched:
+    /// it counts as out of service until a newer ballot. Tell meta and the operator.
+    MemberLost {
+        partition: PartitionId,
+        member: Member,
+        reason: String,
+    },
 }
 
 /// Why a request was not served. `Unknown` alone leaves open whether it was executed.
@@ -110,6 +179,8 @@ pub enum Reject {
     OutOfService,
     /// The deadline passed before anything was done. Never executed.
     Expired,
+    /// The payload is over `LogOptions::payload_bytes_max`. Never executed.
+    TooLarge,
     /// A prepare left or an append was queued, and the outcome is not known.
     Unknown,
 }

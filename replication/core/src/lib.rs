@@ -1,5 +1,3 @@
-//! PacificA and the log of a core, as plain state machines.
-
 #![forbid(unsafe_code)]
 
 pub mod config;
@@ -7,3 +5,8 @@ pub mod event;
 pub mod ids;
 pub mod log;
 pub mod message;
+pub mod replica;
+pub mod shard;
+
+pub use replica::{Health, Phase, Replica, RoleName, check_group};
+pub use shard::{Shard, StoredReplica};

@@ -1,0 +1,587 @@
+//! One copy of a partition: its place in the order, its role, and what each event means in that role.
+//!
+//! ```text
+//!              Created            Active, named primary             no-op applied
+//!   Creating ----------> Idle --------------------------> Primary ----------------> (serving)
+//!                         | ^  \                             |
+//!         named secondary | |   \ Active, never created      | a newer ballot names another primary
+//!                         v |    v                           v
+//!                      Secondary  OutOfService <--- corruption, mismatch, foreign incarnation
+//! ```
+//!
+//! The replica's order, from left to right: everything up to `flushed` survives in the engine, up to `applied` the engine
+//! holds it, up to `committed` every member has it, up to `durable` our log has it, up to `last` it is in our log's buffer.
+
+mod deadline;
+mod invariants;
+mod prepared_list;
+mod primary;
+mod progress;
+mod read;
+mod reconfigure;
+mod secondary;
+mod unflushed;
+
+pub use invariants::check_group;
+pub use primary::Phase;
+
+use crate::config::Configuration;
+use crate::event::{Effect, Reject};
+use crate::ids::{Ballot, CoreAddress, Decree, Instant, PartitionId, ReplicaIncarnation, Ticket};
+use crate::log::{Record, RecordKind, Stamp};
+use crate::message::{Entry, ReplicaState};
+use crate::shard::turn::Turn;
+pub(crate) use deadline::{Deadlines, Due};
+use prepared_list::{PreparedList, Waiter};
+use primary::Primary;
+pub(crate) use primary::Write;
+pub(crate) use secondary::BeaconAnswer;
+use std::collections::{BTreeMap, VecDeque};
+use unflushed::Unflushed;
+
+/// One replica of a shard. Changed by `Shard` alone; everybody else reads.
+#[derive(Debug)]
+pub struct Replica {
+    partition: PartitionId,
+    incarnation: ReplicaIncarnation,
+    role: Role,
+    /// The newest configuration known, whether or not it is adopted yet (while `Creating` it is not).
+    configuration: Option<Configuration>,
+    /// Adopted: everything older is refused. Its record is in the log's buffer at least.
+    ballot: Ballot,
+    /// The adoption that is durable: what we may acknowledge under, and say of ourselves.
+    ballot_durable: Ballot,
+    /// The ballot in which we took our role in this life of the process; never one from before a restart (protocol rule 1).
+    ballot_installed: Ballot,
+    list: PreparedList,
+    unflushed: Unflushed,
+    flushed: Decree,
+    applied: Decree,
+    /// Handed to the engine, `Applied` may not have come back yet.
+    issued: Decree,
+    committed: Decree,
+    /// Our log holds everything up to here, without a gap; of entries that are being prepared again, perhaps by their old stamp.
+    durable: Decree,
+    /// Entries of an older ballot that are being prepared again under ours, unchanged.
+    restamp: Option<Restamp>,
+    /// Known to equal the order of the primary of `ballot` up to here. On a primary not used.
+    matched: Decree,
+    /// The last acknowledgement sent under `ballot`.
+    acknowledged: Decree,
+    /// A beacon that waits for its adoption to become durable.
+    beacon_owed: Option<(CoreAddress, u64)>,
+    /// The newest stamp given or seen; the next is larger.
+    timestamp_us: u64,
+    /// Reads in the engine, with the ballot under which they were admitted.
+    reads: BTreeMap<Ticket, Ballot>,
+    /// Reads that wait for us to serve.
+    parked: VecDeque<(Ticket, Instant)>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Role {
+    /// The engine makes the empty storage.
+    Creating {
+        removed: bool,
+    },
+    /// No part in the newest configuration, or none known yet.
+    Idle,
+    Secondary,
+    Primary(Primary),
+    OutOfService {
+        reason: String,
+    },
+}
+
+/// What a replica can do, for reports to meta and for statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Being created, or what the log holds is still being replayed into the engine.
+    Opening,
+    /// The storage is there and it takes part as its configuration says.
+    Ready,
+    /// A primary that answers its clients.
+    Serving,
+    /// See `Replica::reason`.
+    OutOfService,
+}
+
+/// The role for statistics and traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleName {
+    Creating,
+    Idle,
+    Secondary,
+    Primary(Phase),
+    OutOfService,
+}
+
+/// Entries `low..=high`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Restamp {
+    low: Decree,
+    high: Decree,
+    /// Their new records are in the log's buffer; before, more may come.
+    is_appended: bool,
+}
+
+/// A replica as the engine and the log have it at start.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) partition: PartitionId,
+    pub(crate) incarnation: ReplicaIncarnation,
+    /// What the engine holds durably.
+    pub(crate) marker: Decree,
+    pub(crate) marker_ballot: Ballot,
+    pub(crate) ballot: Ballot,
+    pub(crate) committed: Decree,
+    /// Above the marker, without a gap.
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Replica {
+    /// A replica whose storage the engine has yet to make.
+    pub(crate) fn creating(partition: PartitionId, incarnation: ReplicaIncarnation) -> Self {
+        let entries = Vec::new();
+        let (marker, marker_ballot, ballot, committed) =
+            (Decree::ZERO, Ballot::NONE, Ballot::NONE, Decree::ZERO);
+        let found = Found {
+            partition,
+            incarnation,
+            marker,
+            marker_ballot,
+            ballot,
+            committed,
+            entries,
+        };
+        Self {
+            role: Role::Creating { removed: false },
+            ..Self::found(found)
+        }
+    }
+
+    /// A partition that a configuration says is here, and is not. Takes part in nothing.
+    pub(crate) fn missing(configuration: Configuration, incarnation: ReplicaIncarnation) -> Self {
+        let mut replica = Self::creating(configuration.partition, incarnation);
+        replica.role = Role::OutOfService {
+            reason: "replica missing".to_owned(),
+        };
+        replica.configuration = Some(configuration);
+        replica
+    }
+
+    /// A replica that was here before this start. All that the log gave back is durable.
+    pub(crate) fn found(found: Found) -> Self {
+        let mut list = PreparedList::new(found.marker, found.marker_ballot);
+        let mut timestamp_us = 0;
+        for entry in found.entries {
+            timestamp_us = timestamp_us.max(entry.mutation.timestamp_us);
+            list.push(entry, None);
+        }
+        let last = list.last();
+        let committed = found.committed.max(found.marker).min(last);
+        // An adoption is in the log before the first entry under it; the marker alone may outlive both.
+        let ballot = found.ballot.max(list.last_ballot());
+        // Received under the adopted ballot, and so matched, with all before it.
+        let matched = if list.last_ballot() == ballot { last } else { committed };
+        Self {
+            partition: found.partition,
+            incarnation: found.incarnation,
+            role: Role::Idle,
+            configuration: None,
+            ballot,
+            ballot_durable: ballot,
+            ballot_installed: Ballot::NONE,
+            list,
+            unflushed: Unflushed::default(),
+            flushed: found.marker,
+            applied: found.marker,
+            issued: found.marker,
+            committed,
+            durable: last,
+            restamp: None,
+            matched,
+            acknowledged: Decree::ZERO,
+            beacon_owed: None,
+            timestamp_us,
+            reads: BTreeMap::new(),
+            parked: VecDeque::new(),
+        }
+    }
+
+    /// A record about this replica is durable.
+    pub(crate) fn on_durable(&mut self, stamp: Stamp, turn: &mut Turn<'_>) {
+        match stamp.kind {
+            RecordKind::Entry => self.on_entry_durable(stamp.ballot, stamp.decree, turn),
+            RecordKind::Adopt => self.on_adoption_durable(stamp.ballot, turn),
+            RecordKind::Cut
+            | RecordKind::Committed
+            | RecordKind::Removed
+            | RecordKind::Carried
+            | RecordKind::Suspect => {}
+        }
+    }
+
+    fn on_entry_durable(&mut self, ballot: Ballot, decree: Decree, turn: &mut Turn<'_>) {
+        if !self.on_restamp_durable(ballot, decree) {
+            // Void by now, prepared again under a newer ballot, or appended a second time to free a segment.
+            if decree <= self.durable || self.list.stamp(decree) != Some(ballot) {
+                return;
+            }
+            if decree > self.durable.next() && self.restamp.is_some_and(|restamp| decree <= restamp.high) {
+                return;
+            }
+            assert_eq!(decree, self.durable.next(), "{}: the log became durable out of order", self.partition);
+            self.durable = decree;
+        }
+        match self.role {
+            Role::Primary(_) => self.advance_commit_point(turn),
+            Role::Secondary => self.owe_acknowledgement(turn),
+            Role::Creating { .. } | Role::Idle | Role::OutOfService { .. } => {}
+        }
+    }
+
+    /// Whether the lowest entry that is prepared again has become durable, which is appended last: then all have.
+    fn on_restamp_durable(&mut self, ballot: Ballot, decree: Decree) -> bool {
+        let Some(restamp) = self.restamp else { return false };
+        let is_done = restamp.is_appended && ballot == self.ballot && decree == restamp.low;
+        if is_done {
+            self.durable = self.durable.max(restamp.high);
+            self.restamp = None;
+        }
+        is_done
+    }
+
+    /// Gives the entries of `restamp` the stamp of our ballot, in the log the highest first. A newer stamp in the log voids
+    /// the older ones above it, so that in this order no crash in between loses one: some of them may be committed.
+    fn append_restamp(&mut self, restamp: Restamp, turn: &mut Turn<'_>) {
+        assert!(restamp.low > self.committed, "{}: prepares again what is committed", self.partition);
+        let mut decree = restamp.high;
+        while decree >= restamp.low {
+            self.list.restamp(decree, self.ballot);
+            let entry = self.list.entry(decree).expect("only held entries are prepared again");
+            self.append_record(entry, turn);
+            decree = decree.previous();
+        }
+        self.restamp = Some(Restamp { is_appended: true, ..restamp });
+    }
+
+    /// Durable here under the stamp of our ballot, or committed.
+    fn settled(&self) -> Decree {
+        self.restamp.map_or(self.durable, |restamp| self.durable.min(restamp.low.previous()))
+    }
+
+    fn on_adoption_durable(&mut self, ballot: Ballot, turn: &mut Turn<'_>) {
+        assert!(
+            ballot <= self.ballot,
+            "{}: durable before it was adopted",
+            self.partition
+        );
+        assert!(
+            ballot > self.ballot_durable,
+            "{}: adopted twice",
+            self.partition
+        );
+        self.ballot_durable = ballot;
+        if ballot < self.ballot {
+            return;
+        }
+        match self.role {
+            Role::Primary(_) => self.reconcile(turn),
+            Role::Secondary => self.answer_owed_beacon(turn),
+            Role::Creating { .. } | Role::Idle | Role::OutOfService { .. } => {}
+        }
+    }
+
+    /// The engine holds everything up to `decree`.
+    pub(crate) fn handle_applied(&mut self, decree: Decree, turn: &mut Turn<'_>) {
+        assert!(
+            decree <= self.issued,
+            "{}: applied {decree}, which was never issued",
+            self.partition
+        );
+        if decree <= self.applied {
+            return;
+        }
+        self.answer_writes(decree, turn);
+        self.applied = decree;
+        self.list
+            .release_to(decree, |entry| self.unflushed.push(entry));
+        self.issue_applies(turn);
+        match self.role {
+            Role::Primary(_) => self.may_start_serving(turn),
+            Role::Secondary => self.owe_acknowledgement(turn),
+            Role::Creating { .. } | Role::Idle | Role::OutOfService { .. } => {}
+        }
+    }
+
+    /// The engine's marker is durable at `decree`.
+    pub(crate) fn handle_flushed(&mut self, decree: Decree) {
+        assert!(
+            decree <= self.issued,
+            "{}: flushed {decree}, which was never issued",
+            self.partition
+        );
+        self.flushed = self.flushed.max(decree);
+        self.unflushed.forget_to(decree);
+    }
+
+    /// Hands committed entries to the engine, in order, never more than the bound at a time.
+    pub(crate) fn issue_applies(&mut self, turn: &mut Turn<'_>) {
+        if matches!(self.role, Role::OutOfService { .. }) {
+            return;
+        }
+        let window = turn.desk.options.apply_queue_max as u64;
+        while self.issued < self.committed && self.issued.0 - self.applied.0 < window {
+            let decree = self.issued.next();
+            let entry = self
+                .list
+                .entry(decree)
+                .expect("entries stay until they are applied")
+                .clone();
+            turn.effects.push(Effect::Apply {
+                partition: self.partition,
+                entry,
+            });
+            self.issued = decree;
+        }
+    }
+
+    /// Out of service from the start; `Effect::Quarantine` is the shard's to say.
+    pub(crate) fn suspect(mut self, reason: String) -> Self {
+        self.role = Role::OutOfService { reason };
+        self
+    }
+
+    /// Takes the replica out of service for good, restarts included, and says so.
+    pub(crate) fn quarantine(&mut self, reason: String, turn: &mut Turn<'_>) {
+        if matches!(self.role, Role::OutOfService { .. }) {
+            return;
+        }
+        let (partition, incarnation) = (self.partition, self.incarnation);
+        if !self.is_creating() {
+            turn.desk.log.append(Record::Suspect { partition, incarnation });
+        }
+        turn.effects.push(Effect::Quarantine { partition, reason: reason.clone() });
+        self.leave_service(reason, turn);
+    }
+
+    /// Takes part in nothing any more, in this life of the process; the copy itself may be sound.
+    pub(crate) fn leave_service(&mut self, reason: String, turn: &mut Turn<'_>) {
+        self.refuse_everybody(Reject::OutOfService, turn);
+        self.leave_links(turn);
+        self.role = Role::OutOfService { reason };
+    }
+
+    /// Answers all who wait: pending writes with `Unknown`, parked reads with `reason`.
+    pub(crate) fn refuse_everybody(&mut self, reason: Reject, turn: &mut Turn<'_>) {
+        self.refuse_pending_writes(turn);
+        self.refuse_parked_reads(reason, turn);
+    }
+
+    fn refuse_pending_writes(&mut self, turn: &mut Turn<'_>) {
+        for slot in self.list.slots_mut() {
+            if let Some(waiter) = slot.waiter.take() {
+                turn.desk.deadlines.remove(
+                    waiter.deadline,
+                    self.partition,
+                    Due::Write(slot.entry.decree),
+                );
+                turn.effects.push(Effect::Reject {
+                    ticket: waiter.ticket,
+                    reason: Reject::Unknown,
+                });
+            }
+        }
+    }
+
+    /// Replies to the clients of all mutations up to `decree`, which are committed and applied.
+    fn answer_writes(&mut self, decree: Decree, turn: &mut Turn<'_>) {
+        assert!(
+            decree <= self.committed,
+            "{}: answered before the commit",
+            self.partition
+        );
+        let mut next = self.applied.next();
+        while next <= decree {
+            let slot = self
+                .list
+                .slot_mut(next)
+                .expect("entries stay until they are applied");
+            if let Some(waiter) = slot.waiter.take() {
+                turn.desk
+                    .deadlines
+                    .remove(waiter.deadline, self.partition, Due::Write(next));
+                turn.effects.push(Effect::Reply {
+                    ticket: waiter.ticket,
+                    decree: next,
+                });
+            }
+            next = next.next();
+        }
+    }
+
+    /// Appends to the log and to the prepared list.
+    fn append(&mut self, entry: Entry, waiter: Option<Waiter>, turn: &mut Turn<'_>) {
+        assert_eq!(
+            entry.ballot, self.ballot,
+            "{}: an entry of another ballot than the adopted one",
+            self.partition
+        );
+        self.timestamp_us = self.timestamp_us.max(entry.mutation.timestamp_us);
+        self.append_record(&entry, turn);
+        self.list.push(entry, waiter);
+    }
+
+    fn append_record(&self, entry: &Entry, turn: &mut Turn<'_>) {
+        let (partition, incarnation, committed) =
+            (self.partition, self.incarnation, self.committed);
+        turn.desk.log.append(Record::Entry {
+            partition,
+            incarnation,
+            committed,
+            entry: entry.clone(),
+        });
+    }
+
+    pub fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    pub fn incarnation(&self) -> ReplicaIncarnation {
+        self.incarnation
+    }
+
+    /// The newest configuration known here; `None` until meta or a primary has told one in this life.
+    pub fn configuration(&self) -> Option<&Configuration> {
+        self.configuration.as_ref()
+    }
+
+    /// Adopted, perhaps not durably yet.
+    pub fn ballot(&self) -> Ballot {
+        self.ballot
+    }
+
+    /// Durable in the engine.
+    pub fn flushed(&self) -> Decree {
+        self.flushed
+    }
+
+    /// Held by the engine.
+    pub fn applied(&self) -> Decree {
+        self.applied
+    }
+
+    /// The commit point: every member has everything up to here.
+    pub fn committed(&self) -> Decree {
+        self.committed
+    }
+
+    /// Durable in our log, or in the engine.
+    pub fn prepared(&self) -> Decree {
+        self.durable
+    }
+
+    /// In the log's buffer at least.
+    pub fn last(&self) -> Decree {
+        self.list.last()
+    }
+
+    /// Entries held in memory, in decree order: all above the applied decree.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.list.slots().map(|slot| &slot.entry)
+    }
+
+    /// Prepared and not yet committed, in mutations.
+    pub fn inflight(&self) -> usize {
+        usize::try_from(self.last().0 - self.committed.0).unwrap_or(usize::MAX)
+    }
+
+    /// Committed and not yet applied, in mutations.
+    pub fn apply_queue(&self) -> usize {
+        usize::try_from(self.committed.0 - self.applied.0).unwrap_or(usize::MAX)
+    }
+
+    /// Reads waiting for the replica to serve.
+    pub fn parked_reads(&self) -> usize {
+        self.parked.len()
+    }
+
+    pub fn role(&self) -> RoleName {
+        match &self.role {
+            Role::Creating { .. } => RoleName::Creating,
+            Role::Idle => RoleName::Idle,
+            Role::Secondary => RoleName::Secondary,
+            Role::Primary(primary) => RoleName::Primary(primary.phase()),
+            Role::OutOfService { .. } => RoleName::OutOfService,
+        }
+    }
+
+    pub fn health(&self) -> Health {
+        match &self.role {
+            Role::Creating { .. } => Health::Opening,
+            Role::OutOfService { .. } => Health::OutOfService,
+            Role::Primary(primary) if primary.phase() == Phase::Serving => Health::Serving,
+            Role::Idle if self.issued < self.committed => Health::Opening,
+            Role::Idle | Role::Secondary | Role::Primary(_) => Health::Ready,
+        }
+    }
+
+    /// Why the replica is out of service.
+    pub fn reason(&self) -> Option<&str> {
+        match &self.role {
+            Role::OutOfService { reason } => Some(reason),
+            Role::Creating { .. } | Role::Idle | Role::Secondary | Role::Primary(_) => None,
+        }
+    }
+
+    /// What this replica says of itself to a peer: durable facts only.
+    pub fn state(&self) -> ReplicaState {
+        ReplicaState {
+            partition: self.partition,
+            ballot: self.ballot_durable,
+            prepared: self.durable,
+            prepared_ballot: self.list.stamp(self.durable).unwrap_or(Ballot::NONE),
+            committed: self.committed,
+        }
+    }
+
+    /// Entries `first..=last`, if all of them are committed and still in memory; for appending them again.
+    pub(crate) fn unflushed(&self, first: Decree, last: Decree) -> Option<Vec<Record>> {
+        let (partition, incarnation, committed) =
+            (self.partition, self.incarnation, self.committed);
+        let record = |entry: &Entry| Record::Entry {
+            partition,
+            incarnation,
+            committed,
+            entry: entry.clone(),
+        };
+        self.unflushed
+            .range(first, last)
+            .map(|entries| entries.map(record).collect())
+    }
+
+    /// Keeps the storage's creation to its end, then has it removed.
+    pub(crate) fn remove_when_created(&mut self) {
+        self.role = Role::Creating { removed: true };
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        matches!(self.role, Role::Creating { removed: true })
+    }
+
+    pub(crate) fn is_creating(&self) -> bool {
+        matches!(self.role, Role::Creating { .. })
+    }
+
+    pub(crate) fn is_out_of_service(&self) -> bool {
+        matches!(self.role, Role::OutOfService { .. })
+    }
+
+    fn primary_hint(&self) -> Option<CoreAddress> {
+        self.configuration
+            .as_ref()?
+            .primary
+            .map(|member| member.address)
+    }
+}

@@ -1,0 +1,249 @@
+//! The secondary: appends what its primary sends, in order, and acknowledges what is durable.
+
+use super::{Replica, Restamp, Role};
+use crate::config::{Configuration, Stage};
+use crate::event::Effect;
+use crate::ids::{Ballot, CoreAddress, Decree};
+use crate::message::{BeaconAck, Entry, Message, Prepare, PrepareAck, PrepareReject, RejectReason};
+use crate::shard::turn::Turn;
+
+/// What the answer to one entry of a beacon says of this partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BeaconAnswer {
+    State,
+    Excluded(RejectReason),
+    /// The adoption is not durable yet; the state follows when it is.
+    Later,
+}
+
+impl Replica {
+    pub(crate) fn handle_prepare(
+        &mut self,
+        from: CoreAddress,
+        prepare: Prepare,
+        turn: &mut Turn<'_>,
+    ) {
+        let Prepare {
+            configuration,
+            entry,
+            previous,
+            committed,
+        } = prepare;
+        let (ballot, decree) = (configuration.ballot, entry.decree);
+        // A primary sends under its own ballot only, and decrees begin at 1; anything else is not one of us.
+        if entry.ballot != ballot || decree == Decree::ZERO {
+            return;
+        }
+        let refused = match self.follow(from, configuration, turn) {
+            Err(reason) => Some(reason),
+            Ok(()) if !self.fits(decree, previous) => Some(RejectReason::Gap),
+            Ok(()) => None,
+        };
+        if let Some(reason) = refused {
+            let state = self.state();
+            let reject = PrepareReject {
+                partition: self.partition,
+                ballot,
+                decree,
+                state,
+                reason,
+            };
+            turn.effects.push(Effect::Send {
+                to: from,
+                message: Message::PrepareReject(reject),
+            });
+            return;
+        }
+        self.accept(entry, turn);
+        self.learn_commit_point(committed, turn);
+    }
+
+    /// The order up to `decree - 1` is the primary's: we know it already, or our stamp there says so.
+    fn fits(&self, decree: Decree, previous: Ballot) -> bool {
+        let before = decree.previous();
+        before <= self.matched.max(self.committed) || self.list.stamp(before) == Some(previous)
+    }
+
+    /// Takes an entry that fits. Afterwards our order equals the primary's up to it.
+    fn accept(&mut self, entry: Entry, turn: &mut Turn<'_>) {
+        let decree = entry.decree;
+        assert_eq!(
+            entry.ballot, self.ballot,
+            "{}: an entry of another ballot than the adopted one",
+            self.partition
+        );
+        if decree <= self.committed {
+            self.matched = self.matched.max(self.committed);
+            turn.desk.acknowledgements.insert(self.partition);
+            return;
+        }
+        let Some(held) = self.list.entry(decree) else {
+            self.finish_restamp(turn);
+            self.append(entry, None, turn);
+            self.matched = decree;
+            return;
+        };
+        let (is_same_stamp, is_same_mutation) = (held.ballot == entry.ballot, held.mutation == entry.mutation);
+        if is_same_stamp && !is_same_mutation {
+            let reason = format!("two different mutations have ballot {} and decree {decree}", entry.ballot);
+            self.quarantine(reason, turn);
+            return;
+        }
+        if is_same_stamp {
+            turn.desk.acknowledgements.insert(self.partition);
+        } else if is_same_mutation {
+            self.widen_restamp(decree, turn);
+        } else {
+            self.finish_restamp(turn);
+            self.list.void_from(decree);
+            self.durable = self.durable.min(decree.previous());
+            self.append(entry, None, turn);
+        }
+        self.matched = self.matched.max(decree);
+    }
+
+    /// The primary prepares again, unchanged, what we hold under an older ballot. Our records of it wait until all of the
+    /// old tail has come, or something else in its place: what follows in the tail may be committed, and a newer stamp
+    /// before it in the log would void it.
+    fn widen_restamp(&mut self, decree: Decree, turn: &mut Turn<'_>) {
+        let before = self.restamp.unwrap_or(Restamp { low: decree, high: decree, is_appended: false });
+        assert!(!before.is_appended, "{}: prepared again after the old tail was done", self.partition);
+        let (low, high) = (before.low.min(decree), before.high.max(decree));
+        self.restamp = Some(Restamp { low, high, is_appended: false });
+        if decree == self.last() {
+            self.finish_restamp(turn);
+        }
+    }
+
+    fn finish_restamp(&mut self, turn: &mut Turn<'_>) {
+        if let Some(restamp) = self.restamp.filter(|restamp| !restamp.is_appended) {
+            self.append_restamp(restamp, turn);
+        }
+    }
+
+    /// The primary of our ballot says that every member has everything up to `committed`.
+    fn learn_commit_point(&mut self, committed: Decree, turn: &mut Turn<'_>) {
+        // Only what is known to be the primary's order can be what it has committed.
+        let known = committed.min(self.matched).min(self.settled());
+        if !matches!(self.role, Role::Secondary) || known <= self.committed {
+            return;
+        }
+        self.committed = known;
+        self.issue_applies(turn);
+    }
+
+    /// One entry of beacon `number` from our primary's core.
+    pub(crate) fn handle_beacon_entry(
+        &mut self,
+        from: CoreAddress,
+        number: u64,
+        configuration: Configuration,
+        committed: Decree,
+        turn: &mut Turn<'_>,
+    ) -> BeaconAnswer {
+        if let Err(reason) = self.follow(from, configuration, turn) {
+            return BeaconAnswer::Excluded(reason);
+        }
+        self.learn_commit_point(committed, turn);
+        if self.ballot_durable == self.ballot {
+            BeaconAnswer::State
+        } else {
+            self.beacon_owed = Some((from, number));
+            BeaconAnswer::Later
+        }
+    }
+
+    /// Whether `from` is our primary by `configuration`; a newer one is adopted from its word.
+    fn follow(
+        &mut self,
+        from: CoreAddress,
+        configuration: Configuration,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), RejectReason> {
+        if matches!(self.role, Role::Creating { .. } | Role::OutOfService { .. }) {
+            return Err(RejectReason::OutOfService);
+        }
+        if configuration.ballot < self.ballot {
+            return Err(RejectReason::StaleBallot);
+        }
+        let sender_is_primary = configuration
+            .primary
+            .is_some_and(|primary| primary.address == from);
+        let own = configuration
+            .secondaries
+            .iter()
+            .find(|member| member.address == turn.desk.identity);
+        let names_us = own.is_some_and(|member| member.incarnation == self.incarnation);
+        if !sender_is_primary || !names_us || configuration.stage != Stage::Active {
+            return Err(RejectReason::OutOfService);
+        }
+        if configuration.ballot > self.ballot || self.ballot_installed < self.ballot {
+            self.install(configuration, turn);
+        }
+        let follows = matches!(self.role, Role::Secondary) && self.primary_hint() == Some(from);
+        if follows {
+            Ok(())
+        } else {
+            Err(RejectReason::OutOfService)
+        }
+    }
+
+    /// The adoption is durable: answers the beacon that brought it.
+    pub(crate) fn answer_owed_beacon(&mut self, turn: &mut Turn<'_>) {
+        if let Some((to, number)) = self.beacon_owed.take() {
+            let ack = BeaconAck {
+                number,
+                states: vec![self.state()],
+                excluded: Vec::new(),
+            };
+            turn.effects.push(Effect::Send {
+                to,
+                message: Message::BeaconAck(ack),
+            });
+        }
+        self.owe_acknowledgement(turn);
+    }
+
+    /// Acknowledges at the end of the turn if there is something new to say.
+    pub(crate) fn owe_acknowledgement(&mut self, turn: &mut Turn<'_>) {
+        if self.acknowledgeable(turn.desk.options.apply_queue_max) > self.acknowledged {
+            turn.desk.acknowledgements.insert(self.partition);
+        }
+    }
+
+    /// Durable here and equal to the primary's order. A secondary whose engine lags behind acknowledges late, so that the
+    /// primary's bound on prepares in flight bounds our queue too.
+    fn acknowledgeable(&self, apply_queue_max: usize) -> Decree {
+        let queue_end = Decree(self.applied.0.saturating_add(apply_queue_max as u64));
+        self.matched
+            .max(self.committed)
+            .min(self.durable)
+            .min(queue_end)
+    }
+
+    /// The end of the turn: one acknowledgement for everything since the last.
+    pub(crate) fn take_acknowledgement(
+        &mut self,
+        apply_queue_max: usize,
+    ) -> Option<(CoreAddress, PrepareAck)> {
+        if !matches!(self.role, Role::Secondary) || self.ballot_durable != self.ballot {
+            return None;
+        }
+        let to = self.primary_hint()?;
+        let prepared = self.acknowledgeable(apply_queue_max);
+        assert!(
+            prepared <= self.durable,
+            "{}: acknowledges what is not durable",
+            self.partition
+        );
+        self.acknowledged = self.acknowledged.max(prepared);
+        Some((
+            to,
+            PrepareAck {
+                partition: self.partition,
+                ballot: self.ballot,
+                prepared,
+            },
+        ))
+    }
+}

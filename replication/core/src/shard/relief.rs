@@ -1,0 +1,83 @@
+//! Keeps the log within its budget: relieves the replicas that hold back its oldest segment (protocol rule 12).
+
+use crate::event::{Effect, Effects};
+use crate::ids::{PartitionId, ReplicaIncarnation};
+use crate::log::{Blocker, LogFill, Record, Remedy, SegmentId, ShardLog};
+use crate::replica::Replica;
+use std::collections::BTreeMap;
+
+/// What has been asked of each replica, so that it is asked once per segment.
+#[derive(Debug, Default)]
+pub(crate) struct Relief {
+    asked: BTreeMap<PartitionId, SegmentId>,
+    /// Something has changed since the blockers were last looked at.
+    is_due: bool,
+}
+
+impl Relief {
+    /// The log has moved.
+    pub(crate) fn look_again(&mut self) {
+        self.is_due = true;
+    }
+
+    /// A flush has ended; if it was not enough, it is asked for again.
+    pub(crate) fn on_flushed(&mut self, partition: PartitionId) {
+        self.asked.remove(&partition);
+        self.is_due = true;
+    }
+
+    /// A dropped replica needs nothing of the log any more.
+    pub(crate) fn forget(
+        &mut self,
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+        log: &mut ShardLog,
+    ) {
+        self.asked.remove(&partition);
+        self.is_due = true;
+        log.append(Record::Removed {
+            partition,
+            incarnation,
+        });
+        log.forget(partition);
+    }
+
+    /// At half the budget: has the replicas that hold back the oldest segment flushed, or their few records appended again.
+    pub(crate) fn relieve(
+        &mut self,
+        log: &mut ShardLog,
+        replicas: &BTreeMap<PartitionId, Replica>,
+        effects: &mut Effects,
+    ) {
+        if !std::mem::take(&mut self.is_due) || log.fill() < LogFill::Half {
+            return;
+        }
+        for blocker in log.blockers() {
+            let partition = blocker.partition;
+            match replicas.get(&partition) {
+                Some(replica) if replica.is_out_of_service() => log.forget(partition),
+                None => log.forget(partition),
+                Some(_) if self.asked.get(&partition) == Some(&blocker.segment) => {}
+                Some(replica)
+                    if blocker.remedy == Remedy::Reappend && reappend(replica, &blocker, log) =>
+                {
+                    self.asked.insert(partition, blocker.segment);
+                }
+                Some(replica) if blocker.first <= replica.applied() => {
+                    self.asked.insert(partition, blocker.segment);
+                    effects.push(Effect::Flush { partition });
+                }
+                // Not applied yet: a flush would not help, its commit will.
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// Appends the blocker's records again. False if some are no longer at hand, or the log takes no more now.
+fn reappend(replica: &Replica, blocker: &Blocker, log: &mut ShardLog) -> bool {
+    let Some(records) = replica.unflushed(blocker.first, blocker.last) else {
+        return false;
+    };
+    records.into_iter().all(|record| log.reappend(record))
+}

@@ -1,0 +1,435 @@
+//! Several shards in one process: a network, disks, engines and a clock that obey the test.
+
+use bytes::Bytes;
+use pegasus_replication::config::{Configuration, Member, ReplicationOptions, Stage};
+use pegasus_replication::event::{Effect, Event, Reject};
+use pegasus_replication::ids::{
+    Ballot, CoreAddress, CoreId, Decree, Instant, NodeId, PartitionId, ReplicaIncarnation, RequestId, TableId, Ticket,
+};
+use pegasus_replication::log::{LogIdentity, LogOptions, LogWrite, Marker, SegmentId, SegmentSource, recover};
+use pegasus_replication::message::{Entry, Message};
+use pegasus_replication::{Replica, Shard, StoredReplica, check_group};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// Segments as the drive holds them; writes count when they are completed.
+#[derive(Default)]
+pub struct Disk {
+    pub segments: BTreeMap<SegmentId, Vec<u8>>,
+    pub pending: VecDeque<LogWrite>,
+}
+
+impl Disk {
+    pub fn store(&mut self, write: &LogWrite) {
+        let file = self.segments.get_mut(&write.segment).expect("a prepared segment");
+        let at = usize::try_from(write.offset).unwrap();
+        file[at..at + write.bytes.len()].copy_from_slice(&write.bytes);
+    }
+}
+
+impl SegmentSource for Disk {
+    fn segments(&self) -> Vec<(SegmentId, u64)> {
+        self.segments.iter().map(|(id, bytes)| (*id, bytes.len() as u64)).collect()
+    }
+
+    fn read(&mut self, segment: SegmentId, offset: u64, length: usize) -> Result<Bytes, String> {
+        let file = self.segments.get(&segment).ok_or("no such segment")?;
+        let at = usize::try_from(offset).unwrap();
+        Ok(Bytes::copy_from_slice(&file[at..at + length]))
+    }
+}
+
+/// One replica's storage: all it has applied, and how much of that would survive.
+pub struct Storage {
+    pub incarnation: ReplicaIncarnation,
+    pub applied: Vec<Entry>,
+    pub durable: usize,
+}
+
+#[derive(Default)]
+pub struct Node {
+    pub shard: Option<Shard>,
+    pub disk: Disk,
+    pub engine: BTreeMap<PartitionId, Storage>,
+    /// `Apply` and `Read` effects not carried out yet.
+    pub engine_queue: VecDeque<Effect>,
+    /// Commit points seen, which never go back within a life.
+    committed: BTreeMap<PartitionId, Decree>,
+}
+
+/// A write that was answered with success.
+#[derive(Clone)]
+pub struct Acknowledged {
+    pub partition: PartitionId,
+    pub decree: Decree,
+    pub payload: Bytes,
+}
+
+pub struct World {
+    pub now: Instant,
+    pub nodes: BTreeMap<u32, Node>,
+    pub wires: BTreeMap<(u32, u32), VecDeque<Message>>,
+    pub links_down: BTreeSet<(u32, u32)>,
+    pub options: ReplicationOptions,
+    /// Members without what they acknowledged, on purpose: not compared.
+    pub damaged: BTreeSet<u32>,
+    pub configurations: BTreeMap<PartitionId, Configuration>,
+    pub writes: BTreeMap<Ticket, (PartitionId, Bytes)>,
+    pub waiting: BTreeSet<Ticket>,
+    pub acknowledged: Vec<Acknowledged>,
+    /// What the nodes said to the outside since the last look.
+    pub said: Vec<(u32, Effect)>,
+    next_ticket: u64,
+    effects: Vec<Effect>,
+}
+
+pub fn partition(index: u32) -> PartitionId {
+    PartitionId { table: TableId(1 + index / 100), index: index % 100 }
+}
+
+pub fn address(node: u32) -> CoreAddress {
+    CoreAddress { node: NodeId(node), core: CoreId(0) }
+}
+
+pub fn member(node: u32, incarnation: u64) -> Member {
+    Member { address: address(node), incarnation: ReplicaIncarnation(incarnation) }
+}
+
+fn identity(node: u32) -> LogIdentity {
+    LogIdentity { cluster: 7, node: NodeId(node), shard: CoreId(0) }
+}
+
+pub fn log_options() -> LogOptions {
+    LogOptions { segment_bytes: SEGMENT_BYTES, batch_bytes_max: 8192, writes_inflight_max: 2, budget_bytes: 8 * SEGMENT_BYTES }
+}
+
+impl World {
+    pub fn new(count: u32, options: ReplicationOptions) -> Self {
+        let mut world = Self {
+            now: Instant(1_000_000_000),
+            nodes: (1..=count).map(|node| (node, Node::default())).collect(),
+            wires: BTreeMap::new(),
+            links_down: BTreeSet::new(),
+            options,
+            damaged: BTreeSet::new(),
+            configurations: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            acknowledged: Vec::new(),
+            said: Vec::new(),
+            next_ticket: 1,
+            effects: Vec::new(),
+        };
+        for node in 1..=count {
+            world.boot(node);
+        }
+        world
+    }
+
+    /// Starts the shard of `node` on what its disk and engine hold, and connects it to those that are alive.
+    pub fn boot(&mut self, node: u32) {
+        let options = self.options.clone();
+        let one = self.nodes.get_mut(&node).unwrap();
+        assert!(one.shard.is_none());
+        let stored: Vec<StoredReplica> = one
+            .engine
+            .iter()
+            .map(|(partition, storage)| {
+                let ballot = storage.applied.last().map_or(Ballot::NONE, |entry| entry.ballot);
+                let decree = Decree(storage.durable as u64);
+                StoredReplica { partition: *partition, incarnation: storage.incarnation, decree, ballot }
+            })
+            .collect();
+        let markers: BTreeMap<PartitionId, Marker> = stored.iter().map(|one| (one.partition, one.marker())).collect();
+        let recovery = recover(&mut one.disk, identity(node), &markers).expect("our own log");
+        let mut shard = Shard::new(options, log_options(), address(node), recovery, &stored);
+        let mut effects = std::mem::take(&mut self.effects);
+        shard.start(self.now, &mut effects);
+        shard.finish_turn(self.now, &mut effects);
+        one.shard = Some(shard);
+        one.committed.clear();
+        self.effects = effects;
+        self.perform(node);
+        for peer in self.alive() {
+            if peer != node && !self.is_cut(node, peer) {
+                self.feed(node, Event::PeerUp { peer: address(peer) });
+                self.feed(peer, Event::PeerUp { peer: address(node) });
+            }
+        }
+    }
+
+    /// The process ends: unfinished log writes go as `keep` says, the engine falls back to its marker.
+    pub fn crash(&mut self, node: u32, mut keep: impl FnMut(&LogWrite, &mut Disk)) {
+        let one = self.nodes.get_mut(&node).unwrap();
+        one.shard = None;
+        for write in std::mem::take(&mut one.disk.pending) {
+            keep(&write, &mut one.disk);
+        }
+        for storage in one.engine.values_mut() {
+            storage.applied.truncate(storage.durable);
+        }
+        one.engine_queue.clear();
+        self.wires.retain(|(from, to), _| *from != node && *to != node);
+        for peer in self.alive() {
+            if !self.is_cut(node, peer) {
+                self.feed(peer, Event::PeerDown { peer: address(node) });
+            }
+        }
+    }
+
+    pub fn cut(&mut self, one: u32, other: u32) {
+        if self.links_down.insert((one.min(other), one.max(other))) {
+            self.wires.remove(&(one, other));
+            self.wires.remove(&(other, one));
+            self.tell_both(one, other, |peer| Event::PeerDown { peer });
+        }
+    }
+
+    pub fn mend(&mut self, one: u32, other: u32) {
+        if self.links_down.remove(&(one.min(other), one.max(other))) {
+            self.tell_both(one, other, |peer| Event::PeerUp { peer });
+        }
+    }
+
+    fn tell_both(&mut self, one: u32, other: u32, event: impl Fn(CoreAddress) -> Event) {
+        if self.is_alive(one) && self.is_alive(other) {
+            self.feed(one, event(address(other)));
+            self.feed(other, event(address(one)));
+        }
+    }
+
+    fn is_cut(&self, one: u32, other: u32) -> bool {
+        self.links_down.contains(&(one.min(other), one.max(other)))
+    }
+
+    pub fn is_alive(&self, node: u32) -> bool {
+        self.nodes.get(&node).is_some_and(|node| node.shard.is_some())
+    }
+
+    pub fn alive(&self) -> Vec<u32> {
+        self.nodes.keys().copied().filter(|node| self.is_alive(*node)).collect()
+    }
+
+    /// One event and the end of its turn; then everything is checked.
+    pub fn feed(&mut self, node: u32, event: Event) {
+        let Some(shard) = self.nodes.get_mut(&node).and_then(|node| node.shard.as_mut()) else { return };
+        let mut effects = std::mem::take(&mut self.effects);
+        shard.handle(self.now, event, &mut effects);
+        shard.finish_turn(self.now, &mut effects);
+        self.effects = effects;
+        self.perform(node);
+        self.check();
+    }
+
+    fn perform(&mut self, node: u32) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            self.perform_one(node, effect);
+        }
+        self.effects = effects;
+    }
+
+    fn perform_one(&mut self, node: u32, effect: Effect) {
+        let one = self.nodes.get_mut(&node).unwrap();
+        match effect {
+            Effect::WriteLog(write) => one.disk.pending.push_back(write),
+            Effect::PrepareSegment { segment } => {
+                one.disk.segments.insert(segment, vec![0; usize::try_from(SEGMENT_BYTES).unwrap()]);
+                one.engine_queue.push_back(Effect::PrepareSegment { segment });
+            }
+            Effect::FreeSegment { segment } => {
+                one.disk.segments.remove(&segment);
+            }
+            Effect::Send { to, message } => {
+                let up = !self.is_cut(node, to.node.0) && self.is_alive(to.node.0);
+                if up {
+                    self.wires.entry((node, to.node.0)).or_default().push_back(message);
+                }
+            }
+            Effect::Apply { .. } | Effect::Read { .. } | Effect::Flush { .. } => one.engine_queue.push_back(effect),
+            Effect::Remove { partition, incarnation } => {
+                let storage = one.engine.remove(&partition);
+                assert!(storage.is_some_and(|storage| storage.incarnation == incarnation), "removes what is there");
+                self.said.push((node, effect));
+            }
+            Effect::Reply { ticket, decree } => {
+                assert!(self.waiting.remove(&ticket), "a ticket is answered once");
+                if let Some((partition, payload)) = self.writes.get(&ticket).cloned() {
+                    self.acknowledged.push(Acknowledged { partition, decree, payload });
+                }
+                self.said.push((node, effect));
+            }
+            Effect::Reject { ticket, reason } => {
+                assert!(self.waiting.remove(&ticket), "a ticket is answered once");
+                assert!(reason != Reject::Unknown || self.writes.contains_key(&ticket), "reads have no unknown outcome");
+                self.said.push((node, effect));
+            }
+            other => self.said.push((node, other)),
+        }
+    }
+
+    /// Carries out one effect that waits for the engine or the segment maker. False: none waits.
+    pub fn step_engine(&mut self, node: u32) -> bool {
+        let one = self.nodes.get_mut(&node).unwrap();
+        let Some(effect) = one.engine_queue.pop_front() else { return false };
+        match effect {
+            Effect::PrepareSegment { segment } => self.feed(node, Event::SegmentReady { segment }),
+            Effect::Apply { partition, entry } => {
+                if let Some(storage) = one.engine.get_mut(&partition) {
+                    let decree = entry.decree;
+                    assert_eq!(decree.0, storage.applied.len() as u64 + 1, "applied in order, each once");
+                    storage.applied.push(entry);
+                    self.feed(node, Event::Applied { partition, decree });
+                }
+            }
+            Effect::Read { partition, ticket } => self.feed(node, Event::ReadDone { partition, ticket }),
+            Effect::Flush { partition } => self.flush(node, partition),
+            _ => unreachable!(),
+        }
+        true
+    }
+
+    pub fn flush(&mut self, node: u32, partition: PartitionId) {
+        if let Some(storage) = self.nodes.get_mut(&node).unwrap().engine.get_mut(&partition) {
+            storage.durable = storage.applied.len();
+            let decree = Decree(storage.durable as u64);
+            self.feed(node, Event::Flushed { partition, decree });
+        }
+    }
+
+    /// Completes the oldest log write. False: none is under way.
+    pub fn step_disk(&mut self, node: u32) -> bool {
+        let disk = &mut self.nodes.get_mut(&node).unwrap().disk;
+        let Some(write) = disk.pending.pop_front() else { return false };
+        disk.store(&write);
+        self.feed(node, Event::LogDurable { write: write.id });
+        true
+    }
+
+    /// Delivers the oldest message. False: none is under way.
+    pub fn step_wire(&mut self, from: u32, to: u32) -> bool {
+        let Some(message) = self.wires.get_mut(&(from, to)).and_then(VecDeque::pop_front) else { return false };
+        self.feed(to, Event::Message { from: address(from), message });
+        true
+    }
+
+    /// Time passes; whoever has a deadline in it is woken at that time.
+    pub fn advance(&mut self, nanos: u64) {
+        let until = Instant(self.now.0 + nanos);
+        loop {
+            let due = |node: &u32| Some((self.nodes.get(node)?.shard.as_ref()?.deadline()?, *node));
+            match self.alive().iter().filter_map(due).min() {
+                Some((at, node)) if at <= until => {
+                    self.now = self.now.max(at);
+                    self.feed(node, Event::Timeout);
+                    let still = self.nodes.get(&node).and_then(|node| node.shard.as_ref()?.deadline());
+                    assert!(still.is_none_or(|still| still > at), "a deadline is gone once it is handled");
+                }
+                _ => break,
+            }
+        }
+        self.now = until;
+    }
+
+    pub fn ticket(&mut self) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.waiting.insert(ticket);
+        ticket
+    }
+
+    pub fn write(&mut self, node: u32, partition: PartitionId, payload: Bytes, deadline: Instant) -> Ticket {
+        let ticket = self.ticket();
+        self.writes.insert(ticket, (partition, payload.clone()));
+        let (request_id, wall_us) = (RequestId::default(), self.now.0 / 1000);
+        self.feed(node, Event::Write { partition, ticket, request_id, wall_us, payload, deadline });
+        ticket
+    }
+
+    pub fn read(&mut self, node: u32, partition: PartitionId, deadline: Instant) -> Ticket {
+        let ticket = self.ticket();
+        self.feed(node, Event::Read { partition, ticket, deadline });
+        ticket
+    }
+
+    /// Creates the storage that a node was told to create.
+    pub fn create(&mut self, node: u32, partition: PartitionId, incarnation: ReplicaIncarnation) {
+        let storage = Storage { incarnation, applied: Vec::new(), durable: 0 };
+        self.nodes.get_mut(&node).unwrap().engine.insert(partition, storage);
+        self.feed(node, Event::Created { partition, incarnation });
+    }
+
+    pub fn configure(&mut self, configuration: &Configuration, nodes: &[u32]) {
+        self.configurations.insert(configuration.partition, configuration.clone());
+        for node in nodes {
+            self.feed(*node, Event::Configured { configuration: configuration.clone() });
+        }
+    }
+
+    pub fn replica(&self, node: u32, partition: PartitionId) -> Option<&Replica> {
+        self.nodes.get(&node)?.shard.as_ref()?.replica(partition)
+    }
+
+    /// Invariants across the cluster, and that nothing acknowledged is missing where it has to be.
+    fn check(&mut self) {
+        let partitions: BTreeSet<PartitionId> = self.configurations.keys().copied().collect();
+        for partition in partitions {
+            let sound = |node: &&u32| !self.damaged.contains(node);
+            let replicas: Vec<&Replica> =
+                self.nodes.keys().filter(sound).filter_map(|node| self.replica(*node, partition)).collect();
+            check_group(&replicas);
+        }
+        for node in self.nodes.values_mut() {
+            for replica in node.shard.iter().flat_map(Shard::replicas) {
+                let seen = node.committed.entry(replica.partition()).or_default();
+                assert!(replica.committed() >= *seen, "a commit point went back");
+                *seen = replica.committed();
+            }
+        }
+    }
+
+    /// Every acknowledged write is where every member of the newest configuration says its order is.
+    pub fn check_acknowledged(&self) {
+        for acknowledged in &self.acknowledged {
+            let Some(configuration) = self.configurations.get(&acknowledged.partition) else { continue };
+            for member in configuration.members() {
+                let node = member.address.node.0;
+                if self.damaged.contains(&node) || !self.is_alive(node) {
+                    continue;
+                }
+                let held = self.held(node, acknowledged.partition, acknowledged.decree);
+                assert_eq!(
+                    held.as_ref(),
+                    Some(&acknowledged.payload),
+                    "node {node} lacks acknowledged decree {} of {}",
+                    acknowledged.decree,
+                    acknowledged.partition
+                );
+            }
+        }
+    }
+
+    fn held(&self, node: u32, partition: PartitionId, decree: Decree) -> Option<Bytes> {
+        let applied = &self.nodes.get(&node)?.engine.get(&partition)?.applied;
+        let position = usize::try_from(decree.0).unwrap() - 1;
+        if let Some(entry) = applied.get(position) {
+            return Some(entry.mutation.payload.clone());
+        }
+        let replica = self.replica(node, partition)?;
+        replica.entries().find(|entry| entry.decree == decree).map(|entry| entry.mutation.payload.clone())
+    }
+}
+
+pub fn configuration(index: u32, ballot: u64, stage: Stage, members: &[(u32, u64)], min_replicas: u8) -> Configuration {
+    let mut members = members.iter().map(|(node, incarnation)| member(*node, *incarnation));
+    Configuration {
+        partition: partition(index),
+        ballot: Ballot(ballot),
+        stage,
+        primary: members.next(),
+        secondaries: members.collect(),
+        replica_count: 3,
+        min_replicas,
+    }
+}

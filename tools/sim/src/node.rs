@@ -235,7 +235,11 @@ impl World {
             return Ok(());
         }
         if event == Event::Timeout {
-            self.core_mut(core).timer = None;
+            // An earlier timer replaced this one, or it fired already.
+            let now = self.now;
+            if self.core_mut(core).timer.take_if(|due| *due == now).is_none() {
+                return Ok(());
+            }
         }
         self.core_event(core, event)
     }

@@ -86,10 +86,8 @@ pub struct Live {
     pub alive: bool,
     pub disk_total: u64,
     pub disk_free: u64,
-    /// Replicas as last reported.
+    /// Replicas as last reported; those of dropped tables until the node says that they are gone.
     pub replicas: BTreeMap<ReplicaKey, ReplicaStatus>,
-    /// A full report has come: what `replicas` lacks is not there.
-    pub(crate) told_all: bool,
     /// Reported replicas that no table knows, kept by the node and counted here.
     pub unknown_replicas: u64,
 }
@@ -104,7 +102,6 @@ impl Live {
             disk_total: 0,
             disk_free: 0,
             replicas: BTreeMap::new(),
-            told_all: false,
             unknown_replicas: 0,
         }
     }

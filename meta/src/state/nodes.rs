@@ -2,7 +2,7 @@
 
 use super::command::{Answer, Refusal};
 use super::node::{Live, NODES_MAX, Node};
-use super::report::{ReplicaHealth, ReplicaKey, ReplicaStatus, Report, bounded_reason};
+use super::report::{ReplicaHealth, ReplicaKey, ReplicaStatus, Report, UNREPORTED, bounded_reason};
 use super::sync::drops_of;
 use super::table::Partition;
 use super::{ALIVE_MS, Change, SYNC_SETTLE_MS, State, Work};
@@ -59,7 +59,9 @@ impl State {
         // A connection made anew by the same process keeps what the node said before.
         let same = self.live.get(&id).filter(|live| live.incarnation == node.incarnation).is_some();
         if !same {
-            self.live.insert(id, Live::new(node.incarnation, now_ms));
+            let mut live = Live::new(node.incarnation, now_ms);
+            live.replicas.extend(self.drops_on(id).map(|key| (key, UNREPORTED)));
+            self.live.insert(id, live);
         }
         if is_new {
             self.change(Change::NodeJoined(node), work);
@@ -73,6 +75,12 @@ impl State {
         }
         *work.pushes.to(id) = self.full_sync(id);
         Ok(Answer::Done)
+    }
+
+    /// Replicas of dropped tables that `node` has still to delete.
+    fn drops_on(&self, node: NodeId) -> impl Iterator<Item = ReplicaKey> {
+        let dropped = self.durable.tables().values().filter(|table| table.is_dropped());
+        dropped.flat_map(drops_of).filter(move |&(on, _)| on == node).map(|(_, key)| key)
     }
 
     /// Tells everybody where a node is now.
@@ -154,7 +162,6 @@ impl State {
         if report.full {
             live.replicas = known;
             live.unknown_replicas = unknown;
-            live.told_all = true;
         } else {
             live.replicas.extend(known);
             live.replicas.retain(|key, _| !gone.contains(key));
@@ -228,9 +235,9 @@ impl State {
         }
     }
 
-    /// The node has told everything it has, and this is not among it.
+    /// The node has said so, or has told everything it has and this was not among it.
     fn is_gone(&self, node: NodeId, key: ReplicaKey) -> bool {
-        self.live.get(&node).is_some_and(|live| live.told_all && !live.replicas.contains_key(&key))
+        self.live.get(&node).is_some_and(|live| !live.replicas.contains_key(&key))
     }
 
     /// A node whose digest differs gets everything, unless a push is still on its way.

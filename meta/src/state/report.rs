@@ -49,6 +49,15 @@ impl ReplicaStatus {
     }
 }
 
+/// Of a replica that was never reported and may yet be there.
+pub(crate) const UNREPORTED: ReplicaStatus = ReplicaStatus {
+    ballot: Ballot::NONE,
+    committed: Decree::ZERO,
+    prepared: Decree::ZERO,
+    health: ReplicaHealth::Opening,
+    reason: String::new(),
+};
+
 /// A heartbeat's contents.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Report {

@@ -1,13 +1,13 @@
 //! Tables are made and dropped.
 
 use super::command::{Answer, CreateTable, Refusal};
-use super::report::{ReplicaHealth, ReplicaStatus};
+use super::report::UNREPORTED;
 use super::sync::{drops_of, table_info};
 use super::table::{PARTITIONS_MAX, Partition, REPLICA_COUNT_MAX, TABLES_MAX, Table, may_count_partitions};
 use super::{Change, State, Work, may_name};
 use crate::place::{self, Load, Request};
 use pegasus_replication::config::{Member, Stage};
-use pegasus_replication::ids::{Ballot, CoreAddress, CoreId, Decree, NodeId, PartitionId, ReplicaIncarnation, TableId};
+use pegasus_replication::ids::{Ballot, CoreAddress, CoreId, NodeId, PartitionId, ReplicaIncarnation, TableId};
 use std::collections::BTreeMap;
 
 impl State {
@@ -125,14 +125,6 @@ impl State {
         loads
     }
 }
-
-const UNREPORTED: ReplicaStatus = ReplicaStatus {
-    ballot: Ballot::NONE,
-    committed: Decree::ZERO,
-    prepared: Decree::ZERO,
-    health: ReplicaHealth::Opening,
-    reason: String::new(),
-};
 
 fn new_partition(
     ballot: Ballot,

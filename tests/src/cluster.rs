@@ -35,7 +35,7 @@ impl Cluster {
             "0",
         ])?;
         let status = cluster.status()?;
-        let address = status["meta"]["address"]
+        let address = status["meta"]
             .as_str()
             .context("status names no meta address")?;
         cluster.meta = address.to_owned();
@@ -161,7 +161,7 @@ impl Cluster {
                 |error| error.to_string(),
                 |output| String::from_utf8_lossy(&output.stdout).into_owned(),
             );
-            serde_json::from_str::<Value>(&last).is_ok_and(|table| table["health"] == "healthy")
+            serde_json::from_str::<Value>(&last).is_ok_and(|table| table["state"] == "healthy")
         });
         outcome.with_context(|| format!("table show said: {last}\n{}", self.last_log_lines()))
     }

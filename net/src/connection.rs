@@ -20,6 +20,8 @@ pub(crate) struct Connection {
     pub(crate) role: Role,
     /// Received and not decoded yet: less than one frame, or what the window kept out.
     pub(crate) input: BytesMut,
+    /// Length of `input` as the core's total has it.
+    pub(crate) input_kept: usize,
     /// Encoded and not handed to the kernel yet. Holds no memory while empty.
     pub(crate) output: Vec<u8>,
     /// Bytes of the send in flight; 0 = none.
@@ -51,6 +53,7 @@ impl Connection {
             socket: Rc::new(socket),
             role,
             input: BytesMut::new(),
+            input_kept: 0,
             output: Vec::new(),
             sending: 0,
             receiving: false,
@@ -80,6 +83,10 @@ impl Connection {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
+    }
+
+    pub(crate) const fn is_client(&self) -> bool {
+        matches!(self.role, Role::Client(_))
     }
 
     /// Bytes on their way out.

@@ -29,6 +29,10 @@ use timers::{Timer, Timers};
 
 /// What `poll` reports.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "events live in a vector that is used again and again; a box would be an allocation for each request"
+)]
 pub enum IoEvent {
     /// Answer it once, by [`CoreIo::reply`] on this core.
     Request { from: ReplyTo, request: Request },
@@ -101,6 +105,8 @@ pub struct CoreIo {
 
 /// Longest sleep in one system call; a turn that finds nothing sleeps again.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// Connections that only peers may open, over `connections_max`.
+const PEER_RESERVE: usize = 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl CoreIo {
@@ -286,7 +292,12 @@ impl CoreIo {
 
     fn admit(&mut self, socket: OwnedFd, audience: Audience) {
         self.counters.accepted += 1;
-        if self.connections.len() >= self.options.connections_max {
+        // Clients must not keep peers out.
+        let reserve = match audience {
+            Audience::Clients => 0,
+            Audience::Peers => PEER_RESERVE,
+        };
+        if self.connections.len() >= self.options.connections_max.saturating_add(reserve) {
             self.counters.count_closed(CloseReason::TooManyConnections);
             return;
         }
@@ -333,6 +344,8 @@ impl CoreIo {
         connection.closing = true;
         self.counters.count_closed(reason);
         self.counters.output_bytes_queued -= connection.output.len() as u64;
+        self.counters.input_bytes_kept -= connection.input_kept as u64;
+        connection.input_kept = 0;
         connection.output = Vec::new();
         connection.input = bytes::BytesMut::new();
         if let Some(operation) = connection.connecting {

@@ -21,6 +21,8 @@ pub enum CloseReason {
     SlowReader,
     /// More connections than allowed.
     TooManyConnections,
+    /// All connections together hold more undecoded bytes than allowed, and this one wanted more.
+    TooMuchInput,
     /// A hello or proof that was refused: cluster, token, version, or another core than meant.
     Refused,
     /// No complete hello in time.
@@ -34,7 +36,7 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::EndOfStream,
         Self::Truncated,
         Self::SocketError,
@@ -44,6 +46,7 @@ impl CloseReason {
         Self::ForeignKind,
         Self::SlowReader,
         Self::TooManyConnections,
+        Self::TooMuchInput,
         Self::Refused,
         Self::HandshakeTimeout,
         Self::Crossed,
@@ -64,6 +67,7 @@ impl CloseReason {
             Self::ForeignKind => "foreign_kind",
             Self::SlowReader => "slow_reader",
             Self::TooManyConnections => "too_many_connections",
+            Self::TooMuchInput => "too_much_input",
             Self::Refused => "refused",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::Crossed => "crossed",
@@ -73,7 +77,7 @@ impl CloseReason {
     }
 }
 
-/// Grows only, except `connections` and `output_bytes_queued`.
+/// Grows only, except `connections`, `output_bytes_queued` and `input_bytes_kept`.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Open now, clients and peers.
@@ -92,6 +96,8 @@ pub struct Counters {
     pub bytes_out: u64,
     pub receives: u64,
     pub sends: u64,
+    /// Bytes received and not decoded now.
+    pub input_bytes_kept: u64,
     /// Bytes waiting to be sent now.
     pub output_bytes_queued: u64,
     /// Times a connection was not read because its window was full.

@@ -23,7 +23,7 @@ pub struct NetOptions {
     pub poll: PollPolicy,
     /// How long `Adaptive` polls after the last event. Default 30 us; more than 50 us burns CPU without being any quicker.
     pub poll_after_event: Duration,
-    /// Connections at once, clients and peers; one more is closed at once. Default 10,000.
+    /// Connections at once; one more client is closed at once, while peers have a reserve of 1,024. Default 10,000.
     pub connections_max: usize,
     /// Requests of one connection without an answer; at the bound its socket is not read. Default 256.
     pub requests_inflight_max: usize,
@@ -31,8 +31,11 @@ pub struct NetOptions {
     pub request_bytes_inflight_max: usize,
     /// Bytes queued towards one connection; a reader too slow for that is closed. Default 64 MiB.
     pub output_bytes_max: usize,
-    /// Bytes queued towards all connections of the core; the one that would exceed it is closed. Default 256 MiB.
+    /// Bytes queued towards all connections of the core; the client that would exceed it is closed. Default 256 MiB.
     pub output_bytes_total_max: usize,
+    /// Bytes received and not decoded yet, of all connections: parts of frames, and what windows keep out. The connection that
+    /// would exceed it is closed. Default 256 MiB.
+    pub input_bytes_total_max: usize,
     /// Receive buffers of 16 KiB shared by all connections; a power of two. Default 128.
     pub receive_buffers: u16,
     /// Events of one `poll`, so that log completions are never long behind requests. Default 64.
@@ -53,6 +56,7 @@ impl Default for NetOptions {
             request_bytes_inflight_max: 8 << 20,
             output_bytes_max: 64 << 20,
             output_bytes_total_max: 256 << 20,
+            input_bytes_total_max: 256 << 20,
             receive_buffers: 128,
             events_per_poll_max: 64,
             io_worker_cpus: Vec::new(),

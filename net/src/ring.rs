@@ -101,6 +101,8 @@ pub(crate) struct Ring {
     last_event: Instant,
     log_writes: usize,
     counters: RingCounters,
+    /// Completions that had to be taken between two turns, to make room.
+    early: Completions,
     /// Kept to spare an allocation in each turn.
     reaped: Vec<(u64, i32, u32)>,
 }
@@ -139,6 +141,7 @@ impl Ring {
             last_event: Instant::now(),
             log_writes: 0,
             counters: RingCounters::default(),
+            early: Completions::default(),
             reaped: Vec::new(),
         };
         ring.arm_wake();
@@ -272,6 +275,13 @@ impl Ring {
     /// Submits what was asked for, waits up to `wait` as the poll policy has it, and adds what has completed.
     /// Returns early when the waker was used.
     pub(crate) fn turn(&mut self, wait: Duration, completions: &mut Completions) -> io::Result<()> {
+        let wait = if self.early.is_empty() {
+            wait
+        } else {
+            Duration::ZERO
+        };
+        completions.log.append(&mut self.early.log);
+        completions.others.append(&mut self.early.others);
         if wait.is_zero() {
             self.submit_and_flush()?;
             self.reap(completions);
@@ -544,9 +554,13 @@ impl Ring {
     unsafe fn push_all(&mut self, entries: &[squeue::Entry]) {
         // SAFETY: passed on to the caller.
         while unsafe { self.uring.submission().push_multiple(entries) }.is_err() {
-            // The queue is full: the kernel takes all of it in one call. An error other than a passing one cannot
-            // happen here without having happened in a turn.
+            // The queue is full: the kernel takes all of it in one call, if completions do not stand in its way. An error
+            // other than a passing one cannot happen here without having happened in a turn.
             self.enter(0, None).expect("the kernel takes submissions");
+            let mut early = std::mem::take(&mut self.early);
+            self.reap(&mut early);
+            self.early.log.append(&mut early.log);
+            self.early.others.append(&mut early.others);
         }
     }
 

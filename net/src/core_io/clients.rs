@@ -65,8 +65,9 @@ impl CoreIo {
             self.dirty.push(id);
         }
         let over_own = connection.queued_bytes() > self.options.output_bytes_max;
-        let over_all =
-            self.counters.output_bytes_queued > self.options.output_bytes_total_max as u64;
+        // Clients that do not read must not cost a peer its link.
+        let over_all = connection.is_client()
+            && self.counters.output_bytes_queued > self.options.output_bytes_total_max as u64;
         if over_own || over_all {
             self.close(id, CloseReason::SlowReader);
         }
@@ -222,6 +223,7 @@ impl CoreIo {
     }
 
     fn stop_decoding(&mut self, id: ConnectionId, stop: Stop) {
+        self.note_input(id);
         let Some(connection) = self
             .connections
             .get_mut(id)
@@ -247,6 +249,23 @@ impl CoreIo {
                 self.ready.push_back(id);
             }
             Stop::Close(reason) => self.close(id, reason),
+        }
+    }
+
+    /// Accounts for what is left of a connection's input; clients together may not keep too much.
+    fn note_input(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let kept = connection.input.len();
+        let before = std::mem::replace(&mut connection.input_kept, kept);
+        let total = self.counters.input_bytes_kept - before as u64 + kept as u64;
+        self.counters.input_bytes_kept = total;
+        if kept > before
+            && connection.is_client()
+            && total > self.options.input_bytes_total_max as u64
+        {
+            self.close(id, CloseReason::TooMuchInput);
         }
     }
 

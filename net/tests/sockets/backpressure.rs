@@ -123,3 +123,29 @@ fn all_connections_together_are_bounded_too() {
     });
     assert!(core.counters().closed(CloseReason::SlowReader) > 0);
 }
+
+#[test]
+fn unfinished_requests_of_all_clients_together_are_bounded() {
+    let core = Core::start(
+        NetOptions {
+            input_bytes_total_max: 1 << 20,
+            ..options()
+        },
+        |_, _, _| (),
+    );
+    let mut request = get(1, &"k".repeat(500_000 / 8));
+    request.truncate(request.len() - 1);
+    let mut clients: Vec<_> = (0..40).map(|_| core.connect()).collect();
+    for client in &mut clients {
+        // The core may close it while it is being written.
+        let _ = client.stream.write_all(&request);
+    }
+    let counters = core.wait_for("a close", |counters| {
+        counters.closed(CloseReason::TooMuchInput) > 0
+    });
+    assert!(counters.input_bytes_kept <= 1 << 20, "{counters:?}");
+    drop(clients);
+    core.wait_for("all memory back", |counters| {
+        counters.connections == 0 && counters.input_bytes_kept == 0
+    });
+}

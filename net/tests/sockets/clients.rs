@@ -155,6 +155,13 @@ fn operations() -> Vec<(Operation, Response)> {
     ]
 }
 
+pub(crate) fn every_operation() -> Vec<Operation> {
+    operations()
+        .into_iter()
+        .map(|(operation, _)| operation)
+        .collect()
+}
+
 #[test]
 fn every_operation_arrives_as_it_was_sent_and_its_answer_too() {
     let (seen, requests) = channel();

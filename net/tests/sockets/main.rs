@@ -6,6 +6,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod any_bytes;
 mod backpressure;
 mod bad_input;
 mod clients;
@@ -13,4 +14,5 @@ mod harness;
 mod links;
 mod log;
 mod protocol;
+mod roundtrip;
 mod wakeups;

@@ -36,7 +36,7 @@ pub use segment::{LOG_FORMAT_VERSION, UnexpectedSegment};
 use crate::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation};
 use batch::{BLOCK, BatchHeader, BatchPlan, ITEM_BYTES, ITEMS_MAX};
 use index::SegmentIndex;
-use record::Seal;
+use record::{NumberedRecord, Seal};
 use segment::{CurrentSegment, NextSegment, SegmentHeader};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -166,6 +166,11 @@ pub(crate) struct ReplicaNote {
     pub(crate) incarnation: ReplicaIncarnation,
     pub(crate) adopted: Ballot,
     pub(crate) committed: Decree,
+    /// Highest decree of its entries.
+    pub(crate) prepared: Decree,
+    /// Number of its last record.
+    pub(crate) records: u64,
+    pub(crate) is_suspect: bool,
 }
 
 impl ReplicaNote {
@@ -174,6 +179,9 @@ impl ReplicaNote {
             incarnation,
             adopted: Ballot::NONE,
             committed: Decree::ZERO,
+            prepared: Decree::ZERO,
+            records: 0,
+            is_suspect: false,
         }
     }
 }
@@ -531,6 +539,7 @@ impl ShardLog {
             segment_bytes: self.options.segment_bytes,
             predecessor,
             flushed_upto: self.durable_upto,
+            next_sequence: self.next_sequence,
         };
         self.durable_recorded = self.durable_upto;
         self.current = Some(CurrentSegment::opening(id, predecessor));
@@ -542,7 +551,7 @@ impl ShardLog {
         self.carried = self
             .replicas
             .iter()
-            .map(|(partition, note)| carried(*partition, note))
+            .flat_map(|(partition, note)| carried(*partition, note))
             .collect();
         let end = Position {
             segment: id,
@@ -584,10 +593,16 @@ impl ShardLog {
     fn build_batch(&mut self, current: CurrentSegment, plan: BatchPlan) -> LogWrite {
         let mut stamps = Vec::with_capacity(plan.records.len());
         let mut record_bytes = 0;
-        for record in &plan.records {
-            self.note(record);
+        let items = plan.items();
+        let batch_bytes = plan.batch_bytes();
+        let mut records = Vec::with_capacity(plan.records.len());
+        for record in plan.records {
             record_bytes += record.encoded_bytes();
             stamps.push(record.stamp());
+            records.push(NumberedRecord {
+                number: self.note(&record),
+                record,
+            });
         }
         if self.carried.is_empty() {
             let oldest = self
@@ -596,7 +611,6 @@ impl ShardLog {
                 .expect("the current segment is in the index");
             self.oldest_recorded = self.oldest_recorded.max(oldest);
         }
-        let items = plan.items();
         let header = BatchHeader {
             incarnation: self.incarnation,
             at: current.end(),
@@ -612,8 +626,8 @@ impl ShardLog {
             batch_bytes: 0,
         };
         let seal = Seal::new(&self.identity, self.incarnation, current.id);
-        let bytes = header.encode(&plan.records, &seal);
-        assert_eq!(bytes.len(), plan.batch_bytes());
+        let bytes = header.encode(&records, &seal);
+        assert_eq!(bytes.len(), batch_bytes);
         let end = Position {
             segment: current.id,
             offset: current.offset + bytes.len() as u64,
@@ -622,7 +636,7 @@ impl ShardLog {
 
         self.next_sequence += 1;
         self.durable_recorded = self.durable_upto;
-        if !plan.records.is_empty() {
+        if !records.is_empty() {
             self.records_end = end;
         }
         self.current = Some(CurrentSegment {
@@ -663,11 +677,15 @@ impl ShardLog {
         }
     }
 
-    /// Brings index and repeated state up to a record that takes its place in the log now.
-    fn note(&mut self, record: &Record) {
-        self.index
-            .note(&record.stamp(), record.encoded_bytes() as u64);
-        apply_note(&mut self.replicas, record);
+    /// Brings index and repeated state up to a record that takes its place in the log now, and numbers it.
+    fn note(&mut self, record: &Record) -> u64 {
+        let stamp = record.stamp();
+        let note = self.replicas.get(&stamp.partition);
+        let note = note.filter(|note| note.incarnation == stamp.incarnation);
+        let number = note.map_or(0, |note| note.records) + 1;
+        self.index.note(&stamp, record.encoded_bytes() as u64);
+        apply_note(&mut self.replicas, number, record);
+        number
     }
 
     fn on_durable_in_order(&mut self, write: &InFlight) {
@@ -707,18 +725,30 @@ fn take_fitting(queue: &mut VecDeque<Record>, plan: &mut BatchPlan, bytes_max: u
     taken
 }
 
-fn carried(partition: PartitionId, note: &ReplicaNote) -> Record {
-    Record::Carried {
+/// What a new segment repeats of a replica. That it is suspect comes first: no prefix may clear it.
+fn carried(partition: PartitionId, note: &ReplicaNote) -> impl Iterator<Item = Record> {
+    let incarnation = note.incarnation;
+    let suspect = note.is_suspect.then_some(Record::Suspect {
         partition,
-        incarnation: note.incarnation,
+        incarnation,
+    });
+    let state = Record::Carried {
+        partition,
+        incarnation,
         ballot: note.adopted,
         committed: note.committed,
-    }
+        prepared: note.prepared,
+    };
+    suspect.into_iter().chain([state])
 }
 
 /// What `record` changes about its replica: adopted ballot and commit point only grow within one incarnation.
 /// Used when a record is placed and when it is read back, so that both sides agree.
-pub(crate) fn apply_note(replicas: &mut BTreeMap<PartitionId, ReplicaNote>, record: &Record) {
+pub(crate) fn apply_note(
+    replicas: &mut BTreeMap<PartitionId, ReplicaNote>,
+    number: u64,
+    record: &Record,
+) {
     let stamp = record.stamp();
     if stamp.kind == RecordKind::Removed {
         if replicas
@@ -735,11 +765,19 @@ pub(crate) fn apply_note(replicas: &mut BTreeMap<PartitionId, ReplicaNote>, reco
     if note.incarnation != stamp.incarnation {
         *note = ReplicaNote::new(stamp.incarnation);
     }
+    note.records = number;
+    note.prepared = match record {
+        Record::Entry { entry, .. } => note.prepared.max(entry.decree),
+        Record::Carried { prepared, .. } => note.prepared.max(*prepared),
+        Record::Cut { decree, .. } => note.prepared.min(*decree),
+        _ => note.prepared,
+    };
+    note.is_suspect |= stamp.kind == RecordKind::Suspect;
     note.adopted = note.adopted.max(stamp.ballot);
     let committed = match record {
         Record::Entry { committed, .. } | Record::Carried { committed, .. } => *committed,
         Record::Cut { decree, .. } | Record::Committed { decree, .. } => *decree,
-        Record::Adopt { .. } | Record::Removed { .. } => Decree::ZERO,
+        Record::Adopt { .. } | Record::Removed { .. } | Record::Suspect { .. } => Decree::ZERO,
     };
     note.committed = note.committed.max(committed);
 }

@@ -1,6 +1,6 @@
 //! A batch: the records of one write and flush, under a header with its own checksum (docs/formats-log.md, "Batch").
 
-use super::record::{LogIncarnation, Record, Seal, Stamp, le_u32, le_u64};
+use super::record::{LogIncarnation, NumberedRecord, Record, Seal, Stamp, le_u32, le_u64};
 use super::{Position, RecordKind, SegmentId};
 use crate::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation, TableId};
 use std::collections::BTreeMap;
@@ -22,6 +22,7 @@ const FLAG_ADOPT: u32 = 1;
 const FLAG_CUT: u32 = 2;
 const FLAG_REMOVED: u32 = 4;
 const FLAG_CARRIED: u32 = 8;
+const FLAG_SUSPECT: u32 = 16;
 
 /// What one batch holds of one replica: enough to say what is lost if its records cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,7 @@ impl BatchItem {
             RecordKind::Adopt => self.flags |= FLAG_ADOPT,
             RecordKind::Cut => self.flags |= FLAG_CUT,
             RecordKind::Removed => self.flags |= FLAG_REMOVED,
+            RecordKind::Suspect => self.flags |= FLAG_SUSPECT,
             RecordKind::Carried => self.flags |= FLAG_CARRIED,
             RecordKind::Committed => {}
         }
@@ -86,9 +88,9 @@ impl BatchItem {
         self.flags & FLAG_CARRIED != 0
     }
 
-    /// A record that voids earlier ones: nothing later makes up for its loss.
+    /// A record that voids earlier ones or their replica: nothing later makes up for its loss.
     pub(crate) const fn has_voiding(&self) -> bool {
-        self.flags & (FLAG_CUT | FLAG_REMOVED) != 0
+        self.flags & (FLAG_CUT | FLAG_REMOVED | FLAG_SUSPECT) != 0
     }
 
     fn encode_into(&self, out: &mut Vec<u8>) {
@@ -226,12 +228,15 @@ impl BatchHeader {
     }
 
     /// The bytes of the batch, a multiple of `BLOCK_BYTES`. Computes the three lengths and the count itself.
-    pub(crate) fn encode(&self, records: &[Record], seal: &Seal) -> Vec<u8> {
+    pub(crate) fn encode(&self, records: &[NumberedRecord], seal: &Seal) -> Vec<u8> {
         assert!(self.items.len() <= ITEMS_MAX);
         assert_eq!(self.at.offset % BLOCK, 0);
         let header_bytes =
             BATCH_FIXED_BYTES + ITEM_BYTES * (self.items.len() + self.previous_items.len());
-        let records_bytes: usize = records.iter().map(Record::encoded_bytes).sum();
+        let records_bytes: usize = records
+            .iter()
+            .map(|placed| placed.record.encoded_bytes())
+            .sum();
         let batch_bytes = (header_bytes + records_bytes).next_multiple_of(BLOCK_BYTES);
 
         let mut out = Vec::with_capacity(batch_bytes);
@@ -269,9 +274,9 @@ impl BatchHeader {
             .expect("longer than its fixed part")
             .copy_from_slice(&checksum.to_le_bytes());
 
-        for record in records {
+        for NumberedRecord { number, record } in records {
             let offset = self.at.offset + out.len() as u64;
-            record.encode_into(&mut out, seal, offset);
+            record.encode_into(*number, &mut out, seal, offset);
         }
         assert_eq!(out.len(), header_bytes + records_bytes);
         out.resize(batch_bytes, 0);

@@ -80,7 +80,10 @@ impl SegmentIndex {
                 self.void_from(stamp.partition, stamp.decree.next(), Ballot(u64::MAX))
             }
             RecordKind::Removed => self.forget(stamp.partition),
-            RecordKind::Adopt | RecordKind::Committed | RecordKind::Carried => {}
+            RecordKind::Adopt
+            | RecordKind::Committed
+            | RecordKind::Carried
+            | RecordKind::Suspect => {}
         }
     }
 

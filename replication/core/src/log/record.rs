@@ -12,7 +12,7 @@ use thiserror::Error;
 pub const PAYLOAD_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes of a record without a payload; every record has all of these fields.
-pub(crate) const RECORD_FIXED_BYTES: usize = 80;
+pub(crate) const RECORD_FIXED_BYTES: usize = 88;
 const RECORD_ALIGNMENT: usize = 8;
 
 /// Whose log this is. Written in full into every segment header, and part of every other checksum.
@@ -69,6 +69,14 @@ pub enum Record {
         incarnation: ReplicaIncarnation,
         ballot: Ballot,
         committed: Decree,
+        /// Highest decree in its entries: if the engine holds that durably, nothing before this record matters.
+        prepared: Decree,
+    },
+    /// The replica has lost something and must not serve: sticky until this incarnation is removed. Appended
+    /// when a replica is quarantined while it runs; repeated by the log itself like `Carried`.
+    Suspect {
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
     },
 }
 
@@ -80,6 +88,15 @@ pub enum RecordKind {
     Committed,
     Removed,
     Carried,
+    Suspect,
+}
+
+/// A record in its place: `number` counts the records of one replica incarnation from 1, over segments and lives,
+/// so that behind an unreadable stretch its next record says whether one of its records is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NumberedRecord {
+    pub(crate) number: u64,
+    pub(crate) record: Record,
 }
 
 /// A record without its payload: what `ShardLog::on_durable` reports.
@@ -172,11 +189,22 @@ impl Record {
                 ballot: Ballot::NONE,
                 decree: Decree::ZERO,
             },
+            Self::Suspect {
+                partition,
+                incarnation,
+            } => Stamp {
+                kind: RecordKind::Suspect,
+                partition,
+                incarnation,
+                ballot: Ballot::NONE,
+                decree: Decree::ZERO,
+            },
             Self::Carried {
                 partition,
                 incarnation,
                 ballot,
                 committed,
+                prepared: _,
             } => Stamp {
                 kind: RecordKind::Carried,
                 partition,
@@ -198,7 +226,7 @@ impl Record {
     }
 
     /// Appends the bytes of this record, which will stand at `offset` of the segment that `seal` was made for.
-    pub(crate) fn encode_into(&self, out: &mut Vec<u8>, seal: &Seal, offset: u64) {
+    pub(crate) fn encode_into(&self, number: u64, out: &mut Vec<u8>, seal: &Seal, offset: u64) {
         let start = out.len();
         let stamp = self.stamp();
         let none = Mutation {
@@ -210,6 +238,7 @@ impl Record {
             Self::Entry {
                 committed, entry, ..
             } => (*committed, &entry.mutation),
+            Self::Carried { prepared, .. } => (*prepared, &none),
             _ => (Decree::ZERO, &none),
         };
         assert!(
@@ -233,6 +262,7 @@ impl Record {
             mutation.timestamp_us,
             mutation.request_id.client,
             mutation.request_id.sequence,
+            number,
         ] {
             out.extend_from_slice(&field.to_le_bytes());
         }
@@ -248,14 +278,20 @@ impl Record {
 
     /// The record at the start of `bytes`, which stand at `offset` of the segment that `seal` was made for.
     /// The payload is a slice of `bytes`, not a copy.
-    pub(crate) fn decode(bytes: &Bytes, seal: &Seal, offset: u64) -> Result<Self, RecordError> {
+    pub(crate) fn decode(
+        bytes: &Bytes,
+        seal: &Seal,
+        offset: u64,
+    ) -> Result<NumberedRecord, RecordError> {
         let total = record_bytes(bytes)?;
         let record = bytes.slice(..total);
         let sealed = record.get(4..).ok_or(RecordError::Field)?;
         if le_u32(&record, 0) != Some(seal.checksum(offset, sealed)) {
             return Err(RecordError::Checksum);
         }
-        decode_fields(&record).ok_or(RecordError::Field)?
+        let number = le_u64(&record, 80).ok_or(RecordError::Field)?;
+        let record = decode_fields(&record).ok_or(RecordError::Field)??;
+        Ok(NumberedRecord { number, record })
     }
 }
 
@@ -338,11 +374,16 @@ fn decode_fields(record: &Bytes) -> Option<Result<Record, RecordError>> {
             partition,
             incarnation,
         },
+        RecordKind::Suspect => Record::Suspect {
+            partition,
+            incarnation,
+        },
         RecordKind::Carried => Record::Carried {
             partition,
             incarnation,
             ballot,
             committed: decree,
+            prepared: committed,
         },
     }))
 }
@@ -356,6 +397,7 @@ impl RecordKind {
             Self::Committed => 4,
             Self::Removed => 5,
             Self::Carried => 6,
+            Self::Suspect => 7,
         }
     }
 
@@ -367,6 +409,7 @@ impl RecordKind {
             4 => Self::Committed,
             5 => Self::Removed,
             6 => Self::Carried,
+            7 => Self::Suspect,
             _ => return None,
         })
     }

@@ -28,6 +28,8 @@ pub(crate) struct SegmentHeader {
     /// Where the log ends before this segment; what its segment holds from there on is void. Segment 0: none.
     pub(crate) predecessor: Position,
     pub(crate) flushed_upto: Position,
+    /// Of the first batch that follows.
+    pub(crate) next_sequence: u64,
 }
 
 /// What the first block of a file is.
@@ -60,6 +62,7 @@ impl SegmentHeader {
             self.predecessor.offset,
             self.flushed_upto.segment.0,
             self.flushed_upto.offset,
+            self.next_sequence,
         ] {
             out.extend_from_slice(&field.to_le_bytes());
         }
@@ -97,6 +100,7 @@ impl SegmentHeader {
             segment_bytes: le_u64(block, 56)?,
             predecessor: position(block, 64)?,
             flushed_upto: position(block, 80)?,
+            next_sequence: le_u64(block, 96)?,
         };
         let is_plausible = header.predecessor.segment < header.segment
             && header.flushed_upto.segment < header.segment;

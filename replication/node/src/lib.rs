@@ -1,0 +1,35 @@
+//! The data node: performs what `pegasus_replication` decides, on the ring of `pegasus_net` and the engine of
+//! `pegasus_engine`.
+//!
+//! **Its job.** One pinned thread per core runs [`shard_loop`]; everything slow or shared is on other threads: the engine
+//! pool, the background plane, the link to meta, the route relay, the watch over databases and disk.
+//!
+//! **What it must never do.** Decide anything about replication, block a data core, share state between cores, keep a
+//! queue without a bound.
+//!
+//! **Reading order.** [`config`], [`data_dir`], [`start_checks`], [`node`] (start-up and shutdown), [`open_shard`],
+//! [`shard_loop`], then [`wire`], [`log_file`], [`background`], [`engine_pool`], [`engine_watch`], [`meta_link`],
+//! [`route_relay`], [`stats`], [`stall`].
+
+#![deny(unsafe_code)]
+
+pub mod background;
+pub mod clock;
+pub mod config;
+pub mod data_dir;
+pub mod directory;
+pub mod engine_pool;
+pub mod engine_watch;
+pub mod inbox;
+pub mod log_file;
+pub mod meta_link;
+pub mod node;
+pub mod open_shard;
+pub mod placement;
+pub mod ports;
+pub mod route_relay;
+pub mod shard_loop;
+pub mod stall;
+pub mod start_checks;
+pub mod stats;
+pub mod wire;

@@ -1,0 +1,335 @@
+//! The link to meta: one thread, one connection, tried for ever. Traffic goes on without it.
+//!
+//! ```text
+//! connect -> Register/RegisterReply/RegisterProof -> Sync -> [ heartbeats out | Syncs in ] -> lost -> back-off -> connect
+//! ```
+//!
+//! The thread tells the cores what concerns them (`inbox`), keeps their reports until meta has heard them, and repeats
+//! what is not answered. Cores never wait for it: their mail is a bounded channel, and what does not fit they send later.
+
+mod assignment;
+mod frames;
+mod reports;
+mod session;
+
+pub(crate) use session::Connection;
+pub use session::{LinkIdentity, Registered, SessionError};
+
+use crate::inbox::InboxSender;
+use assignment::Assignment;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use pegasus_fbs::frame::FrameKind;
+use pegasus_replication::ids::{Ballot, CoreId, Decree, PartitionId, ReplicaIncarnation};
+use reports::Reports;
+use session::Session;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Letters of all cores that wait for the link's thread.
+const MAIL_MAX: usize = 65_536;
+const HEARTBEAT_PERIOD: Duration = Duration::from_secs(1);
+/// Changes told within this time share one heartbeat: a table's partitions become ready in a burst.
+const GATHER: Duration = Duration::from_millis(2);
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// One copy of a partition on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaKey {
+    pub partition: PartitionId,
+    pub incarnation: ReplicaIncarnation,
+}
+
+/// What a replica does, as meta is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Removed on order.
+    Gone,
+    Opening,
+    /// There and durable.
+    Ready,
+    /// Primary, and answers clients.
+    Serving,
+    OutOfService,
+}
+
+/// The last words of one replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub ballot: Ballot,
+    pub committed: Decree,
+    pub prepared: Decree,
+    pub health: Health,
+    /// Of `OutOfService`.
+    pub reason: String,
+}
+
+/// What a core, or the disk watch, tells meta.
+#[derive(Debug)]
+pub enum MetaMail {
+    Report { core: CoreId, key: ReplicaKey, report: Report },
+    /// A primary wants the next ballot; repeated by the link until a newer configuration has come.
+    Propose { key: ReplicaKey, ballot: Ballot },
+    Disk { total: u64, free: u64 },
+    /// From the reader of the connection.
+    Frame { session: u64, kind: FrameKind, body: bytes::Bytes },
+    Lost { session: u64, error: String },
+    Stop,
+}
+
+/// Where cores drop their mail; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct MetaSender {
+    sender: Sender<MetaMail>,
+}
+
+impl MetaSender {
+    /// Hands one letter over without waiting.
+    ///
+    /// # Errors
+    /// There is no room: the letter comes back, send it again later.
+    pub fn send(&self, mail: MetaMail) -> Result<(), MetaMail> {
+        self.sender.try_send(mail).map_err(crossbeam_channel::TrySendError::into_inner)
+    }
+}
+
+/// The mailbox of the link, made before the link so that cores can be given its sender.
+#[must_use]
+pub fn mailbox() -> (MetaSender, Receiver<MetaMail>) {
+    let (sender, receiver) = bounded(MAIL_MAX);
+    (MetaSender { sender }, receiver)
+}
+
+/// What the link needs to know of its node.
+#[derive(Debug)]
+pub struct MetaLinkOptions {
+    pub addresses: Vec<SocketAddr>,
+    pub identity: LinkIdentity,
+    /// Inboxes by core number.
+    pub cores: Vec<InboxSender>,
+    /// The newest copy of routes, for when meta is silent.
+    pub known: Arc<Mutex<KnownRoutes>>,
+}
+
+/// What was last pushed, as the route relay needs it.
+pub type KnownRoutes = assignment::Known;
+
+/// The running link.
+#[derive(Debug)]
+pub struct MetaLink {
+    sender: MetaSender,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Joins the cluster: tries every meta server in turn until one has registered this node. Used at start, where a fresh
+/// directory cannot go on without a node number; `stop` is asked between attempts.
+///
+/// # Errors
+/// Meta refuses this node for good (another cluster, no common version, wrong token), or `stop` said so.
+pub fn join(
+    addresses: &[SocketAddr],
+    identity: &LinkIdentity,
+    stop: &dyn Fn() -> bool,
+) -> Result<Registered, SessionError> {
+    let mut backoff = BACKOFF_FIRST;
+    for attempt in 0_u64.. {
+        match session::register(addresses, identity) {
+            Ok((_, registered)) => return Ok(registered),
+            Err(error) if error.is_final() => return Err(error),
+            Err(error) if attempt == 0 => tracing::warn!(%error, "no meta yet, waiting for it"),
+            Err(error) => tracing::debug!(%error, "no meta yet"),
+        }
+        if stop() {
+            return Err(SessionError::Stopped);
+        }
+        std::thread::sleep(backoff);
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+    Err(SessionError::Stopped)
+}
+
+/// Asks meta once whether this node may start; `None`: no meta answers, which keeps no known node from starting.
+///
+/// # Errors
+/// Meta refuses this node for good: another cluster, no common version, wrong token.
+pub fn greet(addresses: &[SocketAddr], identity: &LinkIdentity) -> Result<Option<Registered>, SessionError> {
+    match session::register(addresses, identity) {
+        Ok((_, registered)) => Ok(Some(registered)),
+        Err(error) if error.is_final() => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "no meta, starting without it");
+            Ok(None)
+        }
+    }
+}
+
+impl MetaLink {
+    /// Starts the link's thread. `sender` and `mail` come from [`mailbox`].
+    ///
+    /// # Errors
+    /// The process may not have more threads.
+    pub fn start(options: MetaLinkOptions, sender: MetaSender, mail: Receiver<MetaMail>) -> io::Result<Self> {
+        let letters = sender.sender.clone();
+        let thread = std::thread::Builder::new().name("meta-link".to_owned()).spawn(move || {
+            let assignment = Assignment::new(options.identity.node, options.cores, options.known);
+            let mut link = Link {
+                addresses: options.addresses,
+                identity: options.identity,
+                assignment,
+                reports: Reports::default(),
+                letters,
+                mail,
+                sessions: 0,
+                disk: (0, 0),
+            };
+            link.run();
+        })?;
+        Ok(Self { sender, thread: Some(thread) })
+    }
+
+    /// Ends the thread; what meta has not heard it hears after the next start.
+    pub fn stop(mut self) {
+        let _ = self.sender.sender.send(MetaMail::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Link {
+    addresses: Vec<SocketAddr>,
+    identity: LinkIdentity,
+    assignment: Assignment,
+    reports: Reports,
+    letters: Sender<MetaMail>,
+    mail: Receiver<MetaMail>,
+    sessions: u64,
+    disk: (u64, u64),
+}
+
+/// Why a session's loop has ended.
+enum End {
+    Lost(String),
+    Stop,
+}
+
+impl Link {
+    fn run(&mut self) {
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            match self.open_session() {
+                Ok(session) => {
+                    backoff = BACKOFF_FIRST;
+                    match self.run_session(session) {
+                        End::Stop => return,
+                        End::Lost(error) => tracing::warn!(%error, "link to meta lost, traffic goes on"),
+                    }
+                }
+                Err(error) if error.is_final() => tracing::error!(%error, "meta refuses this node"),
+                Err(error) => tracing::debug!(%error, "no meta"),
+            }
+            if self.wait_for_retry(jittered(backoff)) {
+                return;
+            }
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    fn open_session(&mut self) -> Result<Session, SessionError> {
+        let (stream, registered) = session::register(&self.addresses, &self.identity)?;
+        self.identity.refuse_change(&registered)?;
+        self.sessions += 1;
+        tracing::info!(meta = %registered.meta, "registered with meta");
+        Session::start(stream, self.sessions, self.letters.clone())
+    }
+
+    /// Takes mail in while there is no connection. True: stop.
+    fn wait_for_retry(&mut self, wait: Duration) -> bool {
+        let until = Instant::now() + wait;
+        loop {
+            match self.mail.recv_deadline(until) {
+                Ok(MetaMail::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
+                Ok(mail) => self.take(mail),
+                Err(RecvTimeoutError::Timeout) => return false,
+            }
+        }
+    }
+
+    fn run_session(&mut self, mut session: Session) -> End {
+        self.reports.all_again();
+        // The first heartbeat follows the first Sync, so that it carries what was just told.
+        let mut heartbeat_at = Instant::now() + HEARTBEAT_PERIOD;
+        loop {
+            match self.mail.recv_deadline(heartbeat_at) {
+                Ok(MetaMail::Stop) | Err(RecvTimeoutError::Disconnected) => return End::Stop,
+                Ok(MetaMail::Lost { session: lost, error }) if lost == session.number => return End::Lost(error),
+                Ok(MetaMail::Frame { session: from, kind, body }) if from == session.number => {
+                    if let Err(error) = self.on_frame(kind, &body) {
+                        return End::Lost(error);
+                    }
+                    if kind == FrameKind::Sync {
+                        heartbeat_at = heartbeat_at.min(Instant::now() + GATHER);
+                    }
+                }
+                Ok(mail) => {
+                    let is_urgent = matches!(mail, MetaMail::Propose { .. } | MetaMail::Report { .. });
+                    self.take(mail);
+                    if is_urgent && self.reports.are_urgent() {
+                        heartbeat_at = heartbeat_at.min(Instant::now() + GATHER);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(error) = self.send_heartbeat(&mut session) {
+                        return End::Lost(error.to_string());
+                    }
+                    heartbeat_at = Instant::now() + HEARTBEAT_PERIOD;
+                }
+            }
+        }
+    }
+
+    fn on_frame(&mut self, kind: FrameKind, body: &[u8]) -> Result<(), String> {
+        match kind {
+            FrameKind::Sync => {
+                let sync = frames::read_sync(body).map_err(|error| error.to_string())?;
+                let unknown = self.assignment.take(sync, &self.reports);
+                self.reports.set_unknown(unknown);
+                self.reports.forget_answered(self.assignment.configurations());
+                Ok(())
+            }
+            FrameKind::HeartbeatReply => Ok(()),
+            other => Err(format!("meta sent a frame of kind {other:?}")),
+        }
+    }
+
+    fn take(&mut self, mail: MetaMail) {
+        match mail {
+            MetaMail::Report { core, key, report } => self.reports.put(core, key, report),
+            MetaMail::Propose { key, ballot } => {
+                if self.assignment.ballot(key.partition).is_none_or(|known| known <= ballot) {
+                    self.reports.propose(key, ballot);
+                }
+            }
+            MetaMail::Disk { total, free } => self.disk = (total, free),
+            // Of a connection that is no more, or handled by the caller.
+            MetaMail::Frame { .. } | MetaMail::Lost { .. } | MetaMail::Stop => {}
+        }
+    }
+
+    fn send_heartbeat(&mut self, session: &mut Session) -> io::Result<()> {
+        let heartbeat = self.reports.heartbeat(self.assignment.digest(), self.disk);
+        session.send(FrameKind::Heartbeat, &heartbeat)?;
+        if let Some(proposals) = self.reports.proposals() {
+            session.send(FrameKind::ProposeNextBallot, &proposals)?;
+        }
+        Ok(())
+    }
+}
+
+/// 75 to 125 % of `wait`, so that nodes that lost meta together do not all come back together.
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(rand::random_range(0.75..1.25))
+}

@@ -1,0 +1,285 @@
+//! Putting a node together, once everything that could be refused has been checked: shards are opened in parallel, then
+//! helper threads are started, then the cores, then the link to meta.
+
+use super::{Node, NodeError, Shared};
+use crate::background::{Background, CoreFiles, SegmentOptions};
+use crate::config::{Config, Poll, ProcessConfig};
+use crate::data_dir::DataDir;
+use crate::engine_pool::EnginePool;
+use crate::engine_watch::{DiskWatch, EngineWatch, NoticeBoard, WatchedCore};
+use crate::inbox::{CoreInput, InboxSender, inbox};
+use crate::meta_link::{LinkIdentity, MetaLink, MetaLinkOptions, MetaSender, mailbox};
+use crate::open_shard::{OpenOptions, OpenedShard, open_shard};
+use crate::placement;
+use crate::ports::CoreSockets;
+use crate::route_relay::RouteRelay;
+use crate::shard_loop::{CoreError, CoreHandles, CoreLimits, CoreParts, Finished, MeshMessage, ShardLoop};
+use crate::stall::{Pulse, Watchdog};
+use crate::start_checks::CpuClaims;
+use crate::stats::Stats;
+use crate::{clock, data_dir};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use pegasus_engine::rocks::EngineOptions;
+use pegasus_net::mesh::{MeshEnd, mesh};
+use pegasus_net::waker::Waker;
+use pegasus_net::{CoreIo, Identity, NetOptions, PollPolicy};
+use pegasus_replication::ids::{CoreAddress, CoreId, NodeId};
+use pegasus_replication::log::LogOptions;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Messages in the ring between two cores.
+const MESH_CAPACITY: usize = 1024;
+
+/// Who this node is, all parts known.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    cluster: data_dir::ClusterId,
+    node: NodeId,
+    incarnation: u64,
+}
+
+/// What one core's thread needs before it can make the rest itself.
+struct CoreSeed {
+    address: CoreAddress,
+    waker: Waker,
+    cpu: Option<u32>,
+    net: NetOptions,
+    sockets: CoreSockets,
+    identity: Identity,
+    opened: OpenedShard,
+    mesh: MeshEnd<MeshMessage>,
+    inbox: Receiver<CoreInput>,
+    handles: CoreHandles,
+    stats: Stats,
+    pulse: Arc<Pulse>,
+    limits: CoreLimits,
+}
+
+pub(super) fn assemble(
+    config: &Config,
+    dir: DataDir,
+    claims: CpuClaims,
+    sockets: Vec<CoreSockets>,
+    identity: LinkIdentity,
+) -> Result<Node, NodeError> {
+    let process = &config.process;
+    let own = dir.identity();
+    let (Some(cluster), Some(node)) = (own.cluster, own.node) else {
+        return Err(NodeError::Core { core: 0, error: "the node has no number yet".to_owned() });
+    };
+    let known = Known { cluster, node, incarnation: own.incarnation.0 };
+    let count = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
+
+    let board = NoticeBoard::default();
+    let shards = open_all(config, &dir, known, count, &board)?;
+
+    let wakers = (0..count).map(|_| Waker::new()).collect::<Result<Vec<_>, _>>().map_err(thread("wakers"))?;
+    let (inboxes, receivers): (Vec<_>, Vec<_>) = wakers.iter().cloned().map(inbox).unzip();
+    let (meta_sender, mail) = mailbox();
+    let (shared, mut helpers, routes) = start_helpers(process, &dir, &inboxes)?;
+
+    let watched = shards.iter().zip(&inboxes);
+    let watched = watched.map(|(opened, inbox)| WatchedCore { store: opened.engine.store().clone(), inbox: inbox.clone() });
+    let disk = DiskWatch::new(dir.root(), process);
+    let watch = EngineWatch::start(board, watched.collect(), disk, meta_sender.clone()).map_err(thread("engine watch"))?;
+
+    let pulses: Vec<Arc<Pulse>> = (0..count).map(|_| Arc::default()).collect();
+    let watchdog = Watchdog::start(pulses.clone(), process.stall.limit_ms.duration()).map_err(thread("watchdog"))?;
+
+    let client_addresses = sockets.iter().map(|sockets| sockets.client_address).collect();
+    let started_us = clock::wall_us();
+    let mut cores = Vec::new();
+    let mut parts = sockets.into_iter().zip(shards).zip(mesh(&wakers, MESH_CAPACITY)).zip(receivers);
+    for core in 0..count {
+        let Some((((sockets, opened), mesh), inbox)) = parts.next() else { break };
+        let index = usize::from(core);
+        let stats = Stats::create(&dir.stats_page(CoreId(core)), node, CoreId(core), started_us)
+            .map_err(|error| NodeError::Stats { core, error })?;
+        let seed = CoreSeed {
+            address: CoreAddress { node, core: CoreId(core) },
+            waker: wakers[index].clone(),
+            cpu: claims.pinned.then(|| claims.cpus[index]),
+            net: net_options(process, claims.poll),
+            sockets,
+            identity: peer_identity(known, core, &identity),
+            opened,
+            mesh,
+            inbox,
+            handles: handles(&inboxes[index], &shared, &meta_sender),
+            stats,
+            pulse: Arc::clone(&pulses[index]),
+            limits: CoreLimits {
+                requests_max: process.memory.requests_max,
+                write_bytes_max: config.cluster.write_max.usize(),
+            },
+        };
+        cores.push(start_core(seed)?);
+    }
+    let options = MetaLinkOptions {
+        addresses: process.meta.clone(),
+        identity,
+        cores: inboxes.clone(),
+        known: routes.known,
+    };
+    let meta = MetaLink::start(options, meta_sender, mail).map_err(thread("link to meta"))?;
+    helpers.extend(routes.threads);
+    Ok(Node { client_addresses, inboxes, cores, shared, helpers, meta, watch, watchdog, claims, dir })
+}
+
+/// The relay's thread and the routes it shares with the link to meta.
+struct Routes {
+    known: Arc<std::sync::Mutex<crate::meta_link::KnownRoutes>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+fn start_helpers(
+    process: &ProcessConfig,
+    dir: &DataDir,
+    inboxes: &[InboxSender],
+) -> Result<(Shared, Vec<JoinHandle<()>>, Routes), NodeError> {
+    let cpus = process.cpu.background.clone();
+    let pool_cpus = cpus.clone();
+    let (pool, mut helpers) = EnginePool::start(process.cpu.engine_threads, move || placement::pin(&pool_cpus))
+        .map_err(thread("engine pool"))?;
+    let files = (0..).zip(inboxes).map(|(core, inbox)| {
+        let log_dir = dir.shard(CoreId(core)).log;
+        CoreFiles { log_dir, inbox: inbox.clone() }
+    });
+    let options =
+        SegmentOptions { segment_bytes: process.log.segment.0, recycled_max: process.log.recycled_max };
+    let (background, thread_of_background) =
+        Background::start(files.collect(), options, move || placement::background(&cpus))
+            .map_err(thread("background executor"))?;
+    helpers.push(thread_of_background);
+    let known = Arc::default();
+    let (relay, relay_thread) =
+        RouteRelay::start(process.meta.clone(), Arc::clone(&known)).map_err(thread("route relay"))?;
+    Ok((Shared { pool, background, relay }, helpers, Routes { known, threads: vec![relay_thread] }))
+}
+
+fn handles(inbox: &InboxSender, shared: &Shared, meta: &MetaSender) -> CoreHandles {
+    CoreHandles {
+        own_inbox: inbox.clone(),
+        pool: shared.pool.clone(),
+        background: shared.background.clone(),
+        meta: meta.clone(),
+        relay: shared.relay.clone(),
+    }
+}
+
+/// Opens all shards at once, each on a thread of its own on the background CPUs, which RocksDB's threads inherit.
+fn open_all(
+    config: &Config,
+    dir: &DataDir,
+    known: Known,
+    count: u16,
+    board: &NoticeBoard,
+) -> Result<Vec<OpenedShard>, NodeError> {
+    let cpus = &config.process.cpu.background;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..count)
+            .map(|core| {
+                let (paths, options) = (dir.shard(CoreId(core)), open_options(config, known, core));
+                let sink = board.sink(usize::from(core));
+                scope.spawn(move || {
+                    placement::pin(cpus);
+                    open_shard(&paths, &options, sink)
+                })
+            })
+            .collect();
+        let opened = (0..).zip(threads).map(|(shard, thread)| match thread.join() {
+            Ok(result) => result.map_err(|error| NodeError::Shard { shard, error }),
+            Err(_) => Err(NodeError::Core { core: shard, error: "opening its shard panicked".to_owned() }),
+        });
+        opened.collect()
+    })
+}
+
+fn open_options(config: &Config, known: Known, core: u16) -> OpenOptions {
+    let process = &config.process;
+    let memtables = process.memory.memtables.usize();
+    let defaults = EngineOptions::default();
+    OpenOptions {
+        cluster: known.cluster,
+        address: CoreAddress { node: known.node, core: CoreId(core) },
+        replication: config.replication(),
+        log: LogOptions {
+            segment_bytes: process.log.segment.0,
+            budget_bytes: process.log_budget_bytes(),
+            ..LogOptions::default()
+        },
+        engine: EngineOptions {
+            block_cache_bytes: process.memory.cache.usize(),
+            memtable_bytes_max: memtables,
+            replica_memtable_bytes_max: defaults.replica_memtable_bytes_max.min(memtables),
+            ..defaults
+        },
+    }
+}
+
+fn net_options(process: &ProcessConfig, poll: Poll) -> NetOptions {
+    let poll = match poll {
+        Poll::Adaptive => PollPolicy::Adaptive,
+        Poll::Busy => PollPolicy::Busy,
+        Poll::Sleep => PollPolicy::Sleep,
+    };
+    NetOptions {
+        poll,
+        connections_max: process.listen.connections_max as usize,
+        output_bytes_total_max: process.memory.network.usize(),
+        ..NetOptions::default()
+    }
+}
+
+fn peer_identity(known: Known, core: u16, identity: &LinkIdentity) -> Identity {
+    Identity {
+        cluster: known.cluster.0,
+        node: known.node.0,
+        core,
+        node_incarnation: known.incarnation,
+        disk_format: data_dir::DISK_FORMAT,
+        token: identity.token.clone(),
+    }
+}
+
+/// Starts a core's thread and waits until its ring is set up and its ports are served.
+fn start_core(seed: CoreSeed) -> Result<JoinHandle<Result<Finished, CoreError>>, NodeError> {
+    let core = seed.address.core.0;
+    let (started, is_started) = bounded(1);
+    let thread_of_core = std::thread::Builder::new()
+        .name(format!("core-{core}"))
+        .spawn(move || run_core(seed, &started))
+        .map_err(thread("data core"))?;
+    match is_started.recv() {
+        Ok(Ok(())) => Ok(thread_of_core),
+        Ok(Err(error)) => Err(NodeError::Core { core, error }),
+        Err(_) => Err(NodeError::Core { core, error: "its thread ended while it started".to_owned() }),
+    }
+}
+
+fn run_core(seed: CoreSeed, started: &Sender<Result<(), String>>) -> Result<Finished, CoreError> {
+    placement::pin(seed.cpu.as_slice());
+    let CoreSeed { address, waker, cpu: _, net, sockets, identity, opened, mesh, inbox, handles, stats, pulse, limits } = seed;
+    let io = CoreIo::new(net, waker).map_err(|error| error.to_string()).and_then(|mut io| {
+        io.start_peers(sockets.peer, identity).map_err(|error| error.to_string())?;
+        io.listen_clients(sockets.client);
+        Ok(io)
+    });
+    let io = match io {
+        Ok(io) => io,
+        Err(error) => {
+            let _ = started.send(Err(error.clone()));
+            return Err(CoreError::new(address.core, std::io::Error::other(error)));
+        }
+    };
+    let OpenedShard { shard, engine, damaged } = opened;
+    let parts = CoreParts { address, io, shard, engine, damaged, mesh, inbox, handles, stats, pulse, limits };
+    let core = ShardLoop::new(parts);
+    let _ = started.send(Ok(()));
+    core.run()
+}
+
+fn thread(what: &'static str) -> impl Fn(std::io::Error) -> NodeError {
+    move |error| NodeError::Thread { what, error }
+}

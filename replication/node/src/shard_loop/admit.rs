@@ -1,0 +1,188 @@
+//! Requests on their way in: the right core, the right partition, within bounds; then an event for the replication core.
+
+use super::ShardLoop;
+use super::answer::MeshMessage;
+use super::read::ReadTask;
+use super::requests::{Origin, Pending, Work};
+use super::write::{Expiry, write_of};
+use crate::clock;
+use crate::directory::Table;
+use crate::route_relay::RouteQuestion;
+use crate::stats::of_operation;
+use pegasus_engine::value::seconds_since_epoch;
+use pegasus_fbs::code::Code;
+use pegasus_fbs::hash::partition_of;
+use pegasus_fbs::stats_page::{Counter, Timing};
+use pegasus_net::ReplyTo;
+use pegasus_net::request::{Failure, Key, MultiGet, MultiPut, MultiRemove, Operation, Request, Response, Scan, ScanRows};
+use pegasus_replication::event::Event;
+use pegasus_replication::ids::{Instant, PartitionId, TableId};
+use std::time::Duration;
+
+/// For clients that name no deadline, and the most that any gets.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+impl ShardLoop {
+    /// A request from a connection of this core.
+    pub(super) fn take_request(&mut self, to: ReplyTo, request: Request) {
+        let (counter, timing) = of_operation(&request.operation);
+        self.stats.count(counter);
+        let received = self.now;
+        match request.operation {
+            Operation::Ping => self.send_answer(Origin::Here(to), None, received, Ok(Response::Pong)),
+            Operation::Route { table_name } => self.ask_route(to, table_name),
+            _ => match self.other_core(&request) {
+                Some(core) => self.hand_over(core, to, request),
+                None => self.admit(Origin::Here(to), request, received, timing),
+            },
+        }
+    }
+
+    /// A request that another core of this node handed over.
+    pub(super) fn take_handed_over(&mut self, core: usize, to: ReplyTo, request: Request, received: Instant) {
+        let (_, timing) = of_operation(&request.operation);
+        self.admit(Origin::Core { core, to }, request, received, timing);
+    }
+
+    fn ask_route(&mut self, to: ReplyTo, table_name: String) {
+        let question = RouteQuestion { core: self.own_inbox.clone(), to, table_name };
+        if let Err(question) = self.relay.ask(question) {
+            let failure = self.busy(Counter::RejectMemory, "too many questions for routes");
+            self.refuse(Origin::Here(question.to), None, self.now, failure);
+        }
+    }
+
+    /// The core of this node that holds the partition, if it is another one.
+    fn other_core(&self, request: &Request) -> Option<usize> {
+        let partition = partition_id(request);
+        let core = *self.directory.local.get(&partition)?;
+        (core != self.address.core).then_some(usize::from(core.0))
+    }
+
+    fn hand_over(&mut self, core: usize, to: ReplyTo, request: Request) {
+        self.stats.count(Counter::MeshForwarded);
+        let from = usize::from(self.address.core.0);
+        let message = MeshMessage::Request { from, to, request, received: self.now };
+        if let Err(MeshMessage::Request { to, .. }) = self.mesh.send(core, message) {
+            let failure = self.busy(Counter::RejectMemory, "the ring to the owning core is full");
+            self.refuse(Origin::Here(to), None, self.now, failure);
+        }
+    }
+
+    fn admit(&mut self, origin: Origin, request: Request, received: Instant, timing: Option<Timing>) {
+        let partition = partition_id(&request);
+        let deadline = received.after(request.timeout.unwrap_or(TIMEOUT_DEFAULT).min(TIMEOUT_MAX));
+        match self.prepare(partition, request.operation) {
+            Ok(prepared) => self.decide_request(prepared, origin, partition, received, deadline, timing),
+            Err(failure) => self.refuse(origin, timing, received, failure),
+        }
+    }
+
+    /// Checks all that can be checked without the replica's state.
+    fn prepare(&mut self, partition: PartitionId, operation: Operation) -> Result<Prepared, Failure> {
+        if self.is_stopping() {
+            return Err(Failure::new(Code::NotServing, "this node is stopping"));
+        }
+        if self.requests.is_full() {
+            return Err(self.busy(Counter::RejectMemory, "too many requests are in work on this core"));
+        }
+        let Some(table) = self.directory.tables.get(&partition.table) else {
+            return Err(self.unknown_table(partition));
+        };
+        check_partition(&operation, partition, table)?;
+        let wall_us = clock::wall_us();
+        let now_s = seconds_since_epoch(wall_us);
+        if operation.is_write() {
+            let expiry = Expiry { now_s, default_ttl_seconds: table.default_ttl_seconds };
+            let write = write_of(operation, expiry, self.write_bytes_max)?;
+            self.stats.add(Counter::BytesWritten, write.payload.len() as u64);
+            let work = Work::Write { count: write.count };
+            Ok(Prepared { work, write: Some((write.request_id, wall_us, write.payload)) })
+        } else {
+            let task = ReadTask::new(partition, operation, now_s)?;
+            Ok(Prepared { work: Work::Read(Box::new(task)), write: None })
+        }
+    }
+
+    fn decide_request(
+        &mut self,
+        prepared: Prepared,
+        origin: Origin,
+        partition: PartitionId,
+        received: Instant,
+        deadline: Instant,
+        timing: Option<Timing>,
+    ) {
+        let Prepared { work, write } = prepared;
+        let ticket = self.requests.insert(Pending { origin, partition, timing, received, deadline, work });
+        let event = match write {
+            Some((request_id, wall_us, payload)) => {
+                Event::Write { partition, ticket, request_id, wall_us, payload, deadline }
+            }
+            None => Event::Read { partition, ticket, deadline },
+        };
+        self.decide(event);
+    }
+
+    /// Meta has named no such table; before it has named any, nobody can say so.
+    fn unknown_table(&self, partition: PartitionId) -> Failure {
+        if self.directory.tables.is_empty() {
+            return Failure::new(Code::NotServing, "this node has not heard from meta yet");
+        }
+        Failure::new(Code::UnknownTable, format!("table {} is not known here", partition.table))
+    }
+}
+
+/// A request that may go to the replication core.
+struct Prepared {
+    work: Work,
+    /// Request id, wall clock and payload of a write.
+    write: Option<(pegasus_replication::ids::RequestId, u64, bytes::Bytes)>,
+}
+
+const fn partition_id(request: &Request) -> PartitionId {
+    PartitionId { table: TableId(request.table), index: request.partition }
+}
+
+/// Rows never go to a partition that readers would not look into.
+fn check_partition(operation: &Operation, partition: PartitionId, table: &Table) -> Result<(), Failure> {
+    let index = partition.index;
+    if index >= table.partition_count {
+        let message = format!("table {} has {} partitions, there is no {index}", table.name, table.partition_count);
+        return Err(Failure::new(Code::InvalidArgument, message));
+    }
+    let is_owner = |hash_key: &[u8], sort_key: &[u8]| partition_of(hash_key, sort_key, table.partition_count) == index;
+    // Rows with an empty hash key are spread by their sort key: a range of them lies in every partition.
+    let is_range_owner = |hash_key: &[u8]| hash_key.is_empty() || is_owner(hash_key, b"");
+    let is_right = match operation {
+        Operation::Get(key) | Operation::Exist(key) | Operation::Ttl(key) => is_owner(&key.hash_key, &key.sort_key),
+        Operation::Put(put) => is_owner(&put.key.hash_key, &put.key.sort_key),
+        Operation::Remove(remove) => is_owner(&remove.key.hash_key, &remove.key.sort_key),
+        Operation::MultiPut(MultiPut { hash_key, rows, .. }) => {
+            owns_all(hash_key, rows.iter().map(|(sort_key, _)| &sort_key[..]), &is_owner)
+        }
+        Operation::MultiRemove(MultiRemove { hash_key, sort_keys, .. }) => {
+            owns_all(hash_key, sort_keys.iter().map(|sort_key| &sort_key[..]), &is_owner)
+        }
+        Operation::MultiGet(MultiGet { hash_key, .. }) | Operation::SortKeyCount { hash_key } => is_range_owner(hash_key),
+        Operation::BatchGet(keys) => keys.iter().all(|Key { hash_key, sort_key }| is_owner(hash_key, sort_key)),
+        Operation::Scan(Scan { rows: ScanRows::OfHashKey { hash_key, .. }, .. }) => is_range_owner(hash_key),
+        Operation::Scan(_) | Operation::Route { .. } | Operation::Ping => true,
+    };
+    if is_right {
+        return Ok(());
+    }
+    Err(Failure::new(Code::InvalidArgument, format!("the key does not belong to partition {partition}")))
+}
+
+fn owns_all<'a>(
+    hash_key: &[u8],
+    mut sort_keys: impl Iterator<Item = &'a [u8]>,
+    is_owner: &impl Fn(&[u8], &[u8]) -> bool,
+) -> bool {
+    if hash_key.is_empty() {
+        return sort_keys.all(|sort_key| is_owner(hash_key, sort_key));
+    }
+    is_owner(hash_key, b"")
+}

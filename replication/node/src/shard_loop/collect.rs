@@ -1,0 +1,139 @@
+//! What has happened since the last turn: from the ring, the other cores, the other threads, the clock; at most so much.
+
+use super::ShardLoop;
+use super::answer::MeshMessage;
+use crate::inbox::CoreInput;
+use crate::stall::Phase;
+use crate::wire;
+use pegasus_fbs::stats_page::{Counter, Timing};
+use pegasus_net::{IoEvent, PeerId};
+use pegasus_replication::event::Event;
+use pegasus_replication::ids::{CoreAddress, CoreId, NodeId};
+use pegasus_replication::log::LogWriteId;
+use std::io;
+
+/// Inputs of each kind taken in one turn.
+const INPUTS_PER_TURN: usize = 64;
+
+impl ShardLoop {
+    pub(super) fn collect(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            self.on_io(event);
+        }
+        self.events = events;
+        self.pulse.enter(Phase::Mesh);
+        for _ in 0..INPUTS_PER_TURN {
+            let Some(message) = self.mesh.receive() else { break };
+            self.on_mesh(message);
+        }
+        self.pulse.enter(Phase::Control);
+        for _ in 0..INPUTS_PER_TURN {
+            let Ok(input) = self.inbox.try_recv() else { break };
+            self.on_input(input);
+        }
+        self.pulse.enter(Phase::Timer);
+        if self.shard.deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.decide(Event::Timeout);
+        }
+    }
+
+    fn on_io(&mut self, event: IoEvent) {
+        match event {
+            IoEvent::LogWritten { id, result } => self.on_log_written(LogWriteId(id), result),
+            IoEvent::Request { from, request } => {
+                self.pulse.enter(Phase::Request);
+                self.take_request(from, request);
+            }
+            IoEvent::PeerFrame { from, kind, body } => {
+                self.pulse.enter(Phase::PeerMessage);
+                self.on_peer_frame(from, kind, &body);
+            }
+            IoEvent::PeerUp { peer, node_incarnation } => {
+                tracing::info!(%peer, node_incarnation, core = self.address.core.0, "link to peer is up");
+                self.decide(Event::PeerUp { peer: core_address(peer) });
+            }
+            IoEvent::PeerDown { peer, reason } => {
+                tracing::info!(%peer, reason = reason.name(), core = self.address.core.0, "link to peer is down");
+                self.stats.count(Counter::PeerReconnects);
+                self.decide(Event::PeerDown { peer: core_address(peer) });
+            }
+            IoEvent::Woken => {}
+        }
+    }
+
+    fn on_log_written(&mut self, write: LogWriteId, result: io::Result<()>) {
+        self.pulse.enter(Phase::LogCompletion);
+        if let Some(index) = self.log_started.iter().position(|(id, _)| *id == write)
+            && let Some((_, started)) = self.log_started.remove(index)
+        {
+            self.stats.record(Timing::LogFlush, self.now.since(started));
+        }
+        match result {
+            Ok(()) => {
+                self.stats.count(Counter::LogFlushes);
+                self.decide(Event::LogDurable { write });
+            }
+            Err(error) => {
+                // What is on disk now is unknown, and writing the same bytes again could hide that.
+                tracing::error!(core = self.address.core.0, %error, "the log has failed, this core serves no more");
+                self.decide(Event::LogFailed { error: error.to_string() });
+            }
+        }
+    }
+
+    fn on_peer_frame(&mut self, from: PeerId, kind: pegasus_fbs::frame::FrameKind, body: &bytes::Bytes) {
+        let from_core = core_address(from);
+        let (now, shard, effects) = (self.now, &mut self.shard, &mut self.effects);
+        let mut prepares = 0;
+        let decoded = wire::decode(kind, body, |message| {
+            prepares += u64::from(matches!(message, pegasus_replication::message::Message::Prepare(_)));
+            shard.handle(now, Event::Message { from: from_core, message }, effects);
+        });
+        self.stats.add(Counter::PreparesReceived, prepares);
+        if let Err(error) = decoded {
+            tracing::error!(peer = %from, %error, "peer sent what is not a message");
+        }
+    }
+
+    fn on_mesh(&mut self, message: MeshMessage) {
+        match message {
+            MeshMessage::Request { from, to, request, received } => self.take_handed_over(from, to, request, received),
+            MeshMessage::Reply { to, reply } => self.io.reply(to, &reply),
+        }
+    }
+
+    fn on_input(&mut self, input: CoreInput) {
+        match input {
+            CoreInput::Configured(configuration) => {
+                let partition = configuration.partition;
+                self.decide(Event::Configured { configuration });
+                self.reports.watch(partition);
+            }
+            CoreInput::Dropped { partition, incarnation } => self.decide(Event::Dropped { partition, incarnation }),
+            CoreInput::Directory(directory) => {
+                self.directory = directory;
+                self.peers.update(&self.directory, &mut self.io);
+            }
+            CoreInput::Pool(done) => {
+                self.pulse.enter(Phase::PoolResult);
+                self.on_pool(done);
+            }
+            CoreInput::Segment(ready) => {
+                let segment = ready.segment;
+                self.is_without_segment = false;
+                self.stats.count(Counter::LogSegmentsOpened);
+                self.files.add(ready);
+                self.decide(Event::SegmentReady { segment });
+            }
+            CoreInput::SegmentFailed { .. } => self.is_without_segment = true,
+            CoreInput::Disk { pressure, total, free } => self.on_disk(pressure, total, free),
+            CoreInput::Route(answer) => self.io.reply(answer.to, &answer.reply),
+            CoreInput::Stop => self.stop_at = Some(self.now.after(super::STOP_TIME)),
+        }
+    }
+}
+
+const fn core_address(peer: PeerId) -> CoreAddress {
+    CoreAddress { node: NodeId(peer.node), core: CoreId(peer.core) }
+}

@@ -1,0 +1,261 @@
+//! Work for the engine: committed mutations to apply, reads, range reads step by step; bounded in time for each turn.
+
+use super::ShardLoop;
+use super::read::{ReadOutcome, Step};
+use super::requests::Work;
+use crate::clock;
+use crate::engine_pool::PoolDone;
+use crate::stall::Phase;
+use pegasus_engine::{ApplyError, Engine, Tier};
+use pegasus_fbs::code::Code;
+use pegasus_fbs::stats_page::{Counter, Timing};
+use pegasus_net::request::{Failure, Reply, Response};
+use pegasus_replication::event::Event;
+use pegasus_replication::ids::{Decree, Instant, PartitionId, Ticket};
+use pegasus_replication::message::Entry;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// Engine time of one turn; what is left waits for the next, so that log completions are never long behind.
+const TURN_TIME: Duration = Duration::from_micros(200);
+/// Flushes begun in one turn.
+const FLUSHES_PER_TURN: usize = 4;
+
+/// What the engine has to do for this core. Bounded by the replication core: applies by its apply queues, reads by requests.
+#[derive(Debug, Default)]
+pub(super) struct EngineWork {
+    applies: VecDeque<(PartitionId, Entry)>,
+    /// Refused by the engine for now, in decree order; everything later of that partition waits behind.
+    stuck: BTreeMap<PartitionId, VecDeque<Entry>>,
+    reads: VecDeque<Ticket>,
+    /// Reads that take several turns, one step each in turn.
+    ranges: VecDeque<Ticket>,
+    /// Reads on the pool.
+    away: usize,
+}
+
+impl EngineWork {
+    pub(super) fn apply(&mut self, partition: PartitionId, entry: Entry) {
+        self.applies.push_back((partition, entry));
+    }
+
+    pub(super) fn read(&mut self, ticket: Ticket) {
+        self.reads.push_back(ticket);
+    }
+
+    /// Nothing more is applied to this replica.
+    pub(super) fn forget(&mut self, partition: PartitionId) {
+        self.stuck.remove(&partition);
+        self.applies.retain(|(of, _)| *of != partition);
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        !(self.applies.is_empty() && self.reads.is_empty() && self.ranges.is_empty())
+    }
+
+    /// Applies that the engine refused: looked at again in a moment.
+    pub(super) fn is_stuck(&self) -> bool {
+        !self.stuck.is_empty()
+    }
+
+    pub(super) fn apply_count(&self) -> usize {
+        self.applies.len() + self.stuck.values().map(VecDeque::len).sum::<usize>()
+    }
+
+    pub(super) const fn away_count(&self) -> usize {
+        self.away
+    }
+}
+
+impl ShardLoop {
+    /// Applies and reads until everything is done or the turn's engine time is over.
+    pub(super) fn work(&mut self) {
+        let until = clock::now().after(TURN_TIME);
+        self.unstick();
+        self.apply_until(until);
+        self.read_until(until);
+        self.range_until(until);
+    }
+
+    fn unstick(&mut self) {
+        let stuck = std::mem::take(&mut self.engine_work.stuck);
+        for (partition, entries) in stuck.into_iter().rev() {
+            for entry in entries.into_iter().rev() {
+                self.engine_work.applies.push_front((partition, entry));
+            }
+        }
+    }
+
+    fn apply_until(&mut self, until: Instant) {
+        let mut applied: Option<(PartitionId, Decree)> = None;
+        let mut started = clock::now();
+        while started < until {
+            let Some((partition, entry)) = self.engine_work.applies.pop_front() else { break };
+            self.pulse.enter(Phase::Apply);
+            let decree = entry.decree;
+            if applied.is_some_and(|(before, _)| before != partition) {
+                self.tell_applied(applied.take());
+            }
+            let is_applied = self.apply_one(partition, entry);
+            let ended = clock::now();
+            if is_applied {
+                self.stats.count(Counter::MutationsApplied);
+                self.stats.record(Timing::Apply, ended.since(started));
+                applied = Some((partition, decree));
+            }
+            started = ended;
+        }
+        self.tell_applied(applied);
+        self.begin_wanted_flushes();
+    }
+
+    fn tell_applied(&mut self, applied: Option<(PartitionId, Decree)>) {
+        if let Some((partition, decree)) = applied {
+            self.decide(Event::Applied { partition, decree });
+        }
+    }
+
+    /// True: the engine holds it now.
+    fn apply_one(&mut self, partition: PartitionId, entry: Entry) -> bool {
+        if let Some(queue) = self.engine_work.stuck.get_mut(&partition) {
+            queue.push_back(entry);
+            return false;
+        }
+        let Entry { ballot, decree, mutation } = &entry;
+        let result = self.engine.apply(
+            partition,
+            *decree,
+            *ballot,
+            mutation.timestamp_us,
+            mutation.request_id,
+            &mutation.payload,
+        );
+        match result {
+            Ok(()) => true,
+            Err(ApplyError::Busy { .. }) => {
+                self.stats.count(Counter::EngineRefusals);
+                self.engine_work.stuck.entry(partition).or_default().push_back(entry);
+                false
+            }
+            Err(ApplyError::Io { detail, .. }) => {
+                // A full disk passes: the database is resumed when there is space, nothing may be skipped.
+                tracing::warn!(%partition, %decree, detail, "apply failed, trying again");
+                self.engine_work.stuck.entry(partition).or_default().push_back(entry);
+                false
+            }
+            Err(error) => {
+                self.engine_work.forget(partition);
+                self.decide(Event::ReplicaFailed { partition, error: error.to_string() });
+                false
+            }
+        }
+    }
+
+    fn begin_wanted_flushes(&mut self) {
+        for _ in 0..FLUSHES_PER_TURN {
+            let Some(partition) = self.engine.flush_wanted() else { return };
+            self.flush(partition);
+        }
+    }
+
+    fn read_until(&mut self, until: Instant) {
+        let mut started = clock::now();
+        while started < until {
+            let Some(ticket) = self.engine_work.reads.pop_front() else { return };
+            self.pulse.enter(Phase::Read);
+            self.read_step(ticket);
+            let ended = clock::now();
+            self.stats.record(Timing::ReadMemory, ended.since(started));
+            started = ended;
+        }
+    }
+
+    /// One step for each range read, oldest first, so that a long one is not in the way of the others.
+    fn range_until(&mut self, until: Instant) {
+        for _ in 0..self.engine_work.ranges.len() {
+            if clock::now() >= until {
+                return;
+            }
+            let Some(ticket) = self.engine_work.ranges.pop_front() else { return };
+            self.pulse.enter(Phase::RangeRead);
+            self.read_step(ticket);
+        }
+    }
+
+    fn read_step(&mut self, ticket: Ticket) {
+        let now = self.now;
+        let Some(pending) = self.requests.get_mut(ticket) else { return };
+        let partition = pending.partition;
+        let Work::Read(task) = &mut pending.work else { return };
+        if pending.deadline <= now {
+            let failure = Failure::new(Code::Expired, "the deadline passed during the read");
+            self.on_answered(ticket, partition, Err(failure));
+            return;
+        }
+        match task.step(&self.engine, Tier::CacheOnly) {
+            Step::Done(reply) => self.on_answered(ticket, partition, reply),
+            Step::More => self.engine_work.ranges.push_back(ticket),
+            Step::NeedsDisk => self.read_away(ticket),
+            Step::Damaged(error) => self.on_damaged(ticket, partition, error),
+        }
+    }
+
+    /// Moves a read to the pool, where it may block.
+    fn read_away(&mut self, ticket: Ticket) {
+        let Some(pending) = self.requests.get_mut(ticket) else { return };
+        let partition = pending.partition;
+        let Work::Read(task) = std::mem::replace(&mut pending.work, Work::Away) else { return };
+        let store = self.store.clone();
+        let job = Box::new(move |done: &mut dyn FnMut(PoolDone)| {
+            let outcome = task.finish(&store);
+            done(PoolDone::Read { ticket, outcome });
+        });
+        if self.outbox.read(job).is_ok() {
+            self.stats.count(Counter::ReadsFromDisk);
+            self.engine_work.away += 1;
+        } else {
+            let failure = self.busy(Counter::RejectReadQueue, "too many reads wait for the disk");
+            self.on_answered(ticket, partition, Err(failure));
+        }
+    }
+
+    /// A read has come back from the pool.
+    pub(super) fn on_read_outcome(&mut self, ticket: Ticket, outcome: ReadOutcome) {
+        self.engine_work.away -= 1;
+        // A request that was refused meanwhile is gone.
+        let Some(pending) = self.requests.get_mut(ticket) else { return };
+        let (partition, received) = (pending.partition, pending.received);
+        self.stats.record(Timing::ReadDisk, self.now.since(received));
+        match outcome {
+            ReadOutcome::Answer(reply) => self.on_answered(ticket, partition, reply),
+            ReadOutcome::Damaged(error) => self.on_damaged(ticket, partition, error),
+        }
+    }
+
+    fn on_damaged(&mut self, ticket: Ticket, partition: PartitionId, error: String) {
+        let failure = Failure::new(Code::OutOfService, "this replica is damaged and out of service");
+        self.on_answered(ticket, partition, Err(failure));
+        self.decide(Event::ReplicaFailed { partition, error });
+    }
+
+    /// The read has its answer; whether it may be given is decided now.
+    fn on_answered(&mut self, ticket: Ticket, partition: PartitionId, reply: Reply) {
+        self.count_rows(&reply);
+        if let Some(pending) = self.requests.get_mut(ticket) {
+            pending.work = Work::Answered(reply);
+        }
+        self.decide(Event::ReadDone { partition, ticket });
+    }
+
+    fn count_rows(&mut self, reply: &Reply) {
+        let (rows, bytes) = match reply {
+            Ok(Response::Value(value)) => (1, value.len()),
+            Ok(Response::Rows(rows)) => {
+                (rows.rows.len(), rows.rows.iter().map(|row| row.sort_key.len() + row.value.len()).sum())
+            }
+            _ => return,
+        };
+        self.stats.add(Counter::RowsRead, rows as u64);
+        self.stats.add(Counter::BytesRead, bytes as u64);
+    }
+}

@@ -1,0 +1,87 @@
+//! What the statistics page shows besides counts and timings; gathered when a publication is due.
+
+use super::ShardLoop;
+use crate::clock;
+use crate::stall::Phase;
+use pegasus_engine::Engine;
+use pegasus_fbs::stats_page::{Counter, Gauge};
+use pegasus_net::counters::CloseReason;
+use pegasus_replication::event::Pressure;
+use pegasus_replication::replica::{Health, RoleName};
+
+impl ShardLoop {
+    pub(super) fn publish(&mut self) {
+        if !self.stats.is_due(self.now) {
+            return;
+        }
+        self.pulse.enter(Phase::Publish);
+        self.gather_replicas();
+        self.gather_queues();
+        self.gather_network();
+        self.stats.set_counter(Counter::Stalls, self.pulse.stalls());
+        self.stats.publish(self.now, clock::wall_us());
+    }
+
+    pub(super) fn on_disk(&mut self, pressure: Pressure, total: u64, free: u64) {
+        self.disk = pressure;
+        self.stats.set(Gauge::DiskTotalBytes, total);
+        self.stats.set(Gauge::DiskFreeBytes, free);
+    }
+
+    fn gather_replicas(&mut self) {
+        let [mut primaries, mut secondaries, mut out, mut inflight, mut replicas] = [0; 5];
+        for replica in self.shard.replicas() {
+            replicas += 1;
+            inflight += replica.inflight() as u64;
+            out += u64::from(replica.health() == Health::OutOfService);
+            match replica.role() {
+                RoleName::Primary(_) => primaries += 1,
+                RoleName::Secondary => secondaries += 1,
+                RoleName::Creating | RoleName::Idle | RoleName::OutOfService => {}
+            }
+        }
+        self.stats.set(Gauge::Replicas, replicas);
+        self.stats.set(Gauge::Primaries, primaries);
+        self.stats.set(Gauge::Secondaries, secondaries);
+        self.stats.set(Gauge::ReplicasOutOfService, out);
+        self.stats.set(Gauge::PreparesInflight, inflight);
+    }
+
+    fn gather_queues(&mut self) {
+        let log = self.shard.log();
+        let pending = log.pending_bytes() as u64;
+        let used = log.used_bytes();
+        let pressure = self.engine.pressure();
+        self.stats.set(Gauge::LogPendingBytes, pending);
+        self.stats.set(Gauge::LogUsedBytes, used);
+        self.stats.set(Gauge::MemtableBytes, pressure.memtable_bytes);
+        self.stats.set(Gauge::RequestsInflight, self.requests.count() as u64);
+        self.stats.set(Gauge::ApplyQueue, self.engine_work.apply_count() as u64);
+        self.stats.set(Gauge::ReadQueue, self.engine_work.away_count() as u64);
+        self.stats.set(Gauge::EngineQueue, self.outbox.upkeep_waiting() as u64);
+        self.stats.set(Gauge::DiskFull, u64::from(self.pressure == Pressure::DiskFull));
+        let links = self.shard.peers().filter(|(_, is_up, _)| *is_up).count();
+        self.stats.set(Gauge::PeerLinks, links as u64);
+    }
+
+    fn gather_network(&mut self) {
+        let counters = self.io.counters();
+        let closed = CloseReason::ALL.iter().map(|reason| counters.closed(*reason)).sum();
+        let garbage = [
+            CloseReason::UnknownProtocol,
+            CloseReason::BadFrame,
+            CloseReason::FrameTooLarge,
+            CloseReason::ForeignKind,
+            CloseReason::Truncated,
+        ];
+        let garbage = garbage.iter().map(|reason| counters.closed(*reason)).sum();
+        self.stats.set(Gauge::Connections, counters.connections);
+        self.stats.set(Gauge::NetBufferBytes, counters.output_bytes_queued);
+        self.stats.set_counter(Counter::ConnectionsAccepted, counters.accepted);
+        self.stats.set_counter(Counter::ConnectionsClosed, closed);
+        self.stats.set_counter(Counter::ConnectionsGarbage, garbage);
+        self.stats.set_counter(Counter::NetBytesReceived, counters.bytes_in);
+        self.stats.set_counter(Counter::NetBytesSent, counters.bytes_out);
+        self.stats.set_counter(Counter::Sleeps, counters.sleeps);
+    }
+}

@@ -1,0 +1,137 @@
+//! What a core wants others to do and could not hand over yet: tried again every turn, in order.
+//!
+//! Bounded by what it is about: reports by replicas (the newest replaces the one before), jobs by replicas and segments,
+//! mesh answers by the requests that other cores handed over.
+
+use super::answer::MeshMessage;
+use crate::background::{Background, BackgroundJob};
+use crate::engine_pool::{EnginePool, Job, PoolClass};
+use crate::inbox::InboxSender;
+use crate::meta_link::{MetaMail, MetaSender, Report, ReplicaKey};
+use pegasus_net::mesh::MeshEnd;
+use pegasus_replication::ids::{Ballot, CoreId};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Letters, jobs and answers of one core that wait for room.
+pub(super) struct Outbox {
+    core: CoreId,
+    meta: MetaSender,
+    pool: EnginePool,
+    background: Background,
+    inbox: InboxSender,
+    reports: BTreeMap<ReplicaKey, Report>,
+    proposals: BTreeMap<ReplicaKey, Ballot>,
+    upkeep: VecDeque<Job>,
+    segments: VecDeque<BackgroundJob>,
+    mesh: VecDeque<(usize, MeshMessage)>,
+}
+
+impl Outbox {
+    pub(super) const fn new(
+        core: CoreId,
+        meta: MetaSender,
+        pool: EnginePool,
+        background: Background,
+        inbox: InboxSender,
+    ) -> Self {
+        Self {
+            core,
+            meta,
+            pool,
+            background,
+            inbox,
+            reports: BTreeMap::new(),
+            proposals: BTreeMap::new(),
+            upkeep: VecDeque::new(),
+            segments: VecDeque::new(),
+            mesh: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn report(&mut self, key: ReplicaKey, report: Report) {
+        self.reports.insert(key, report);
+    }
+
+    pub(super) fn propose(&mut self, key: ReplicaKey, ballot: Ballot) {
+        self.proposals.insert(key, ballot);
+    }
+
+    pub(super) fn upkeep(&mut self, job: Job) {
+        self.upkeep.push_back(job);
+    }
+
+    pub(super) fn segment(&mut self, job: BackgroundJob) {
+        self.segments.push_back(job);
+    }
+
+    pub(super) fn mesh(&mut self, core: usize, message: MeshMessage) {
+        self.mesh.push_back((core, message));
+    }
+
+    /// Hands a read to the pool.
+    ///
+    /// # Errors
+    /// The pool's queue is full: the client is told to come back.
+    pub(super) fn read(&self, job: Job) -> Result<(), Job> {
+        self.pool.submit(PoolClass::Read, &self.inbox, job)
+    }
+
+    /// Upkeep jobs that wait for the pool to have room.
+    pub(super) fn upkeep_waiting(&self) -> usize {
+        self.upkeep.len()
+    }
+
+    /// Something could not be handed over: do not sleep long.
+    pub(super) fn is_waiting(&self) -> bool {
+        !(self.reports.is_empty()
+            && self.proposals.is_empty()
+            && self.upkeep.is_empty()
+            && self.segments.is_empty()
+            && self.mesh.is_empty())
+    }
+
+    /// Hands over as much as there is room for.
+    pub(super) fn flush(&mut self, mesh: &mut MeshEnd<MeshMessage>) {
+        while let Some((core, message)) = self.mesh.pop_front() {
+            if let Err(message) = mesh.send(core, message) {
+                self.mesh.push_front((core, message));
+                break;
+            }
+        }
+        while let Some(job) = self.upkeep.pop_front() {
+            if let Err(job) = self.pool.submit(PoolClass::Upkeep, &self.inbox, job) {
+                self.upkeep.push_front(job);
+                break;
+            }
+        }
+        while let Some(job) = self.segments.pop_front() {
+            if let Err(job) = self.background.submit(job) {
+                self.segments.push_front(job);
+                break;
+            }
+        }
+        self.flush_mail();
+    }
+
+    fn flush_mail(&mut self) {
+        let core = self.core;
+        while let Some((key, report)) = self.reports.pop_first() {
+            if let Err(MetaMail::Report { key, report, .. }) = self.meta.send(MetaMail::Report { core, key, report }) {
+                self.reports.insert(key, report);
+                return;
+            }
+        }
+        while let Some((key, ballot)) = self.proposals.pop_first() {
+            if self.meta.send(MetaMail::Propose { key, ballot }).is_err() {
+                self.proposals.insert(key, ballot);
+                return;
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbox").field("core", &self.core).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,221 @@
+//! Carrying effects out: the log write and the sends of a turn first, then what the engine and the clients get.
+
+use super::{ShardLoop, report};
+use crate::background::BackgroundJob;
+use crate::engine_pool::PoolDone;
+use crate::meta_link::ReplicaKey;
+use crate::stall::Phase;
+use crate::wire;
+use pegasus_engine::Engine;
+use pegasus_fbs::stats_page::Counter;
+use pegasus_net::PeerId;
+use pegasus_replication::event::{Effect, Event, Reject};
+use pegasus_replication::ids::{CoreAddress, Decree, PartitionId, ReplicaIncarnation, Ticket};
+use pegasus_replication::log::LogWrite;
+use pegasus_replication::message::{Message, PrepareAck};
+use std::collections::BTreeMap;
+
+/// Effects of a turn that wait for their phase.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Acknowledgements of this turn, one frame for each core.
+    acks: BTreeMap<CoreAddress, Vec<PrepareAck>>,
+    /// Replicas to create, in one call for all.
+    creates: Vec<(PartitionId, ReplicaIncarnation)>,
+    answers: Vec<Answer>,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Reply(Ticket, Decree),
+    Reject(Ticket, Reject),
+}
+
+impl ShardLoop {
+    /// Carries out everything decided so far. Engine work is queued for `work`, whatever else is done when it returns.
+    pub(super) fn perform(&mut self) {
+        self.shard.finish_turn(self.now, &mut self.effects);
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect);
+        }
+        // Nothing that is carried out decides anything: the buffer is handed back empty.
+        assert!(self.effects.is_empty(), "effects are carried out, not made, here");
+        self.effects = effects;
+        self.send_acks();
+        self.create_all();
+        self.pulse.enter(Phase::Reply);
+        for answer in std::mem::take(&mut self.held.answers) {
+            match answer {
+                Answer::Reply(ticket, decree) => self.reply(ticket, decree),
+                Answer::Reject(ticket, reason) => self.reject(ticket, reason),
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::WriteLog(write) => self.write_log(&write),
+            Effect::Send { to, message } => self.send(to, &message),
+            Effect::Apply { partition, entry } => self.engine_work.apply(partition, entry),
+            Effect::Read { ticket, .. } => self.engine_work.read(ticket),
+            Effect::Reply { ticket, decree } => self.held.answers.push(Answer::Reply(ticket, decree)),
+            Effect::Reject { ticket, reason } => self.held.answers.push(Answer::Reject(ticket, reason)),
+            Effect::PrepareSegment { segment } => {
+                let core = usize::from(self.address.core.0);
+                self.outbox.segment(BackgroundJob::Prepare { core, segment });
+            }
+            Effect::FreeSegment { segment } => {
+                let core = usize::from(self.address.core.0);
+                self.files.remove(segment);
+                self.stats.count(Counter::LogSegmentsFreed);
+                self.outbox.segment(BackgroundJob::Free { core, segment });
+            }
+            Effect::ProposeNextBallot { partition, ballot } => self.propose(partition, ballot),
+            Effect::Create { partition, incarnation } => self.held.creates.push((partition, incarnation)),
+            Effect::Flush { partition } => self.flush(partition),
+            Effect::Remove { partition, incarnation } => self.remove(partition, incarnation),
+            Effect::Quarantine { partition, reason } => self.quarantine(partition, reason),
+            Effect::MemberLost { partition, member, reason } => {
+                tracing::error!(%partition, member = %member.address, reason, "a member lacks what it had acknowledged");
+            }
+        }
+    }
+
+    fn write_log(&mut self, write: &LogWrite) {
+        self.pulse.enter(Phase::WriteLog);
+        self.stats.count(Counter::LogWrites);
+        self.stats.add(Counter::LogBytes, write.bytes.len() as u64);
+        self.log_started.push_back((write.id, self.now));
+        self.files.write(&mut self.io, write);
+        self.has_queued_io = true;
+    }
+
+    fn send(&mut self, to: CoreAddress, message: &Message) {
+        self.pulse.enter(Phase::Send);
+        if let Message::PrepareAck(ack) = message {
+            self.held.acks.entry(to).or_default().push(*ack);
+            return;
+        }
+        // What was acknowledged before goes before.
+        self.send_acks_to(to);
+        match message {
+            Message::Prepare(_) => self.stats.count(Counter::PreparesSent),
+            Message::PrepareReject(_) => self.stats.count(Counter::PreparesRejected),
+            Message::Beacon(_) => self.stats.count(Counter::BeaconsSent),
+            Message::PrepareAck(_) | Message::BeaconAck(_) => {}
+        }
+        self.peers.want(to, &self.directory, &mut self.io);
+        let (kind, body) = wire::encode(&mut self.builder, message);
+        // Without a link it is dropped: the replication core has been or will be told.
+        let _ = self.io.send_peer(peer_id(to), kind, body);
+        self.has_queued_io = true;
+    }
+
+    fn send_acks(&mut self) {
+        while let Some((to, acks)) = self.held.acks.pop_first() {
+            let (kind, body) = wire::encode_acks(&mut self.builder, &acks);
+            let _ = self.io.send_peer(peer_id(to), kind, body);
+            self.has_queued_io = true;
+        }
+    }
+
+    fn send_acks_to(&mut self, to: CoreAddress) {
+        if let Some(acks) = self.held.acks.remove(&to) {
+            let (kind, body) = wire::encode_acks(&mut self.builder, &acks);
+            let _ = self.io.send_peer(peer_id(to), kind, body);
+        }
+    }
+
+    fn propose(&mut self, partition: PartitionId, ballot: pegasus_replication::ids::Ballot) {
+        if let Some(replica) = self.shard.replica(partition) {
+            self.outbox.propose(ReplicaKey { partition, incarnation: replica.incarnation() }, ballot);
+        }
+    }
+
+    /// All replicas of this turn in one call: RocksDB rewrites its options once, not once for each.
+    fn create_all(&mut self) {
+        let replicas = std::mem::take(&mut self.held.creates);
+        if replicas.is_empty() {
+            return;
+        }
+        let store = self.store.clone();
+        self.outbox.upkeep(Box::new(move |done| {
+            let results = store.create(&replicas);
+            for ((partition, incarnation), result) in replicas.into_iter().zip(results) {
+                let result = result.map_err(|error| error.to_string());
+                done(PoolDone::Created { partition, incarnation, result });
+            }
+        }));
+    }
+
+    /// Writes the marker and hands the flush to the pool; `Flushed` follows with what is durable then.
+    pub(super) fn flush(&mut self, partition: PartitionId) {
+        if let Err(error) = self.engine.begin_flush(partition) {
+            tracing::debug!(%partition, %error, "flush without a marker of its own");
+        }
+        let store = self.store.clone();
+        self.outbox.upkeep(Box::new(move |done| {
+            let result = store.flush(partition).map(|marker| marker.decree).map_err(|error| error.to_string());
+            done(PoolDone::Flushed { partition, result });
+        }));
+    }
+
+    fn remove(&mut self, partition: PartitionId, incarnation: ReplicaIncarnation) {
+        self.engine.forget(partition);
+        self.engine_work.forget(partition);
+        let store = self.store.clone();
+        self.outbox.upkeep(Box::new(move |done| {
+            let result = store.drop_replica(partition, incarnation).map_err(|error| error.to_string());
+            done(PoolDone::Removed { partition, incarnation, result });
+        }));
+    }
+
+    fn quarantine(&mut self, partition: PartitionId, reason: String) {
+        tracing::error!(%partition, reason, "replica is out of service until it is rebuilt");
+        self.engine_work.forget(partition);
+        self.reports.watch(partition);
+        // Its files are kept as they are; a log that failed says nothing about them.
+        if self.shard.failure().is_none() {
+            let store = self.store.clone();
+            self.outbox.upkeep(Box::new(move |_| {
+                if let Err(error) = store.quarantine(partition, &reason) {
+                    tracing::debug!(%partition, %error, "no storage to take out of use");
+                }
+            }));
+        }
+    }
+
+    /// What a job of this core on the engine pool came to.
+    pub(super) fn on_pool(&mut self, done: PoolDone) {
+        match done {
+            PoolDone::Created { partition, incarnation, result: Ok(()) } => {
+                self.decide(Event::Created { partition, incarnation });
+            }
+            PoolDone::Created { partition, result: Err(error), .. } => {
+                self.decide(Event::ReplicaFailed { partition, error });
+            }
+            PoolDone::Removed { partition, incarnation, result } => {
+                if let Err(error) = result {
+                    tracing::error!(%partition, error, "storage of a dropped replica is still there");
+                }
+                self.outbox.report(ReplicaKey { partition, incarnation }, report::gone());
+            }
+            PoolDone::Flushed { partition, result: Ok(decree) } | PoolDone::Durable { partition, decree } => {
+                self.stats.count(Counter::EngineFlushes);
+                self.engine.end_flush(partition, decree);
+                self.decide(Event::Flushed { partition, decree });
+            }
+            PoolDone::Flushed { partition, result: Err(error) } => {
+                tracing::warn!(%partition, error, "flush failed");
+                self.engine.abort_flush(partition);
+            }
+            PoolDone::Damaged { partition, error } => self.decide(Event::ReplicaFailed { partition, error }),
+            PoolDone::Read { ticket, outcome } => self.on_read_outcome(ticket, outcome),
+        }
+    }
+}
+
+pub(super) const fn peer_id(core: CoreAddress) -> PeerId {
+    PeerId { node: core.node.0, core: core.core.0 }
+}

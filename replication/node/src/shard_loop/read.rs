@@ -1,0 +1,313 @@
+//! Reads: from an operation to an answer, in bounded steps, on the core from memory or on the engine pool from disk.
+//!
+//! Semantics are those of Apache Pegasus' `rrdb.thrift` (get, multi_get, batch_get, sortkey_count, get_scanner), with
+//! scans stateless: a page names the key after which the next one goes on.
+
+use super::ranges::{Range, range_of};
+use bytes::Bytes;
+use pegasus_engine::range::{MULTI_GET_BYTES_MAX, MULTI_GET_ROWS_MAX};
+use pegasus_engine::scan::{ScanPage, ScanSpec};
+use pegasus_engine::{Engine, ReadError, RocksEngine, RocksStore, Row as EngineRow, Tier, key};
+use pegasus_fbs::code::Code;
+use pegasus_net::request::{Failure, Key, MultiGet, MultiGetRows, Operation, Reply, Response, Row, Rows};
+use pegasus_replication::ids::PartitionId;
+
+/// Keys looked up in one step: about 100 us of cached rows.
+const KEYS_PER_STEP: usize = 32;
+
+/// What a read needs of an engine; pool threads have another handle than the core.
+pub trait RowSource {
+    /// See [`Engine::get`].
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn row(&self, partition: PartitionId, raw_key: &[u8], now_s: u32, tier: Tier) -> Result<Option<EngineRow>, ReadError>;
+
+    /// See [`Engine::multi_get`].
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn rows(
+        &self,
+        partition: PartitionId,
+        raw_keys: &[Bytes],
+        now_s: u32,
+        tier: Tier,
+    ) -> Result<Vec<Option<EngineRow>>, ReadError>;
+
+    /// See [`Engine::scan`].
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn page(&self, partition: PartitionId, spec: &ScanSpec, tier: Tier) -> Result<ScanPage, ReadError>;
+}
+
+/// One read in work; may move from the core to a pool thread between two steps.
+#[derive(Debug)]
+pub struct ReadTask {
+    partition: PartitionId,
+    /// Second since 2016-01-01 UTC as of which rows are expired.
+    now_s: u32,
+    plan: Plan,
+}
+
+/// What is left of it.
+#[derive(Debug)]
+enum Plan {
+    Point { raw_key: Bytes, want: Want },
+    Keys(Keys),
+    Range(Range),
+    /// Nothing to read, for example an empty range.
+    Nothing(Response),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Want {
+    Value,
+    Exists,
+    Ttl,
+}
+
+/// Rows looked up by name.
+#[derive(Debug)]
+struct Keys {
+    /// What the rows are called in the answer, by position.
+    names: Vec<Key>,
+    raw_keys: Vec<Bytes>,
+    next: usize,
+    found: Vec<Row>,
+    bytes: usize,
+    rows_max: usize,
+    bytes_max: usize,
+    no_value: bool,
+    /// Whether an answer may leave rows out (multi get) or has to be refused (batch get).
+    may_be_partial: bool,
+}
+
+/// How far one step came.
+#[derive(Debug)]
+pub enum Step {
+    Done(Reply),
+    /// Bounds of the step reached; go on in a later turn.
+    More,
+    /// The rest is not in memory.
+    NeedsDisk,
+    /// A file of this replica is damaged: it must not serve.
+    Damaged(String),
+}
+
+/// What a read on the pool came to.
+#[derive(Debug)]
+pub enum ReadOutcome {
+    Answer(Reply),
+    Damaged(String),
+}
+
+impl ReadTask {
+    /// The read that `operation` asks for; `now_s` counts from 2016-01-01 UTC.
+    ///
+    /// # Errors
+    /// What the client did wrong.
+    pub fn new(partition: PartitionId, operation: Operation, now_s: u32) -> Result<Self, Failure> {
+        let plan = match operation {
+            Operation::Get(key) => point(&key, Want::Value)?,
+            Operation::Exist(key) => point(&key, Want::Exists)?,
+            Operation::Ttl(key) => point(&key, Want::Ttl)?,
+            Operation::MultiGet(MultiGet { hash_key, rows: MultiGetRows::Named(sort_keys), max_rows, max_bytes, no_value }) => {
+                let names = sort_keys.into_iter().map(|sort_key| Key { hash_key: hash_key.clone(), sort_key });
+                let mut keys = Keys::new(names.collect())?;
+                keys.rows_max = bounded(max_rows, MULTI_GET_ROWS_MAX);
+                keys.bytes_max = bounded(max_bytes, MULTI_GET_BYTES_MAX);
+                keys.no_value = no_value;
+                keys.may_be_partial = true;
+                Plan::Keys(keys)
+            }
+            Operation::BatchGet(names) => Plan::Keys(Keys::new(names)?),
+            operation => match range_of(operation, now_s)? {
+                Ok(range) => Plan::Range(range),
+                Err(empty) => Plan::Nothing(empty),
+            },
+        };
+        Ok(Self { partition, now_s, plan })
+    }
+
+    /// Whether it may take several turns.
+    pub const fn is_range(&self) -> bool {
+        matches!(self.plan, Plan::Range(_) | Plan::Keys(_))
+    }
+
+    /// Reads some more. With [`Tier::CacheOnly`] never blocks.
+    pub fn step(&mut self, source: &impl RowSource, tier: Tier) -> Step {
+        let result = match &mut self.plan {
+            Plan::Point { raw_key, want } => read_point(source, self.partition, raw_key, *want, self.now_s, tier),
+            Plan::Keys(keys) => keys.step(source, self.partition, self.now_s, tier),
+            Plan::Range(range) => range.step(source, self.partition, tier),
+            Plan::Nothing(response) => Ok(Some(Ok(response.clone()))),
+        };
+        match result {
+            Ok(Some(reply)) => Step::Done(reply),
+            Ok(None) => Step::More,
+            Err(ReadError::Incomplete { .. }) => Step::NeedsDisk,
+            Err(error @ ReadError::Corruption { .. }) => Step::Damaged(error.to_string()),
+            Err(error @ ReadError::NoReplica { .. }) => Step::Done(Err(Failure::new(Code::NotHere, error.to_string()))),
+            Err(error @ ReadError::Io { .. }) => {
+                tracing::error!(partition = %self.partition, %error, "read failed");
+                Step::Done(Err(Failure::new(Code::Internal, error.to_string())))
+            }
+        }
+    }
+
+    /// Reads to the end, on a pool thread.
+    pub fn finish(mut self, source: &impl RowSource) -> ReadOutcome {
+        loop {
+            match self.step(source, Tier::Full) {
+                Step::Done(reply) => return ReadOutcome::Answer(reply),
+                Step::Damaged(error) => return ReadOutcome::Damaged(error),
+                Step::More => {}
+                Step::NeedsDisk => {
+                    let failure = Failure::new(Code::Internal, "a read of the disk found nothing to read");
+                    return ReadOutcome::Answer(Err(failure));
+                }
+            }
+        }
+    }
+}
+
+impl RowSource for RocksEngine {
+    fn row(&self, partition: PartitionId, raw_key: &[u8], now_s: u32, tier: Tier) -> Result<Option<EngineRow>, ReadError> {
+        self.get(partition, raw_key, now_s, tier)
+    }
+
+    fn rows(
+        &self,
+        partition: PartitionId,
+        raw_keys: &[Bytes],
+        now_s: u32,
+        tier: Tier,
+    ) -> Result<Vec<Option<EngineRow>>, ReadError> {
+        self.multi_get(partition, raw_keys, now_s, tier)
+    }
+
+    fn page(&self, partition: PartitionId, spec: &ScanSpec, tier: Tier) -> Result<ScanPage, ReadError> {
+        self.scan(partition, spec, tier)
+    }
+}
+
+/// Always reads the disk too, whatever the tier: it is used on pool threads only.
+impl RowSource for RocksStore {
+    fn row(&self, partition: PartitionId, raw_key: &[u8], now_s: u32, _: Tier) -> Result<Option<EngineRow>, ReadError> {
+        self.get(partition, raw_key, now_s)
+    }
+
+    fn rows(
+        &self,
+        partition: PartitionId,
+        raw_keys: &[Bytes],
+        now_s: u32,
+        _: Tier,
+    ) -> Result<Vec<Option<EngineRow>>, ReadError> {
+        self.multi_get(partition, raw_keys, now_s)
+    }
+
+    fn page(&self, partition: PartitionId, spec: &ScanSpec, _: Tier) -> Result<ScanPage, ReadError> {
+        self.scan(partition, spec)
+    }
+}
+
+impl Keys {
+    fn new(names: Vec<Key>) -> Result<Self, Failure> {
+        if names.is_empty() {
+            return Err(Failure::new(Code::InvalidArgument, "no keys named"));
+        }
+        let raw_keys = names.iter().map(raw_key).collect::<Result<_, _>>()?;
+        Ok(Self {
+            names,
+            raw_keys,
+            next: 0,
+            found: Vec::new(),
+            bytes: 0,
+            rows_max: usize::MAX,
+            bytes_max: MULTI_GET_BYTES_MAX,
+            no_value: false,
+            may_be_partial: false,
+        })
+    }
+
+    fn step(
+        &mut self,
+        source: &impl RowSource,
+        partition: PartitionId,
+        now_s: u32,
+        tier: Tier,
+    ) -> Result<Option<Reply>, ReadError> {
+        let end = self.raw_keys.len().min(self.next + KEYS_PER_STEP);
+        let rows = source.rows(partition, &self.raw_keys[self.next..end], now_s, tier)?;
+        for (index, row) in (self.next..end).zip(rows) {
+            let Some(row) = row else { continue };
+            // A live row follows and a limit is reached: the answer is not complete.
+            if self.is_full() {
+                return Ok(Some(self.partial()));
+            }
+            let name = std::mem::take(&mut self.names[index]);
+            let value = if self.no_value { Bytes::new() } else { row.data };
+            self.bytes += name.sort_key.len() + value.len();
+            let hash_key = if self.may_be_partial { Bytes::new() } else { name.hash_key };
+            self.found.push(Row { hash_key, sort_key: name.sort_key, value, expire_at: row.expire_at });
+        }
+        self.next = end;
+        Ok((self.next == self.raw_keys.len()).then(|| Ok(self.take_rows(true))))
+    }
+
+    const fn is_full(&self) -> bool {
+        self.found.len() >= self.rows_max || self.bytes >= self.bytes_max
+    }
+
+    fn partial(&mut self) -> Reply {
+        if self.may_be_partial {
+            return Ok(self.take_rows(false));
+        }
+        let message = format!("the rows of this batch get exceed {} bytes, ask for fewer keys", self.bytes_max);
+        Err(Failure::new(Code::TooLarge, message))
+    }
+
+    fn take_rows(&mut self, complete: bool) -> Response {
+        let rows = std::mem::take(&mut self.found);
+        Response::Rows(Rows { rows, complete, resume_key: Bytes::new(), count: 0 })
+    }
+}
+
+fn read_point(
+    source: &impl RowSource,
+    partition: PartitionId,
+    raw_key: &[u8],
+    want: Want,
+    now_s: u32,
+    tier: Tier,
+) -> Result<Option<Reply>, ReadError> {
+    let row = source.row(partition, raw_key, now_s, tier)?;
+    let reply = match (want, row) {
+        (Want::Exists, row) => Ok(Response::Exists(row.is_some())),
+        (Want::Value | Want::Ttl, None) => Err(Failure::new(Code::NotFound, "no such row")),
+        (Want::Value, Some(row)) => Ok(Response::Value(row.data)),
+        (Want::Ttl, Some(row)) => {
+            Ok(Response::Ttl((row.expire_at > 0).then(|| row.expire_at.saturating_sub(now_s))))
+        }
+    };
+    Ok(Some(reply))
+}
+
+fn point(key: &Key, want: Want) -> Result<Plan, Failure> {
+    Ok(Plan::Point { raw_key: raw_key(key)?, want })
+}
+
+pub(super) fn raw_key(key: &Key) -> Result<Bytes, Failure> {
+    key::encode(&key.hash_key, &key.sort_key).map_err(|error| Failure::new(Code::TooLarge, error.to_string()))
+}
+
+/// A client's limit, where 0 asks for the server's.
+pub(super) fn bounded(asked: u32, most: usize) -> usize {
+    match asked as usize {
+        0 => most,
+        asked => asked.min(most),
+    }
+}

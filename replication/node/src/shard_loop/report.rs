@@ -1,0 +1,107 @@
+//! What meta is told of this core's replicas: changes of health at once, positions once a second.
+
+use super::ShardLoop;
+use crate::meta_link::{Health, Report, ReplicaKey};
+use pegasus_replication::ids::{Ballot, Decree, Instant, PartitionId};
+use pegasus_replication::replica::{self, Replica};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How often replicas whose health is about to change are looked at.
+const WATCH_PERIOD: Duration = Duration::from_millis(1);
+/// How often all are.
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+
+/// What has been reported, and what is expected to change.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    told: BTreeMap<PartitionId, (ReplicaKey, Report)>,
+    watched: BTreeSet<PartitionId>,
+    watch_at: Instant,
+    sweep_at: Instant,
+}
+
+impl Reports {
+    /// Something has happened that changes this replica's health now or soon.
+    pub(super) fn watch(&mut self, partition: PartitionId) {
+        self.watched.insert(partition);
+        self.watch_at = Instant::default();
+    }
+
+    /// When to look next.
+    pub(super) fn deadline(&self) -> Instant {
+        if self.watched.is_empty() { self.sweep_at } else { self.watch_at.min(self.sweep_at) }
+    }
+}
+
+/// The last report of a removed replica.
+pub(super) const fn gone() -> Report {
+    Report {
+        ballot: Ballot::NONE,
+        committed: Decree::ZERO,
+        prepared: Decree::ZERO,
+        health: Health::Gone,
+        reason: String::new(),
+    }
+}
+
+impl ShardLoop {
+    pub(super) fn report(&mut self) {
+        if self.now >= self.reports.watch_at && !self.reports.watched.is_empty() {
+            self.reports.watch_at = self.now.after(WATCH_PERIOD);
+            for partition in std::mem::take(&mut self.reports.watched) {
+                if !self.report_one(partition) {
+                    self.reports.watched.insert(partition);
+                }
+            }
+        }
+        if self.now >= self.reports.sweep_at {
+            self.reports.sweep_at = self.now.after(SWEEP_PERIOD);
+            let partitions: Vec<PartitionId> = self.shard.replicas().map(Replica::partition).collect();
+            for partition in partitions {
+                self.report_one(partition);
+            }
+        }
+    }
+
+    /// Reports a replica if it has changed. True: its health is one that lasts.
+    fn report_one(&mut self, partition: PartitionId) -> bool {
+        let Some(replica) = self.shard.replica(partition) else {
+            self.reports.told.remove(&partition);
+            return true;
+        };
+        let key = ReplicaKey { partition, incarnation: replica.incarnation() };
+        let report = Report {
+            ballot: replica.ballot(),
+            committed: replica.committed(),
+            prepared: replica.prepared(),
+            health: health_of(replica),
+            reason: replica.reason().unwrap_or_default().to_owned(),
+        };
+        let is_settled = is_settled(replica);
+        let is_news = self.reports.told.get(&partition).is_none_or(|told| *told != (key, report.clone()));
+        if is_news {
+            self.reports.told.insert(partition, (key, report.clone()));
+            self.outbox.report(key, report);
+        }
+        is_settled
+    }
+}
+
+fn health_of(replica: &Replica) -> Health {
+    match replica.health() {
+        replica::Health::Opening => Health::Opening,
+        replica::Health::Ready => Health::Ready,
+        replica::Health::Serving => Health::Serving,
+        replica::Health::OutOfService => Health::OutOfService,
+    }
+}
+
+/// Ready is an end for a secondary and a step for a primary.
+fn is_settled(replica: &Replica) -> bool {
+    match replica.health() {
+        replica::Health::Serving | replica::Health::OutOfService => true,
+        replica::Health::Opening => false,
+        replica::Health::Ready => !matches!(replica.role(), replica::RoleName::Primary(_)),
+    }
+}

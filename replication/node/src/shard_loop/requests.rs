@@ -1,0 +1,107 @@
+//! Requests in work on a core, found again by the ticket that the replication core carries around.
+
+use super::read::ReadTask;
+use pegasus_fbs::stats_page::Timing;
+use pegasus_net::ReplyTo;
+use pegasus_net::request::Reply;
+use pegasus_replication::ids::{Instant, PartitionId, Ticket};
+
+/// Where the answer goes.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// A connection of this core.
+    Here(ReplyTo),
+    /// A connection of another core of this node, which handed the request over.
+    Core { core: usize, to: ReplyTo },
+}
+
+/// What is left to do.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// `count` is what the answer says.
+    Write { count: u32 },
+    Read(Box<ReadTask>),
+    /// The read is on the engine pool.
+    Away,
+    /// The read has its answer, which waits for the right to be given.
+    Answered(Reply),
+}
+
+/// One request in work.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) origin: Origin,
+    pub(super) partition: PartitionId,
+    pub(super) timing: Option<Timing>,
+    pub(super) received: Instant,
+    pub(super) deadline: Instant,
+    pub(super) work: Work,
+}
+
+/// All of them; a slab, so that finding one is an index.
+#[derive(Debug)]
+pub(super) struct Requests {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    count: usize,
+    max: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Tells the tickets of one slot apart; grows with each use.
+    generation: u32,
+    pending: Option<Pending>,
+}
+
+impl Requests {
+    pub(super) const fn new(max: usize) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), count: 0, max }
+    }
+
+    pub(super) const fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.count >= self.max
+    }
+
+    /// Takes a request in; the caller has asked `is_full`.
+    pub(super) fn insert(&mut self, pending: Pending) -> Ticket {
+        assert!(!self.is_full(), "more requests than allowed");
+        self.count += 1;
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, pending: None });
+            u32::try_from(self.slots.len() - 1).expect("requests are bounded far below 2^32")
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.pending = Some(pending);
+        Ticket(u64::from(slot.generation) << 32 | u64::from(index))
+    }
+
+    pub(super) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Pending> {
+        self.slot(ticket)?.pending.as_mut()
+    }
+
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Pending> {
+        let slot = self.slot(ticket)?;
+        let pending = slot.pending.take()?;
+        self.count -= 1;
+        self.free.push(index_of(ticket));
+        Some(pending)
+    }
+
+    /// The slot, if it still is this ticket's.
+    fn slot(&mut self, ticket: Ticket) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(index_of(ticket) as usize)?;
+        (u64::from(slot.generation) == ticket.0 >> 32).then_some(slot)
+    }
+}
+
+const fn index_of(ticket: Ticket) -> u32 {
+    #[allow(clippy::cast_possible_truncation, reason = "the low half is the index")]
+    let index = ticket.0 as u32;
+    index
+}

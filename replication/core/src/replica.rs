@@ -183,7 +183,11 @@ impl Replica {
         // An adoption is in the log before the first entry under it; the marker alone may outlive both.
         let ballot = found.ballot.max(list.last_ballot());
         // Received under the adopted ballot, and so matched, with all before it.
-        let matched = if list.last_ballot() == ballot { last } else { committed };
+        let matched = if list.last_ballot() == ballot {
+            last
+        } else {
+            committed
+        };
         Self {
             partition: found.partition,
             incarnation: found.incarnation,
@@ -228,10 +232,17 @@ impl Replica {
             if decree <= self.durable || self.list.stamp(decree) != Some(ballot) {
                 return;
             }
-            if decree > self.durable.next() && self.restamp.is_some_and(|restamp| decree <= restamp.high) {
+            if decree > self.durable.next()
+                && self.restamp.is_some_and(|restamp| decree <= restamp.high)
+            {
                 return;
             }
-            assert_eq!(decree, self.durable.next(), "{}: the log became durable out of order", self.partition);
+            assert_eq!(
+                decree,
+                self.durable.next(),
+                "{}: the log became durable out of order",
+                self.partition
+            );
             self.durable = decree;
         }
         match self.role {
@@ -243,7 +254,9 @@ impl Replica {
 
     /// Whether the lowest entry that is prepared again has become durable, which is appended last: then all have.
     fn on_restamp_durable(&mut self, ballot: Ballot, decree: Decree) -> bool {
-        let Some(restamp) = self.restamp else { return false };
+        let Some(restamp) = self.restamp else {
+            return false;
+        };
         let is_done = restamp.is_appended && ballot == self.ballot && decree == restamp.low;
         if is_done {
             self.durable = self.durable.max(restamp.high);
@@ -255,20 +268,32 @@ impl Replica {
     /// Gives the entries of `restamp` the stamp of our ballot, in the log the highest first. A newer stamp in the log voids
     /// the older ones above it, so that in this order no crash in between loses one: some of them may be committed.
     fn append_restamp(&mut self, restamp: Restamp, turn: &mut Turn<'_>) {
-        assert!(restamp.low > self.committed, "{}: prepares again what is committed", self.partition);
+        assert!(
+            restamp.low > self.committed,
+            "{}: prepares again what is committed",
+            self.partition
+        );
         let mut decree = restamp.high;
         while decree >= restamp.low {
             self.list.restamp(decree, self.ballot);
-            let entry = self.list.entry(decree).expect("only held entries are prepared again");
+            let entry = self
+                .list
+                .entry(decree)
+                .expect("only held entries are prepared again");
             self.append_record(entry, turn);
             decree = decree.previous();
         }
-        self.restamp = Some(Restamp { is_appended: true, ..restamp });
+        self.restamp = Some(Restamp {
+            is_appended: true,
+            ..restamp
+        });
     }
 
     /// Durable here under the stamp of our ballot, or committed.
     fn settled(&self) -> Decree {
-        self.restamp.map_or(self.durable, |restamp| self.durable.min(restamp.low.previous()))
+        self.restamp.map_or(self.durable, |restamp| {
+            self.durable.min(restamp.low.previous())
+        })
     }
 
     fn on_adoption_durable(&mut self, ballot: Ballot, turn: &mut Turn<'_>) {
@@ -360,9 +385,15 @@ impl Replica {
         }
         let (partition, incarnation) = (self.partition, self.incarnation);
         if !self.is_creating() {
-            turn.desk.log.append(Record::Suspect { partition, incarnation });
+            turn.desk.log.append(Record::Suspect {
+                partition,
+                incarnation,
+            });
         }
-        turn.effects.push(Effect::Quarantine { partition, reason: reason.clone() });
+        turn.effects.push(Effect::Quarantine {
+            partition,
+            reason: reason.clone(),
+        });
         self.leave_service(reason, turn);
     }
 

@@ -55,6 +55,9 @@ pub struct Shard {
     relief: Relief,
     /// When the idle log records how far it is flushed.
     trailer_at: Option<Instant>,
+    /// The first header of this life is durable. Until then nothing is created: storage without a log would look like
+    /// storage that has lost its log.
+    log_is_open: bool,
     /// Damage found at start, told by `start`.
     suspects: Vec<PartitionId>,
 }
@@ -123,6 +126,7 @@ impl Shard {
             desk,
             relief: Relief::default(),
             trailer_at: None,
+            log_is_open: false,
             suspects,
         }
     }
@@ -301,6 +305,24 @@ impl Shard {
             }
         }
         self.relief.look_again();
+        if !self.log_is_open && self.failure().is_none() {
+            self.log_is_open = true;
+            self.create_what_waits(effects);
+        }
+    }
+
+    fn create_what_waits(&self, effects: &mut Effects) {
+        for replica in self
+            .replicas
+            .values()
+            .filter(|replica| replica.is_creating())
+        {
+            let (partition, incarnation) = (replica.partition(), replica.incarnation());
+            effects.push(Effect::Create {
+                partition,
+                incarnation,
+            });
+        }
     }
 
     /// Final: what is pending may or may not be in the log, and nothing more can be promised.
@@ -341,10 +363,12 @@ impl Shard {
         let incarnation = own.incarnation;
         let replica = match configuration.stage {
             Stage::Creating if self.failure().is_none() => {
-                effects.push(Effect::Create {
-                    partition,
-                    incarnation,
-                });
+                if self.log_is_open {
+                    effects.push(Effect::Create {
+                        partition,
+                        incarnation,
+                    });
+                }
                 let mut replica = Replica::creating(partition, incarnation);
                 replica.handle_configured(
                     configuration,

@@ -1,7 +1,10 @@
 //! Three shards under random delivery, broken links and crashes that lose unsynced log writes: the invariants hold after
 //! every event, and every acknowledged write survives.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test, with its place")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed unwrap is a failed test, with its place"
+)]
 
 #[path = "support/world.rs"]
 #[allow(dead_code, reason = "shared with the script runner")]
@@ -57,36 +60,51 @@ impl Run {
             peer_window_bytes_max: 2048,
             ..ReplicationOptions::default()
         };
-        let mut world = World::new(3, options);
+        let world = World::new(3, options);
+        let mut run = Self {
+            random: Random(seed),
+            world,
+            down: Vec::new(),
+            written: 0,
+            crashes: 0,
+            cuts: 0,
+        };
         for index in PARTITIONS {
-            let members = [(1 + index % 3, 11), (1 + (index + 1) % 3, 12), (1 + (index + 2) % 3, 13)];
+            let members = [
+                (1 + index % 3, 11),
+                (1 + (index + 1) % 3, 12),
+                (1 + (index + 2) % 3, 13),
+            ];
             let creating = configuration(index, 1, Stage::Creating, &members, 2);
-            world.configure(&creating, &NODES);
-            for (node, incarnation) in members {
-                let incarnation = pegasus_replication::ids::ReplicaIncarnation(incarnation);
-                world.create(node, partition(index), incarnation);
-            }
-            world.configure(&Configuration { stage: Stage::Active, ..creating }, &NODES);
+            run.world.configure(&creating, &NODES);
+            run.quiet();
+            run.world.configure(
+                &Configuration {
+                    stage: Stage::Active,
+                    ..creating
+                },
+                &NODES,
+            );
         }
-        Self { random: Random(seed), world, down: Vec::new(), written: 0, crashes: 0, cuts: 0 }
+        run
     }
 
     fn step(&mut self) {
-        match self.random.below(100) {
-            0..=39 => self.deliver(),
-            40..=59 => self.disk(),
-            60..=74 => self.engine(),
-            75..=84 => self.write(),
-            85..=86 => self.read(),
-            87..=92 => {
-                let nanos = self.random.below(40) * MS;
+        match self.random.below(1000) {
+            0..=399 => self.deliver(),
+            400..=649 => self.disk(),
+            650..=849 => self.engine(),
+            850..=909 => self.write(),
+            910..=929 => self.read(),
+            930..=969 => {
+                let nanos = self.random.below(20) * MS;
                 self.world.advance(nanos);
             }
-            93 => self.flush(),
-            94 => self.crash(),
-            95..=96 => self.restart(),
-            97 => self.cut(),
-            98 => self.mend(),
+            970..=974 => self.flush(),
+            975..=977 => self.crash(),
+            978..=985 => self.restart(),
+            986..=988 => self.cut(),
+            989..=995 => self.mend(),
             _ => self.meta_repeats(),
         }
         self.meta();
@@ -122,7 +140,12 @@ impl Run {
             let mut payload = format!("{}:", self.written).into_bytes();
             payload.resize(payload.len() + length, b'x');
             let deadline = self.world.now.0 + self.random.below(400) * MS;
-            self.world.write(node, partition(index), Bytes::from(payload), Instant(deadline));
+            self.world.write(
+                node,
+                partition(index),
+                Bytes::from(payload),
+                Instant(deadline),
+            );
         }
     }
 
@@ -143,22 +166,19 @@ impl Run {
 
     /// Of each write under way, any of its blocks may have reached the drive.
     fn crash(&mut self) {
-        let victims = if self.random.below(3) == 0 { NODES.to_vec() } else { vec![self.random.pick(&NODES)] };
+        let victims = if self.random.below(3) == 0 {
+            NODES.to_vec()
+        } else {
+            vec![self.random.pick(&NODES)]
+        };
         for node in victims {
             if self.world.is_alive(node) {
                 self.crashes += 1;
                 let random = &mut self.random;
-                self.world.crash(node, |write, disk| keep_some(write, disk, random));
-                self.forget_clients_of(node);
+                self.world
+                    .crash(node, |write, disk| keep_some(write, disk, random));
                 self.down.push(node);
             }
-        }
-    }
-
-    /// Their connections are gone; what became of their writes they never learn.
-    fn forget_clients_of(&mut self, node: u32) {
-        if self.world.alive().is_empty() || node > 0 {
-            // Tickets belong to no node in this world; those of a dead shard are simply never answered.
         }
     }
 
@@ -170,7 +190,8 @@ impl Run {
     }
 
     fn push_configurations(&mut self, node: u32) {
-        let configurations: Vec<Configuration> = self.world.configurations.values().cloned().collect();
+        let configurations: Vec<Configuration> =
+            self.world.configurations.values().cloned().collect();
         for configuration in configurations {
             self.world.feed(node, Event::Configured { configuration });
         }
@@ -201,9 +222,17 @@ impl Run {
     fn meta(&mut self) {
         for (node, effect) in std::mem::take(&mut self.world.said) {
             match effect {
-                Effect::ProposeNextBallot { partition, ballot } => self.grant(node, partition, ballot),
-                Effect::Quarantine { partition, reason } => panic!("{partition} on node {node}: {reason}"),
-                Effect::MemberLost { partition, member, reason } => {
+                Effect::ProposeNextBallot { partition, ballot } => {
+                    self.grant(node, partition, ballot)
+                }
+                Effect::Quarantine { partition, reason } => {
+                    panic!("{partition} on node {node}: {reason}")
+                }
+                Effect::MemberLost {
+                    partition,
+                    member,
+                    reason,
+                } => {
                     panic!("{partition} on node {node}: member {member:?}: {reason}")
                 }
                 _ => {}
@@ -214,9 +243,16 @@ impl Run {
     fn grant(&mut self, node: u32, partition: PartitionId, ballot: Ballot) {
         let current = self.world.configurations.get(&partition).unwrap().clone();
         if current.ballot == ballot {
-            let next = Configuration { ballot: ballot.next(), ..current };
+            let next = Configuration {
+                ballot: ballot.next(),
+                ..current
+            };
             let mut told = vec![node];
-            told.extend(NODES.iter().filter(|other| **other != node && self.random.below(2) == 0));
+            told.extend(
+                NODES
+                    .iter()
+                    .filter(|other| **other != node && self.random.below(2) == 0),
+            );
             self.world.configure(&next, &told);
         } else {
             self.push_configurations(node);
@@ -238,7 +274,11 @@ impl Run {
             }
         }
         for index in PARTITIONS {
-            assert!(self.is_settled(index), "partition {index} does not serve again: {}", self.describe(index));
+            assert!(
+                self.is_settled(index),
+                "partition {index} does not serve again: {}",
+                self.describe(index)
+            );
         }
         self.world.check_acknowledged();
     }
@@ -260,8 +300,15 @@ impl Run {
     fn is_settled(&self, index: u32) -> bool {
         let replicas = NODES.map(|node| self.world.replica(node, partition(index)).unwrap());
         let last = replicas.iter().map(|replica| replica.last()).max();
-        let serves = replicas.iter().filter(|replica| replica.health() == Health::Serving).count() == 1;
-        serves && replicas.iter().all(|replica| Some(replica.applied()) == last)
+        let serves = replicas
+            .iter()
+            .filter(|replica| replica.health() == Health::Serving)
+            .count()
+            == 1;
+        serves
+            && replicas
+                .iter()
+                .all(|replica| Some(replica.applied()) == last)
     }
 
     fn describe(&self, index: u32) -> String {
@@ -269,10 +316,20 @@ impl Run {
             let replica = self.world.replica(node, partition(index)).unwrap();
             format!(
                 "node {node} {:?} ballot {} committed {} prepared {} last {}",
-                replica.role(), replica.ballot(), replica.committed(), replica.prepared(), replica.last()
+                replica.role(),
+                replica.ballot(),
+                replica.committed(),
+                replica.prepared(),
+                replica.last()
             )
         };
-        NODES.map(describe).join("; ")
+        let wires = &self.world.wires;
+        format!(
+            "{}\n{:#?}\n{:?}",
+            NODES.map(describe).join("; "),
+            NODES.map(|n| self.world.replica(n, partition(index))),
+            wires
+        )
     }
 }
 
@@ -283,7 +340,11 @@ fn keep_some(write: &LogWrite, disk: &mut Disk, random: &mut Random) {
         let keep = all == 0 || (all == 1 && random.below(2) == 0);
         if keep {
             let offset = write.offset + (number * BLOCK) as u64;
-            disk.store(&LogWrite { offset, bytes: block.to_vec(), ..write.clone() });
+            disk.store(&LogWrite {
+                offset,
+                bytes: block.to_vec(),
+                ..write.clone()
+            });
         }
     }
 }
@@ -302,13 +363,17 @@ fn acknowledged_writes_survive_crashes_and_broken_links() {
             run.settle();
             (run.world.acknowledged.len(), run.crashes, run.cuts)
         });
-        let (ones, twos, threes) = outcome.unwrap_or_else(|_| panic!("seed {seed} failed, see above"));
+        let (ones, twos, threes) =
+            outcome.unwrap_or_else(|_| panic!("seed {seed} failed, see above"));
         acknowledged += ones;
         crashes += twos;
         cuts += threes;
     }
     // A run in which little happens proves little.
-    assert!(acknowledged as u64 > 20 * seeds, "only {acknowledged} acknowledged writes");
+    assert!(
+        acknowledged as u64 > 20 * seeds,
+        "only {acknowledged} acknowledged writes"
+    );
     assert!(crashes > 5 * seeds, "only {crashes} crashes");
     assert!(cuts > 5 * seeds, "only {cuts} broken links");
 }

@@ -228,7 +228,11 @@ impl Replica {
             }
         }
         if self.last() > self.committed {
-            let restamp = Restamp { low: self.committed.next(), high: self.last(), is_appended: false };
+            let restamp = Restamp {
+                low: self.committed.next(),
+                high: self.last(),
+                is_appended: false,
+            };
             self.append_restamp(restamp, turn);
         }
         let noop = Mutation {

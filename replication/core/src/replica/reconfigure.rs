@@ -30,7 +30,10 @@ impl Replica {
                 "the configuration names incarnation {}, this is {}",
                 member.incarnation, self.incarnation
             );
-            turn.effects.push(Effect::Quarantine { partition: self.partition, reason: reason.clone() });
+            turn.effects.push(Effect::Quarantine {
+                partition: self.partition,
+                reason: reason.clone(),
+            });
             self.leave_service(reason, turn);
             self.remember(configuration);
             return;

@@ -83,9 +83,13 @@ impl Replica {
             self.matched = decree;
             return;
         };
-        let (is_same_stamp, is_same_mutation) = (held.ballot == entry.ballot, held.mutation == entry.mutation);
+        let (is_same_stamp, is_same_mutation) =
+            (held.ballot == entry.ballot, held.mutation == entry.mutation);
         if is_same_stamp && !is_same_mutation {
-            let reason = format!("two different mutations have ballot {} and decree {decree}", entry.ballot);
+            let reason = format!(
+                "two different mutations have ballot {} and decree {decree}",
+                entry.ballot
+            );
             self.quarantine(reason, turn);
             return;
         }
@@ -93,6 +97,7 @@ impl Replica {
             turn.desk.acknowledgements.insert(self.partition);
         } else if is_same_mutation {
             self.widen_restamp(decree, turn);
+            turn.desk.acknowledgements.insert(self.partition);
         } else {
             self.finish_restamp(turn);
             self.list.void_from(decree);
@@ -106,10 +111,22 @@ impl Replica {
     /// old tail has come, or something else in its place: what follows in the tail may be committed, and a newer stamp
     /// before it in the log would void it.
     fn widen_restamp(&mut self, decree: Decree, turn: &mut Turn<'_>) {
-        let before = self.restamp.unwrap_or(Restamp { low: decree, high: decree, is_appended: false });
-        assert!(!before.is_appended, "{}: prepared again after the old tail was done", self.partition);
+        let before = self.restamp.unwrap_or(Restamp {
+            low: decree,
+            high: decree,
+            is_appended: false,
+        });
+        assert!(
+            !before.is_appended,
+            "{}: prepared again after the old tail was done",
+            self.partition
+        );
         let (low, high) = (before.low.min(decree), before.high.max(decree));
-        self.restamp = Some(Restamp { low, high, is_appended: false });
+        self.restamp = Some(Restamp {
+            low,
+            high,
+            is_appended: false,
+        });
         if decree == self.last() {
             self.finish_restamp(turn);
         }
@@ -211,14 +228,13 @@ impl Replica {
         }
     }
 
-    /// Durable here and equal to the primary's order. A secondary whose engine lags behind acknowledges late, so that the
-    /// primary's bound on prepares in flight bounds our queue too.
+    /// Durable here and equal to the primary's order. A secondary whose engine lags behind holds its acknowledgements, so
+    /// that the primary's bound on prepares in flight bounds its queue too.
     fn acknowledgeable(&self, apply_queue_max: usize) -> Decree {
-        let queue_end = Decree(self.applied.0.saturating_add(apply_queue_max as u64));
-        self.matched
-            .max(self.committed)
-            .min(self.durable)
-            .min(queue_end)
+        if self.apply_queue() >= apply_queue_max {
+            return self.committed;
+        }
+        self.matched.max(self.committed).min(self.durable)
     }
 
     /// The end of the turn: one acknowledgement for everything since the last.

@@ -4,9 +4,12 @@ use bytes::Bytes;
 use pegasus_replication::config::{Configuration, Member, ReplicationOptions, Stage};
 use pegasus_replication::event::{Effect, Event, Reject};
 use pegasus_replication::ids::{
-    Ballot, CoreAddress, CoreId, Decree, Instant, NodeId, PartitionId, ReplicaIncarnation, RequestId, TableId, Ticket,
+    Ballot, CoreAddress, CoreId, Decree, Instant, NodeId, PartitionId, ReplicaIncarnation,
+    RequestId, TableId, Ticket,
 };
-use pegasus_replication::log::{LogIdentity, LogOptions, LogWrite, Marker, SegmentId, SegmentSource, recover};
+use pegasus_replication::log::{
+    LogIdentity, LogOptions, LogWrite, Marker, SegmentId, SegmentSource, recover,
+};
 use pegasus_replication::message::{Entry, Message};
 use pegasus_replication::{Replica, Shard, StoredReplica, check_group};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,7 +25,10 @@ pub struct Disk {
 
 impl Disk {
     pub fn store(&mut self, write: &LogWrite) {
-        let file = self.segments.get_mut(&write.segment).expect("a prepared segment");
+        let file = self
+            .segments
+            .get_mut(&write.segment)
+            .expect("a prepared segment");
         let at = usize::try_from(write.offset).unwrap();
         file[at..at + write.bytes.len()].copy_from_slice(&write.bytes);
     }
@@ -30,7 +36,10 @@ impl Disk {
 
 impl SegmentSource for Disk {
     fn segments(&self) -> Vec<(SegmentId, u64)> {
-        self.segments.iter().map(|(id, bytes)| (*id, bytes.len() as u64)).collect()
+        self.segments
+            .iter()
+            .map(|(id, bytes)| (*id, bytes.len() as u64))
+            .collect()
     }
 
     fn read(&mut self, segment: SegmentId, offset: u64, length: usize) -> Result<Bytes, String> {
@@ -85,23 +94,41 @@ pub struct World {
 }
 
 pub fn partition(index: u32) -> PartitionId {
-    PartitionId { table: TableId(1 + index / 100), index: index % 100 }
+    PartitionId {
+        table: TableId(1 + index / 100),
+        index: index % 100,
+    }
 }
 
 pub fn address(node: u32) -> CoreAddress {
-    CoreAddress { node: NodeId(node), core: CoreId(0) }
+    CoreAddress {
+        node: NodeId(node),
+        core: CoreId(0),
+    }
 }
 
 pub fn member(node: u32, incarnation: u64) -> Member {
-    Member { address: address(node), incarnation: ReplicaIncarnation(incarnation) }
+    Member {
+        address: address(node),
+        incarnation: ReplicaIncarnation(incarnation),
+    }
 }
 
 fn identity(node: u32) -> LogIdentity {
-    LogIdentity { cluster: 7, node: NodeId(node), shard: CoreId(0) }
+    LogIdentity {
+        cluster: 7,
+        node: NodeId(node),
+        shard: CoreId(0),
+    }
 }
 
 pub fn log_options() -> LogOptions {
-    LogOptions { segment_bytes: SEGMENT_BYTES, batch_bytes_max: 8192, writes_inflight_max: 2, budget_bytes: 8 * SEGMENT_BYTES }
+    LogOptions {
+        segment_bytes: SEGMENT_BYTES,
+        batch_bytes_max: 8192,
+        writes_inflight_max: 2,
+        budget_bytes: 8 * SEGMENT_BYTES,
+    }
 }
 
 impl World {
@@ -136,13 +163,33 @@ impl World {
             .engine
             .iter()
             .map(|(partition, storage)| {
-                let ballot = storage.applied.last().map_or(Ballot::NONE, |entry| entry.ballot);
+                let ballot = storage
+                    .applied
+                    .last()
+                    .map_or(Ballot::NONE, |entry| entry.ballot);
                 let decree = Decree(storage.durable as u64);
-                StoredReplica { partition: *partition, incarnation: storage.incarnation, decree, ballot }
+                StoredReplica {
+                    partition: *partition,
+                    incarnation: storage.incarnation,
+                    decree,
+                    ballot,
+                }
             })
             .collect();
-        let markers: BTreeMap<PartitionId, Marker> = stored.iter().map(|one| (one.partition, one.marker())).collect();
+        let markers: BTreeMap<PartitionId, Marker> = stored
+            .iter()
+            .map(|one| (one.partition, one.marker()))
+            .collect();
         let recovery = recover(&mut one.disk, identity(node), &markers).expect("our own log");
+        if std::env::var("TRACE").is_ok() {
+            eprintln!(
+                "boot {node} damage {:?} next {:?} pred {:?} segs {:?}",
+                recovery.damage,
+                recovery.start.next_segment(),
+                recovery.start.predecessor(),
+                one.disk.segments.keys()
+            );
+        }
         let mut shard = Shard::new(options, log_options(), address(node), recovery, &stored);
         let mut effects = std::mem::take(&mut self.effects);
         shard.start(self.now, &mut effects);
@@ -153,8 +200,18 @@ impl World {
         self.perform(node);
         for peer in self.alive() {
             if peer != node && !self.is_cut(node, peer) {
-                self.feed(node, Event::PeerUp { peer: address(peer) });
-                self.feed(peer, Event::PeerUp { peer: address(node) });
+                self.feed(
+                    node,
+                    Event::PeerUp {
+                        peer: address(peer),
+                    },
+                );
+                self.feed(
+                    peer,
+                    Event::PeerUp {
+                        peer: address(node),
+                    },
+                );
             }
         }
     }
@@ -170,10 +227,16 @@ impl World {
             storage.applied.truncate(storage.durable);
         }
         one.engine_queue.clear();
-        self.wires.retain(|(from, to), _| *from != node && *to != node);
+        self.wires
+            .retain(|(from, to), _| *from != node && *to != node);
         for peer in self.alive() {
             if !self.is_cut(node, peer) {
-                self.feed(peer, Event::PeerDown { peer: address(node) });
+                self.feed(
+                    peer,
+                    Event::PeerDown {
+                        peer: address(node),
+                    },
+                );
             }
         }
     }
@@ -204,16 +267,28 @@ impl World {
     }
 
     pub fn is_alive(&self, node: u32) -> bool {
-        self.nodes.get(&node).is_some_and(|node| node.shard.is_some())
+        self.nodes
+            .get(&node)
+            .is_some_and(|node| node.shard.is_some())
     }
 
     pub fn alive(&self) -> Vec<u32> {
-        self.nodes.keys().copied().filter(|node| self.is_alive(*node)).collect()
+        self.nodes
+            .keys()
+            .copied()
+            .filter(|node| self.is_alive(*node))
+            .collect()
     }
 
     /// One event and the end of its turn; then everything is checked.
     pub fn feed(&mut self, node: u32, event: Event) {
-        let Some(shard) = self.nodes.get_mut(&node).and_then(|node| node.shard.as_mut()) else { return };
+        let Some(shard) = self
+            .nodes
+            .get_mut(&node)
+            .and_then(|node| node.shard.as_mut())
+        else {
+            return;
+        };
         let mut effects = std::mem::take(&mut self.effects);
         shard.handle(self.now, event, &mut effects);
         shard.finish_turn(self.now, &mut effects);
@@ -235,8 +310,11 @@ impl World {
         match effect {
             Effect::WriteLog(write) => one.disk.pending.push_back(write),
             Effect::PrepareSegment { segment } => {
-                one.disk.segments.insert(segment, vec![0; usize::try_from(SEGMENT_BYTES).unwrap()]);
-                one.engine_queue.push_back(Effect::PrepareSegment { segment });
+                one.disk
+                    .segments
+                    .insert(segment, vec![0; usize::try_from(SEGMENT_BYTES).unwrap()]);
+                one.engine_queue
+                    .push_back(Effect::PrepareSegment { segment });
             }
             Effect::FreeSegment { segment } => {
                 one.disk.segments.remove(&segment);
@@ -244,25 +322,45 @@ impl World {
             Effect::Send { to, message } => {
                 let up = !self.is_cut(node, to.node.0) && self.is_alive(to.node.0);
                 if up {
-                    self.wires.entry((node, to.node.0)).or_default().push_back(message);
+                    self.wires
+                        .entry((node, to.node.0))
+                        .or_default()
+                        .push_back(message);
                 }
             }
-            Effect::Apply { .. } | Effect::Read { .. } | Effect::Flush { .. } => one.engine_queue.push_back(effect),
-            Effect::Remove { partition, incarnation } => {
+            Effect::Apply { .. } | Effect::Read { .. } => one.engine_queue.push_back(effect),
+            Effect::Flush { .. } | Effect::Create { .. } => {
+                one.engine_queue.push_back(effect.clone());
+                self.said.push((node, effect));
+            }
+            Effect::Remove {
+                partition,
+                incarnation,
+            } => {
                 let storage = one.engine.remove(&partition);
-                assert!(storage.is_some_and(|storage| storage.incarnation == incarnation), "removes what is there");
+                assert!(
+                    storage.is_some_and(|storage| storage.incarnation == incarnation),
+                    "removes what is there"
+                );
                 self.said.push((node, effect));
             }
             Effect::Reply { ticket, decree } => {
                 assert!(self.waiting.remove(&ticket), "a ticket is answered once");
                 if let Some((partition, payload)) = self.writes.get(&ticket).cloned() {
-                    self.acknowledged.push(Acknowledged { partition, decree, payload });
+                    self.acknowledged.push(Acknowledged {
+                        partition,
+                        decree,
+                        payload,
+                    });
                 }
                 self.said.push((node, effect));
             }
             Effect::Reject { ticket, reason } => {
                 assert!(self.waiting.remove(&ticket), "a ticket is answered once");
-                assert!(reason != Reject::Unknown || self.writes.contains_key(&ticket), "reads have no unknown outcome");
+                assert!(
+                    reason != Reject::Unknown || self.writes.contains_key(&ticket),
+                    "reads have no unknown outcome"
+                );
                 self.said.push((node, effect));
             }
             other => self.said.push((node, other)),
@@ -272,26 +370,44 @@ impl World {
     /// Carries out one effect that waits for the engine or the segment maker. False: none waits.
     pub fn step_engine(&mut self, node: u32) -> bool {
         let one = self.nodes.get_mut(&node).unwrap();
-        let Some(effect) = one.engine_queue.pop_front() else { return false };
+        let Some(effect) = one.engine_queue.pop_front() else {
+            return false;
+        };
         match effect {
             Effect::PrepareSegment { segment } => self.feed(node, Event::SegmentReady { segment }),
             Effect::Apply { partition, entry } => {
                 if let Some(storage) = one.engine.get_mut(&partition) {
                     let decree = entry.decree;
-                    assert_eq!(decree.0, storage.applied.len() as u64 + 1, "applied in order, each once");
+                    assert_eq!(
+                        decree.0,
+                        storage.applied.len() as u64 + 1,
+                        "applied in order, each once"
+                    );
                     storage.applied.push(entry);
                     self.feed(node, Event::Applied { partition, decree });
                 }
             }
-            Effect::Read { partition, ticket } => self.feed(node, Event::ReadDone { partition, ticket }),
+            Effect::Read { partition, ticket } => {
+                self.feed(node, Event::ReadDone { partition, ticket })
+            }
             Effect::Flush { partition } => self.flush(node, partition),
+            Effect::Create {
+                partition,
+                incarnation,
+            } => self.create(node, partition, incarnation),
             _ => unreachable!(),
         }
         true
     }
 
     pub fn flush(&mut self, node: u32, partition: PartitionId) {
-        if let Some(storage) = self.nodes.get_mut(&node).unwrap().engine.get_mut(&partition) {
+        if let Some(storage) = self
+            .nodes
+            .get_mut(&node)
+            .unwrap()
+            .engine
+            .get_mut(&partition)
+        {
             storage.durable = storage.applied.len();
             let decree = Decree(storage.durable as u64);
             self.feed(node, Event::Flushed { partition, decree });
@@ -301,7 +417,9 @@ impl World {
     /// Completes the oldest log write. False: none is under way.
     pub fn step_disk(&mut self, node: u32) -> bool {
         let disk = &mut self.nodes.get_mut(&node).unwrap().disk;
-        let Some(write) = disk.pending.pop_front() else { return false };
+        let Some(write) = disk.pending.pop_front() else {
+            return false;
+        };
         disk.store(&write);
         self.feed(node, Event::LogDurable { write: write.id });
         true
@@ -309,8 +427,20 @@ impl World {
 
     /// Delivers the oldest message. False: none is under way.
     pub fn step_wire(&mut self, from: u32, to: u32) -> bool {
-        let Some(message) = self.wires.get_mut(&(from, to)).and_then(VecDeque::pop_front) else { return false };
-        self.feed(to, Event::Message { from: address(from), message });
+        let Some(message) = self
+            .wires
+            .get_mut(&(from, to))
+            .and_then(VecDeque::pop_front)
+        else {
+            return false;
+        };
+        self.feed(
+            to,
+            Event::Message {
+                from: address(from),
+                message,
+            },
+        );
         true
     }
 
@@ -323,8 +453,14 @@ impl World {
                 Some((at, node)) if at <= until => {
                     self.now = self.now.max(at);
                     self.feed(node, Event::Timeout);
-                    let still = self.nodes.get(&node).and_then(|node| node.shard.as_ref()?.deadline());
-                    assert!(still.is_none_or(|still| still > at), "a deadline is gone once it is handled");
+                    let still = self
+                        .nodes
+                        .get(&node)
+                        .and_then(|node| node.shard.as_ref()?.deadline());
+                    assert!(
+                        still.is_none_or(|still| still > at),
+                        "a deadline is gone once it is handled"
+                    );
                 }
                 _ => break,
             }
@@ -339,31 +475,74 @@ impl World {
         ticket
     }
 
-    pub fn write(&mut self, node: u32, partition: PartitionId, payload: Bytes, deadline: Instant) -> Ticket {
+    pub fn write(
+        &mut self,
+        node: u32,
+        partition: PartitionId,
+        payload: Bytes,
+        deadline: Instant,
+    ) -> Ticket {
         let ticket = self.ticket();
         self.writes.insert(ticket, (partition, payload.clone()));
         let (request_id, wall_us) = (RequestId::default(), self.now.0 / 1000);
-        self.feed(node, Event::Write { partition, ticket, request_id, wall_us, payload, deadline });
+        self.feed(
+            node,
+            Event::Write {
+                partition,
+                ticket,
+                request_id,
+                wall_us,
+                payload,
+                deadline,
+            },
+        );
         ticket
     }
 
     pub fn read(&mut self, node: u32, partition: PartitionId, deadline: Instant) -> Ticket {
         let ticket = self.ticket();
-        self.feed(node, Event::Read { partition, ticket, deadline });
+        self.feed(
+            node,
+            Event::Read {
+                partition,
+                ticket,
+                deadline,
+            },
+        );
         ticket
     }
 
     /// Creates the storage that a node was told to create.
     pub fn create(&mut self, node: u32, partition: PartitionId, incarnation: ReplicaIncarnation) {
-        let storage = Storage { incarnation, applied: Vec::new(), durable: 0 };
-        self.nodes.get_mut(&node).unwrap().engine.insert(partition, storage);
-        self.feed(node, Event::Created { partition, incarnation });
+        let storage = Storage {
+            incarnation,
+            applied: Vec::new(),
+            durable: 0,
+        };
+        self.nodes
+            .get_mut(&node)
+            .unwrap()
+            .engine
+            .insert(partition, storage);
+        self.feed(
+            node,
+            Event::Created {
+                partition,
+                incarnation,
+            },
+        );
     }
 
     pub fn configure(&mut self, configuration: &Configuration, nodes: &[u32]) {
-        self.configurations.insert(configuration.partition, configuration.clone());
+        self.configurations
+            .insert(configuration.partition, configuration.clone());
         for node in nodes {
-            self.feed(*node, Event::Configured { configuration: configuration.clone() });
+            self.feed(
+                *node,
+                Event::Configured {
+                    configuration: configuration.clone(),
+                },
+            );
         }
     }
 
@@ -376,8 +555,12 @@ impl World {
         let partitions: BTreeSet<PartitionId> = self.configurations.keys().copied().collect();
         for partition in partitions {
             let sound = |node: &&u32| !self.damaged.contains(node);
-            let replicas: Vec<&Replica> =
-                self.nodes.keys().filter(sound).filter_map(|node| self.replica(*node, partition)).collect();
+            let replicas: Vec<&Replica> = self
+                .nodes
+                .keys()
+                .filter(sound)
+                .filter_map(|node| self.replica(*node, partition))
+                .collect();
             check_group(&replicas);
         }
         for node in self.nodes.values_mut() {
@@ -392,7 +575,9 @@ impl World {
     /// Every acknowledged write is where every member of the newest configuration says its order is.
     pub fn check_acknowledged(&self) {
         for acknowledged in &self.acknowledged {
-            let Some(configuration) = self.configurations.get(&acknowledged.partition) else { continue };
+            let Some(configuration) = self.configurations.get(&acknowledged.partition) else {
+                continue;
+            };
             for member in configuration.members() {
                 let node = member.address.node.0;
                 if self.damaged.contains(&node) || !self.is_alive(node) {
@@ -417,12 +602,23 @@ impl World {
             return Some(entry.mutation.payload.clone());
         }
         let replica = self.replica(node, partition)?;
-        replica.entries().find(|entry| entry.decree == decree).map(|entry| entry.mutation.payload.clone())
+        replica
+            .entries()
+            .find(|entry| entry.decree == decree)
+            .map(|entry| entry.mutation.payload.clone())
     }
 }
 
-pub fn configuration(index: u32, ballot: u64, stage: Stage, members: &[(u32, u64)], min_replicas: u8) -> Configuration {
-    let mut members = members.iter().map(|(node, incarnation)| member(*node, *incarnation));
+pub fn configuration(
+    index: u32,
+    ballot: u64,
+    stage: Stage,
+    members: &[(u32, u64)],
+    min_replicas: u8,
+) -> Configuration {
+    let mut members = members
+        .iter()
+        .map(|(node, incarnation)| member(*node, *incarnation));
     Configuration {
         partition: partition(index),
         ballot: Ballot(ballot),

@@ -5,7 +5,7 @@
 use bytes::BytesMut;
 use pegasus_fbs::frame::{
     BODY_BYTES_MAX, DecodeError, Decoder, FLAG_FAILURE, FLAG_REPLY, Frame, FrameKind, HEADER_BYTES,
-    Header, Parsed, encode_frame, parse,
+    Header, Parsed, encode_frame, parse, peek,
 };
 use proptest::prelude::*;
 
@@ -97,6 +97,14 @@ fn wrong_version_kind_and_length_are_refused_before_the_body_arrives() {
             max: 100
         })
     );
+}
+
+#[test]
+fn a_header_can_be_read_before_its_body_arrives() {
+    let bytes = encoded(&header(), b"some body");
+    assert_eq!(peek(&bytes[..HEADER_BYTES]), Ok(Some((header(), 9))));
+    assert_eq!(peek(&bytes[..HEADER_BYTES - 1]), Ok(None));
+    assert!(matches!(peek(b"GET /"), Err(DecodeError::Magic { .. })));
 }
 
 #[test]

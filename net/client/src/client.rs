@@ -81,6 +81,13 @@ impl Client {
         )))
     }
 
+    /// How many attempts of all operations so far were followed by another one, because of a redirect, a refusal for the
+    /// moment or a lost connection.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.driver.retries()
+    }
+
     /// Forgets a table's routes: the next [`Client::table`] fetches them anew.
     pub(crate) fn forget(&self, name: &str) {
         self.routers

@@ -37,6 +37,8 @@ pub(crate) struct Driver {
     /// Identifies this client in request ids, at random.
     client_id: u64,
     sequence: AtomicU64,
+    /// Attempts that were followed by another one.
+    retries: AtomicU64,
 }
 
 /// Whether repeating an operation can do harm.
@@ -90,9 +92,16 @@ pub(crate) enum Problem {
 
 /// What to do before the next attempt.
 struct Next {
+    /// Address of the primary, as the refusing core knows it.
     redirect: Option<String>,
     refresh: bool,
-    retry_after: Duration,
+    pause: Pause,
+}
+
+enum Pause {
+    None,
+    /// The usual one, or longer if the server says so.
+    AtLeast(Duration),
 }
 
 /// What the attempts so far mean for the outcome.
@@ -130,6 +139,7 @@ impl Driver {
             preferred: AtomicUsize::new(0),
             client_id: rand::rng().random_range(1..=u64::MAX),
             sequence: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
         }
     }
 
@@ -139,6 +149,10 @@ impl Driver {
             client: self.client_id,
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
         }
+    }
+
+    pub(crate) fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
     }
 
     pub(crate) fn endpoints(&self) -> &Endpoints {
@@ -215,21 +229,25 @@ async fn attempts(
             Err(problem) => problem,
         };
         let next = progress.judge(problem)?;
+        router.driver().retries.fetch_add(1, Ordering::Relaxed);
+        if let Pause::AtLeast(retry_after) = next.pause {
+            let pause = backoff(attempt).max(retry_after);
+            if Instant::now() + pause >= deadline {
+                break;
+            }
+            if next.refresh {
+                router
+                    .refresh(routes.generation)
+                    .await
+                    .map_err(|error| progress.final_error(error))?;
+            }
+            sleep(pause).await;
+        }
         if let Some(address) = next.redirect {
-            routes.set_primary(partition, router.driver().endpoints().at(&address));
-            continue;
-        }
-        let pause = backoff(attempt).max(next.retry_after);
-        if Instant::now() + pause >= deadline {
-            break;
-        }
-        if next.refresh {
             router
-                .refresh(routes.generation)
-                .await
-                .map_err(|error| progress.final_error(error))?;
+                .routes()
+                .set_primary(partition, router.driver().endpoints().at(&address));
         }
-        sleep(pause).await;
     }
     Err(progress.give_up())
 }
@@ -343,7 +361,7 @@ impl Progress {
                 Ok(Next {
                     redirect: None,
                     refresh: true,
-                    retry_after: Duration::ZERO,
+                    pause: Pause::AtLeast(Duration::ZERO),
                 })
             }
             Problem::Lost(reason) => self.judge_unknown(Cause::local(reason), true),
@@ -375,15 +393,21 @@ impl Progress {
         }
     }
 
+    /// The first redirects are followed at once; then cores contradict each other, and every third time meta decides.
     fn judge_retryable(&mut self, failure: FailureBody) -> Next {
-        const REDIRECTS_MAX: u32 = 2;
+        const REDIRECTS_AT_ONCE: u32 = 2;
         let redirected = failure.code == Code::NotPrimary && !failure.primary.is_empty();
         self.redirects += u32::from(redirected);
-        let follow = redirected && self.redirects <= REDIRECTS_MAX;
+        let follow = redirected && !self.redirects.is_multiple_of(REDIRECTS_AT_ONCE + 1);
+        let at_once = follow && self.redirects <= REDIRECTS_AT_ONCE;
         let next = Next {
             redirect: follow.then(|| failure.primary.clone()),
-            refresh: failure.code.refreshes_routing(),
-            retry_after: failure.retry_after,
+            refresh: failure.code.refreshes_routing() && !follow,
+            pause: if at_once {
+                Pause::None
+            } else {
+                Pause::AtLeast(failure.retry_after)
+            },
         };
         self.last = Some(failure.into());
         next
@@ -401,7 +425,7 @@ impl Progress {
         Ok(Next {
             redirect: None,
             refresh,
-            retry_after: Duration::ZERO,
+            pause: Pause::AtLeast(Duration::ZERO),
         })
     }
 
@@ -433,15 +457,12 @@ impl Progress {
         let last = self.last.take();
         let code = last.as_ref().and_then(|cause| cause.code);
         let before = last.map_or(String::new(), |cause| format!(", before that: {cause}"));
-        let cause = Cause {
-            code,
-            message: format!("no answer within {timeout:?}{before}"),
-        };
-        let unknown = self.class == Class::Write && (self.sent || self.ambiguous);
-        if unknown {
-            Error::Unknown(cause)
+        let message = format!("no answer within {timeout:?}{before}");
+        if self.class == Class::Write && (self.sent || self.ambiguous) {
+            // An earlier attempt's code would say too much about the one that matters.
+            Error::Unknown(Cause::local(message))
         } else {
-            Error::NotExecuted(cause)
+            Error::NotExecuted(Cause { code, message })
         }
     }
 }

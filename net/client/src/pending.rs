@@ -17,35 +17,41 @@ pub(crate) enum Lost {
     Sent(String),
 }
 
-/// Waiting requests, found by their id in constant time. An id is the number of the request on this connection (high
-/// 32 bits, from 1) and its place (low 32 bits), so an answer that comes after its asker has gone finds nobody.
+/// Waiting requests, found by their id in constant time. An id is the number of the request on this connection (its low
+/// 32 bits, never 0, above) and its place (below), so an answer that comes after its asker has gone finds nobody.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     places: Vec<Option<Waiting>>,
     free: Vec<u32>,
-    number: u32,
+    number: u64,
 }
 
 #[derive(Debug)]
 struct Waiting {
     id: u64,
+    number: u64,
     sender: oneshot::Sender<Outcome>,
 }
 
 impl Pending {
-    /// Adds a waiting request and returns its id; `None` when a connection has used up its numbers or places.
-    pub(crate) fn insert(&mut self, sender: oneshot::Sender<Outcome>) -> Option<u64> {
-        self.number = self.number.checked_add(1)?;
-        let place = match self.free.pop() {
-            Some(place) => place,
-            None => {
-                self.places.push(None);
-                u32::try_from(self.places.len() - 1).ok()?
-            }
+    /// Adds a waiting request and returns its id. The caller bounds how many there are.
+    pub(crate) fn insert(&mut self, sender: oneshot::Sender<Outcome>) -> u64 {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            u32::try_from(self.places.len() - 1).expect("the window is bounded by a million")
+        });
+        self.number += 1;
+        if self.number << 32 == 0 {
+            self.number += 1;
+        }
+        let id = (self.number << 32) | u64::from(place);
+        let waiting = Waiting {
+            id,
+            number: self.number,
+            sender,
         };
-        let id = (u64::from(self.number) << 32) | u64::from(place);
-        *self.places.get_mut(place as usize)? = Some(Waiting { id, sender });
-        Some(id)
+        self.places[place as usize] = Some(waiting);
+        id
     }
 
     /// Takes the request with this id out, if it still waits.
@@ -60,7 +66,7 @@ impl Pending {
     }
 
     /// The number of the newest request.
-    pub(crate) fn newest(&self) -> u32 {
+    pub(crate) fn newest(&self) -> u64 {
         self.number
     }
 
@@ -69,10 +75,10 @@ impl Pending {
     }
 
     /// Ends all waiting requests; those numbered above `sent_upto` were never given to the socket.
-    pub(crate) fn fail_all(&mut self, sent_upto: u32, reason: &str) {
+    pub(crate) fn fail_all(&mut self, sent_upto: u64, reason: &str) {
         self.free.clear();
         for waiting in self.places.drain(..).flatten() {
-            let lost = if waiting.id >> 32 > u64::from(sent_upto) {
+            let lost = if waiting.number > sent_upto {
                 Lost::Unsent
             } else {
                 Lost::Sent
@@ -89,9 +95,9 @@ mod tests {
     #[test]
     fn a_late_answer_finds_nobody_even_if_its_place_is_taken_again() {
         let mut pending = Pending::default();
-        let first = pending.insert(oneshot::channel().0).unwrap();
+        let first = pending.insert(oneshot::channel().0);
         assert!(pending.take(first).is_some());
-        let second = pending.insert(oneshot::channel().0).unwrap();
+        let second = pending.insert(oneshot::channel().0);
         assert_eq!(
             first & 0xffff_ffff,
             second & 0xffff_ffff,
@@ -105,20 +111,33 @@ mod tests {
     #[test]
     fn ids_from_the_network_find_nobody() {
         let mut pending = Pending::default();
-        pending.insert(oneshot::channel().0).unwrap();
+        pending.insert(oneshot::channel().0);
         for id in [0, 1, u64::MAX, 1 << 33] {
             assert!(pending.take(id).is_none(), "{id}");
         }
     }
 
     #[test]
+    fn numbers_go_on_beyond_the_bits_of_an_id() {
+        let mut pending = Pending {
+            number: (1 << 32) - 2,
+            ..Pending::default()
+        };
+        let ids: Vec<u64> = (0..3)
+            .map(|_| pending.insert(oneshot::channel().0))
+            .collect();
+        assert!(ids.iter().all(|id| id >> 32 != 0), "{ids:x?}");
+        assert!(ids.iter().all(|id| pending.take(*id).is_some()));
+    }
+
+    #[test]
     fn requests_that_were_never_written_are_told_apart_at_the_end() {
         let mut pending = Pending::default();
         let (sender, mut written) = oneshot::channel();
-        pending.insert(sender).unwrap();
+        pending.insert(sender);
         let sent_upto = pending.newest();
         let (sender, mut buffered) = oneshot::channel();
-        pending.insert(sender).unwrap();
+        pending.insert(sender);
         pending.fail_all(sent_upto, "closed");
         assert_eq!(
             written.try_recv().unwrap(),

@@ -55,7 +55,7 @@ struct State {
     outgoing: BytesMut,
     pending: Pending,
     /// Number of the newest request whose bytes were given to the socket.
-    sent_upto: u32,
+    sent_upto: u64,
     last_received: Instant,
     /// Why the connection ended; nothing is accepted any more.
     closed: Option<String>,
@@ -157,12 +157,7 @@ impl Shared {
         if let Some(reason) = &state.closed {
             return Err(Lost::Unsent(reason.clone()));
         }
-        let Some(request_id) = state.pending.insert(sender) else {
-            let reason = "connection has used up its request numbers";
-            state.closed = Some(reason.into());
-            self.written.notify_one();
-            return Err(Lost::Unsent(reason.into()));
-        };
+        let request_id = state.pending.insert(sender);
         if state.outgoing.is_empty() {
             self.written.notify_one();
         }

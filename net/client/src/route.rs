@@ -25,8 +25,16 @@ pub(crate) struct Router {
     routes: RwLock<Arc<Routes>>,
     /// Counts fetches, so that who waited for somebody else's does not fetch again.
     generation: AtomicU64,
-    /// Held during a fetch; the time of the last one that was started in the background.
-    fetching: AsyncMutex<Option<Instant>>,
+    /// Held during a fetch.
+    fetching: AsyncMutex<Fetching>,
+}
+
+#[derive(Debug, Default)]
+struct Fetching {
+    /// The last fetch that nobody waited for.
+    in_background: Option<Instant>,
+    /// The last fetch to which nobody answered.
+    failed: Option<Instant>,
 }
 
 /// One fetched table; primaries change in place when a redirect names a newer one.
@@ -40,6 +48,8 @@ pub(crate) struct Routes {
 /// How long one address may take to answer before the next one is asked.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(1);
 const BACKGROUND_FETCH_INTERVAL: Duration = Duration::from_millis(200);
+/// Everybody who waited for a fetch that failed goes on with the old routes, instead of waiting for one of their own.
+const FAILURE_SHARED_FOR: Duration = Duration::from_millis(200);
 const PARTITION_COUNT_MAX: u32 = 65_536;
 
 impl Router {
@@ -54,7 +64,7 @@ impl Router {
             driver: Arc::clone(driver),
             routes: RwLock::new(Arc::new(routes)),
             generation: AtomicU64::new(1),
-            fetching: AsyncMutex::new(None),
+            fetching: AsyncMutex::default(),
         }))
     }
 
@@ -75,44 +85,58 @@ impl Router {
     /// # Errors
     /// Only [`Code::UnknownTable`]: the table was dropped.
     pub(crate) async fn refresh(&self, seen: u64) -> Result<()> {
-        let _fetching = self.fetching.lock().await;
-        self.fetch_newer_than(seen).await
+        let mut fetching = self.fetching.lock().await;
+        if is_within(fetching.failed, FAILURE_SHARED_FOR) {
+            return Ok(());
+        }
+        let result = self.fetch_newer_than(seen).await;
+        fetching.failed = matches!(result, Ok(Fetched::Nothing)).then(Instant::now);
+        result.map(|_| ())
     }
 
     /// The same without waiting, at most every 200 ms.
     pub(crate) fn refresh_in_background(self: &Arc<Self>) {
         let router = Arc::clone(self);
-        let Ok(mut last) = router.fetching.try_lock() else {
+        let Ok(mut fetching) = router.fetching.try_lock() else {
             return;
         };
-        if last.is_some_and(|last| last.elapsed() < BACKGROUND_FETCH_INTERVAL) {
+        if is_within(fetching.in_background, BACKGROUND_FETCH_INTERVAL) {
             return;
         }
-        *last = Some(Instant::now());
-        drop(last);
+        fetching.in_background = Some(Instant::now());
+        drop(fetching);
         let seen = router.routes().generation;
         // A failed fetch changes nothing here; the next operation meets the trouble itself.
         tokio::spawn(async move { router.refresh(seen).await });
     }
 
-    async fn fetch_newer_than(&self, seen: u64) -> Result<()> {
+    async fn fetch_newer_than(&self, seen: u64) -> Result<Fetched> {
         let old = self.routes();
         if old.generation > seen {
-            return Ok(());
+            return Ok(Fetched::Routes);
         }
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         match fetch(&self.driver, &self.name, generation, &old.hosts()).await {
             Ok(routes) => {
                 *self.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
-                Ok(())
+                Ok(Fetched::Routes)
             }
             Err(error) if error.code() == Some(Code::UnknownTable) => Err(error),
             Err(error) => {
                 tracing::debug!(table = self.name, %error, "routes not fetched, the old ones stay");
-                Ok(())
+                Ok(Fetched::Nothing)
             }
         }
     }
+}
+
+enum Fetched {
+    Routes,
+    Nothing,
+}
+
+fn is_within(past: Option<Instant>, period: Duration) -> bool {
+    past.is_some_and(|past| past.elapsed() < period)
 }
 
 impl Routes {

@@ -4,6 +4,7 @@
 //! disturbs what it measures as little as possible. `connections` clients are divided between the threads, each with
 //! `inflight` workers.
 
+use crate::affinity;
 use crate::keys::Chooser;
 use crate::record::{Recorder, Shared};
 use crate::worker::{Task, Until, Worker};
@@ -50,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) meta: Vec<String>,
     pub(crate) table: String,
     pub(crate) shape: Shape,
+    /// Threads are pinned to these in turn; empty: the scheduler chooses.
+    pub(crate) cpus: Vec<usize>,
     /// Deadline of one operation.
     pub(crate) timeout: Duration,
     pub(crate) work: Work,
@@ -67,6 +70,9 @@ pub(crate) struct Outcome {
     pub(crate) longest_gap: Duration,
     /// Successful operations in each second.
     pub(crate) per_second: Vec<u64>,
+    /// Attempts that clients made again by themselves, within an operation's deadline; warm-up and reading everything
+    /// again included.
+    pub(crate) retries: u64,
     /// A record that could not be loaded.
     pub(crate) load_error: Option<Error>,
 }
@@ -118,6 +124,7 @@ struct Connected {
 /// One thread's part of the outcome.
 struct Share {
     recorder: Recorder,
+    retries: u64,
     load_error: Option<Error>,
 }
 
@@ -137,6 +144,7 @@ pub(crate) fn run(plan: &Arc<Plan>) -> anyhow::Result<Outcome> {
         elapsed: go.shared.measured(),
         longest_gap: go.shared.longest_gap(),
         per_second,
+        retries: 0,
         load_error: None,
     };
     for thread in threads {
@@ -145,6 +153,7 @@ pub(crate) fn run(plan: &Arc<Plan>) -> anyhow::Result<Outcome> {
             .join()
             .map_err(|_| anyhow!("a bench thread panicked"))?;
         outcome.recorder.add(share.recorder);
+        outcome.retries += share.retries;
         outcome.load_error = outcome.load_error.or(share.load_error);
     }
     Ok(outcome)
@@ -197,12 +206,16 @@ impl Plan {
     ) -> Share {
         let mut share = Share {
             recorder: Recorder::new(),
+            retries: 0,
             load_error: None,
         };
-        let connected = runtime().and_then(|runtime| {
-            let tables = runtime.block_on(self.connect(index))?;
-            Ok((runtime, tables))
-        });
+        let connected = self
+            .pin(index)
+            .and_then(|()| runtime())
+            .and_then(|runtime| {
+                let tables = runtime.block_on(self.connect(index))?;
+                Ok((runtime, tables))
+            });
         let (runtime, tables) = match connected {
             Ok(connected) => connected,
             Err(error) => {
@@ -219,11 +232,19 @@ impl Plan {
         share.load_error =
             LocalSet::new().block_on(&runtime, self.work(index, &tables, &go, &recorder));
         share.recorder = recorder.replace(Recorder::new());
+        share.retries = tables.iter().map(|(client, _)| client.retries()).sum();
         share
     }
 
-    /// The tables of this thread's connections.
-    async fn connect(&self, thread: usize) -> anyhow::Result<Vec<Table>> {
+    fn pin(&self, thread: usize) -> anyhow::Result<()> {
+        match self.cpus.get(thread % self.cpus.len().max(1)) {
+            Some(cpu) => affinity::pin(*cpu),
+            None => Ok(()),
+        }
+    }
+
+    /// This thread's connections.
+    async fn connect(&self, thread: usize) -> anyhow::Result<Vec<(Client, Table)>> {
         let connections = (thread..self.shape.connections).step_by(self.shape.threads);
         try_join_all(connections.map(|_| async {
             let mut options = ClientOptions::new(self.meta.clone());
@@ -242,7 +263,8 @@ impl Plan {
                     let _ = client.ping(&primary).await;
                 }
             }
-            Ok(table.with_timeout(self.timeout))
+            let table = table.with_timeout(self.timeout);
+            Ok((client, table))
         }))
         .await
     }
@@ -251,13 +273,13 @@ impl Plan {
     async fn work(
         &self,
         thread: usize,
-        tables: &[Table],
+        tables: &[(Client, Table)],
         go: &Go,
         recorder: &Rc<RefCell<Recorder>>,
     ) -> Option<Error> {
         let task = Arc::new(self.task.clone());
         let mut running = Vec::new();
-        for (index, table) in tables.iter().enumerate() {
+        for (index, (_, table)) in tables.iter().enumerate() {
             let connection = thread + index * self.shape.threads;
             let first = connection * self.shape.inflight;
             for chooser in self.choosers.iter().skip(first).take(self.shape.inflight) {

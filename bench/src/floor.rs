@@ -1,12 +1,14 @@
 //! This machine's own limits: what no server on it can beat, measured with the same histogram as everything else.
 //!
 //! - **echo**: one frame to a thread in this process and back, over loopback TCP, one at a time. The client side is the
-//!   one the real client has (tokio, one thread); the server side blocks in `read`.
+//!   one the real client has (tokio, one thread); the server side blocks in `read` and is pinned to a CPU, as a data
+//!   core is.
 //! - **flush**: overwrite 4 KiB of a file whose blocks were written before, with O_DIRECT, then `fdatasync`, one at a
 //!   time: the cheapest durable write there is.
 
+use crate::affinity;
 use crate::histogram::{Latency, Percentiles};
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use rustix::fs::{OFlags, fdatasync};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -14,6 +16,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -23,6 +26,9 @@ pub(crate) struct Floor {
     /// "pegasus-bench-floor/1"
     pub(crate) schema: String,
     pub(crate) echo_frame_bytes: usize,
+    pub(crate) echo_server_cpu: usize,
+    /// Absent: the scheduler chose.
+    pub(crate) echo_client_cpu: Option<usize>,
     pub(crate) echo: Percentiles,
     pub(crate) flush_bytes: usize,
     pub(crate) flush_dir: PathBuf,
@@ -36,17 +42,45 @@ const BLOCK_BYTES: usize = 4096;
 /// Blocks that the flush test goes round over.
 const BLOCKS: u64 = 4096;
 
-/// Measures both, `each` long. The echo frame has `frame_bytes`.
-pub(crate) fn measure(dir: &Path, frame_bytes: usize, each: Duration) -> anyhow::Result<Floor> {
+/// What to measure.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// Where to flush.
+    pub(crate) dir: PathBuf,
+    pub(crate) frame_bytes: usize,
+    /// Time for each of the two.
+    pub(crate) each: Duration,
+    /// `None`: the first CPU that this process may use.
+    pub(crate) server_cpu: Option<usize>,
+    /// `None`: the scheduler chooses.
+    pub(crate) client_cpu: Option<usize>,
+}
+
+/// Measures both.
+pub(crate) fn measure(options: &Options) -> anyhow::Result<Floor> {
+    let (frame_bytes, each, dir) = (options.frame_bytes, options.each, options.dir.as_path());
+    let allowed = affinity::allowed()?;
+    let server_cpu = options
+        .server_cpu
+        .or(allowed.first().copied())
+        .context("no CPU is allowed")?;
+    for cpu in options.client_cpu.into_iter().chain([server_cpu]) {
+        ensure!(
+            allowed.contains(&cpu),
+            "CPU {cpu}: not one that this program may use ({allowed:?})"
+        );
+    }
     ensure!(
         (1..=1 << 20).contains(&frame_bytes),
         "a frame has 1 byte to 1 MiB, not {frame_bytes}"
     );
-    let echo = echo(frame_bytes, each)?;
+    let echo = echo(frame_bytes, each, server_cpu, options.client_cpu)?;
     let flush = flush(dir, each)?;
     Ok(Floor {
         schema: SCHEMA.to_owned(),
         echo_frame_bytes: frame_bytes,
+        echo_server_cpu: server_cpu,
+        echo_client_cpu: options.client_cpu,
         echo: echo.percentiles(),
         flush_bytes: BLOCK_BYTES,
         flush_dir: dir.to_owned(),
@@ -70,24 +104,46 @@ pub(crate) fn load(path: &Path) -> anyhow::Result<Floor> {
     Ok(floor)
 }
 
-fn echo(frame_bytes: usize, duration: Duration) -> anyhow::Result<Latency> {
+fn echo(
+    frame_bytes: usize,
+    duration: Duration,
+    server_cpu: usize,
+    client_cpu: Option<usize>,
+) -> anyhow::Result<Latency> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("echo server")?;
     let address = listener.local_addr().context("echo server")?;
-    let server = std::thread::Builder::new()
-        .name("echo".to_owned())
-        .spawn(move || serve_echo(&listener, frame_bytes))
-        .context("echo server")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("runtime")?;
-    let latency = runtime.block_on(ask_echo(address, frame_bytes, duration))?;
-    // The connection is closed now, so the server has come to its end.
-    match server.join() {
-        Ok(served) => served.context("echo server")?,
-        Err(_) => anyhow::bail!("the echo server panicked"),
-    }
+    let server = thread("echo server", move || {
+        affinity::pin(server_cpu)?;
+        serve_echo(&listener, frame_bytes).context("echo server")
+    })?;
+    // A thread of its own, so that pinning ends with it.
+    let client = thread("echo client", move || {
+        client_cpu.map_or(Ok(()), affinity::pin)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("runtime")?;
+        runtime.block_on(ask_echo(address, frame_bytes, duration))
+    })?;
+    let latency = client
+        .join()
+        .map_err(|_| anyhow!("the echo client panicked"))?;
+    // Without a client there is no connection, and the server would wait for one.
+    let latency = latency?;
+    server
+        .join()
+        .map_err(|_| anyhow!("the echo server panicked"))??;
     Ok(latency)
+}
+
+fn thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<JoinHandle<anyhow::Result<T>>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .with_context(|| name.to_owned())
 }
 
 fn serve_echo(listener: &TcpListener, frame_bytes: usize) -> std::io::Result<()> {
@@ -208,11 +264,22 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
 
+    fn options(dir: &Path, frame_bytes: usize) -> Options {
+        let each = Duration::from_millis(30);
+        Options {
+            dir: dir.to_owned(),
+            frame_bytes,
+            each,
+            server_cpu: None,
+            client_cpu: None,
+        }
+    }
+
     #[test]
     fn a_short_measurement_gives_both_limits_and_leaves_nothing_behind() {
         // The build directory: unlike /tmp it never is a memory file system without O_DIRECT.
         let dir = tempfile::tempdir_in(std::env::current_dir().unwrap()).unwrap();
-        let floor = measure(dir.path(), 128, Duration::from_millis(30)).unwrap();
+        let floor = measure(&options(dir.path(), 128)).unwrap();
         assert!(floor.echo.count > 0);
         assert!(floor.flush.count > 0);
         assert!(floor.echo.p50_us > 0.0);
@@ -228,6 +295,6 @@ mod tests {
         let path = dir.path().join("x");
         std::fs::write(&path, "{}").unwrap();
         assert!(load(&path).is_err());
-        assert!(measure(dir.path(), 0, Duration::ZERO).is_err());
+        assert!(measure(&options(dir.path(), 0)).is_err());
     }
 }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod affinity;
 mod driver;
 #[cfg(test)]
 mod fake_server;
@@ -102,6 +103,9 @@ struct Common {
     /// Operations under way on each client
     #[arg(long, default_value_t = 4)]
     inflight: usize,
+    /// CPUs to pin the threads of this program to, in turn [default: the scheduler chooses]
+    #[arg(long, value_name = "CPU[,CPU]", value_delimiter = ',')]
+    cpus: Vec<usize>,
     /// Deadline of an operation, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     timeout: u64,
@@ -147,9 +151,12 @@ struct Run {
     /// Compare with the limits in this report of `pegasus-bench floor --json`
     #[arg(long, value_name = "FILE", conflicts_with = "with_floor")]
     floor: Option<PathBuf>,
-    /// Measure the limits first, two seconds each, flushing in this directory
+    /// Measure the limits first, two seconds each, flushing in this directory; the echo's client is pinned as --cpus says
     #[arg(long, value_name = "DIR")]
     with_floor: Option<PathBuf>,
+    /// CPU of the echo server of --with-floor: that of the data core [default: the first allowed one]
+    #[arg(long, value_name = "CPU", requires = "with_floor")]
+    server_cpu: Option<usize>,
 }
 
 #[derive(Debug, Args)]
@@ -163,6 +170,13 @@ struct FloorOptions {
     /// Bytes of an echoed frame; a get of a 100-byte value takes about 200 bytes each way
     #[arg(long, value_name = "BYTES", default_value_t = FRAME_BYTES)]
     frame_size: usize,
+    /// CPU of the echo server [default: the first allowed one]
+    #[arg(long, value_name = "CPU")]
+    server_cpu: Option<usize>,
+    /// CPU of its client; on the server's own CPU answers come faster than any other client sees them
+    /// [default: the scheduler chooses]
+    #[arg(long, value_name = "CPU")]
+    client_cpu: Option<usize>,
     /// Write the limits to this file, as JSON (- for standard output, instead of the text)
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -250,8 +264,13 @@ fn run(options: &Run) -> anyhow::Result<()> {
 }
 
 fn measure_floor(options: &FloorOptions) -> anyhow::Result<()> {
-    let each = seconds("--seconds", options.seconds)?;
-    let floor = floor::measure(&options.dir, options.frame_size, each)?;
+    let floor = floor::measure(&floor::Options {
+        dir: options.dir.clone(),
+        frame_bytes: options.frame_size,
+        each: seconds("--seconds", options.seconds)?,
+        server_cpu: options.server_cpu,
+        client_cpu: options.client_cpu,
+    })?;
     publish(options.json.as_deref(), &floor, || {
         report::floor_text(&floor)
     })
@@ -293,6 +312,7 @@ impl Common {
             meta: self.meta.clone(),
             table: self.table.clone(),
             shape,
+            cpus: self.cpus.clone(),
             timeout: Duration::from_millis(self.timeout),
             work,
             task: Task {
@@ -366,9 +386,19 @@ impl Run {
     fn floor(&self) -> anyhow::Result<Option<Floor>> {
         match (&self.floor, &self.with_floor) {
             (Some(path), _) => floor::load(path).map(Some),
-            (None, Some(dir)) => floor::measure(dir, FRAME_BYTES, Duration::from_secs(2)).map(Some),
+            (None, Some(dir)) => self.measure_floor(dir).map(Some),
             (None, None) => Ok(None),
         }
+    }
+
+    fn measure_floor(&self, dir: &Path) -> anyhow::Result<Floor> {
+        floor::measure(&floor::Options {
+            dir: dir.to_owned(),
+            frame_bytes: FRAME_BYTES,
+            each: Duration::from_secs(2),
+            server_cpu: self.server_cpu,
+            client_cpu: self.common.cpus.first().copied(),
+        })
     }
 }
 

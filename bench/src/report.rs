@@ -31,6 +31,8 @@ pub(crate) struct Report {
     pub(crate) latencies: BTreeMap<Kind, Percentiles>,
     pub(crate) errors_total: u64,
     pub(crate) errors: Vec<ErrorCount>,
+    /// Attempts that the client made again by itself within an operation's deadline, over the whole run.
+    pub(crate) retries: u64,
     /// The longest time in which no operation of any worker succeeded.
     pub(crate) longest_gap_ms: f64,
     /// Successful operations in each second from the start; the warm-up shows as zeros.
@@ -46,6 +48,8 @@ pub(crate) struct Setup {
     pub(crate) started_unix_ms: u64,
     pub(crate) kernel: String,
     pub(crate) cpus: usize,
+    /// CPUs that the threads of the bench were pinned to; empty: the scheduler chose.
+    pub(crate) pinned_to: Vec<usize>,
     pub(crate) meta: Vec<String>,
     pub(crate) table: String,
     pub(crate) partitions: u32,
@@ -132,6 +136,7 @@ impl Report {
             range_rows: recorder.range_rows,
             errors_total: errors.iter().map(|error| error.count).sum(),
             errors,
+            retries: outcome.retries,
             longest_gap_ms: outcome.longest_gap.as_secs_f64() * 1000.0,
             per_second: outcome.per_second.clone(),
             verify: plan.task.verify.then(|| Verified {
@@ -206,12 +211,16 @@ impl Report {
 
     fn write_errors(&self, text: &mut String) -> std::fmt::Result {
         if self.errors.is_empty() {
-            return writeln!(text, "no operation failed");
+            return writeln!(
+                text,
+                "no operation failed; {} attempts were repeated",
+                self.retries
+            );
         }
         writeln!(
             text,
-            "{} operations failed (not part of the latencies):",
-            self.errors_total
+            "{} operations failed (not part of the latencies), {} attempts were repeated:",
+            self.errors_total, self.retries
         )?;
         for error in &self.errors {
             writeln!(
@@ -243,6 +252,7 @@ impl Setup {
                 .to_string_lossy()
                 .into_owned(),
             cpus: std::thread::available_parallelism().map_or(0, usize::from),
+            pinned_to: plan.cpus.clone(),
             meta: plan.meta.clone(),
             table: plan.table.clone(),
             partitions: facts.partitions,
@@ -328,6 +338,15 @@ impl Compared {
         writeln!(text, "this machine's limits, one at a time:")?;
         let echo = format!("echo {} B", self.limits.echo_frame_bytes);
         writeln!(text, "{echo:<18} {}", row(&self.limits.echo))?;
+        let client = self
+            .limits
+            .echo_client_cpu
+            .map_or("any CPU".to_owned(), |cpu| format!("CPU {cpu}"));
+        writeln!(
+            text,
+            "  (echo server on CPU {}, its client on {client})",
+            self.limits.echo_server_cpu
+        )?;
         let flush = format!("flush {} B", self.limits.flush_bytes);
         writeln!(text, "{flush:<18} {}", row(&self.limits.flush))?;
         for (kind, multiples) in &self.multiples {
@@ -448,6 +467,8 @@ mod tests {
         Floor {
             schema: crate::floor::SCHEMA.to_owned(),
             echo_frame_bytes: 200,
+            echo_server_cpu: 0,
+            echo_client_cpu: None,
             echo: percentiles(20.0),
             flush_bytes: 4096,
             flush_dir: PathBuf::from("/data"),
@@ -467,6 +488,7 @@ mod tests {
                 connections: 1,
                 inflight: 2,
             },
+            cpus: vec![1],
             timeout: Duration::from_secs(1),
             work: Work::RunOperations(10),
             task: Task {
@@ -496,6 +518,7 @@ mod tests {
             elapsed: Duration::from_secs(2),
             longest_gap: Duration::from_millis(3),
             per_second: vec![5, 5],
+            retries: 0,
             load_error: None,
         };
         Report::new(&plan, facts, &outcome)
@@ -524,11 +547,11 @@ mod tests {
         assert_eq!(
             names(&json),
             "elapsed_seconds errors errors_total floor latencies longest_gap_ms misses operations \
-             operations_per_second per_second range_rows schema setup verify"
+             operations_per_second per_second range_rows retries schema setup verify"
         );
         assert_eq!(
             names(&json["setup"]),
-            "bench_version closed_loop_workers connections cpus distribution inflight kernel meta mix partitions \
+            "bench_version closed_loop_workers connections cpus distribution inflight kernel meta mix partitions pinned_to \
              records records_divided replicas rows_per_hash_key seed started_unix_ms table threads timeout_ms \
              value_bytes warm_up_seconds workload"
         );

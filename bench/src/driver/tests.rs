@@ -22,6 +22,7 @@ fn plan(server: &FakeServer, work: Work, mix: Mix, verify: bool) -> Plan {
         meta: vec![server.address.to_string()],
         table: "t".to_owned(),
         shape,
+        cpus: Vec::new(),
         timeout: Duration::from_secs(60),
         work,
         task: Task {

@@ -31,7 +31,8 @@ pub(crate) enum Command {
 Examples:
   pegasus local start                          three nodes of one core each, on ports 34601 and 34801..
   pegasus local start --nodes 1 --cores 2
-  pegasus local start --dir /tmp/try --base-port 0   a second cluster, on free ports")]
+  pegasus local start --dir /tmp/try --base-port 0   a second cluster, on free ports
+  pegasus local start -- --cache-size 256MiB         with an option of pegasus-replica")]
     Start(Start),
     /// Show the processes and whether they answer (exit code 4 if one is missing, 3 if there is no cluster)
     Status(Place),
@@ -68,6 +69,9 @@ pub(crate) struct Start {
     /// Seconds to wait until everything answers
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     wait: u64,
+    /// Further options for every pegasus-replica, behind --; kept for later starts
+    #[arg(last = true, value_name = "OPTION")]
+    node_options: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -200,6 +204,7 @@ async fn start(options: &Start, out: &mut Output) -> anyhow::Result<()> {
             options.base_port.unwrap_or(BASE_PORT_DEFAULT),
         )?,
     };
+    let file = options.with_node_options(file);
     file.save(&dir)?;
     let cluster = Cluster::new(dir, file);
     cluster
@@ -215,6 +220,14 @@ async fn start(options: &Start, out: &mut Output) -> anyhow::Result<()> {
 }
 
 impl Start {
+    /// Options given now replace those of earlier starts.
+    fn with_node_options(&self, mut file: ClusterFile) -> ClusterFile {
+        if !self.node_options.is_empty() {
+            file.node_options.clone_from(&self.node_options);
+        }
+        file
+    }
+
     /// An existing cluster keeps its shape; only nodes may be added.
     fn merge(&self, mut file: ClusterFile) -> anyhow::Result<ClusterFile> {
         let differs = |what: &str, asked: u16, there: u16| {
@@ -386,6 +399,7 @@ mod tests {
             base_port,
             poll: Poll::Sleep,
             wait: 1,
+            node_options: Vec::new(),
         }
     }
 

@@ -22,6 +22,9 @@ pub(crate) struct ClusterFile {
     pub(crate) nodes: u16,
     pub(crate) cores: u16,
     pub(crate) base_port: u16,
+    /// Further options of every node, as `pegasus-replica run` takes them.
+    #[serde(default)]
+    pub(crate) node_options: Vec<String>,
 }
 
 impl ClusterFile {
@@ -32,6 +35,7 @@ impl ClusterFile {
             nodes,
             cores,
             base_port,
+            node_options: Vec::new(),
         };
         file.check_counts()?;
         if base_port == 0 {

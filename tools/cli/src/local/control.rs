@@ -131,7 +131,10 @@ impl Cluster {
         let options = pairs
             .into_iter()
             .flat_map(|(name, value)| [name.to_owned(), value]);
-        std::iter::once("run".to_owned()).chain(options).collect()
+        std::iter::once("run".to_owned())
+            .chain(options)
+            .chain(self.file.node_options.iter().cloned())
+            .collect()
     }
 
     async fn wait_until_well(&self, wait: Duration) -> anyhow::Result<()> {

@@ -60,6 +60,8 @@ impl Process {
             .arg(self.pid_path())
             .arg(program)
             .args(arguments)
+            // The output is a file: no terminal colours in it.
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("log file")?)
             .stderr(log)

@@ -24,7 +24,10 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     abort_on_panic();
     match arguments.action {
         Action::Init(arguments) => init(&arguments),
@@ -51,7 +54,11 @@ fn make(dir: &Path, name: &str) -> anyhow::Result<Cluster> {
     if !may_name(name) {
         bail!("cluster name {name:?} is not 1 to 128 of [a-zA-Z0-9_.:-]");
     }
-    let cluster = Cluster { id: ClusterId(rand::random::<u128>().max(1)), name: name.to_owned(), epoch: 0 };
+    let cluster = Cluster {
+        id: ClusterId(rand::random::<u128>().max(1)),
+        name: name.to_owned(),
+        epoch: 0,
+    };
     FileStore::create(dir, &cluster)?;
     tracing::info!(cluster = %cluster.id, name, dir = %dir.display(), "made a cluster");
     Ok(cluster)
@@ -69,8 +76,15 @@ fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let state = State::from_durable(durable);
     state.check();
     tracing::info!(cluster = %state.durable().cluster().id, tables = state.durable().tables().len(), "state read");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let options = ServerOptions { token, connections_max: settings.connections_max, ..ServerOptions::at(settings.listen) };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let options = ServerOptions {
+        token,
+        connections_max: settings.connections_max,
+        ..ServerOptions::at(settings.listen)
+    };
     runtime.block_on(serve(state, store, options))
 }
 
@@ -98,7 +112,8 @@ async fn serve(state: State, store: FileStore, options: ServerOptions) -> anyhow
 fn write_address(dir: &Path, server: &Server) -> anyhow::Result<()> {
     let path = dir.join("address");
     let unfinished = dir.join("address.new");
-    std::fs::write(&unfinished, format!("{}\n", server.address())).with_context(|| unfinished.display().to_string())?;
+    std::fs::write(&unfinished, format!("{}\n", server.address()))
+        .with_context(|| unfinished.display().to_string())?;
     std::fs::rename(&unfinished, &path).with_context(|| path.display().to_string())
 }
 
@@ -107,8 +122,14 @@ fn say_who_may_connect(settings: &Settings, token: &[u8]) {
         return;
     }
     if token.is_empty() {
-        tracing::warn!("{} has no authentication: whoever reaches it can make and drop tables; nodes may join from loopback only, since there is no token file", settings.listen);
+        tracing::warn!(
+            "{} has no authentication: whoever reaches it can make and drop tables; nodes may join from loopback only, since there is no token file",
+            settings.listen
+        );
     } else {
-        tracing::warn!("{}: nodes prove the cluster token; whoever reaches it can make and drop tables", settings.listen);
+        tracing::warn!(
+            "{}: nodes prove the cluster token; whoever reaches it can make and drop tables",
+            settings.listen
+        );
     }
 }

@@ -84,11 +84,15 @@ impl Settings {
         let file = match &arguments.config {
             None => File::default(),
             Some(path) => {
-                let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+                let text =
+                    std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
                 toml::from_str(&text).with_context(|| path.display().to_string())?
             }
         };
-        let dir = arguments.dir.or(file.dir).context("where is its state? name it by --dir or by dir in the file")?;
+        let dir = arguments
+            .dir
+            .or(file.dir)
+            .context("where is its state? name it by --dir or by dir in the file")?;
         let connections_max = file.connections_max.unwrap_or(CONNECTIONS_MAX);
         if !(1..=1_000_000).contains(&connections_max) {
             bail!("connections_max = {connections_max} is not 1 to 1000000");
@@ -111,11 +115,20 @@ impl Settings {
 
     /// The secret, without white space around it; empty without a file.
     pub(crate) fn token(&self) -> anyhow::Result<Vec<u8>> {
-        let Some(path) = &self.token_file else { return Ok(Vec::new()) };
+        let Some(path) = &self.token_file else {
+            return Ok(Vec::new());
+        };
         let named = || path.display().to_string();
-        let mode = std::fs::metadata(path).with_context(named)?.permissions().mode();
+        let mode = std::fs::metadata(path)
+            .with_context(named)?
+            .permissions()
+            .mode();
         if mode & 0o077 != 0 {
-            bail!("{}: others may read this secret (mode {:03o}); chmod 0600 it", named(), mode & 0o777);
+            bail!(
+                "{}: others may read this secret (mode {:03o}); chmod 0600 it",
+                named(),
+                mode & 0o777
+            );
         }
         let bytes = std::fs::read(path).with_context(named)?;
         let token = bytes.trim_ascii();

@@ -41,11 +41,17 @@ pub struct Request<'a> {
 pub fn place(request: &Request<'_>) -> Vec<Vec<CoreAddress>> {
     assert!(request.replicas >= 1, "a partition without replicas");
     let mut ring = Ring::new(request.cores);
-    assert!(ring.node_count >= request.replicas, "fewer nodes than replicas");
-    let groups: Vec<Vec<usize>> = (0..request.partition_count).map(|_| ring.take_group(request.replicas)).collect();
+    assert!(
+        ring.node_count >= request.replicas,
+        "fewer nodes than replicas"
+    );
+    let groups: Vec<Vec<usize>> = (0..request.partition_count)
+        .map(|_| ring.take_group(request.replicas))
+        .collect();
     let leads = lead::choose(&ring, &groups);
     let led = groups.into_iter().zip(leads);
-    led.map(|(group, lead)| ring.addresses_led_by(group, lead)).collect()
+    led.map(|(group, lead)| ring.addresses_led_by(group, lead))
+        .collect()
 }
 
 /// The cores in ring order. A core is named by its place.
@@ -74,7 +80,10 @@ impl Ring {
     fn new(cores: &BTreeMap<CoreAddress, Load>) -> Self {
         let mut by_node: BTreeMap<_, Vec<(CoreAddress, Load)>> = BTreeMap::new();
         for (address, load) in cores {
-            by_node.entry(address.node).or_default().push((*address, *load));
+            by_node
+                .entry(address.node)
+                .or_default()
+                .push((*address, *load));
         }
         let node_count = by_node.len();
         let mut places: Vec<(u64, usize, Slot)> = Vec::new();
@@ -83,12 +92,26 @@ impl Ring {
             for (k, (address, before)) in (0u64..).zip(cores) {
                 // The k-th of n cores stands at (2k + 1) / 2n of the way round, in units of 2^-32.
                 let angle = ((2 * k + 1) << 32) / (2 * count);
-                places.push((angle, node, Slot { address, node, before, replicas: 0, unusable: false }));
+                places.push((
+                    angle,
+                    node,
+                    Slot {
+                        address,
+                        node,
+                        before,
+                        replicas: 0,
+                        unusable: false,
+                    },
+                ));
             }
         }
         places.sort_by_key(|&(angle, node, _)| (angle, node));
         let cores = places.into_iter().map(|(_, _, slot)| slot).collect();
-        Self { cores, node_count, node_replicas: vec![0; node_count] }
+        Self {
+            cores,
+            node_count,
+            node_replicas: vec![0; node_count],
+        }
     }
 
     /// The members of the next partition, by place.
@@ -132,16 +155,23 @@ impl Ring {
             return close;
         }
         // A light core far ahead and another far behind exclude each other: try one direction.
-        let onward = (0..=WINDOW.min(self.cores.len() - 1)).map(|step| (anchor + step) % self.cores.len());
+        let onward =
+            (0..=WINDOW.min(self.cores.len() - 1)).map(|step| (anchor + step) % self.cores.len());
         self.group_of(onward, replicas, WINDOW)
     }
 
     /// The first of `places` that are of different nodes and no farther apart than `window`.
-    fn group_of(&self, places: impl IntoIterator<Item = usize>, replicas: usize, window: usize) -> Vec<usize> {
+    fn group_of(
+        &self,
+        places: impl IntoIterator<Item = usize>,
+        replicas: usize,
+        window: usize,
+    ) -> Vec<usize> {
         let mut group: Vec<usize> = Vec::with_capacity(replicas);
         for place in places {
             let fits = |&member: &usize| {
-                self.cores[member].node != self.cores[place].node && self.distance(member, place) <= window
+                self.cores[member].node != self.cores[place].node
+                    && self.distance(member, place) <= window
             };
             if group.len() < replicas && group.iter().all(fits) {
                 group.push(place);
@@ -153,16 +183,28 @@ impl Ring {
     /// What makes a core the worse choice, most important first.
     fn weight(&self, place: usize) -> (u64, u64, u64) {
         let slot = &self.cores[place];
-        (slot.replicas, slot.before.replicas, self.node_replicas[slot.node])
+        (
+            slot.replicas,
+            slot.before.replicas,
+            self.node_replicas[slot.node],
+        )
     }
 
     /// Members stand this far apart where loads do not decide: another in each round, so that a core that fails leaves
     /// its work to several others. Only strides that divide the ring evenly keep the rounds even.
     fn stride(&self, anchor: usize, replicas: usize) -> usize {
-        let even = |stride: &usize| self.cores.len().is_multiple_of(stride * replicas) && !stride.is_multiple_of(self.node_count);
-        let strides: Vec<usize> = (1..=WINDOW / replicas.saturating_sub(1).max(1)).filter(even).collect();
+        let even = |stride: &usize| {
+            self.cores.len().is_multiple_of(stride * replicas)
+                && !stride.is_multiple_of(self.node_count)
+        };
+        let strides: Vec<usize> = (1..=WINDOW / replicas.saturating_sub(1).max(1))
+            .filter(even)
+            .collect();
         let round = usize::try_from(self.cores[anchor].replicas).unwrap_or(0);
-        strides.get(round % strides.len().max(1)).copied().unwrap_or(1)
+        strides
+            .get(round % strides.len().max(1))
+            .copied()
+            .unwrap_or(1)
     }
 
     /// Places within the window of `anchor`, without itself.
@@ -181,6 +223,10 @@ impl Ring {
 
     fn addresses_led_by(&self, group: Vec<usize>, lead: usize) -> Vec<CoreAddress> {
         let others = group.into_iter().filter(|&place| place != lead);
-        [lead].into_iter().chain(others).map(|place| self.cores[place].address).collect()
+        [lead]
+            .into_iter()
+            .chain(others)
+            .map(|place| self.cores[place].address)
+            .collect()
     }
 }

@@ -8,7 +8,11 @@
 //! and pushes go. Everything is bounded: letters (connections wait), outboxes (a connection that does not read is
 //! closed), frames, connections.
 
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the server has sockets, a clock and a thread")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the server has sockets, a clock and a thread"
+)]
 
 mod answers;
 mod clock;
@@ -37,6 +41,10 @@ const LETTERS_MAX: usize = 1024;
 /// How often the state machine is told the time.
 const TICK_PERIOD: Duration = Duration::from_millis(100);
 
+/// A taken port is tried again for 5 s in all.
+const BIND_TRIES: u32 = 25;
+const BIND_PAUSE: Duration = Duration::from_millis(200);
+
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -52,7 +60,11 @@ impl ServerOptions {
     /// Defaults at `listen`, without a token.
     #[must_use]
     pub const fn at(listen: SocketAddr) -> Self {
-        Self { listen, token: Vec::new(), connections_max: 4096 }
+        Self {
+            listen,
+            token: Vec::new(),
+            connections_max: 4096,
+        }
     }
 }
 
@@ -111,7 +123,7 @@ impl Server {
         store: Box<dyn Store + Send>,
         options: ServerOptions,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(options.listen).await?;
+        let listener = bind(options.listen).await?;
         let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
         let (letters, mailbox) = mpsc::channel(LETTERS_MAX);
@@ -122,7 +134,11 @@ impl Server {
         let decider = decider::Decider::new(state, store, clock, Arc::clone(&counters));
         let decider = std::thread::Builder::new()
             .name("meta-decider".to_owned())
-            .spawn(move || if let Err(error) = decider.run(mailbox) { _ = failed.send(error) })?;
+            .spawn(move || {
+                if let Err(error) = decider.run(mailbox) {
+                    _ = failed.send(error)
+                }
+            })?;
         let shared = Shared {
             letters,
             counters: Arc::clone(&counters),
@@ -132,7 +148,14 @@ impl Server {
             stop: stopped,
         };
         let accepting = tokio::spawn(accept(listener, Arc::new(shared), options.connections_max));
-        Ok(Self { address, counters, stop, accepting, decider, failure })
+        Ok(Self {
+            address,
+            counters,
+            stop,
+            accepting,
+            decider,
+            failure,
+        })
     }
 
     /// Where it listens.
@@ -197,8 +220,23 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, connections_max: usi
     _ = shared.letters.send(Letter::Stop).await;
 }
 
+/// Our ports lie where the system takes outgoing ones from: one that is taken may be free in a moment.
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    for _ in 0..BIND_TRIES {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                tokio::time::sleep(BIND_PAUSE).await
+            }
+            bound => return bound,
+        }
+    }
+    TcpListener::bind(address).await
+}
+
 /// Accept fails for want of descriptors: rest a little instead of spinning.
-async fn accepted_or_rest(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, SocketAddr)> {
+async fn accepted_or_rest(
+    accepted: io::Result<(TcpStream, SocketAddr)>,
+) -> Option<(TcpStream, SocketAddr)> {
     match accepted {
         Ok(accepted) => Some(accepted),
         Err(error) => {

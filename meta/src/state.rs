@@ -26,12 +26,15 @@ mod tables;
 mod view;
 
 pub use change::{Change, ChangeError, Cluster, ClusterId, Counters, NAME_BYTES_MAX, may_name};
-pub use command::{Answer, Command, CreateTable, NodeAddress, Outcome, Push, Refusal, Sync, TableInfo};
+pub use command::{
+    Answer, Command, CreateTable, NodeAddress, Outcome, Push, Refusal, Sync, TableInfo,
+};
 pub use durable::Durable;
-pub use node::{CORES_MAX, Core, Live, NODES_MAX, NODE_TEXT_BYTES_MAX, Node};
+pub use node::{CORES_MAX, Core, Live, NODE_TEXT_BYTES_MAX, NODES_MAX, Node};
 pub use report::{Proposal, REASON_BYTES_MAX, ReplicaHealth, ReplicaKey, ReplicaStatus, Report};
 pub use table::{
-    PARTITIONS_MAX, PARTITIONS_PER_TABLE_MAX, Partition, REPLICA_COUNT_MAX, TABLES_MAX, Table, may_count_partitions,
+    PARTITIONS_MAX, PARTITIONS_PER_TABLE_MAX, Partition, REPLICA_COUNT_MAX, TABLES_MAX, Table,
+    may_count_partitions,
 };
 pub use view::{CoreLoad, MemberView, PartitionHealth, PartitionView, Progress};
 
@@ -68,13 +71,20 @@ impl State {
     #[must_use]
     pub fn from_durable(durable: Durable) -> Self {
         let creating = creating(&durable);
-        Self { durable, live: BTreeMap::new(), creating, recheck: false, now_ms: 0 }
+        Self {
+            durable,
+            live: BTreeMap::new(),
+            creating,
+            recheck: false,
+            now_ms: 0,
+        }
     }
 
     /// Puts the last persisted state in the place of changes that could not be persisted; what nodes said stays.
     pub fn restore(&mut self, durable: Durable) {
         self.creating = creating(&durable);
-        self.live.retain(|node, _| durable.nodes().contains_key(node));
+        self.live
+            .retain(|node, _| durable.nodes().contains_key(node));
         self.durable = durable;
         self.recheck = true;
     }
@@ -86,12 +96,17 @@ impl State {
         let answer = match command {
             Command::NumberNode => self.handle_number(&mut work),
             Command::JoinNode { node, now_ms } => self.handle_join(node, now_ms, &mut work),
-            Command::Report { node, incarnation, report, now_ms } => {
-                self.handle_report(node, incarnation, report, now_ms, &mut work)
-            }
-            Command::ProposeNextBallot { node, incarnation, proposals } => {
-                self.handle_proposals(node, incarnation, &proposals, &mut work)
-            }
+            Command::Report {
+                node,
+                incarnation,
+                report,
+                now_ms,
+            } => self.handle_report(node, incarnation, report, now_ms, &mut work),
+            Command::ProposeNextBallot {
+                node,
+                incarnation,
+                proposals,
+            } => self.handle_proposals(node, incarnation, &proposals, &mut work),
             Command::CreateTable(request) => self.handle_create(request, &mut work),
             Command::DropTable { name, now_ms } => self.handle_drop(&name, now_ms, &mut work),
             Command::Tick { now_ms } => self.handle_tick(now_ms, &mut work),
@@ -99,18 +114,27 @@ impl State {
         let answer = answer.unwrap_or_else(Answer::Refused);
         let pushes = work.pushes.finish(self);
         for push in &pushes {
-            self.live.entry(push.node).and_modify(|live| live.synced_ms = self.now_ms);
+            self.live
+                .entry(push.node)
+                .and_modify(|live| live.synced_ms = self.now_ms);
         }
         if matches!(answer, Answer::Refused(_)) {
             assert!(work.changes.is_empty(), "a refused command left changes");
         }
-        Outcome { changes: work.changes, answer, pushes }
+        Outcome {
+            changes: work.changes,
+            answer,
+            pushes,
+        }
     }
 
     /// Makes a change of our own: one that does not fit is a bug of this module.
     fn change(&mut self, change: Change, work: &mut Work) {
         let applied = self.durable.apply(&change);
-        assert!(applied.is_ok(), "a decided change does not fit: {applied:?}");
+        assert!(
+            applied.is_ok(),
+            "a decided change does not fit: {applied:?}"
+        );
         work.changes.push(change);
     }
 
@@ -153,10 +177,18 @@ const fn time_of(command: &Command) -> u64 {
 
 fn creating(durable: &Durable) -> BTreeSet<PartitionId> {
     use pegasus_replication::config::Stage;
-    let live = durable.tables().values().filter(|table| !table.is_dropped());
+    let live = durable
+        .tables()
+        .values()
+        .filter(|table| !table.is_dropped());
     live.flat_map(|table| {
-        let waiting = table.indexed().filter(|(_, partition)| partition.stage == Stage::Creating);
-        waiting.map(|(index, _)| PartitionId { table: table.id, index })
+        let waiting = table
+            .indexed()
+            .filter(|(_, partition)| partition.stage == Stage::Creating);
+        waiting.map(|(index, _)| PartitionId {
+            table: table.id,
+            index,
+        })
     })
     .collect()
 }

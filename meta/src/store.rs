@@ -6,7 +6,7 @@
 //! DIR/log-SEQUENCE         batches from SEQUENCE on
 //! ```
 //!
-//! Layouts are in [`format`](mod@format) and `docs/formats.md`. A batch is one record, written and flushed at once; a
+//! Layouts are in [`format`](mod@format) and `docs/formats-meta.md`. A batch is one record, written and flushed at once; a
 //! bad record at the end of the log that nothing valid follows was never acknowledged and is cut, anything else that is
 //! bad is refused with its place.
 
@@ -51,18 +51,38 @@ pub enum StoreError {
     Full { path: PathBuf },
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
-    #[error("{path}: corrupt at byte {offset}: {fault}; restore the file from a copy, nothing was changed")]
-    Corrupt { path: PathBuf, offset: u64, fault: String },
+    #[error(
+        "{path}: corrupt at byte {offset}: {fault}; restore the file from a copy, nothing was changed"
+    )]
+    Corrupt {
+        path: PathBuf,
+        offset: u64,
+        fault: String,
+    },
     #[error("{path}: written in format {found}, this program knows up to {known}")]
-    Format { path: PathBuf, found: u16, known: u16 },
+    Format {
+        path: PathBuf,
+        found: u16,
+        known: u16,
+    },
     #[error("{path}: belongs to cluster {found}, not to {expected}")]
-    ForeignCluster { path: PathBuf, found: ClusterId, expected: ClusterId },
+    ForeignCluster {
+        path: PathBuf,
+        found: ClusterId,
+        expected: ClusterId,
+    },
     #[error("{path}: batches {expected} to {found} are missing")]
-    Missing { path: PathBuf, expected: u64, found: u64 },
+    Missing {
+        path: PathBuf,
+        expected: u64,
+        found: u64,
+    },
     #[error("{path}: {source}")]
     Change { path: PathBuf, source: ChangeError },
-    #[error("{dir}: holds no meta store; recover or init? `pegasus-meta init --dir {dir}` makes a new, empty cluster, \
-             but a cluster whose meta directory was lost must not be initialised again")]
+    #[error(
+        "{dir}: holds no meta store; recover or init? `pegasus-meta init --dir {dir}` makes a new, empty cluster, \
+             but a cluster whose meta directory was lost must not be initialised again"
+    )]
     Empty { dir: PathBuf },
     #[error("{dir}: holds a meta store already; init makes a cluster once")]
     Exists { dir: PathBuf },
@@ -84,7 +104,10 @@ impl MemStore {
     /// A store that holds `durable`.
     #[must_use]
     pub fn new(durable: &Durable) -> Self {
-        Self { changes: durable.snapshot(), since_snapshot: 0 }
+        Self {
+            changes: durable.snapshot(),
+            since_snapshot: 0,
+        }
     }
 }
 
@@ -105,6 +128,9 @@ impl Store for MemStore {
     }
 
     fn load(&self) -> Result<Durable, StoreError> {
-        Durable::replay(&self.changes).map_err(|source| StoreError::Change { path: "memory".into(), source })
+        Durable::replay(&self.changes).map_err(|source| StoreError::Change {
+            path: "memory".into(),
+            source,
+        })
     }
 }

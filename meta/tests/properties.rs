@@ -11,7 +11,9 @@ use pegasus_meta::state::{
 };
 use pegasus_meta::store::format::change::{decode_batch, encode_batch};
 use pegasus_replication::config::Configuration;
-use pegasus_replication::ids::{Ballot, NodeId, NodeIncarnation, PartitionId, ReplicaIncarnation, TableId};
+use pegasus_replication::ids::{
+    Ballot, NodeId, NodeIncarnation, PartitionId, ReplicaIncarnation, TableId,
+};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +32,11 @@ impl Follower {
             *self = Self::default();
         }
         self.digest = sync.digest;
-        self.nodes.extend(sync.nodes.iter().map(|it| (it.node, it.peer_addresses.clone())));
+        self.nodes.extend(
+            sync.nodes
+                .iter()
+                .map(|it| (it.node, it.peer_addresses.clone())),
+        );
         for table in &sync.tables {
             if table.dropped {
                 self.tables.remove(&table.table);
@@ -40,8 +46,13 @@ impl Follower {
             }
         }
         for configuration in &sync.configurations {
-            let before = self.configurations.insert(configuration.partition, configuration.clone());
-            assert!(before.is_none_or(|before| before.ballot <= configuration.ballot), "a ballot fell");
+            let before = self
+                .configurations
+                .insert(configuration.partition, configuration.clone());
+            assert!(
+                before.is_none_or(|before| before.ballot <= configuration.ballot),
+                "a ballot fell"
+            );
         }
     }
 }
@@ -50,7 +61,12 @@ impl Follower {
 enum Step {
     Command(Command),
     /// The node reports what it should have, so that tables come to life.
-    ReportAll { node: u32, incarnation: u64, full: bool, health: ReplicaHealth },
+    ReportAll {
+        node: u32,
+        incarnation: u64,
+        full: bool,
+        health: ReplicaHealth,
+    },
     Restart,
     /// The store could not keep what came of the last commands.
     Forget,
@@ -70,13 +86,21 @@ fn health() -> impl Strategy<Value = ReplicaHealth> {
 
 fn key() -> impl Strategy<Value = ReplicaKey> {
     (0u32..5, 0u32..6, 0u64..40).prop_map(|(table, index, incarnation)| ReplicaKey {
-        partition: PartitionId { table: TableId(table), index },
+        partition: PartitionId {
+            table: TableId(table),
+            index,
+        },
         incarnation: ReplicaIncarnation(incarnation),
     })
 }
 
 fn command() -> impl Strategy<Value = Command> {
-    let name = prop_oneof![Just("a".to_owned()), Just("b".to_owned()), Just("c".to_owned()), ".{0,3}"];
+    let name = prop_oneof![
+        Just("a".to_owned()),
+        Just("b".to_owned()),
+        Just("c".to_owned()),
+        ".{0,3}"
+    ];
     let name = name.boxed();
     let time = 0u64..20_000;
     prop_oneof![
@@ -125,22 +149,46 @@ impl World {
     fn take(&mut self, step: Step) {
         match step {
             Step::Command(command) => self.apply(command),
-            Step::ReportAll { node, incarnation, full, health } => {
+            Step::ReportAll {
+                node,
+                incarnation,
+                full,
+                health,
+            } => {
                 let id = NodeId(node);
                 let sync = self.state.full_sync(id);
                 let mut replicas = fixture::ready(id, &sync);
-                replicas.iter_mut().for_each(|(_, status)| status.health = health);
-                let report = Report { digest: sync.digest, full, replicas, disk_total: 0, disk_free: 0 };
-                self.apply(Command::Report { node: id, incarnation: NodeIncarnation(incarnation), report, now_ms: 20_000 });
+                replicas
+                    .iter_mut()
+                    .for_each(|(_, status)| status.health = health);
+                let report = Report {
+                    digest: sync.digest,
+                    full,
+                    replicas,
+                    disk_total: 0,
+                    disk_free: 0,
+                };
+                self.apply(Command::Report {
+                    node: id,
+                    incarnation: NodeIncarnation(incarnation),
+                    report,
+                    now_ms: 20_000,
+                });
             }
             Step::Restart => {
                 self.state = State::from_durable(Durable::replay(&self.persisted).unwrap());
                 self.followers.clear();
             }
-            Step::Forget => self.state.restore(Durable::replay(&self.persisted).unwrap()),
+            Step::Forget => self
+                .state
+                .restore(Durable::replay(&self.persisted).unwrap()),
         }
         self.state.check();
-        assert_eq!(Durable::replay(&self.persisted).unwrap(), *self.state.durable(), "changes do not make the state");
+        assert_eq!(
+            Durable::replay(&self.persisted).unwrap(),
+            *self.state.durable(),
+            "changes do not make the state"
+        );
         for (id, follower) in &self.followers {
             let sync = self.state.full_sync(*id);
             let mut told = Follower::default();
@@ -148,7 +196,10 @@ impl World {
             assert_eq!(follower.digest, told.digest, "node {id}: digest");
             assert_eq!(follower.nodes, told.nodes, "node {id}: addresses");
             assert_eq!(follower.tables, told.tables, "node {id}: tables");
-            assert_eq!(follower.configurations, told.configurations, "node {id}: configurations");
+            assert_eq!(
+                follower.configurations, told.configurations,
+                "node {id}: configurations"
+            );
         }
     }
 
@@ -156,10 +207,17 @@ impl World {
         let outcome = self.state.apply(command);
         let mut bytes = Vec::new();
         encode_batch(&outcome.changes, &mut bytes);
-        assert_eq!(decode_batch(&bytes).as_ref(), Some(&outcome.changes), "changes read otherwise than written");
+        assert_eq!(
+            decode_batch(&bytes).as_ref(),
+            Some(&outcome.changes),
+            "changes read otherwise than written"
+        );
         self.persisted.extend(outcome.changes);
         for push in &outcome.pushes {
-            self.followers.entry(push.node).or_default().take(&push.sync);
+            self.followers
+                .entry(push.node)
+                .or_default()
+                .take(&push.sync);
         }
     }
 }
@@ -200,10 +258,8 @@ proptest! {
         encode_batch(&changes, &mut bytes);
         let index = index % bytes.len();
         bytes[index] = value;
-        if let Some(changes) = decode_batch(&bytes) {
-            if let Ok(durable) = Durable::replay(&changes) {
-                _ = State::from_durable(durable).full_sync(NodeId(1));
-            }
+        if let Some(Ok(durable)) = decode_batch(&bytes).map(|changes| Durable::replay(&changes)) {
+            _ = State::from_durable(durable).full_sync(NodeId(1));
         }
     }
 }

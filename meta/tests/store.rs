@@ -10,7 +10,7 @@
 mod fixture;
 
 use fixture::{cluster, node};
-use pegasus_meta::state::{Answer, Command, CreateTable, Durable, Report, ReplicaHealth, State};
+use pegasus_meta::state::{Answer, Command, CreateTable, Durable, ReplicaHealth, Report, State};
 use pegasus_meta::store::{FileStore, MemStore, Store, StoreError};
 use pegasus_replication::ids::{NodeId, NodeIncarnation};
 use std::fs;
@@ -19,31 +19,67 @@ use tempfile::TempDir;
 
 fn create_table(name: &str) -> Command {
     let name = name.to_owned();
-    Command::CreateTable(CreateTable { name, partition_count: 4, replica_count: 1, allow_degraded: false, now_ms: 1_000 })
+    Command::CreateTable(CreateTable {
+        name,
+        partition_count: 4,
+        replica_count: 1,
+        allow_degraded: false,
+        now_ms: 1_000,
+    })
 }
 
 /// Everything that leaves a change, one batch for each.
 fn commands() -> Vec<Command> {
-    let join = |incarnation| Command::JoinNode { node: node(1, incarnation, 2), now_ms: 1_000 };
-    vec![Command::NumberNode, join(1), create_table("a"), create_table("b"), Command::DropTable { name: "a".to_owned(), now_ms: 2_000 }, join(2)]
+    let join = |incarnation| Command::JoinNode {
+        node: node(1, incarnation, 2),
+        now_ms: 1_000,
+    };
+    vec![
+        Command::NumberNode,
+        join(1),
+        create_table("a"),
+        create_table("b"),
+        Command::DropTable {
+            name: "a".to_owned(),
+            now_ms: 2_000,
+        },
+        join(2),
+    ]
 }
 
 fn carry_out(state: &mut State, store: &mut dyn Store, command: Command) {
     let outcome = state.apply(command);
-    assert!(!matches!(outcome.answer, Answer::Refused(_)), "{:?}", outcome.answer);
+    assert!(
+        !matches!(outcome.answer, Answer::Refused(_)),
+        "{:?}",
+        outcome.answer
+    );
     store.append(&outcome.changes).unwrap();
 }
 
 fn filled(dir: &Path) -> State {
     let mut store = FileStore::create(dir, &cluster()).unwrap();
     let mut state = State::new(cluster());
-    commands().into_iter().for_each(|command| carry_out(&mut state, &mut store, command));
+    commands()
+        .into_iter()
+        .for_each(|command| carry_out(&mut state, &mut store, command));
     state
 }
 
 fn log_of(dir: &Path) -> PathBuf {
-    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    names.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("log-")).max().unwrap()
+    let names = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    names
+        .filter(|path| {
+            path.file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with("log-")
+        })
+        .max()
+        .unwrap()
 }
 
 #[test]
@@ -58,7 +94,9 @@ fn what_was_appended_is_read_again() {
 #[test]
 fn a_snapshot_replaces_the_log() {
     let dir = TempDir::new().unwrap();
-    let mut store = FileStore::create(dir.path(), &cluster()).unwrap().with_log_bytes_max(300);
+    let mut store = FileStore::create(dir.path(), &cluster())
+        .unwrap()
+        .with_log_bytes_max(300);
     let mut state = State::new(cluster());
     let mut snapshots = 0;
     for command in commands() {
@@ -124,7 +162,10 @@ fn a_flipped_byte_before_the_last_batch_is_refused_with_its_place() {
         damaged[at] ^= 0x40;
         fs::write(&log, &damaged).unwrap();
         let error = FileStore::open(dir.path()).unwrap_err();
-        let refused = matches!(error, StoreError::Corrupt { .. } | StoreError::Format { .. });
+        let refused = matches!(
+            error,
+            StoreError::Corrupt { .. } | StoreError::Format { .. }
+        );
         assert!(refused, "byte {at}: {error}");
     }
     fs::write(&log, &whole).unwrap();
@@ -149,8 +190,13 @@ fn a_flipped_byte_in_a_snapshot_is_refused() {
     let (mut store, durable) = FileStore::open(dir.path()).unwrap();
     store.snapshot(&durable).unwrap();
     drop(store);
-    let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
-    let path = names.filter(|path| path.to_str().unwrap().contains("snapshot-")).max().unwrap();
+    let names = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let path = names
+        .filter(|path| path.to_str().unwrap().contains("snapshot-"))
+        .max()
+        .unwrap();
     let whole = fs::read(&path).unwrap();
     for at in 0..whole.len() {
         let mut damaged = whole.clone();
@@ -167,7 +213,10 @@ fn a_directory_without_init_is_refused_and_init_happens_once() {
     assert!(error.to_string().contains("recover or init?"), "{error}");
     assert!(FileStore::is_absent(dir.path()).unwrap());
     drop(FileStore::create(dir.path(), &cluster()).unwrap());
-    assert!(matches!(FileStore::create(dir.path(), &cluster()), Err(StoreError::Exists { .. })));
+    assert!(matches!(
+        FileStore::create(dir.path(), &cluster()),
+        Err(StoreError::Exists { .. })
+    ));
     assert!(!FileStore::is_absent(dir.path()).unwrap());
 }
 
@@ -177,7 +226,10 @@ fn an_init_that_was_cut_short_can_be_made_again() {
     drop(FileStore::create(dir.path(), &cluster()).unwrap());
     let snapshot = dir.path().join("snapshot-0000000000000000");
     fs::rename(&snapshot, snapshot.with_extension("tmp")).unwrap();
-    assert!(matches!(FileStore::open(dir.path()), Err(StoreError::Empty { .. })));
+    assert!(matches!(
+        FileStore::open(dir.path()),
+        Err(StoreError::Empty { .. })
+    ));
     drop(FileStore::create(dir.path(), &cluster()).unwrap());
     FileStore::open(dir.path()).unwrap();
 }
@@ -186,7 +238,10 @@ fn an_init_that_was_cut_short_can_be_made_again() {
 fn two_processes_never_share_a_directory() {
     let dir = TempDir::new().unwrap();
     let store = FileStore::create(dir.path(), &cluster()).unwrap();
-    assert!(matches!(FileStore::open(dir.path()), Err(StoreError::Locked { .. })));
+    assert!(matches!(
+        FileStore::open(dir.path()),
+        Err(StoreError::Locked { .. })
+    ));
     drop(store);
     FileStore::open(dir.path()).unwrap();
 }
@@ -199,7 +254,10 @@ fn a_log_of_another_cluster_is_refused() {
     foreign.id.0 += 1;
     drop(FileStore::create(other.path(), &foreign).unwrap());
     fs::copy(log_of(other.path()), log_of(dir.path())).unwrap();
-    assert!(matches!(FileStore::open(dir.path()), Err(StoreError::ForeignCluster { .. })));
+    assert!(matches!(
+        FileStore::open(dir.path()),
+        Err(StoreError::ForeignCluster { .. })
+    ));
 }
 
 #[test]
@@ -215,14 +273,19 @@ fn a_lost_log_is_noticed() {
             fs::remove_file(path).unwrap();
         }
     }
-    assert!(matches!(FileStore::open(dir.path()), Err(StoreError::Missing { .. })));
+    assert!(matches!(
+        FileStore::open(dir.path()),
+        Err(StoreError::Missing { .. })
+    ));
 }
 
 #[test]
 fn a_store_in_memory_keeps_the_same() {
     let mut state = State::new(cluster());
     let mut store = MemStore::new(state.durable());
-    commands().into_iter().for_each(|command| carry_out(&mut state, &mut store, command));
+    commands()
+        .into_iter()
+        .for_each(|command| carry_out(&mut state, &mut store, command));
     assert_eq!(store.load().unwrap(), *state.durable());
     store.snapshot(state.durable()).unwrap();
     assert_eq!(store.load().unwrap(), *state.durable());
@@ -241,17 +304,40 @@ fn files_of_format_1_stay_readable_byte_for_byte() {
     let lives = |state: &mut State, health| {
         let sync = state.full_sync(id);
         let mut replicas = fixture::ready(id, &sync);
-        replicas.iter_mut().for_each(|(_, status)| status.health = health);
-        let report = Report { digest: sync.digest, full: true, replicas, disk_total: 0, disk_free: 0 };
-        Command::Report { node: id, incarnation: NodeIncarnation(2), report, now_ms: 3_000 }
+        replicas
+            .iter_mut()
+            .for_each(|(_, status)| status.health = health);
+        let report = Report {
+            digest: sync.digest,
+            full: true,
+            replicas,
+            disk_total: 0,
+            disk_free: 0,
+        };
+        Command::Report {
+            node: id,
+            incarnation: NodeIncarnation(2),
+            report,
+            now_ms: 3_000,
+        }
     };
     let report = lives(&mut state, ReplicaHealth::Ready);
     carry_out(&mut state, &mut store, report);
     let replica = fixture::ready(id, &state.full_sync(id))[0].0;
     let ballot = state.full_sync(id).configurations[0].ballot;
     let proposals = vec![pegasus_meta::state::Proposal { replica, ballot }];
-    carry_out(&mut state, &mut store, Command::ProposeNextBallot { node: id, incarnation: NodeIncarnation(2), proposals });
-    commands_after_snapshot().into_iter().for_each(|command| carry_out(&mut state, &mut store, command));
+    carry_out(
+        &mut state,
+        &mut store,
+        Command::ProposeNextBallot {
+            node: id,
+            incarnation: NodeIncarnation(2),
+            proposals,
+        },
+    );
+    commands_after_snapshot()
+        .into_iter()
+        .for_each(|command| carry_out(&mut state, &mut store, command));
     drop(store);
     for entry in fs::read_dir(dir.path()).unwrap() {
         let path = entry.unwrap().path();
@@ -263,7 +349,11 @@ fn files_of_format_1_stay_readable_byte_for_byte() {
             fs::create_dir_all(&golden).unwrap();
             fs::copy(&path, golden.join(&name)).unwrap();
         }
-        assert_eq!(fs::read(&path).unwrap(), fs::read(golden.join(&name)).unwrap(), "{name}");
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            fs::read(golden.join(&name)).unwrap(),
+            "{name}"
+        );
     }
     let copy = TempDir::new().unwrap();
     for entry in fs::read_dir(&golden).unwrap() {
@@ -274,5 +364,12 @@ fn files_of_format_1_stay_readable_byte_for_byte() {
 }
 
 fn commands_after_snapshot() -> Vec<Command> {
-    vec![Command::NumberNode, create_table("c"), Command::DropTable { name: "c".to_owned(), now_ms: 4_000 }]
+    vec![
+        Command::NumberNode,
+        create_table("c"),
+        Command::DropTable {
+            name: "c".to_owned(),
+            now_ms: 4_000,
+        },
+    ]
 }

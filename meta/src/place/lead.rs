@@ -45,13 +45,21 @@ fn even_out(count: &mut Count<'_>, groups: &[Vec<usize>], leads: &mut [usize]) {
 }
 
 /// The shortest chain of (group, its new lead) that takes one lead from `start` to a core with at least two fewer.
-fn chain_from(start: usize, count: &Count<'_>, groups: &[Vec<usize>], leads: &[usize]) -> Option<Vec<(usize, usize)>> {
+fn chain_from(
+    start: usize,
+    count: &Count<'_>,
+    groups: &[Vec<usize>],
+    leads: &[usize],
+) -> Option<Vec<(usize, usize)>> {
     let target = count.cores[start].checked_sub(2)?;
     if count.cores.iter().all(|&leads| leads > target) {
         return None;
     }
     let mut led: Vec<Vec<usize>> = vec![Vec::new(); count.cores.len()];
-    leads.iter().enumerate().for_each(|(group, &lead)| led[lead].push(group));
+    leads
+        .iter()
+        .enumerate()
+        .for_each(|(group, &lead)| led[lead].push(group));
     // By core: the group through which it was reached, and from which core.
     let mut reached: Vec<Option<(usize, usize)>> = vec![None; count.cores.len()];
     let mut queue = VecDeque::from([start]);
@@ -105,7 +113,11 @@ struct Count<'a> {
 
 impl<'a> Count<'a> {
     fn new(ring: &'a Ring) -> Self {
-        Self { ring, cores: vec![0; ring.cores.len()], nodes: vec![0; ring.node_count] }
+        Self {
+            ring,
+            cores: vec![0; ring.cores.len()],
+            nodes: vec![0; ring.node_count],
+        }
     }
 
     fn add(&mut self, place: usize) {
@@ -121,7 +133,11 @@ impl<'a> Count<'a> {
     /// What makes a core the worse lead, most important first.
     fn weight(&self, place: usize) -> (u64, u64, u64) {
         let slot = &self.ring.cores[place];
-        (self.cores[place], self.nodes[slot.node], slot.before.primaries)
+        (
+            self.cores[place],
+            self.nodes[slot.node],
+            slot.before.primaries,
+        )
     }
 
     /// The weight of `place` if it led one group less.
@@ -131,7 +147,10 @@ impl<'a> Count<'a> {
     }
 
     fn lightest(&self, group: &[usize]) -> usize {
-        let lightest = group.iter().copied().min_by_key(|&place| (self.weight(place), place));
+        let lightest = group
+            .iter()
+            .copied()
+            .min_by_key(|&place| (self.weight(place), place));
         lightest.expect("a group has at least one member")
     }
 }

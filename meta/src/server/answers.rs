@@ -22,13 +22,22 @@ pub(super) fn route(state: &State, name: &str) -> Result<Vec<u8>, Failed> {
     let mut partitions = Vec::with_capacity(table.partitions.len());
     for partition in &table.partitions {
         let shown = partition.stage == Stage::Active;
-        let primary = partition.primary.as_ref().filter(|_| shown).map(|it| client_address(state, it));
+        let primary = partition
+            .primary
+            .as_ref()
+            .filter(|_| shown)
+            .map(|it| client_address(state, it));
         let primary = b.create_shared_string(primary.unwrap_or_default());
         let secondaries = partition.secondaries.iter().filter(|_| shown);
-        let secondaries: Vec<_> = secondaries.map(|it| b.create_shared_string(client_address(state, it))).collect();
+        let secondaries: Vec<_> = secondaries
+            .map(|it| b.create_shared_string(client_address(state, it)))
+            .collect();
         let secondaries = b.create_vector(&secondaries);
-        let arguments =
-            kv::PartitionRouteArgs { ballot: partition.ballot.0, primary: Some(primary), secondaries: Some(secondaries) };
+        let arguments = kv::PartitionRouteArgs {
+            ballot: partition.ballot.0,
+            primary: Some(primary),
+            secondaries: Some(secondaries),
+        };
         partitions.push(kv::PartitionRoute::create(b, &arguments));
     }
     let arguments = kv::RouteReplyArgs {
@@ -43,10 +52,21 @@ pub(super) fn route(state: &State, name: &str) -> Result<Vec<u8>, Failed> {
 /// All tables that are not dropped, without their partitions.
 pub(super) fn list_tables(state: &State) -> Vec<u8> {
     let mut builder = Builder::new();
-    let live = state.durable().tables().values().filter(|table| !table.is_dropped());
-    let tables: Vec<_> = live.map(|table| write_table(&mut builder, state, table, None)).collect();
+    let live = state
+        .durable()
+        .tables()
+        .values()
+        .filter(|table| !table.is_dropped());
+    let tables: Vec<_> = live
+        .map(|table| write_table(&mut builder, state, table, None))
+        .collect();
     let tables = builder.create_vector(&tables);
-    let root = admin::ListTablesReply::create(&mut builder, &admin::ListTablesReplyArgs { tables: Some(tables) });
+    let root = admin::ListTablesReply::create(
+        &mut builder,
+        &admin::ListTablesReplyArgs {
+            tables: Some(tables),
+        },
+    );
     finished(builder, root)
 }
 
@@ -54,8 +74,9 @@ pub(super) fn list_tables(state: &State) -> Vec<u8> {
 pub(super) fn show_table(state: &State, name: &str) -> Result<Vec<u8>, Failed> {
     let table = named(state, name)?;
     let mut builder = Builder::new();
-    let partitions: Vec<_> =
-        (0..table.partition_count).filter_map(|index| write_partition(&mut builder, state, table, index)).collect();
+    let partitions: Vec<_> = (0..table.partition_count)
+        .filter_map(|index| write_partition(&mut builder, state, table, index))
+        .collect();
     let partitions = builder.create_vector(&partitions);
     let root = write_table(&mut builder, state, table, Some(partitions));
     Ok(finished(builder, root))
@@ -65,17 +86,28 @@ pub(super) fn show_table(state: &State, name: &str) -> Result<Vec<u8>, Failed> {
 pub(super) fn list_nodes(state: &State, now_ms: u64) -> Vec<u8> {
     let mut builder = Builder::new();
     let loads = state.loads();
-    let nodes: Vec<_> = state.durable().nodes().values().map(|it| write_node(&mut builder, state, it, &loads, now_ms)).collect();
+    let nodes: Vec<_> = state
+        .durable()
+        .nodes()
+        .values()
+        .map(|it| write_node(&mut builder, state, it, &loads, now_ms))
+        .collect();
     let nodes = builder.create_vector(&nodes);
     let (cluster_high, cluster_low) = state.durable().cluster().id.halves();
-    let arguments = admin::ListNodesReplyArgs { cluster_high, cluster_low, nodes: Some(nodes) };
+    let arguments = admin::ListNodesReplyArgs {
+        cluster_high,
+        cluster_low,
+        nodes: Some(nodes),
+    };
     let root = admin::ListNodesReply::create(&mut builder, &arguments);
     finished(builder, root)
 }
 
 /// What a table in creation waits for, in a sentence.
 pub(super) fn creating(state: &State, table: TableId) -> String {
-    let Some(progress) = state.progress(table) else { return format!("table {table} is not there any more") };
+    let Some(progress) = state.progress(table) else {
+        return format!("table {table} is not there any more");
+    };
     let waiting = progress.total - progress.serving;
     format!(
         "the table is recorded, but {waiting} of its {} partitions do not serve yet: {}",
@@ -85,13 +117,19 @@ pub(super) fn creating(state: &State, table: TableId) -> String {
 
 fn named<'a>(state: &'a State, name: &str) -> Result<&'a Table, Failed> {
     let shown: String = name.chars().take(256).collect();
-    let unknown = || Failed::new(Code::UnknownTable, format!("table {shown:?} does not exist"));
+    let unknown = || {
+        Failed::new(
+            Code::UnknownTable,
+            format!("table {shown:?} does not exist"),
+        )
+    };
     state.durable().table_named(name).ok_or_else(unknown)
 }
 
 fn client_address<'a>(state: &'a State, member: &Member) -> &'a str {
     let node = state.durable().nodes().get(&member.address.node);
-    node.and_then(|node| node.core(member.address.core)).map_or("", |core| &core.client_address)
+    node.and_then(|node| node.core(member.address.core))
+        .map_or("", |core| &core.client_address)
 }
 
 fn write_table<'b>(
@@ -100,10 +138,18 @@ fn write_table<'b>(
     table: &Table,
     partitions: Option<Partitions<'b>>,
 ) -> WIPOffset<admin::TableDetail<'b>> {
-    let healths: Vec<PartitionHealth> =
-        table.indexed().map(|(index, partition)| state.partition_health(table, index, partition)).collect();
-    let healthy = healths.iter().filter(|&&health| health == PartitionHealth::Healthy).count();
-    let worst = healths.into_iter().max().unwrap_or(PartitionHealth::Healthy);
+    let healths: Vec<PartitionHealth> = table
+        .indexed()
+        .map(|(index, partition)| state.partition_health(table, index, partition))
+        .collect();
+    let healthy = healths
+        .iter()
+        .filter(|&&health| health == PartitionHealth::Healthy)
+        .count();
+    let worst = healths
+        .into_iter()
+        .max()
+        .unwrap_or(PartitionHealth::Healthy);
     let arguments = admin::TableDetailArgs {
         table_id: table.id.0,
         name: Some(b.create_string(&table.name)),
@@ -133,8 +179,15 @@ fn write_partition<'b>(
     index: u32,
 ) -> Option<WIPOffset<admin::PartitionDetail<'b>>> {
     let view = state.partition_view(table, index)?;
-    let primary = view.primary.as_ref().map(|member| write_member(b, state, member));
-    let secondaries: Vec<_> = view.secondaries.iter().map(|member| write_member(b, state, member)).collect();
+    let primary = view
+        .primary
+        .as_ref()
+        .map(|member| write_member(b, state, member));
+    let secondaries: Vec<_> = view
+        .secondaries
+        .iter()
+        .map(|member| write_member(b, state, member))
+        .collect();
     let secondaries = b.create_vector(&secondaries);
     let arguments = admin::PartitionDetailArgs {
         index,
@@ -146,7 +199,11 @@ fn write_partition<'b>(
     Some(admin::PartitionDetail::create(b, &arguments))
 }
 
-fn write_member<'b>(b: &mut Builder<'b>, state: &State, view: &MemberView<'_>) -> WIPOffset<admin::MemberDetail<'b>> {
+fn write_member<'b>(
+    b: &mut Builder<'b>,
+    state: &State,
+    view: &MemberView<'_>,
+) -> WIPOffset<admin::MemberDetail<'b>> {
     let status = view.status;
     let reason = status.map_or("", |status| &status.reason);
     let arguments = admin::MemberDetailArgs {
@@ -154,7 +211,9 @@ fn write_member<'b>(b: &mut Builder<'b>, state: &State, view: &MemberView<'_>) -
         core: u32::from(view.member.address.core.0),
         address: Some(b.create_shared_string(client_address(state, &view.member))),
         alive: view.alive,
-        health: status.map_or(meta::ReplicaHealth::Unset, |status| write_replica_health(status.health)),
+        health: status.map_or(meta::ReplicaHealth::Unset, |status| {
+            write_replica_health(status.health)
+        }),
         reason: (!reason.is_empty()).then(|| b.create_shared_string(reason)),
         committed: status.map_or(0, |status| status.committed.0),
         prepared: status.map_or(0, |status| status.prepared.0),
@@ -183,7 +242,10 @@ fn write_node<'b>(
     let cores: Vec<_> = (0u16..)
         .zip(&node.cores)
         .map(|(number, core)| {
-            let address = CoreAddress { node: node.id, core: CoreId(number) };
+            let address = CoreAddress {
+                node: node.id,
+                core: CoreId(number),
+            };
             let load = loads.get(&address).copied().unwrap_or_default();
             let arguments = admin::CoreDetailArgs {
                 client_address: Some(b.create_string(&core.client_address)),

@@ -11,8 +11,13 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn new() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { start: Instant::now(), start_unix_ms: u64::try_from(since.as_millis()).unwrap_or(0) }
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Self {
+            start: Instant::now(),
+            start_unix_ms: u64::try_from(since.as_millis()).unwrap_or(0),
+        }
     }
 
     pub(super) fn now_ms(&self) -> u64 {

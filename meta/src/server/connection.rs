@@ -40,7 +40,10 @@ enum Phase {
     /// A client or an operator.
     Client,
     /// A node that has still to prove itself.
-    Proving { node: Box<Node>, nonces: Nonces },
+    Proving {
+        node: Box<Node>,
+        nonces: Nonces,
+    },
     Member(Session),
 }
 
@@ -65,7 +68,12 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Shared) 
     let (mut reader, writer) = stream.into_split();
     let (outbox, frames) = Outbox::new(shared.counters.clone());
     let writing = tokio::spawn(write(writer, frames, outbox.clone()));
-    let mut connection = Connection { shared, peer, outbox: outbox.clone(), phase: Phase::Fresh };
+    let mut connection = Connection {
+        shared,
+        peer,
+        outbox: outbox.clone(),
+        phase: Phase::Fresh,
+    };
     let mut stop = shared.stop.clone();
     let end = tokio::select! {
         end = connection.read(&mut reader) => end,
@@ -110,7 +118,11 @@ impl Connection<'_> {
                 }
             }
             buffer.reserve(READ_BYTES);
-            let timeout = if buffer.is_empty() { self.patience() } else { FRAME_TIMEOUT };
+            let timeout = if buffer.is_empty() {
+                self.patience()
+            } else {
+                FRAME_TIMEOUT
+            };
             match tokio::time::timeout(timeout, reader.read_buf(&mut buffer)).await {
                 Ok(Ok(0) | Err(_)) => return End::Quiet,
                 Ok(Ok(_)) => {}
@@ -123,7 +135,9 @@ impl Connection<'_> {
     const fn decoder(&self) -> Decoder {
         match self.phase {
             Phase::Member(_) => Decoder::new(BODY_BYTES_MAX),
-            Phase::Fresh | Phase::Client | Phase::Proving { .. } => Decoder::new(SMALL_BODY_BYTES_MAX),
+            Phase::Fresh | Phase::Client | Phase::Proving { .. } => {
+                Decoder::new(SMALL_BODY_BYTES_MAX)
+            }
         }
     }
 
@@ -138,22 +152,34 @@ impl Connection<'_> {
     async fn handle(&mut self, frame: Frame) -> Result<(), End> {
         let Frame { header, body } = frame;
         if header.is_reply() {
-            return Err(End::Garbage(format!("a reply of kind {:?} that nobody asked for", header.kind)));
+            return Err(End::Garbage(format!(
+                "a reply of kind {:?} that nobody asked for",
+                header.kind
+            )));
         }
         if matches!(self.phase, Phase::Fresh) && header.kind != FrameKind::Register {
             self.phase = Phase::Client;
         }
         match header.kind {
             FrameKind::Ping => self.outbox.send(&header.reply(), &[]),
-            FrameKind::Route | FrameKind::ListTables | FrameKind::ShowTable | FrameKind::ListNodes => {
+            FrameKind::Route
+            | FrameKind::ListTables
+            | FrameKind::ShowTable
+            | FrameKind::ListNodes => {
                 self.ask(header, wire::query(header.kind, &body)).await?;
             }
             FrameKind::CreateTable | FrameKind::DropTable => {
-                self.order(header, wire::order(header.kind, &body, self.shared.clock.now_ms())).await?;
+                self.order(
+                    header,
+                    wire::order(header.kind, &body, self.shared.clock.now_ms()),
+                )
+                .await?;
             }
             FrameKind::Register => self.on_register(header, &body).await?,
             FrameKind::RegisterProof => self.on_proof(header, &body).await?,
-            FrameKind::Heartbeat | FrameKind::ProposeNextBallot => self.on_session(header, &body).await?,
+            FrameKind::Heartbeat | FrameKind::ProposeNextBallot => {
+                self.on_session(header, &body).await?
+            }
             _ => {
                 let message = format!("meta does not answer {:?}", header.kind);
                 self.outbox.fail(&header, Code::Unsupported, &message);
@@ -164,7 +190,14 @@ impl Connection<'_> {
 
     async fn ask(&self, header: Header, query: Result<Query, Failed>) -> Result<(), End> {
         match query {
-            Ok(query) => self.post(Letter::Query { query, header, outbox: self.outbox.clone() }).await,
+            Ok(query) => {
+                self.post(Letter::Query {
+                    query,
+                    header,
+                    outbox: self.outbox.clone(),
+                })
+                .await
+            }
             Err(failed) => {
                 self.outbox.fail(&header, failed.code, &failed.message);
                 Ok(())
@@ -175,7 +208,10 @@ impl Connection<'_> {
     async fn order(&self, header: Header, command: Result<Command, Failed>) -> Result<(), End> {
         match command {
             Ok(command) => {
-                let reply = Reply::Frame { header, outbox: self.outbox.clone() };
+                let reply = Reply::Frame {
+                    header,
+                    outbox: self.outbox.clone(),
+                };
                 self.post(Letter::Command { command, reply }).await
             }
             Err(failed) => {
@@ -188,10 +224,19 @@ impl Connection<'_> {
     async fn on_register(&mut self, header: Header, body: &[u8]) -> Result<(), End> {
         match self.introduce(body).await {
             Ok((node, nonces)) => {
-                let reply = Header { kind: FrameKind::RegisterReply, ..header.reply() };
+                let reply = Header {
+                    kind: FrameKind::RegisterReply,
+                    ..header.reply()
+                };
                 let proof = nonces.proof_of_meta(&self.shared.token);
-                self.outbox.send(&reply, &wire::register_reply(self.shared.cluster, node.id, nonces.meta(), &proof));
-                self.phase = Phase::Proving { node: Box::new(node), nonces };
+                self.outbox.send(
+                    &reply,
+                    &wire::register_reply(self.shared.cluster, node.id, nonces.meta(), &proof),
+                );
+                self.phase = Phase::Proving {
+                    node: Box::new(node),
+                    nonces,
+                };
                 Ok(())
             }
             Err(failed) => Err(self.refuse(header, &failed)),
@@ -210,11 +255,17 @@ impl Connection<'_> {
         }
         let is_fresh = register.cluster.0 == 0;
         if !is_fresh && register.cluster != self.shared.cluster {
-            let message = format!("the node is of cluster {}, this is {}", register.cluster, self.shared.cluster);
+            let message = format!(
+                "the node is of cluster {}, this is {}",
+                register.cluster, self.shared.cluster
+            );
             return Err(Failed::new(Code::WrongCluster, message));
         }
         if is_fresh && register.node.id.0 != 0 {
-            return Err(Failed::new(Code::InvalidArgument, "a node with a number names its cluster"));
+            return Err(Failed::new(
+                Code::InvalidArgument,
+                "a node with a number names its cluster",
+            ));
         }
         if self.shared.token.is_empty() && !self.peer.ip().is_loopback() {
             let message = "without a cluster token nodes join from loopback addresses only";
@@ -231,18 +282,37 @@ impl Connection<'_> {
 
     async fn number(&self) -> Result<NodeId, Failed> {
         let (done, answer) = oneshot::channel();
-        self.consult(Letter::Command { command: Command::NumberNode, reply: Reply::Number(done) }, answer).await
+        self.consult(
+            Letter::Command {
+                command: Command::NumberNode,
+                reply: Reply::Number(done),
+            },
+            answer,
+        )
+        .await
     }
 
     async fn may_join(&self, node: Node) -> Result<(), Failed> {
         let (answer, answered) = oneshot::channel();
-        let query = Query::MayJoin { node: Box::new(node), answer };
+        let query = Query::MayJoin {
+            node: Box::new(node),
+            answer,
+        };
         let header = Header::request(FrameKind::Register, 0);
-        self.consult(Letter::Query { query, header, outbox: self.outbox.clone() }, answered).await
+        self.consult(
+            Letter::Query {
+                query,
+                header,
+                outbox: self.outbox.clone(),
+            },
+            answered,
+        )
+        .await
     }
 
     async fn on_proof(&mut self, header: Header, body: &[u8]) -> Result<(), End> {
-        let Phase::Proving { node, nonces } = std::mem::replace(&mut self.phase, Phase::Fresh) else {
+        let Phase::Proving { node, nonces } = std::mem::replace(&mut self.phase, Phase::Fresh)
+        else {
             return Err(End::Garbage("a proof without a registration".to_owned()));
         };
         match self.join(*node, &nonces, body).await {
@@ -256,7 +326,10 @@ impl Connection<'_> {
 
     async fn join(&self, node: Node, nonces: &Nonces, body: &[u8]) -> Result<Session, Failed> {
         if !nonces.proves_node(&self.shared.token, &wire::proof(body)?) {
-            return Err(Failed::new(Code::Unauthenticated, "the node does not know this cluster's token"));
+            return Err(Failed::new(
+                Code::Unauthenticated,
+                "the node does not know this cluster's token",
+            ));
         }
         let session = Session {
             node: node.id,
@@ -265,26 +338,52 @@ impl Connection<'_> {
             outbox: self.outbox.clone(),
         };
         let (done, answer) = oneshot::channel();
-        let command = Command::JoinNode { node, now_ms: self.shared.clock.now_ms() };
-        let reply = Reply::Join { session: session.clone(), done };
-        self.consult(Letter::Command { command, reply }, answer).await?;
+        let command = Command::JoinNode {
+            node,
+            now_ms: self.shared.clock.now_ms(),
+        };
+        let reply = Reply::Join {
+            session: session.clone(),
+            done,
+        };
+        self.consult(Letter::Command { command, reply }, answer)
+            .await?;
         Ok(session)
     }
 
     async fn on_session(&self, header: Header, body: &[u8]) -> Result<(), End> {
         let Phase::Member(session) = &self.phase else {
-            return Err(End::Garbage(format!("{:?} before a registration", header.kind)));
+            return Err(End::Garbage(format!(
+                "{:?} before a registration",
+                header.kind
+            )));
         };
         let (node, incarnation) = (session.node, session.incarnation);
         let malformed = |error: BodyError| End::Garbage(error.to_string());
         let command = if header.kind == FrameKind::Heartbeat {
             let now_ms = self.shared.clock.now_ms();
-            Command::Report { node, incarnation, report: wire::report(body).map_err(malformed)?, now_ms }
+            Command::Report {
+                node,
+                incarnation,
+                report: wire::report(body).map_err(malformed)?,
+                now_ms,
+            }
         } else {
             let proposals = wire::proposals(body).map_err(malformed)?;
-            Command::ProposeNextBallot { node, incarnation, proposals }
+            Command::ProposeNextBallot {
+                node,
+                incarnation,
+                proposals,
+            }
         };
-        self.post(Letter::Command { command, reply: Reply::Session { header, session: session.clone() } }).await
+        self.post(Letter::Command {
+            command,
+            reply: Reply::Session {
+                header,
+                session: session.clone(),
+            },
+        })
+        .await
     }
 
     /// Answers a registration by a failure; the connection ends.
@@ -296,10 +395,18 @@ impl Connection<'_> {
     }
 
     async fn post(&self, letter: Letter) -> Result<(), End> {
-        self.shared.letters.send(letter).await.map_err(|_| End::Quiet)
+        self.shared
+            .letters
+            .send(letter)
+            .await
+            .map_err(|_| End::Quiet)
     }
 
-    async fn consult<T>(&self, letter: Letter, answer: oneshot::Receiver<Result<T, Failed>>) -> Result<T, Failed> {
+    async fn consult<T>(
+        &self,
+        letter: Letter,
+        answer: oneshot::Receiver<Result<T, Failed>>,
+    ) -> Result<T, Failed> {
         let stopped = || Failed::new(Code::NotServing, "meta is stopping");
         self.post(letter).await.map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))

@@ -49,8 +49,20 @@ struct Decided {
 }
 
 impl Decider {
-    pub(super) fn new(state: State, store: Box<dyn Store + Send>, clock: Clock, counters: Arc<Counters>) -> Self {
-        Self { state, store, clock, counters, sessions: BTreeMap::new(), waiters: Vec::new() }
+    pub(super) fn new(
+        state: State,
+        store: Box<dyn Store + Send>,
+        clock: Clock,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            state,
+            store,
+            clock,
+            counters,
+            sessions: BTreeMap::new(),
+            waiters: Vec::new(),
+        }
     }
 
     /// Works until it is told to stop.
@@ -60,7 +72,11 @@ impl Decider {
     pub(super) fn run(mut self, mut mailbox: mpsc::Receiver<Letter>) -> Result<(), StoreError> {
         while let Some(first) = mailbox.blocking_recv() {
             let mut letters = vec![first];
-            while let Some(letter) = mailbox.try_recv().ok().filter(|_| letters.len() < BATCH_MAX) {
+            while let Some(letter) = mailbox
+                .try_recv()
+                .ok()
+                .filter(|_| letters.len() < BATCH_MAX)
+            {
                 letters.push(letter);
             }
             let stops = letters.iter().any(|letter| matches!(letter, Letter::Stop));
@@ -81,14 +97,26 @@ impl Decider {
             match letter {
                 Letter::Command { command, reply } if self.is_heard(&reply) => {
                     let is_report = matches!(command, Command::Report { .. });
-                    let Outcome { changes: made, answer, pushes } = self.state.apply(command);
+                    let Outcome {
+                        changes: made,
+                        answer,
+                        pushes,
+                    } = self.state.apply(command);
                     changes.extend(made);
                     if is_report && pushes.iter().any(|push| push.sync.full) {
                         Counters::count(&self.counters.resyncs);
                     }
-                    decided.push(Decided { reply, answer, pushes });
+                    decided.push(Decided {
+                        reply,
+                        answer,
+                        pushes,
+                    });
                 }
-                Letter::Query { query, header, outbox } => queries.push((query, header, outbox)),
+                Letter::Query {
+                    query,
+                    header,
+                    outbox,
+                } => queries.push((query, header, outbox)),
                 Letter::Command { .. } | Letter::Stop => {}
             }
         }
@@ -97,26 +125,38 @@ impl Decider {
             Err(error @ StoreError::Full { .. }) => self.take_back(decided, &error)?,
             Err(error) => return Err(error),
         }
-        queries.into_iter().for_each(|(query, header, outbox)| self.answer(query, &header, &outbox));
+        queries
+            .into_iter()
+            .for_each(|(query, header, outbox)| self.answer(query, &header, &outbox));
         self.serve_waiters();
         self.snapshot_if_due()
     }
 
     /// A connection that was replaced by a newer one of the same node is not listened to.
     fn is_heard(&self, reply: &Reply) -> bool {
-        let Reply::Session { session, .. } = reply else { return true };
-        self.sessions.get(&session.node).is_some_and(|current| current.number == session.number)
+        let Reply::Session { session, .. } = reply else {
+            return true;
+        };
+        self.sessions
+            .get(&session.node)
+            .is_some_and(|current| current.number == session.number)
     }
 
     fn tell(&mut self, decided: Decided) {
-        let Decided { reply, answer, pushes } = decided;
+        let Decided {
+            reply,
+            answer,
+            pushes,
+        } = decided;
         let failed = match &answer {
             Answer::Refused(refusal) => Some(Failed::from(refusal)),
             _ => None,
         };
         match (reply, failed) {
             (Reply::Nobody, _) => {}
-            (Reply::Frame { header, outbox }, Some(failed)) => outbox.fail(&header, failed.code, &failed.message),
+            (Reply::Frame { header, outbox }, Some(failed)) => {
+                outbox.fail(&header, failed.code, &failed.message)
+            }
             (Reply::Frame { header, outbox }, None) => self.tell_operator(answer, header, outbox),
             (Reply::Session { session, .. }, Some(failed)) => {
                 tracing::warn!(node = %session.node, reason = failed.message, "closing a node's connection");
@@ -147,17 +187,32 @@ impl Decider {
                     wanted => u64::from(wanted).min(CREATE_TIMEOUT_MS_MAX) * 9 / 10,
                 };
                 let deadline_ms = self.clock.now_ms() + wanted_ms;
-                self.waiters.push(Waiter { table, degraded, served: 0, deadline_ms, header, outbox });
+                self.waiters.push(Waiter {
+                    table,
+                    degraded,
+                    served: 0,
+                    deadline_ms,
+                    header,
+                    outbox,
+                });
             }
-            Answer::TableDropped { table } => outbox.send(&header.reply(), &wire::drop_reply(table)),
+            Answer::TableDropped { table } => {
+                outbox.send(&header.reply(), &wire::drop_reply(table))
+            }
             Answer::Done | Answer::NodeNumbered(_) | Answer::Refused(_) => {}
         }
     }
 
     fn tell_session(&self, header: &Header, session: &Session) {
         if header.kind == FrameKind::Heartbeat {
-            let reply = Header { kind: FrameKind::HeartbeatReply, ..header.reply() };
-            session.outbox.send(&reply, &wire::heartbeat_reply(self.state.durable().digest(session.node)));
+            let reply = Header {
+                kind: FrameKind::HeartbeatReply,
+                ..header.reply()
+            };
+            session.outbox.send(
+                &reply,
+                &wire::heartbeat_reply(self.state.durable().digest(session.node)),
+            );
         }
     }
 
@@ -169,19 +224,29 @@ impl Decider {
     }
 
     fn push(&self, push: &Push) {
-        let Some(session) = self.sessions.get(&push.node) else { return };
-        session.outbox.send(&Header::request(FrameKind::Sync, 0), &wire::sync(&push.sync));
+        let Some(session) = self.sessions.get(&push.node) else {
+            return;
+        };
+        session.outbox.send(
+            &Header::request(FrameKind::Sync, 0),
+            &wire::sync(&push.sync),
+        );
     }
 
     /// Nothing of this batch is durable and nobody has heard of it: back to what is.
     fn take_back(&mut self, decided: Vec<Decided>, error: &StoreError) -> Result<(), StoreError> {
         tracing::error!(%error, "refusing changes");
         self.state.restore(self.store.load()?);
-        let failed = Failed::new(Code::DiskFull, format!("meta cannot store a change: {error}"));
+        let failed = Failed::new(
+            Code::DiskFull,
+            format!("meta cannot store a change: {error}"),
+        );
         for Decided { reply, .. } in decided {
             match reply {
                 Reply::Nobody => {}
-                Reply::Frame { header, outbox } => outbox.fail(&header, failed.code, &failed.message),
+                Reply::Frame { header, outbox } => {
+                    outbox.fail(&header, failed.code, &failed.message)
+                }
                 // Proposals are repeated by the node; what it reported is kept.
                 Reply::Session { header, session } => self.tell_session(&header, &session),
                 Reply::Number(done) => _ = done.send(Err(failed.clone())),
@@ -199,7 +264,11 @@ impl Decider {
             Query::ShowTable { name } => answers::show_table(&self.state, &name),
             Query::ListNodes => Ok(answers::list_nodes(&self.state, now_ms)),
             Query::MayJoin { node, answer } => {
-                _ = answer.send(self.state.may_join(&node).map_err(|refusal| Failed::from(&refusal)));
+                _ = answer.send(
+                    self.state
+                        .may_join(&node)
+                        .map_err(|refusal| Failed::from(&refusal)),
+                );
                 return;
             }
         };
@@ -214,12 +283,24 @@ impl Decider {
         let now_ms = self.clock.now_ms();
         let state = &self.state;
         self.waiters.retain_mut(|waiter| {
-            if state.durable().tables().get(&waiter.table).is_none_or(crate::state::Table::is_dropped) {
-                waiter.outbox.fail(&waiter.header, Code::UnknownTable, "the table was dropped while it was made");
+            if state
+                .durable()
+                .tables()
+                .get(&waiter.table)
+                .is_none_or(crate::state::Table::is_dropped)
+            {
+                waiter.outbox.fail(
+                    &waiter.header,
+                    Code::UnknownTable,
+                    "the table was dropped while it was made",
+                );
                 return false;
             }
             let Some(waiting) = state.first_not_serving(waiter.table, waiter.served) else {
-                waiter.outbox.send(&waiter.header.reply(), &wire::create_reply(waiter.table, waiter.degraded));
+                waiter.outbox.send(
+                    &waiter.header.reply(),
+                    &wire::create_reply(waiter.table, waiter.degraded),
+                );
                 return false;
             };
             waiter.served = waiting;

@@ -11,9 +11,16 @@ use tokio::sync::oneshot;
 #[derive(Debug)]
 pub(super) enum Letter {
     /// Changes something, or may.
-    Command { command: Command, reply: Reply },
+    Command {
+        command: Command,
+        reply: Reply,
+    },
     /// Only reads.
-    Query { query: Query, header: Header, outbox: Outbox },
+    Query {
+        query: Query,
+        header: Header,
+        outbox: Outbox,
+    },
     Stop,
 }
 
@@ -22,13 +29,22 @@ pub(super) enum Letter {
 pub(super) enum Reply {
     Nobody,
     /// An operator.
-    Frame { header: Header, outbox: Outbox },
+    Frame {
+        header: Header,
+        outbox: Outbox,
+    },
     /// A node's heartbeat or proposal, over the connection of this session.
-    Session { header: Header, session: Session },
+    Session {
+        header: Header,
+        session: Session,
+    },
     /// A registration, before its proof.
     Number(oneshot::Sender<Result<NodeId, Failed>>),
     /// A registration, after its proof: from now on pushes go to this session.
-    Join { session: Session, done: oneshot::Sender<Result<(), Failed>> },
+    Join {
+        session: Session,
+        done: oneshot::Sender<Result<(), Failed>>,
+    },
 }
 
 /// One registered connection of a node.
@@ -44,12 +60,19 @@ pub(super) struct Session {
 /// What is to be shown.
 #[derive(Debug)]
 pub(super) enum Query {
-    Route { name: String },
+    Route {
+        name: String,
+    },
     ListTables,
-    ShowTable { name: String },
+    ShowTable {
+        name: String,
+    },
     ListNodes,
     /// Whether a node could join; asked before it is given a number or a proof.
-    MayJoin { node: Box<Node>, answer: oneshot::Sender<Result<(), Failed>> },
+    MayJoin {
+        node: Box<Node>,
+        answer: oneshot::Sender<Result<(), Failed>>,
+    },
 }
 
 /// A failure for the asker.
@@ -61,7 +84,10 @@ pub(super) struct Failed {
 
 impl Failed {
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -71,7 +97,9 @@ impl From<&Refusal> for Failed {
             Refusal::TableExists(_) => Code::AlreadyExists,
             Refusal::UnknownTable(_) => Code::UnknownTable,
             Refusal::NotEnoughNodes { .. } | Refusal::NoNodes => Code::NotEnoughNodes,
-            Refusal::TooManyPartitions(_) | Refusal::TooManyTables | Refusal::TooManyNodes(_) => Code::TooLarge,
+            Refusal::TooManyPartitions(_) | Refusal::TooManyTables | Refusal::TooManyNodes(_) => {
+                Code::TooLarge
+            }
             Refusal::NumbersExhausted => Code::Internal,
             Refusal::NotJoined { .. } => Code::NotServing,
             Refusal::BadName(_)
@@ -87,5 +115,8 @@ impl From<&Refusal> for Failed {
 }
 
 pub(super) const fn tick(now_ms: u64) -> Letter {
-    Letter::Command { command: Command::Tick { now_ms }, reply: Reply::Nobody }
+    Letter::Command {
+        command: Command::Tick { now_ms },
+        reply: Reply::Nobody,
+    }
 }

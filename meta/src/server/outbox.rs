@@ -22,14 +22,25 @@ pub(super) struct Outbox {
 impl Outbox {
     pub(super) fn new(counters: Arc<Counters>) -> (Self, mpsc::Receiver<Vec<u8>>) {
         let (frames, receiver) = mpsc::channel(FRAMES_MAX);
-        (Self { frames, kick: Arc::new(Notify::new()), counters }, receiver)
+        (
+            Self {
+                frames,
+                kick: Arc::new(Notify::new()),
+                counters,
+            },
+            receiver,
+        )
     }
 
     /// Sends one frame without waiting; without room the connection is closed. A body over the limit is answered by a
     /// failure.
     pub(super) fn send(&self, header: &Header, body: &[u8]) {
         if body.len() > BODY_BYTES_MAX {
-            return self.fail(header, Code::TooLarge, &format!("the answer would have {} bytes", body.len()));
+            return self.fail(
+                header,
+                Code::TooLarge,
+                &format!("the answer would have {} bytes", body.len()),
+            );
         }
         let mut frame = Vec::with_capacity(HEADER_BYTES + body.len());
         encode_frame(&mut frame, header, body);
@@ -42,7 +53,10 @@ impl Outbox {
     /// Answers `header` by a failure.
     pub(super) fn fail(&self, header: &Header, code: Code, message: &str) {
         let mut builder = FlatBufferBuilder::new();
-        self.send(&header.failure(), body::failure(&mut builder, code, message));
+        self.send(
+            &header.failure(),
+            body::failure(&mut builder, code, message),
+        );
     }
 
     /// Lets the writer end after what is there; `false`: there is no room even for that.

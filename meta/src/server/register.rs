@@ -22,10 +22,16 @@ impl Nonces {
     /// Takes the node's nonce and makes ours.
     pub(super) fn answer(node: &[u8]) -> Result<Self, Failed> {
         if !(NONCE_BYTES..=NONCE_BYTES_MAX).contains(&node.len()) {
-            let message = format!("a nonce has {NONCE_BYTES} to {NONCE_BYTES_MAX} bytes, this one {}", node.len());
+            let message = format!(
+                "a nonce has {NONCE_BYTES} to {NONCE_BYTES_MAX} bytes, this one {}",
+                node.len()
+            );
             return Err(Failed::new(Code::InvalidArgument, message));
         }
-        Ok(Self { node: node.to_vec(), meta: rand::random() })
+        Ok(Self {
+            node: node.to_vec(),
+            meta: rand::random(),
+        })
     }
 
     pub(super) const fn meta(&self) -> &[u8; NONCE_BYTES] {
@@ -44,7 +50,9 @@ impl Nonces {
 
     fn keyed(&self, token: &[u8], role: &[u8]) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(token).expect("HMAC takes keys of any length");
-        [role, &self.node, &self.meta].into_iter().for_each(|part| mac.update(part));
+        [role, &self.node, &self.meta]
+            .into_iter()
+            .for_each(|part| mac.update(part));
         mac
     }
 }

@@ -3,8 +3,8 @@
 use super::letter::{Failed, Query};
 use super::register::NONCE_BYTES;
 use crate::state::{
-    ClusterId, Command, Core, CreateTable, Node, NodeAddress, Proposal, ReplicaHealth, ReplicaKey, ReplicaStatus,
-    Report, Sync, TableInfo,
+    ClusterId, Command, Core, CreateTable, Node, NodeAddress, Proposal, ReplicaHealth, ReplicaKey,
+    ReplicaStatus, Report, Sync, TableInfo,
 };
 use pegasus_fbs::body::{self, BodyError};
 use pegasus_fbs::code::Code;
@@ -40,11 +40,18 @@ pub(super) fn register(bytes: &[u8]) -> Result<Register, Failed> {
     let it = body::read::<meta::Register<'_>>(bytes)?;
     let (clients, peers) = (strings(it.client_addresses()), strings(it.peer_addresses()));
     if clients.len() != peers.len() {
-        return Err(Failed::new(Code::InvalidArgument, "a node has as many client as peer addresses"));
+        return Err(Failed::new(
+            Code::InvalidArgument,
+            "a node has as many client as peer addresses",
+        ));
     }
     let cpus = it.cpus().into_iter().flatten().chain(std::iter::repeat(0));
     let cores = clients.into_iter().zip(peers).zip(cpus);
-    let cores = cores.map(|((client_address, peer_address), cpu)| Core { client_address, peer_address, cpu });
+    let cores = cores.map(|((client_address, peer_address), cpu)| Core {
+        client_address,
+        peer_address,
+        cpu,
+    });
     Ok(Register {
         protocol_min: it.protocol_min(),
         protocol_max: it.protocol_max(),
@@ -72,7 +79,11 @@ pub(super) fn proof(bytes: &[u8]) -> Result<Vec<u8>, Failed> {
 
 pub(super) fn report(bytes: &[u8]) -> Result<Report, BodyError> {
     let it = body::read::<meta::Heartbeat<'_>>(bytes)?;
-    let replicas = it.replicas().into_iter().flatten().filter_map(|replica| Some((key(replica.key()?), status(&replica))));
+    let replicas = it
+        .replicas()
+        .into_iter()
+        .flatten()
+        .filter_map(|replica| Some((key(replica.key()?), status(&replica))));
     Ok(Report {
         digest: it.digest(),
         full: it.full(),
@@ -101,8 +112,14 @@ fn status(replica: &meta::ReplicaReport<'_>) -> ReplicaStatus {
 }
 
 const fn replica_key(table: u32, index: u32, incarnation: u64) -> ReplicaKey {
-    let partition = PartitionId { table: TableId(table), index };
-    ReplicaKey { partition, incarnation: ReplicaIncarnation(incarnation) }
+    let partition = PartitionId {
+        table: TableId(table),
+        index,
+    };
+    ReplicaKey {
+        partition,
+        incarnation: ReplicaIncarnation(incarnation),
+    }
 }
 
 fn key(key: &meta::ReplicaKey) -> ReplicaKey {
@@ -124,11 +141,15 @@ pub(super) fn query(kind: FrameKind, bytes: &[u8]) -> Result<Query, Failed> {
     match kind {
         FrameKind::Route => {
             let it = body::read::<kv::RouteRequest<'_>>(bytes)?;
-            Ok(Query::Route { name: name(it.table_name()) })
+            Ok(Query::Route {
+                name: name(it.table_name()),
+            })
         }
         FrameKind::ShowTable => {
             let it = body::read::<admin::ShowTable<'_>>(bytes)?;
-            Ok(Query::ShowTable { name: name(it.name()) })
+            Ok(Query::ShowTable {
+                name: name(it.name()),
+            })
         }
         FrameKind::ListTables => Ok(Query::ListTables),
         _ => Ok(Query::ListNodes),
@@ -139,7 +160,10 @@ pub(super) fn query(kind: FrameKind, bytes: &[u8]) -> Result<Query, Failed> {
 pub(super) fn order(kind: FrameKind, bytes: &[u8], now_ms: u64) -> Result<Command, Failed> {
     if kind == FrameKind::DropTable {
         let it = body::read::<admin::DropTable<'_>>(bytes)?;
-        return Ok(Command::DropTable { name: it.name().unwrap_or_default().to_owned(), now_ms });
+        return Ok(Command::DropTable {
+            name: it.name().unwrap_or_default().to_owned(),
+            now_ms,
+        });
     }
     let it = body::read::<admin::CreateTable<'_>>(bytes)?;
     Ok(Command::CreateTable(CreateTable {
@@ -152,12 +176,23 @@ pub(super) fn order(kind: FrameKind, bytes: &[u8], now_ms: u64) -> Result<Comman
     }))
 }
 
-pub(super) fn register_reply(cluster: ClusterId, node: NodeId, nonce: &[u8; NONCE_BYTES], proof: &[u8]) -> Vec<u8> {
+pub(super) fn register_reply(
+    cluster: ClusterId,
+    node: NodeId,
+    nonce: &[u8; NONCE_BYTES],
+    proof: &[u8],
+) -> Vec<u8> {
     let mut builder = Builder::new();
     let nonce = Some(builder.create_vector(nonce));
     let proof = Some(builder.create_vector(proof));
     let (cluster_high, cluster_low) = cluster.halves();
-    let arguments = meta::RegisterReplyArgs { cluster_high, cluster_low, node: node.0, nonce, proof };
+    let arguments = meta::RegisterReplyArgs {
+        cluster_high,
+        cluster_low,
+        node: node.0,
+        nonce,
+        proof,
+    };
     let root = meta::RegisterReply::create(&mut builder, &arguments);
     finished(builder, root)
 }
@@ -170,14 +205,20 @@ pub(super) fn heartbeat_reply(digest: u64) -> Vec<u8> {
 
 pub(super) fn create_reply(table: TableId, degraded: bool) -> Vec<u8> {
     let mut builder = Builder::new();
-    let arguments = admin::CreateTableReplyArgs { table_id: table.0, degraded };
+    let arguments = admin::CreateTableReplyArgs {
+        table_id: table.0,
+        degraded,
+    };
     let root = admin::CreateTableReply::create(&mut builder, &arguments);
     finished(builder, root)
 }
 
 pub(super) fn drop_reply(table: TableId) -> Vec<u8> {
     let mut builder = Builder::new();
-    let root = admin::DropTableReply::create(&mut builder, &admin::DropTableReplyArgs { table_id: table.0 });
+    let root = admin::DropTableReply::create(
+        &mut builder,
+        &admin::DropTableReplyArgs { table_id: table.0 },
+    );
     finished(builder, root)
 }
 
@@ -185,9 +226,23 @@ pub(super) fn sync(sync: &Sync) -> Vec<u8> {
     let mut builder = Builder::new();
     let b = &mut builder;
     let nodes: Vec<_> = sync.nodes.iter().map(|node| write_node(b, node)).collect();
-    let tables: Vec<_> = sync.tables.iter().map(|table| write_table(b, table)).collect();
-    let configurations: Vec<_> = sync.configurations.iter().map(|it| write_configuration(b, it)).collect();
-    let write_key = |key: &ReplicaKey| meta::ReplicaKey::new(key.incarnation.0, key.partition.table.0, key.partition.index);
+    let tables: Vec<_> = sync
+        .tables
+        .iter()
+        .map(|table| write_table(b, table))
+        .collect();
+    let configurations: Vec<_> = sync
+        .configurations
+        .iter()
+        .map(|it| write_configuration(b, it))
+        .collect();
+    let write_key = |key: &ReplicaKey| {
+        meta::ReplicaKey::new(
+            key.incarnation.0,
+            key.partition.table.0,
+            key.partition.index,
+        )
+    };
     let drops: Vec<_> = sync.drops.iter().map(write_key).collect();
     let arguments = meta::SyncArgs {
         full: sync.full,
@@ -211,8 +266,14 @@ fn write_node<'b>(b: &mut Builder<'b>, node: &NodeAddress) -> WIPOffset<meta::No
     meta::NodeAddress::create(b, &arguments)
 }
 
-fn write_strings<'b>(b: &mut Builder<'b>, strings: &[String]) -> WIPOffset<Vector<'b, ForwardsUOffset<&'b str>>> {
-    let strings: Vec<_> = strings.iter().map(|string| b.create_string(string)).collect();
+fn write_strings<'b>(
+    b: &mut Builder<'b>,
+    strings: &[String],
+) -> WIPOffset<Vector<'b, ForwardsUOffset<&'b str>>> {
+    let strings: Vec<_> = strings
+        .iter()
+        .map(|string| b.create_string(string))
+        .collect();
     b.create_vector(&strings)
 }
 
@@ -227,7 +288,10 @@ fn write_table<'b>(b: &mut Builder<'b>, table: &TableInfo) -> WIPOffset<meta::Ta
     meta::TableInfo::create(b, &arguments)
 }
 
-fn write_configuration<'b>(b: &mut Builder<'b>, it: &Configuration) -> WIPOffset<peer::Configuration<'b>> {
+fn write_configuration<'b>(
+    b: &mut Builder<'b>,
+    it: &Configuration,
+) -> WIPOffset<peer::Configuration<'b>> {
     let primary = it.primary.as_ref().map(write_member);
     let secondaries: Vec<_> = it.secondaries.iter().map(write_member).collect();
     let arguments = peer::ConfigurationArgs {
@@ -244,7 +308,11 @@ fn write_configuration<'b>(b: &mut Builder<'b>, it: &Configuration) -> WIPOffset
 }
 
 fn write_member(member: &Member) -> peer::Member {
-    peer::Member::new(member.incarnation.0, member.address.node.0, member.address.core.0)
+    peer::Member::new(
+        member.incarnation.0,
+        member.address.node.0,
+        member.address.core.0,
+    )
 }
 
 pub(super) fn finished<T>(mut builder: Builder<'_>, root: WIPOffset<T>) -> Vec<u8> {

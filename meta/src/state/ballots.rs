@@ -27,7 +27,10 @@ impl State {
             match self.judge(node, proposal) {
                 Verdict::Step(ballot) => {
                     let partition = proposal.replica.partition;
-                    steps.entry(partition.table).or_default().insert(partition.index, ballot);
+                    steps
+                        .entry(partition.table)
+                        .or_default()
+                        .insert(partition.index, ballot);
                 }
                 Verdict::TellAgain => self.tell_again(node, proposal, work),
                 Verdict::Ignore => {}
@@ -35,9 +38,19 @@ impl State {
         }
         for (table, ballots) in steps {
             let ballots: Vec<_> = ballots.into_iter().collect();
-            self.change(Change::BallotsGrown { table, ballots: ballots.clone() }, work);
-            let Some(table) = self.durable.tables().get(&table) else { continue };
-            let configurations = ballots.iter().filter_map(|&(index, _)| table.configuration(index));
+            self.change(
+                Change::BallotsGrown {
+                    table,
+                    ballots: ballots.clone(),
+                },
+                work,
+            );
+            let Some(table) = self.durable.tables().get(&table) else {
+                continue;
+            };
+            let configurations = ballots
+                .iter()
+                .filter_map(|&(index, _)| table.configuration(index));
             configurations.for_each(|configuration| work.pushes.configuration(&configuration));
         }
         Ok(Answer::Done)
@@ -45,10 +58,17 @@ impl State {
 
     fn judge(&self, node: NodeId, proposal: &Proposal) -> Verdict {
         let id = proposal.replica.partition;
-        let Some(table) = self.durable.tables().get(&id.table).filter(|table| !table.is_dropped()) else {
+        let Some(table) = self
+            .durable
+            .tables()
+            .get(&id.table)
+            .filter(|table| !table.is_dropped())
+        else {
             return Verdict::Ignore;
         };
-        let Some(partition) = table.partition(id.index) else { return Verdict::Ignore };
+        let Some(partition) = table.partition(id.index) else {
+            return Verdict::Ignore;
+        };
         let is_it = |member: &&pegasus_replication::config::Member| {
             member.address.node == node && member.incarnation == proposal.replica.incarnation
         };
@@ -58,14 +78,23 @@ impl State {
         let is_primary = partition.primary.as_ref().filter(is_it).is_some();
         let is_current = partition.ballot == proposal.ballot && partition.stage == Stage::Active;
         let may_grow = partition.ballot.counter() < COUNTER_MAX;
-        if is_primary && is_current && may_grow { Verdict::Step(partition.ballot.next()) } else { Verdict::TellAgain }
+        if is_primary && is_current && may_grow {
+            Verdict::Step(partition.ballot.next())
+        } else {
+            Verdict::TellAgain
+        }
     }
 
     fn tell_again(&self, node: NodeId, proposal: &Proposal, work: &mut Work) {
         let id = proposal.replica.partition;
-        let configuration = self.durable.tables().get(&id.table).and_then(|table| table.configuration(id.index));
+        let configuration = self
+            .durable
+            .tables()
+            .get(&id.table)
+            .and_then(|table| table.configuration(id.index));
         let sync = work.pushes.to(node);
-        sync.configurations.extend(configuration.filter(|it| !sync.configurations.contains(it)));
+        sync.configurations
+            .extend(configuration.filter(|it| !sync.configurations.contains(it)));
     }
 }
 

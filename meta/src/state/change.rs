@@ -13,7 +13,10 @@ impl ClusterId {
     /// The upper and lower half, as the wire carries it.
     #[must_use]
     pub const fn halves(self) -> (u64, u64) {
-        #[allow(clippy::cast_possible_truncation, reason = "the lower half is what is wanted")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "the lower half is what is wanted"
+        )]
         let low = self.0 as u64;
         ((self.0 >> 64) as u64, low)
     }
@@ -62,7 +65,11 @@ pub struct Counters {
 
 impl Counters {
     /// Of a cluster that has nothing yet: everything counts from 1.
-    pub const FIRST: Self = Self { next_node: 1, next_table: 1, next_incarnation: 1 };
+    pub const FIRST: Self = Self {
+        next_node: 1,
+        next_table: 1,
+        next_incarnation: 1,
+    };
 }
 
 /// One durable step. A state is the fold of its changes; a snapshot is a shorter list with the same fold.
@@ -83,9 +90,15 @@ pub enum Change {
     /// Every replica of a dropped table is gone; the tombstone remains without its placement.
     TableForgotten { table: TableId },
     /// All members of these partitions have created their replicas.
-    PartitionsActivated { table: TableId, partitions: Vec<u32> },
+    PartitionsActivated {
+        table: TableId,
+        partitions: Vec<u32>,
+    },
     /// The same members under the next ballot.
-    BallotsGrown { table: TableId, ballots: Vec<(u32, Ballot)> },
+    BallotsGrown {
+        table: TableId,
+        ballots: Vec<(u32, Ballot)>,
+    },
 }
 
 /// A change that does not fit the state before it: the store is damaged or was written by something else.

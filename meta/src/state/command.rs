@@ -15,9 +15,18 @@ pub enum Command {
     /// A node that has proved who it is. Answered by `Done`; the first push to it is a full Sync.
     JoinNode { node: Node, now_ms: u64 },
     /// A heartbeat. Answered by `Done`.
-    Report { node: NodeId, incarnation: NodeIncarnation, report: Report, now_ms: u64 },
+    Report {
+        node: NodeId,
+        incarnation: NodeIncarnation,
+        report: Report,
+        now_ms: u64,
+    },
     /// Primaries want the next ballot with the same members. Answered by `Done`; what came of it is in the pushes.
-    ProposeNextBallot { node: NodeId, incarnation: NodeIncarnation, proposals: Vec<Proposal> },
+    ProposeNextBallot {
+        node: NodeId,
+        incarnation: NodeIncarnation,
+        proposals: Vec<Proposal>,
+    },
     /// Answered by [`Answer::TableCreated`] at once; [`super::State::progress`] tells when it serves.
     CreateTable(CreateTable),
     /// Answered by [`Answer::TableDropped`].
@@ -44,8 +53,13 @@ pub struct CreateTable {
 pub enum Answer {
     Done,
     NodeNumbered(NodeId),
-    TableCreated { table: TableId, degraded: bool },
-    TableDropped { table: TableId },
+    TableCreated {
+        table: TableId,
+        degraded: bool,
+    },
+    TableDropped {
+        table: TableId,
+    },
     /// Nothing has changed.
     Refused(Refusal),
 }
@@ -63,7 +77,9 @@ pub enum Refusal {
     TableExists(String),
     #[error("table {0:?} does not exist")]
     UnknownTable(String),
-    #[error("{replica_count} replicas need as many live nodes, there are {alive}; --allow-degraded makes do with fewer")]
+    #[error(
+        "{replica_count} replicas need as many live nodes, there are {alive}; --allow-degraded makes do with fewer"
+    )]
     NotEnoughNodes { replica_count: u8, alive: usize },
     #[error("there is no live node")]
     NoNodes,
@@ -77,14 +93,24 @@ pub enum Refusal {
     NumbersExhausted,
     #[error("node {0} was never given its number by this cluster; was the directory of meta lost?")]
     UnknownNode(NodeId),
-    #[error("node {node}: incarnation {incarnation} is not newer than {known}; does another process run on a copy of its directory?")]
-    StaleIncarnation { node: NodeId, incarnation: NodeIncarnation, known: NodeIncarnation },
+    #[error(
+        "node {node}: incarnation {incarnation} is not newer than {known}; does another process run on a copy of its directory?"
+    )]
+    StaleIncarnation {
+        node: NodeId,
+        incarnation: NodeIncarnation,
+        known: NodeIncarnation,
+    },
     #[error("node {node} has not joined since meta started")]
     NotJoined { node: NodeId },
     #[error("node {node}: {fault}")]
     BadNode { node: NodeId, fault: &'static str },
     #[error("node {node} has {cores} cores, but core {used} holds replicas")]
-    CoresMissing { node: NodeId, cores: usize, used: u16 },
+    CoresMissing {
+        node: NodeId,
+        cores: usize,
+        used: u16,
+    },
 }
 
 /// What came of a command. Persist `changes`, all or nothing, then tell `answer` and send `pushes` in their order.

@@ -25,7 +25,8 @@ impl Mix {
 
     fn text(self, text: &str) -> Self {
         let start = self.word(text.len() as u64);
-        text.bytes().fold(start, |mix, byte| mix.word(u64::from(byte)))
+        text.bytes()
+            .fold(start, |mix, byte| mix.word(u64::from(byte)))
     }
 
     fn member(self, member: &Member) -> Self {
@@ -37,12 +38,21 @@ impl Mix {
 /// A node's addresses.
 pub(super) fn of_node(node: &Node) -> u64 {
     let start = Mix::new(1).word(u64::from(node.id.0));
-    node.cores.iter().fold(start, |mix, core| mix.text(&core.client_address).text(&core.peer_address)).0
+    node.cores
+        .iter()
+        .fold(start, |mix, core| {
+            mix.text(&core.client_address).text(&core.peer_address)
+        })
+        .0
 }
 
 /// A table that is not dropped, without its partitions.
 pub(super) fn of_table(table: &Table) -> u64 {
-    Mix::new(2).word(u64::from(table.id.0)).text(&table.name).word(u64::from(table.partition_count)).0
+    Mix::new(2)
+        .word(u64::from(table.id.0))
+        .text(&table.name)
+        .word(u64::from(table.partition_count))
+        .0
 }
 
 /// One configuration.
@@ -52,7 +62,11 @@ pub(super) fn of_partition(table: &Table, index: u32, partition: &Partition) -> 
         Stage::Active => 1,
     };
     let counts = (u64::from(table.replica_count) << 8) | u64::from(table.min_replicas);
-    let start = Mix::new(3).word(id(table.id, index)).word(partition.ballot.0).word(stage).word(counts);
+    let start = Mix::new(3)
+        .word(id(table.id, index))
+        .word(partition.ballot.0)
+        .word(stage)
+        .word(counts);
     let start = start.word(u64::from(partition.primary.is_some()));
     partition.members().fold(start, Mix::member).0
 }
@@ -65,7 +79,13 @@ pub(super) fn of_drop(table: TableId, index: u32, member: &Member) -> u64 {
 /// What a node compares. Never 0, which a node says that has nothing yet.
 pub(super) fn finish(cluster: ClusterId, shared: u64, own: u64) -> u64 {
     let (high, low) = cluster.halves();
-    Mix::new(5).word(high).word(low).word(shared).word(own).0.max(1)
+    Mix::new(5)
+        .word(high)
+        .word(low)
+        .word(shared)
+        .word(own)
+        .0
+        .max(1)
 }
 
 fn id(table: TableId, index: u32) -> u64 {

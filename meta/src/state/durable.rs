@@ -44,7 +44,9 @@ impl Durable {
     /// The first change that does not fit what came before it.
     pub fn replay<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Result<Self, ChangeError> {
         let mut changes = changes.into_iter();
-        let Some(Change::Cluster(cluster)) = changes.next() else { return Err(ChangeError::NoCluster) };
+        let Some(Change::Cluster(cluster)) = changes.next() else {
+            return Err(ChangeError::NoCluster);
+        };
         let mut durable = Self::new(cluster.clone());
         changes.try_for_each(|change| durable.apply(change))?;
         Ok(durable)
@@ -53,7 +55,10 @@ impl Durable {
     /// The shortest list of changes with this fold.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Change> {
-        let head = [Change::Cluster(self.cluster.clone()), Change::Counters(self.counters)];
+        let head = [
+            Change::Cluster(self.cluster.clone()),
+            Change::Counters(self.counters),
+        ];
         let nodes = self.nodes.values().cloned().map(Change::NodeJoined);
         let tables = self.tables.values().cloned().map(Change::TableCreated);
         head.into_iter().chain(nodes).chain(tables).collect()
@@ -72,7 +77,9 @@ impl Durable {
             Change::TableCreated(table) => self.on_created(table),
             Change::TableDropped { table, at_ms } => self.on_dropped(*table, *at_ms),
             Change::TableForgotten { table } => self.on_forgotten(*table),
-            Change::PartitionsActivated { table, partitions } => self.on_activated(*table, partitions),
+            Change::PartitionsActivated { table, partitions } => {
+                self.on_activated(*table, partitions)
+            }
             Change::BallotsGrown { table, ballots } => self.on_ballots(*table, ballots),
         }
     }
@@ -94,13 +101,20 @@ impl Durable {
         if node.0 != self.counters.next_node {
             return fault("its number is not the next");
         }
-        let Some(next) = node.0.checked_add(1) else { return fault("there are no more numbers") };
+        let Some(next) = node.0.checked_add(1) else {
+            return fault("there are no more numbers");
+        };
         self.counters.next_node = next;
         Ok(())
     }
 
     fn on_joined(&mut self, node: &Node) -> Result<(), ChangeError> {
-        let fault = |fault| Err(ChangeError::Node { node: node.id, fault });
+        let fault = |fault| {
+            Err(ChangeError::Node {
+                node: node.id,
+                fault,
+            })
+        };
         if let Some(found) = node.fault() {
             return fault(found);
         }
@@ -116,7 +130,12 @@ impl Durable {
     }
 
     fn on_created(&mut self, table: &Table) -> Result<(), ChangeError> {
-        let fault = |fault| Err(ChangeError::Table { table: table.id, fault });
+        let fault = |fault| {
+            Err(ChangeError::Table {
+                table: table.id,
+                fault,
+            })
+        };
         if let Some(found) = table.fault() {
             return fault(found);
         }
@@ -126,10 +145,17 @@ impl Durable {
         if !table.is_dropped() && self.names.contains_key(&table.name) {
             return fault("its name is taken");
         }
-        if table.partitions.iter().flat_map(Partition::members).any(|member| !self.nodes.contains_key(&member.address.node)) {
+        if table
+            .partitions
+            .iter()
+            .flat_map(Partition::members)
+            .any(|member| !self.nodes.contains_key(&member.address.node))
+        {
             return fault("a member's node is not known");
         }
-        let (Some(next_table), Some(next_incarnation)) = (table.id.0.checked_add(1), next_incarnation(table)) else {
+        let (Some(next_table), Some(next_incarnation)) =
+            (table.id.0.checked_add(1), next_incarnation(table))
+        else {
             return fault("there are no more numbers");
         };
         self.counters.next_table = self.counters.next_table.max(next_table);
@@ -157,7 +183,10 @@ impl Durable {
     fn on_forgotten(&mut self, id: TableId) -> Result<(), ChangeError> {
         let table = self.tables.get(&id).ok_or(ChangeError::UnknownTable(id))?;
         if !table.is_dropped() {
-            return Err(ChangeError::Table { table: id, fault: "it is forgotten before it is dropped" });
+            return Err(ChangeError::Table {
+                table: id,
+                fault: "it is forgotten before it is dropped",
+            });
         }
         self.toggle_table(id);
         if let Some(table) = self.tables.get_mut(&id) {
@@ -168,27 +197,46 @@ impl Durable {
 
     fn on_activated(&mut self, id: TableId, partitions: &[u32]) -> Result<(), ChangeError> {
         let table = self.live_table(id)?;
-        if partitions.iter().any(|&index| table.partition(index).is_none()) {
-            return Err(ChangeError::Table { table: id, fault: "it has no such partition" });
+        if partitions
+            .iter()
+            .any(|&index| table.partition(index).is_none())
+        {
+            return Err(ChangeError::Table {
+                table: id,
+                fault: "it has no such partition",
+            });
         }
-        partitions.iter().for_each(|&index| self.edit_partition(id, index, |partition| partition.stage = Stage::Active));
+        partitions.iter().for_each(|&index| {
+            self.edit_partition(id, index, |partition| partition.stage = Stage::Active)
+        });
         Ok(())
     }
 
     fn on_ballots(&mut self, id: TableId, ballots: &[(u32, Ballot)]) -> Result<(), ChangeError> {
         let table = self.live_table(id)?;
-        let grows = |&(index, ballot): &(u32, Ballot)| table.partition(index).is_some_and(|it| it.ballot < ballot);
+        let grows = |&(index, ballot): &(u32, Ballot)| {
+            table.partition(index).is_some_and(|it| it.ballot < ballot)
+        };
         if !ballots.iter().all(grows) {
-            return Err(ChangeError::Table { table: id, fault: "a ballot does not grow" });
+            return Err(ChangeError::Table {
+                table: id,
+                fault: "a ballot does not grow",
+            });
         }
-        ballots.iter().for_each(|&(index, ballot)| self.edit_partition(id, index, |partition| partition.ballot = ballot));
+        ballots.iter().for_each(|&(index, ballot)| {
+            self.edit_partition(id, index, |partition| partition.ballot = ballot)
+        });
         Ok(())
     }
 
     /// Changes one partition and its members' digests with it. The members stay the same.
     fn edit_partition(&mut self, id: TableId, index: u32, edit: impl FnOnce(&mut Partition)) {
         self.toggle_partition(id, index);
-        if let Some(partition) = self.tables.get_mut(&id).and_then(|table| table.partition_mut(index)) {
+        if let Some(partition) = self
+            .tables
+            .get_mut(&id)
+            .and_then(|table| table.partition_mut(index))
+        {
             edit(partition);
         }
         self.toggle_partition(id, index);
@@ -196,7 +244,9 @@ impl Durable {
 
     /// Adds a table to the digests, or takes it out of them: they are sums without carry.
     fn toggle_table(&mut self, id: TableId) {
-        let Some(table) = self.tables.get(&id) else { return };
+        let Some(table) = self.tables.get(&id) else {
+            return;
+        };
         if !table.is_dropped() {
             self.shared ^= digest::of_table(table);
         }
@@ -204,11 +254,23 @@ impl Durable {
     }
 
     fn toggle_partition(&mut self, id: TableId, index: u32) {
-        let Some(table) = self.tables.get(&id) else { return };
-        let Some(partition) = table.partition(index) else { return };
-        let common = if table.is_dropped() { 0 } else { digest::of_partition(table, index, partition) };
+        let Some(table) = self.tables.get(&id) else {
+            return;
+        };
+        let Some(partition) = table.partition(index) else {
+            return;
+        };
+        let common = if table.is_dropped() {
+            0
+        } else {
+            digest::of_partition(table, index, partition)
+        };
         for member in partition.members() {
-            let own = if table.is_dropped() { digest::of_drop(id, index, member) } else { common };
+            let own = if table.is_dropped() {
+                digest::of_drop(id, index, member)
+            } else {
+                common
+            };
             *self.assignments.entry(member.address.node).or_default() ^= own;
         }
     }
@@ -216,7 +278,10 @@ impl Durable {
     fn live_table(&self, id: TableId) -> Result<&Table, ChangeError> {
         let table = self.tables.get(&id).ok_or(ChangeError::UnknownTable(id))?;
         if table.is_dropped() {
-            return Err(ChangeError::Table { table: id, fault: "it is dropped" });
+            return Err(ChangeError::Table {
+                table: id,
+                fault: "it is dropped",
+            });
         }
         Ok(table)
     }
@@ -255,12 +320,21 @@ impl Durable {
     /// Digest of the whole assignment of `node`, as every Sync carries it.
     #[must_use]
     pub fn digest(&self, node: NodeId) -> u64 {
-        digest::finish(self.cluster.id, self.shared, self.assignments.get(&node).copied().unwrap_or(0))
+        digest::finish(
+            self.cluster.id,
+            self.shared,
+            self.assignments.get(&node).copied().unwrap_or(0),
+        )
     }
 }
 
 /// The number after the highest incarnation of `table`; `None` if there is none.
 fn next_incarnation(table: &Table) -> Option<u64> {
-    let highest = table.partitions.iter().flat_map(Partition::members).map(|member| member.incarnation.0).max();
+    let highest = table
+        .partitions
+        .iter()
+        .flat_map(Partition::members)
+        .map(|member| member.incarnation.0)
+        .max();
     highest.unwrap_or(0).checked_add(1)
 }

@@ -14,7 +14,10 @@ impl State {
     pub fn check(&self) {
         check_names(&self.durable);
         check_incarnations(&self.durable);
-        self.durable.tables().values().for_each(|table| check_table(&self.durable, table));
+        self.durable
+            .tables()
+            .values()
+            .for_each(|table| check_table(&self.durable, table));
         self.check_live();
         check_replay(&self.durable);
     }
@@ -22,44 +25,98 @@ impl State {
     fn check_live(&self) {
         for (node, live) in &self.live {
             let known = self.durable.nodes().get(node);
-            assert!(known.is_some(), "node {node} is heard of but has never joined");
-            assert!(live.unknown_replicas < u64::MAX, "node {node}: a count ran over");
+            assert!(
+                known.is_some(),
+                "node {node} is heard of but has never joined"
+            );
+            assert!(
+                live.unknown_replicas < u64::MAX,
+                "node {node}: a count ran over"
+            );
         }
         let waiting: BTreeSet<_> = super::creating(&self.durable);
-        assert_eq!(self.creating, waiting, "the set of partitions in creation is wrong");
+        assert_eq!(
+            self.creating, waiting,
+            "the set of partitions in creation is wrong"
+        );
     }
 }
 
 fn check_names(durable: &Durable) {
-    let live = durable.tables().values().filter(|table| !table.is_dropped()).count();
-    assert_eq!(durable.names().len(), live, "tables and names differ in number");
+    let live = durable
+        .tables()
+        .values()
+        .filter(|table| !table.is_dropped())
+        .count();
+    assert_eq!(
+        durable.names().len(),
+        live,
+        "tables and names differ in number"
+    );
     for (name, id) in durable.names() {
-        let named = durable.tables().get(id).is_some_and(|table| table.name == *name);
+        let named = durable
+            .tables()
+            .get(id)
+            .is_some_and(|table| table.name == *name);
         assert!(named, "name {name} leads to another table");
     }
 }
 
 fn check_incarnations(durable: &Durable) {
     let mut seen = BTreeSet::new();
-    let members = durable.tables().values().flat_map(|table| &table.partitions).flat_map(Partition::members);
+    let members = durable
+        .tables()
+        .values()
+        .flat_map(|table| &table.partitions)
+        .flat_map(Partition::members);
     for member in members {
-        assert!(seen.insert(member.incarnation), "incarnation {} was given twice", member.incarnation);
-        assert!(member.incarnation.0 < durable.counters().next_incarnation, "an incarnation would be given again");
+        assert!(
+            seen.insert(member.incarnation),
+            "incarnation {} was given twice",
+            member.incarnation
+        );
+        assert!(
+            member.incarnation.0 < durable.counters().next_incarnation,
+            "an incarnation would be given again"
+        );
     }
 }
 
 fn check_table(durable: &Durable, table: &Table) {
-    assert!(table.id.0 < durable.counters().next_table, "number of table {} would be given again", table.id);
+    assert!(
+        table.id.0 < durable.counters().next_table,
+        "number of table {} would be given again",
+        table.id
+    );
     assert_eq!(table.fault(), None, "table {}", table.id);
     for (index, partition) in table.indexed() {
         let epoch = partition.ballot.epoch();
-        assert!(epoch <= durable.cluster().epoch, "partition {}.{index} is of a later epoch", table.id);
-        assert!(partition.primary.is_some(), "partition {}.{index} has no primary", table.id);
+        assert!(
+            epoch <= durable.cluster().epoch,
+            "partition {}.{index} is of a later epoch",
+            table.id
+        );
+        assert!(
+            partition.primary.is_some(),
+            "partition {}.{index} has no primary",
+            table.id
+        );
         let first = partition.ballot.counter() == 1;
-        assert!(partition.stage == Stage::Active || first, "partition {}.{index} grew before it was made", table.id);
+        assert!(
+            partition.stage == Stage::Active || first,
+            "partition {}.{index} grew before it was made",
+            table.id
+        );
         for member in partition.members() {
-            let core = durable.nodes().get(&member.address.node).and_then(|node| node.core(member.address.core));
-            assert!(core.is_some(), "partition {}.{index} names a core that is not there", table.id);
+            let core = durable
+                .nodes()
+                .get(&member.address.node)
+                .and_then(|node| node.core(member.address.core));
+            assert!(
+                core.is_some(),
+                "partition {}.{index} names a core that is not there",
+                table.id
+            );
         }
     }
 }
@@ -68,10 +125,17 @@ fn check_table(durable: &Durable, table: &Table) {
 fn check_replay(durable: &Durable) {
     let snapshot: Vec<Change> = durable.snapshot();
     let replayed = Durable::replay(&snapshot);
-    assert!(replayed.is_ok(), "the snapshot does not replay: {replayed:?}");
+    assert!(
+        replayed.is_ok(),
+        "the snapshot does not replay: {replayed:?}"
+    );
     if let Ok(replayed) = replayed {
         for node in durable.nodes().keys() {
-            assert_eq!(replayed.digest(*node), durable.digest(*node), "node {node}: digests drift");
+            assert_eq!(
+                replayed.digest(*node),
+                durable.digest(*node),
+                "node {node}: digests drift"
+            );
         }
         assert_eq!(replayed.counters(), durable.counters(), "counters drift");
         assert_eq!(replayed.tables(), durable.tables(), "tables drift");

@@ -46,16 +46,24 @@ impl Node {
 
     /// Why this node cannot be taken as it is, if so.
     pub(crate) fn fault(&self) -> Option<&'static str> {
-        let address_fits = |address: &String| address.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0);
-        let addresses_fit =
-            self.cores.iter().all(|core| address_fits(&core.client_address) && address_fits(&core.peer_address));
+        let address_fits = |address: &String| {
+            address
+                .parse::<SocketAddr>()
+                .is_ok_and(|address| address.port() != 0)
+        };
+        let addresses_fit = self
+            .cores
+            .iter()
+            .all(|core| address_fits(&core.client_address) && address_fits(&core.peer_address));
         match self {
             _ if self.id.0 == 0 => Some("the number is 0"),
             _ if self.incarnation.0 == 0 => Some("the incarnation is 0"),
             _ if self.cores.is_empty() => Some("it has no cores"),
             _ if self.cores.len() > CORES_MAX => Some("it has more than 1024 cores"),
             _ if !addresses_fit => Some("an address is not ip:port"),
-            _ if self.host.len().max(self.stats_dir.len()) > NODE_TEXT_BYTES_MAX => Some("a text is over 4096 bytes"),
+            _ if self.host.len().max(self.stats_dir.len()) > NODE_TEXT_BYTES_MAX => {
+                Some("a text is over 4096 bytes")
+            }
             _ => None,
         }
     }
@@ -68,7 +76,10 @@ impl Node {
     /// Whether other nodes reach both in the same way.
     pub(crate) fn has_same_addresses(&self, other: &Self) -> bool {
         let addresses = |node: &Self| -> Vec<(String, String)> {
-            node.cores.iter().map(|core| (core.client_address.clone(), core.peer_address.clone())).collect()
+            node.cores
+                .iter()
+                .map(|core| (core.client_address.clone(), core.peer_address.clone()))
+                .collect()
         };
         addresses(self) == addresses(other)
     }

@@ -20,7 +20,10 @@ impl State {
             return Err(Refusal::UnknownNode(node.id));
         }
         if let Some(fault) = node.fault() {
-            return Err(Refusal::BadNode { node: node.id, fault });
+            return Err(Refusal::BadNode {
+                node: node.id,
+                fault,
+            });
         }
         let known = self.durable.nodes().get(&node.id);
         if known.is_none() && self.durable.nodes().len() >= NODES_MAX {
@@ -28,12 +31,18 @@ impl State {
         }
         if let Some(known) = known.filter(|known| !is_newer(node, known)) {
             let (incarnation, known) = (node.incarnation, known.incarnation);
-            return Err(Refusal::StaleIncarnation { node: node.id, incarnation, known });
+            return Err(Refusal::StaleIncarnation {
+                node: node.id,
+                incarnation,
+                known,
+            });
         }
         match self.highest_core(node.id) {
-            Some(used) if usize::from(used) >= node.cores.len() => {
-                Err(Refusal::CoresMissing { node: node.id, cores: node.cores.len(), used })
-            }
+            Some(used) if usize::from(used) >= node.cores.len() => Err(Refusal::CoresMissing {
+                node: node.id,
+                cores: node.cores.len(),
+                used,
+            }),
             _ => Ok(()),
         }
     }
@@ -50,17 +59,27 @@ impl State {
         Ok(Answer::NodeNumbered(node))
     }
 
-    pub(super) fn handle_join(&mut self, node: Node, now_ms: u64, work: &mut Work) -> Result<Answer, Refusal> {
+    pub(super) fn handle_join(
+        &mut self,
+        node: Node,
+        now_ms: u64,
+        work: &mut Work,
+    ) -> Result<Answer, Refusal> {
         self.may_join(&node)?;
         let known = self.durable.nodes().get(&node.id);
         let is_new = known != Some(&node);
         let moved = known.is_none_or(|known| !known.has_same_addresses(&node));
         let id = node.id;
         // A connection made anew by the same process keeps what the node said before.
-        let same = self.live.get(&id).filter(|live| live.incarnation == node.incarnation).is_some();
+        let same = self
+            .live
+            .get(&id)
+            .filter(|live| live.incarnation == node.incarnation)
+            .is_some();
         if !same {
             let mut live = Live::new(node.incarnation, now_ms);
-            live.replicas.extend(self.drops_on(id).map(|key| (key, UNREPORTED)));
+            live.replicas
+                .extend(self.drops_on(id).map(|key| (key, UNREPORTED)));
             self.live.insert(id, live);
         }
         if is_new {
@@ -79,13 +98,22 @@ impl State {
 
     /// Replicas of dropped tables that `node` has still to delete.
     fn drops_on(&self, node: NodeId) -> impl Iterator<Item = ReplicaKey> {
-        let dropped = self.durable.tables().values().filter(|table| table.is_dropped());
-        dropped.flat_map(drops_of).filter(move |&(on, _)| on == node).map(|(_, key)| key)
+        let dropped = self
+            .durable
+            .tables()
+            .values()
+            .filter(|table| table.is_dropped());
+        dropped
+            .flat_map(drops_of)
+            .filter(move |&(on, _)| on == node)
+            .map(|(_, key)| key)
     }
 
     /// Tells everybody where a node is now.
     fn tell_address(&self, id: NodeId, work: &mut Work) {
-        let Some(node) = self.durable.nodes().get(&id) else { return };
+        let Some(node) = self.durable.nodes().get(&id) else {
+            return;
+        };
         let address = self.node_address(node);
         for other in self.listening() {
             work.pushes.to(other).nodes.push(address.clone());
@@ -103,7 +131,11 @@ impl State {
         self.expect_life(node, incarnation)?;
         let (digest, full) = (report.digest, report.full);
         let named = self.take_report(node, report, now_ms, work);
-        let touched = if full { self.partitions_on(node) } else { named };
+        let touched = if full {
+            self.partitions_on(node)
+        } else {
+            named
+        };
         self.activate(&touched, work);
         if full {
             self.forget_dropped(work);
@@ -126,16 +158,30 @@ impl State {
     }
 
     /// Only the life of a node that joined last is heard.
-    pub(super) fn expect_life(&self, node: NodeId, incarnation: NodeIncarnation) -> Result<(), Refusal> {
+    pub(super) fn expect_life(
+        &self,
+        node: NodeId,
+        incarnation: NodeIncarnation,
+    ) -> Result<(), Refusal> {
         let live = self.live.get(&node).ok_or(Refusal::NotJoined { node })?;
         if live.incarnation != incarnation {
-            return Err(Refusal::StaleIncarnation { node, incarnation, known: live.incarnation });
+            return Err(Refusal::StaleIncarnation {
+                node,
+                incarnation,
+                known: live.incarnation,
+            });
         }
         Ok(())
     }
 
     /// Stores what a node says; returns the partitions that it said something new of.
-    fn take_report(&mut self, node: NodeId, report: Report, now_ms: u64, work: &mut Work) -> BTreeSet<PartitionId> {
+    fn take_report(
+        &mut self,
+        node: NodeId,
+        report: Report,
+        now_ms: u64,
+        work: &mut Work,
+    ) -> BTreeSet<PartitionId> {
         let mut known = BTreeMap::new();
         let mut unknown = 0;
         let mut gone = BTreeSet::new();
@@ -145,17 +191,31 @@ impl State {
                     gone.insert(key);
                 }
                 Standing::Member => {
-                    known.insert(key, ReplicaStatus { reason: bounded_reason(status.reason), ..status });
+                    known.insert(
+                        key,
+                        ReplicaStatus {
+                            reason: bounded_reason(status.reason),
+                            ..status
+                        },
+                    );
                 }
                 Standing::Dropped => {
                     work.pushes.drop_replica(node, key);
-                    known.insert(key, ReplicaStatus { reason: bounded_reason(status.reason), ..status });
+                    known.insert(
+                        key,
+                        ReplicaStatus {
+                            reason: bounded_reason(status.reason),
+                            ..status
+                        },
+                    );
                 }
                 Standing::Unknown => unknown += 1,
             }
         }
         let touched = known.keys().chain(&gone).map(|key| key.partition).collect();
-        let Some(live) = self.live.get_mut(&node) else { return touched };
+        let Some(live) = self.live.get_mut(&node) else {
+            return touched;
+        };
         live.heard_ms = live.heard_ms.max(now_ms);
         live.alive = true;
         (live.disk_total, live.disk_free) = (report.disk_total, report.disk_free);
@@ -175,17 +235,30 @@ impl State {
 
     /// What a replica that a node names is to the tables.
     fn standing(&self, node: NodeId, key: ReplicaKey) -> Standing {
-        let Some(table) = self.durable.tables().get(&key.partition.table) else { return Standing::Unknown };
+        let Some(table) = self.durable.tables().get(&key.partition.table) else {
+            return Standing::Unknown;
+        };
         if table.is_dropped() {
             return Standing::Dropped;
         }
-        let Some(partition) = table.partition(key.partition.index) else { return Standing::Unknown };
-        let is_member = partition.members().any(|it| it.address.node == node && it.incarnation == key.incarnation);
-        if is_member { Standing::Member } else { Standing::Unknown }
+        let Some(partition) = table.partition(key.partition.index) else {
+            return Standing::Unknown;
+        };
+        let is_member = partition
+            .members()
+            .any(|it| it.address.node == node && it.incarnation == key.incarnation);
+        if is_member {
+            Standing::Member
+        } else {
+            Standing::Unknown
+        }
     }
 
     fn is_dropped(&self, table: TableId) -> bool {
-        self.durable.tables().get(&table).is_some_and(super::Table::is_dropped)
+        self.durable
+            .tables()
+            .get(&table)
+            .is_some_and(super::Table::is_dropped)
     }
 
     /// Moves those of `touched` on whose members have all created their replicas.
@@ -200,20 +273,41 @@ impl State {
             for &index in &partitions {
                 self.creating.remove(&PartitionId { table, index });
             }
-            self.change(Change::PartitionsActivated { table, partitions: partitions.clone() }, work);
-            let Some(table) = self.durable.tables().get(&table) else { continue };
-            let configurations = partitions.iter().filter_map(|&index| table.configuration(index));
+            self.change(
+                Change::PartitionsActivated {
+                    table,
+                    partitions: partitions.clone(),
+                },
+                work,
+            );
+            let Some(table) = self.durable.tables().get(&table) else {
+                continue;
+            };
+            let configurations = partitions
+                .iter()
+                .filter_map(|&index| table.configuration(index));
             configurations.for_each(|configuration| work.pushes.configuration(&configuration));
         }
     }
 
     /// Every member has reported its replica.
     fn is_created(&self, id: PartitionId) -> bool {
-        let Some(table) = self.durable.tables().get(&id.table) else { return false };
-        let Some(partition) = table.partition(id.index).filter(|it| it.stage == Stage::Creating) else { return false };
+        let Some(table) = self.durable.tables().get(&id.table) else {
+            return false;
+        };
+        let Some(partition) = table
+            .partition(id.index)
+            .filter(|it| it.stage == Stage::Creating)
+        else {
+            return false;
+        };
         partition.members().all(|member| {
-            let key = ReplicaKey { partition: id, incarnation: member.incarnation };
-            self.status(member.address.node, key).is_some_and(ReplicaStatus::is_created)
+            let key = ReplicaKey {
+                partition: id,
+                incarnation: member.incarnation,
+            };
+            self.status(member.address.node, key)
+                .is_some_and(ReplicaStatus::is_created)
         })
     }
 
@@ -225,9 +319,15 @@ impl State {
 
     /// Lets go of dropped tables whose replicas are gone everywhere.
     fn forget_dropped(&mut self, work: &mut Work) {
-        let dropped = self.durable.tables().values().filter(|table| table.is_dropped() && !table.partitions.is_empty());
-        let gone = dropped.filter(|table| drops_of(table).all(|(node, key)| self.is_gone(node, key)));
-        let gone: Vec<(TableId, BTreeSet<NodeId>)> = gone.map(|table| (table.id, table.nodes())).collect();
+        let dropped = self
+            .durable
+            .tables()
+            .values()
+            .filter(|table| table.is_dropped() && !table.partitions.is_empty());
+        let gone =
+            dropped.filter(|table| drops_of(table).all(|(node, key)| self.is_gone(node, key)));
+        let gone: Vec<(TableId, BTreeSet<NodeId>)> =
+            gone.map(|table| (table.id, table.nodes())).collect();
         for (table, nodes) in gone {
             self.change(Change::TableForgotten { table }, work);
             // The digests of its nodes have changed; there is nothing else for them to do.
@@ -237,12 +337,16 @@ impl State {
 
     /// The node has said so, or has told everything it has and this was not among it.
     fn is_gone(&self, node: NodeId, key: ReplicaKey) -> bool {
-        self.live.get(&node).is_some_and(|live| !live.replicas.contains_key(&key))
+        self.live
+            .get(&node)
+            .is_some_and(|live| !live.replicas.contains_key(&key))
     }
 
     /// A node whose digest differs gets everything, unless a push is still on its way.
     fn sync_if_behind(&mut self, node: NodeId, digest: u64, now_ms: u64, work: &mut Work) {
-        let Some(live) = self.live.get(&node) else { return };
+        let Some(live) = self.live.get(&node) else {
+            return;
+        };
         let settled = now_ms.saturating_sub(live.synced_ms) >= SYNC_SETTLE_MS;
         if digest != self.durable.digest(node) && settled {
             *work.pushes.to(node) = self.full_sync(node);
@@ -250,13 +354,24 @@ impl State {
     }
 
     fn partitions_on(&self, node: NodeId) -> BTreeSet<PartitionId> {
-        self.live.get(&node).map(|live| live.replicas.keys().map(|key| key.partition).collect()).unwrap_or_default()
+        self.live
+            .get(&node)
+            .map(|live| live.replicas.keys().map(|key| key.partition).collect())
+            .unwrap_or_default()
     }
 
     /// The highest core of `node` that holds a replica.
     fn highest_core(&self, node: NodeId) -> Option<u16> {
-        let members = self.durable.tables().values().flat_map(|table| &table.partitions).flat_map(Partition::members);
-        members.filter(|member| member.address.node == node).map(|member| member.address.core.0).max()
+        let members = self
+            .durable
+            .tables()
+            .values()
+            .flat_map(|table| &table.partitions)
+            .flat_map(Partition::members);
+        members
+            .filter(|member| member.address.node == node)
+            .map(|member| member.address.core.0)
+            .max()
     }
 }
 

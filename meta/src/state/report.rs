@@ -81,7 +81,10 @@ pub struct Proposal {
 /// Cuts `reason` to [`REASON_BYTES_MAX`] at a character's end.
 pub(crate) fn bounded_reason(mut reason: String) -> String {
     if reason.len() > REASON_BYTES_MAX {
-        let end = (0..=REASON_BYTES_MAX).rev().find(|&end| reason.is_char_boundary(end)).unwrap_or(0);
+        let end = (0..=REASON_BYTES_MAX)
+            .rev()
+            .find(|&end| reason.is_char_boundary(end))
+            .unwrap_or(0);
         reason.truncate(end);
     }
     reason

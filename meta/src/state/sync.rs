@@ -39,9 +39,18 @@ impl Pushes {
 
     /// Everything for nodes that are listening, with the digests of `state` as it is now.
     pub(super) fn finish(self, state: &State) -> Vec<Push> {
-        let listening = self.0.into_iter().filter(|(node, _)| state.live.contains_key(node));
+        let listening = self
+            .0
+            .into_iter()
+            .filter(|(node, _)| state.live.contains_key(node));
         listening
-            .map(|(node, sync)| Push { node, sync: Sync { digest: state.durable.digest(node), ..sync } })
+            .map(|(node, sync)| Push {
+                node,
+                sync: Sync {
+                    digest: state.durable.digest(node),
+                    ..sync
+                },
+            })
             .collect()
     }
 }
@@ -61,11 +70,24 @@ impl State {
     /// Everything that `node` is to know. Costs a walk over all partitions.
     #[must_use]
     pub fn full_sync(&self, node: NodeId) -> Sync {
-        let mut sync = Sync { full: true, digest: self.durable.digest(node), ..empty() };
-        sync.nodes = self.durable.nodes().values().map(|other| self.node_address(other)).collect();
+        let mut sync = Sync {
+            full: true,
+            digest: self.durable.digest(node),
+            ..empty()
+        };
+        sync.nodes = self
+            .durable
+            .nodes()
+            .values()
+            .map(|other| self.node_address(other))
+            .collect();
         for table in self.durable.tables().values() {
             if table.is_dropped() {
-                sync.drops.extend(drops_of(table).filter(|&(on, _)| on == node).map(|(_, key)| key));
+                sync.drops.extend(
+                    drops_of(table)
+                        .filter(|&(on, _)| on == node)
+                        .map(|(_, key)| key),
+                );
             } else {
                 sync.tables.push(table_info(table));
                 sync.configurations.extend(configurations_on(table, node));
@@ -77,8 +99,16 @@ impl State {
     pub(super) fn node_address(&self, node: &Node) -> NodeAddress {
         NodeAddress {
             node: node.id,
-            peer_addresses: node.cores.iter().map(|core| core.peer_address.clone()).collect(),
-            client_addresses: node.cores.iter().map(|core| core.client_address.clone()).collect(),
+            peer_addresses: node
+                .cores
+                .iter()
+                .map(|core| core.peer_address.clone())
+                .collect(),
+            client_addresses: node
+                .cores
+                .iter()
+                .map(|core| core.client_address.clone())
+                .collect(),
             alive: self.is_alive(node.id),
         }
     }
@@ -101,12 +131,19 @@ pub(super) fn table_info(table: &Table) -> TableInfo {
 /// Every replica of a table, as an order to delete it, with its node.
 pub(super) fn drops_of(table: &Table) -> impl Iterator<Item = (NodeId, ReplicaKey)> {
     table.indexed().flat_map(move |(index, partition)| {
-        partition.members().map(move |member| (member.address.node, key(table.id, index, member.incarnation)))
+        partition.members().map(move |member| {
+            (
+                member.address.node,
+                key(table.id, index, member.incarnation),
+            )
+        })
     })
 }
 
 fn configurations_on(table: &Table, node: NodeId) -> impl Iterator<Item = Configuration> {
-    let here = table.indexed().filter(move |(_, it)| it.members().any(|member| member.address.node == node));
+    let here = table
+        .indexed()
+        .filter(move |(_, it)| it.members().any(|member| member.address.node == node));
     here.filter_map(|(index, _)| table.configuration(index))
 }
 
@@ -115,5 +152,8 @@ pub(super) const fn key(
     index: u32,
     incarnation: pegasus_replication::ids::ReplicaIncarnation,
 ) -> ReplicaKey {
-    ReplicaKey { partition: PartitionId { table, index }, incarnation }
+    ReplicaKey {
+        partition: PartitionId { table, index },
+        incarnation,
+    }
 }

@@ -70,7 +70,9 @@ impl Table {
     /// Some partition has fewer members than wanted.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
-        self.partitions.iter().any(|partition| partition.member_count() < usize::from(self.replica_count))
+        self.partitions
+            .iter()
+            .any(|partition| partition.member_count() < usize::from(self.replica_count))
     }
 
     /// The whole configuration of partition `index`, if it is there.
@@ -78,7 +80,10 @@ impl Table {
     pub fn configuration(&self, index: u32) -> Option<Configuration> {
         let partition = self.partition(index)?;
         Some(Configuration {
-            partition: PartitionId { table: self.id, index },
+            partition: PartitionId {
+                table: self.id,
+                index,
+            },
             ballot: partition.ballot,
             stage: partition.stage,
             primary: partition.primary,
@@ -106,7 +111,11 @@ impl Table {
     /// Every node that has a replica of this table.
     #[must_use]
     pub fn nodes(&self) -> BTreeSet<NodeId> {
-        self.partitions.iter().flat_map(Partition::members).map(|member| member.address.node).collect()
+        self.partitions
+            .iter()
+            .flat_map(Partition::members)
+            .map(|member| member.address.node)
+            .collect()
     }
 
     /// What is wrong with it on its own, if anything.
@@ -117,10 +126,17 @@ impl Table {
             _ if !may_count_partitions(self.partition_count) => {
                 Some("the partition count is not a power of two from 2 to 65536")
             }
-            _ if !(1..=REPLICA_COUNT_MAX).contains(&self.replica_count) => Some("the replica count is not 1 to 7"),
-            _ if !(1..=self.replica_count).contains(&self.min_replicas) => Some("min_replicas is not 1 to replica_count"),
+            _ if !(1..=REPLICA_COUNT_MAX).contains(&self.replica_count) => {
+                Some("the replica count is not 1 to 7")
+            }
+            _ if !(1..=self.replica_count).contains(&self.min_replicas) => {
+                Some("min_replicas is not 1 to replica_count")
+            }
             _ if !self.has_all_partitions() => Some("partitions are missing"),
-            _ => self.partitions.iter().find_map(|partition| partition_fault(partition, self.replica_count)),
+            _ => self
+                .partitions
+                .iter()
+                .find_map(|partition| partition_fault(partition, self.replica_count)),
         }
     }
 
@@ -137,13 +153,22 @@ pub const fn may_count_partitions(count: u32) -> bool {
 }
 
 fn partition_fault(partition: &Partition, replica_count: u8) -> Option<&'static str> {
-    let nodes: BTreeSet<_> = partition.members().map(|member| member.address.node).collect();
+    let nodes: BTreeSet<_> = partition
+        .members()
+        .map(|member| member.address.node)
+        .collect();
     match partition {
         _ if partition.ballot == Ballot::NONE => Some("a partition has no ballot"),
         _ if partition.member_count() == 0 => Some("a partition has no members"),
-        _ if partition.member_count() > usize::from(replica_count) => Some("a partition has too many members"),
-        _ if nodes.len() != partition.member_count() => Some("two members of a partition share a node"),
-        _ if partition.members().any(|member| member.incarnation.0 == 0) => Some("a replica has incarnation 0"),
+        _ if partition.member_count() > usize::from(replica_count) => {
+            Some("a partition has too many members")
+        }
+        _ if nodes.len() != partition.member_count() => {
+            Some("two members of a partition share a node")
+        }
+        _ if partition.members().any(|member| member.incarnation.0 == 0) => {
+            Some("a replica has incarnation 0")
+        }
         _ => None,
     }
 }

@@ -67,25 +67,48 @@ impl State {
     /// How far `table` is; `None` if there is no such table, or it is dropped.
     #[must_use]
     pub fn progress(&self, table: TableId) -> Option<Progress> {
-        let table = self.durable().tables().get(&table).filter(|table| !table.is_dropped())?;
-        let waiting: Vec<u32> =
-            table.indexed().filter(|&(index, it)| !self.is_serving(table, index, it)).map(|(index, _)| index).collect();
+        let table = self
+            .durable()
+            .tables()
+            .get(&table)
+            .filter(|table| !table.is_dropped())?;
+        let waiting: Vec<u32> = table
+            .indexed()
+            .filter(|&(index, it)| !self.is_serving(table, index, it))
+            .map(|(index, _)| index)
+            .collect();
         let mut missing = String::new();
         for &index in waiting.iter().take(MISSING_NAMED_MAX) {
             let separator = if missing.is_empty() { "" } else { "; " };
             let reason = self.waits_for(table, index);
-            _ = write!(missing, "{separator}{}.{index} waits for {reason}", table.id);
+            _ = write!(
+                missing,
+                "{separator}{}.{index} waits for {reason}",
+                table.id
+            );
         }
         let waiting = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
-        Some(Progress { serving: table.partition_count.saturating_sub(waiting), total: table.partition_count, missing })
+        Some(Progress {
+            serving: table.partition_count.saturating_sub(waiting),
+            total: table.partition_count,
+            missing,
+        })
     }
 
     /// The first partition from `from` on whose primary does not serve; `None` if all do. `None` as well for a table that
     /// is not there.
     #[must_use]
     pub fn first_not_serving(&self, table: TableId, from: u32) -> Option<u32> {
-        let table = self.durable().tables().get(&table).filter(|table| !table.is_dropped())?;
-        let waiting = |index: &u32| table.partition(*index).is_some_and(|it| !self.is_serving(table, *index, it));
+        let table = self
+            .durable()
+            .tables()
+            .get(&table)
+            .filter(|table| !table.is_dropped())?;
+        let waiting = |index: &u32| {
+            table
+                .partition(*index)
+                .is_some_and(|it| !self.is_serving(table, *index, it))
+        };
         (from..table.partition_count).find(waiting)
     }
 
@@ -104,7 +127,12 @@ impl State {
 
     /// How partition `index` does.
     #[must_use]
-    pub fn partition_health(&self, table: &Table, index: u32, partition: &Partition) -> PartitionHealth {
+    pub fn partition_health(
+        &self,
+        table: &Table,
+        index: u32,
+        partition: &Partition,
+    ) -> PartitionHealth {
         if partition.stage == Stage::Creating {
             return PartitionHealth::Creating;
         }
@@ -116,11 +144,18 @@ impl State {
             view.alive && view.status.is_some_and(ReplicaStatus::is_created)
         };
         let working = partition.members().filter(works).count();
-        if working >= usize::from(table.replica_count) { PartitionHealth::Healthy } else { PartitionHealth::Degraded }
+        if working >= usize::from(table.replica_count) {
+            PartitionHealth::Healthy
+        } else {
+            PartitionHealth::Degraded
+        }
     }
 
     fn member_view(&self, table: TableId, index: u32, member: Member) -> MemberView<'_> {
-        let key = ReplicaKey { partition: PartitionId { table, index }, incarnation: member.incarnation };
+        let key = ReplicaKey {
+            partition: PartitionId { table, index },
+            incarnation: member.incarnation,
+        };
         MemberView {
             member,
             alive: self.is_alive(member.address.node),
@@ -130,18 +165,27 @@ impl State {
 
     /// Its primary says so, under the ballot that holds, and was heard of lately.
     fn is_serving(&self, table: &Table, index: u32, partition: &Partition) -> bool {
-        let Some(primary) = partition.primary else { return false };
+        let Some(primary) = partition.primary else {
+            return false;
+        };
         let view = self.member_view(table.id, index, primary);
-        let serves = |status: &ReplicaStatus| status.health == ReplicaHealth::Serving && status.ballot == partition.ballot;
+        let serves = |status: &ReplicaStatus| {
+            status.health == ReplicaHealth::Serving && status.ballot == partition.ballot
+        };
         partition.stage == Stage::Active && view.alive && view.status.is_some_and(serves)
     }
 
     fn waits_for(&self, table: &Table, index: u32) -> String {
-        let Some(partition) = table.partition(index) else { return "nothing".to_owned() };
-        let absent = partition.members().map(|member| self.member_view(table.id, index, *member)).find(|view| {
-            !view.alive || !view.status.is_some_and(ReplicaStatus::is_created)
-        });
-        let Some(view) = absent else { return "its primary to serve".to_owned() };
+        let Some(partition) = table.partition(index) else {
+            return "nothing".to_owned();
+        };
+        let absent = partition
+            .members()
+            .map(|member| self.member_view(table.id, index, *member))
+            .find(|view| !view.alive || !view.status.is_some_and(ReplicaStatus::is_created));
+        let Some(view) = absent else {
+            return "its primary to serve".to_owned();
+        };
         let address = view.member.address;
         match view.status {
             _ if !view.alive => format!("node {}, which is not heard of", address.node),

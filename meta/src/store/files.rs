@@ -1,8 +1,14 @@
 //! The embedded store: a directory with one snapshot and one log.
 
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the one place of this package that touches files")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the one place of this package that touches files"
+)]
 
-use super::format::{FORMAT, FileHeader, FileKind, HEADER_BYTES, HeaderError, change, decode_record, encode_record};
+use super::format::{
+    FORMAT, FileHeader, FileKind, HEADER_BYTES, HeaderError, change, decode_record, encode_record,
+};
 use super::{Store, StoreError};
 use crate::state::{Change, Cluster, ClusterId, Durable};
 use rustix::fs::{FlockOperation, flock};
@@ -23,6 +29,8 @@ pub struct FileStore {
     log: LogFile,
     next_sequence: u64,
     log_bytes_max: u64,
+    /// Length of the log at which a snapshot is wanted; later than usual after one that failed.
+    snapshot_at: u64,
 }
 
 #[derive(Debug)]
@@ -50,7 +58,9 @@ impl FileStore {
         fs::create_dir_all(dir).map_err(at(dir))?;
         let lock = lock(dir)?;
         if !is_empty(dir)? {
-            return Err(StoreError::Exists { dir: dir.to_owned() });
+            return Err(StoreError::Exists {
+                dir: dir.to_owned(),
+            });
         }
         remove_unfinished(dir)?;
         // The log first: a directory with a log alone is an init that was cut short and may be made again.
@@ -68,6 +78,7 @@ impl FileStore {
             log,
             next_sequence: 1,
             log_bytes_max: LOG_BYTES_MAX,
+            snapshot_at: LOG_BYTES_MAX,
         })
     }
 
@@ -77,11 +88,15 @@ impl FileStore {
     /// [`StoreError::Empty`] without an init, [`StoreError::Locked`], anything unreadable with its place.
     pub fn open(dir: &Path) -> Result<(Self, Durable), StoreError> {
         if !dir.is_dir() {
-            return Err(StoreError::Empty { dir: dir.to_owned() });
+            return Err(StoreError::Empty {
+                dir: dir.to_owned(),
+            });
         }
         let lock = lock(dir)?;
         if is_empty(dir)? {
-            return Err(StoreError::Empty { dir: dir.to_owned() });
+            return Err(StoreError::Empty {
+                dir: dir.to_owned(),
+            });
         }
         remove_unfinished(dir)?;
         let found = read_dir(dir)?;
@@ -90,7 +105,15 @@ impl FileStore {
         sync_dir(dir)?;
         remove_older(dir, &log.path)?;
         let next_sequence = found.next_sequence;
-        let store = Self { dir: dir.to_owned(), cluster, _lock: lock, log, next_sequence, log_bytes_max: LOG_BYTES_MAX };
+        let store = Self {
+            dir: dir.to_owned(),
+            cluster,
+            _lock: lock,
+            log,
+            next_sequence,
+            log_bytes_max: LOG_BYTES_MAX,
+            snapshot_at: LOG_BYTES_MAX,
+        };
         Ok((store, found.durable))
     }
 
@@ -99,14 +122,33 @@ impl FileStore {
     /// # Errors
     /// The directory cannot be read.
     pub fn is_absent(dir: &Path) -> Result<bool, StoreError> {
-        if dir.is_dir() { is_empty(dir) } else { Ok(true) }
+        if dir.is_dir() {
+            is_empty(dir)
+        } else {
+            Ok(true)
+        }
     }
 
     /// Wants a snapshot after this many bytes of log instead of 16 MiB; for tests.
     #[must_use]
     pub const fn with_log_bytes_max(mut self, bytes: u64) -> Self {
         self.log_bytes_max = bytes;
+        self.snapshot_at = bytes;
         self
+    }
+
+    fn replace_log(&mut self, durable: &Durable) -> Result<(), StoreError> {
+        let last = self.next_sequence - 1;
+        write_snapshot(&self.dir, durable, last)?;
+        sync_dir(&self.dir)?;
+        if self.log.path != log_path(&self.dir, self.next_sequence) {
+            let log = create_log(&self.dir, self.cluster, self.next_sequence);
+            // Without space the old log goes on; an unfinished new one must not stand beside it.
+            let unfinished = log_path(&self.dir, self.next_sequence);
+            self.log = log.inspect_err(|_| _ = fs::remove_file(unfinished))?;
+            sync_dir(&self.dir)?;
+        }
+        remove_older(&self.dir, &self.log.path)
     }
 
     /// The directory.
@@ -122,27 +164,27 @@ impl Store for FileStore {
             return Ok(());
         }
         let record = encode_record(self.cluster, self.next_sequence, changes);
-        let record = record.ok_or_else(|| StoreError::Full { path: self.log.path.clone() })?;
+        let record = record.ok_or_else(|| StoreError::Full {
+            path: self.log.path.clone(),
+        })?;
         self.log.append(&record)?;
         self.next_sequence += 1;
         Ok(())
     }
 
     fn wants_snapshot(&self) -> bool {
-        self.log.length > self.log_bytes_max
+        self.log.length > self.snapshot_at
     }
 
     fn snapshot(&mut self, durable: &Durable) -> Result<(), StoreError> {
-        let last = self.next_sequence - 1;
-        write_snapshot(&self.dir, durable, last)?;
-        sync_dir(&self.dir)?;
-        if self.log.path != log_path(&self.dir, self.next_sequence) {
-            let log = create_log(&self.dir, self.cluster, self.next_sequence);
-            // Without space the old log goes on; an unfinished new one must not stand beside it.
-            self.log = log.inspect_err(|_| _ = fs::remove_file(log_path(&self.dir, self.next_sequence)))?;
-            sync_dir(&self.dir)?;
-        }
-        remove_older(&self.dir, &self.log.path)
+        let replaced = self.replace_log(durable);
+        let spare = if replaced.is_ok() {
+            0
+        } else {
+            self.log.length + self.log_bytes_max / 4
+        };
+        self.snapshot_at = spare.max(self.log_bytes_max);
+        replaced
     }
 
     fn load(&self) -> Result<Durable, StoreError> {
@@ -158,33 +200,57 @@ impl LogFile {
             return Err(at(&self.path)(error));
         }
         // A failed flush is final: what the disk holds is unknown, and asking again may say "done" falsely.
-        self.file.sync_data().map_err(|source| StoreError::Io { path: self.path.clone(), source })?;
+        self.file.sync_data().map_err(|source| StoreError::Io {
+            path: self.path.clone(),
+            source,
+        })?;
         self.length += record.len() as u64;
         Ok(())
     }
 
     fn cut(&mut self, length: u64) -> Result<(), StoreError> {
-        let cut = self.file.set_len(length).and_then(|()| self.file.seek(SeekFrom::Start(length)));
+        let cut = self
+            .file
+            .set_len(length)
+            .and_then(|()| self.file.seek(SeekFrom::Start(length)));
         let cut = cut.and_then(|_| self.file.sync_data());
-        cut.map_err(|source| StoreError::Io { path: self.path.clone(), source })
+        cut.map_err(|source| StoreError::Io {
+            path: self.path.clone(),
+            source,
+        })
     }
 }
 
 /// Says what went wrong at `path`; no space has its own name, because nothing is lost then.
 fn at(path: &Path) -> impl Fn(io::Error) -> StoreError + '_ {
     |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { path: path.to_owned() },
-        _ => StoreError::Io { path: path.to_owned(), source },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full {
+            path: path.to_owned(),
+        },
+        _ => StoreError::Io {
+            path: path.to_owned(),
+            source,
+        },
     }
 }
 
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("LOCK");
-    let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path).map_err(at(&path))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(at(&path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked { dir: dir.to_owned() }),
-        Err(errno) => Err(StoreError::Io { path, source: errno.into() }),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked {
+            dir: dir.to_owned(),
+        }),
+        Err(errno) => Err(StoreError::Io {
+            path,
+            source: errno.into(),
+        }),
     }
 }
 
@@ -194,7 +260,10 @@ fn numbers(dir: &Path, kind: FileKind) -> Result<Vec<u64>, StoreError> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir).map_err(at(dir))? {
         let name = entry.map_err(at(dir))?.file_name();
-        let digits = name.to_str().and_then(|name| name.strip_prefix(prefix)).filter(|digits| digits.len() == 16);
+        let digits = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(prefix))
+            .filter(|digits| digits.len() == 16);
         numbers.extend(digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()));
     }
     numbers.sort_unstable();
@@ -219,9 +288,15 @@ fn log_path(dir: &Path, sequence: u64) -> PathBuf {
 /// No snapshot: nothing was ever promised here, since init ends with the first one.
 fn is_empty(dir: &Path) -> Result<bool, StoreError> {
     let snapshots = numbers(dir, FileKind::Snapshot)?;
-    let later_log = numbers(dir, FileKind::Log)?.into_iter().find(|&first| first > 1);
+    let later_log = numbers(dir, FileKind::Log)?
+        .into_iter()
+        .find(|&first| first > 1);
     match (snapshots.is_empty(), later_log) {
-        (true, Some(first)) => Err(StoreError::Missing { path: dir.to_owned(), expected: 0, found: first }),
+        (true, Some(first)) => Err(StoreError::Missing {
+            path: dir.to_owned(),
+            expected: 0,
+            found: first,
+        }),
         (empty, _) => Ok(empty),
     }
 }
@@ -240,9 +315,19 @@ fn remove_unfinished(dir: &Path) -> Result<(), StoreError> {
 /// Takes away what the newest snapshot and the current log replace.
 fn remove_older(dir: &Path, log: &Path) -> Result<(), StoreError> {
     let snapshots = numbers(dir, FileKind::Snapshot)?;
-    let older = snapshots.split_last().map(|(_, older)| older.to_vec()).unwrap_or_default();
-    let logs = numbers(dir, FileKind::Log)?.into_iter().map(|first| log_path(dir, first)).filter(|path| path != log);
-    for path in older.into_iter().map(|last| snapshot_path(dir, last)).chain(logs) {
+    let older = snapshots
+        .split_last()
+        .map(|(_, older)| older.to_vec())
+        .unwrap_or_default();
+    let logs = numbers(dir, FileKind::Log)?
+        .into_iter()
+        .map(|first| log_path(dir, first))
+        .filter(|path| path != log);
+    for path in older
+        .into_iter()
+        .map(|last| snapshot_path(dir, last))
+        .chain(logs)
+    {
         fs::remove_file(&path).map_err(at(&path))?;
     }
     Ok(())
@@ -252,34 +337,61 @@ fn write_snapshot(dir: &Path, durable: &Durable, last: u64) -> Result<(), StoreE
     let path = snapshot_path(dir, last);
     let unfinished = path.with_extension("tmp");
     let cluster = durable.cluster().id;
-    let header = FileHeader { kind: FileKind::Snapshot, cluster, sequence: last };
+    let header = FileHeader {
+        kind: FileKind::Snapshot,
+        cluster,
+        sequence: last,
+    };
     let record = encode_record(cluster, last, &durable.snapshot());
     let record = record.ok_or_else(|| StoreError::Full { path: path.clone() })?;
-    write_file(&unfinished, &[&header.encode(), &record])?;
+    let written = write_file(&unfinished, &[&header.encode(), &record]);
+    // What did not fit must not take the space of the log.
+    written.inspect_err(|_| _ = fs::remove_file(&unfinished))?;
     fs::rename(&unfinished, &path).map_err(at(&path))
 }
 
 fn create_log(dir: &Path, cluster: ClusterId, first: u64) -> Result<LogFile, StoreError> {
     let path = log_path(dir, first);
-    let header = FileHeader { kind: FileKind::Log, cluster, sequence: first };
+    let header = FileHeader {
+        kind: FileKind::Log,
+        cluster,
+        sequence: first,
+    };
     let file = write_file(&path, &[&header.encode()])?;
-    Ok(LogFile { path, file, length: HEADER_BYTES as u64 })
+    Ok(LogFile {
+        path,
+        file,
+        length: HEADER_BYTES as u64,
+    })
 }
 
 fn write_file(path: &Path, parts: &[&[u8]]) -> Result<File, StoreError> {
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(path).map_err(at(path))?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .open(path)
+        .map_err(at(path))?;
     let written = parts.iter().try_for_each(|part| file.write_all(part));
     written.and_then(|()| file.sync_all()).map_err(at(path))?;
     Ok(file)
 }
 
 /// Opens the log for appending after its `length` good bytes. A log whose header never became whole is made again.
-fn open_log(path: PathBuf, length: u64, cluster: ClusterId, next: u64) -> Result<LogFile, StoreError> {
+fn open_log(
+    path: PathBuf,
+    length: u64,
+    cluster: ClusterId,
+    next: u64,
+) -> Result<LogFile, StoreError> {
     if length < HEADER_BYTES as u64 {
         let dir = path.parent().unwrap_or(Path::new("."));
         return create_log(dir, cluster, next);
     }
-    let file = OpenOptions::new().write(true).open(&path).map_err(at(&path))?;
+    let file = OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .map_err(at(&path))?;
     let on_disk = file.metadata().map_err(at(&path))?.len();
     let mut log = LogFile { path, file, length };
     if on_disk > length {
@@ -291,21 +403,35 @@ fn open_log(path: PathBuf, length: u64, cluster: ClusterId, next: u64) -> Result
 
 fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     let synced = File::open(dir).and_then(|dir| dir.sync_all());
-    synced.map_err(|source| StoreError::Io { path: dir.to_owned(), source })
+    synced.map_err(|source| StoreError::Io {
+        path: dir.to_owned(),
+        source,
+    })
 }
 
 /// Reads the newest snapshot and every batch after it.
 fn read_dir(dir: &Path) -> Result<Found, StoreError> {
     let newest = numbers(dir, FileKind::Snapshot)?.last().copied();
-    let last = newest.ok_or_else(|| StoreError::Empty { dir: dir.to_owned() })?;
+    let last = newest.ok_or_else(|| StoreError::Empty {
+        dir: dir.to_owned(),
+    })?;
     let durable = read_snapshot(&snapshot_path(dir, last), last)?;
     let next = last + 1;
     let logs = numbers(dir, FileKind::Log)?;
-    let mut found = Found { durable, log: log_path(dir, next), log_bytes: 0, next_sequence: next };
+    let mut found = Found {
+        durable,
+        log: log_path(dir, next),
+        log_bytes: 0,
+        next_sequence: next,
+    };
     for (position, &first) in logs.iter().enumerate() {
         let is_last = position + 1 == logs.len();
         if first > found.next_sequence {
-            return Err(StoreError::Missing { path: log_path(dir, first), expected: found.next_sequence, found: first });
+            return Err(StoreError::Missing {
+                path: log_path(dir, first),
+                expected: found.next_sequence,
+                found: first,
+            });
         }
         read_log(&log_path(dir, first), first, is_last, &mut found)?;
     }
@@ -314,7 +440,9 @@ fn read_dir(dir: &Path) -> Result<Found, StoreError> {
 
 fn read_all(path: &Path) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::new();
-    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(at(path))?;
+    File::open(path)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(at(path))?;
     Ok(bytes)
 }
 
@@ -322,12 +450,17 @@ fn read_snapshot(path: &Path, last: u64) -> Result<Durable, StoreError> {
     let bytes = read_all(path)?;
     let header = read_header(path, &bytes, FileKind::Snapshot, last)?;
     let corrupt = |fault: &str| corrupt(path, HEADER_BYTES, fault);
-    let record = decode_record(header.cluster, &bytes[HEADER_BYTES..]).ok_or_else(|| corrupt("checksum mismatch"))?;
+    let record = decode_record(header.cluster, &bytes[HEADER_BYTES..])
+        .ok_or_else(|| corrupt("checksum mismatch"))?;
     if record.sequence != last || HEADER_BYTES + record.total_bytes() != bytes.len() {
         return Err(corrupt("its length or number is wrong"));
     }
-    let changes = change::decode_batch(record.payload).ok_or_else(|| corrupt("it holds something that is no change"))?;
-    let durable = Durable::replay(&changes).map_err(|source| StoreError::Change { path: path.to_owned(), source })?;
+    let changes = change::decode_batch(record.payload)
+        .ok_or_else(|| corrupt("it holds something that is no change"))?;
+    let durable = Durable::replay(&changes).map_err(|source| StoreError::Change {
+        path: path.to_owned(),
+        source,
+    })?;
     expect_cluster(path, header.cluster, durable.cluster().id)?;
     Ok(durable)
 }
@@ -347,7 +480,11 @@ fn read_log(path: &Path, first: u64, is_last: bool, found: &mut Found) -> Result
     let mut sequence = first;
     while let Some(record) = decode_record(cluster, &bytes[offset..]) {
         if record.sequence != sequence {
-            return Err(corrupt(path, offset, &format!("batch {} where {sequence} should be", record.sequence)));
+            return Err(corrupt(
+                path,
+                offset,
+                &format!("batch {} where {sequence} should be", record.sequence),
+            ));
         }
         if sequence == found.next_sequence {
             apply_batch(path, offset, record.payload, &mut found.durable)?;
@@ -359,47 +496,86 @@ fn read_log(path: &Path, first: u64, is_last: bool, found: &mut Found) -> Result
     let rest = &bytes[offset..];
     let may_be_torn = is_last && !holds_record_after(cluster, rest, sequence);
     if !rest.is_empty() && !may_be_torn {
-        return Err(corrupt(path, offset, "checksum mismatch with valid batches after it"));
+        return Err(corrupt(
+            path,
+            offset,
+            "checksum mismatch with valid batches after it",
+        ));
     }
     found.log_bytes = offset as u64;
     Ok(())
 }
 
-fn apply_batch(path: &Path, offset: usize, payload: &[u8], durable: &mut Durable) -> Result<(), StoreError> {
+fn apply_batch(
+    path: &Path,
+    offset: usize,
+    payload: &[u8],
+    durable: &mut Durable,
+) -> Result<(), StoreError> {
     let changes = change::decode_batch(payload);
-    let changes = changes.ok_or_else(|| corrupt(path, offset, "it holds something that is no change"))?;
+    let changes =
+        changes.ok_or_else(|| corrupt(path, offset, "it holds something that is no change"))?;
     let applied = changes.iter().try_for_each(|change| durable.apply(change));
-    applied.map_err(|source| StoreError::Change { path: path.to_owned(), source })
+    applied.map_err(|source| StoreError::Change {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Whether a later batch lies anywhere in `bytes`: then what is bad before it was flushed once, since a batch is
 /// written only after the one before it was flushed.
 fn holds_record_after(cluster: ClusterId, bytes: &[u8], sequence: u64) -> bool {
     let plausible = |at: &usize| {
-        let number = bytes.get(at + 8..).and_then(|rest| rest.first_chunk().copied()).map_or(0, u64::from_le_bytes);
+        let number = bytes
+            .get(at + 8..)
+            .and_then(|rest| rest.first_chunk().copied())
+            .map_or(0, u64::from_le_bytes);
         number > sequence && number - sequence < 1 << 32
     };
-    (1..bytes.len()).filter(plausible).any(|at| decode_record(cluster, &bytes[at..]).is_some())
+    (1..bytes.len())
+        .filter(plausible)
+        .any(|at| decode_record(cluster, &bytes[at..]).is_some())
 }
 
-fn read_header(path: &Path, bytes: &[u8], kind: FileKind, sequence: u64) -> Result<FileHeader, StoreError> {
+fn read_header(
+    path: &Path,
+    bytes: &[u8],
+    kind: FileKind,
+    sequence: u64,
+) -> Result<FileHeader, StoreError> {
     let header = FileHeader::decode(bytes).map_err(|error| match error {
-        HeaderError::Format(found) => StoreError::Format { path: path.to_owned(), found, known: FORMAT },
+        HeaderError::Format(found) => StoreError::Format {
+            path: path.to_owned(),
+            found,
+            known: FORMAT,
+        },
         HeaderError::Bad(fault) => corrupt(path, 0, fault),
     })?;
     if header.kind != kind || header.sequence != sequence {
-        return Err(corrupt(path, 0, "the header says another kind or number than the file's name"));
+        return Err(corrupt(
+            path,
+            0,
+            "the header says another kind or number than the file's name",
+        ));
     }
     Ok(header)
 }
 
 fn expect_cluster(path: &Path, found: ClusterId, expected: ClusterId) -> Result<(), StoreError> {
     if found != expected {
-        return Err(StoreError::ForeignCluster { path: path.to_owned(), found, expected });
+        return Err(StoreError::ForeignCluster {
+            path: path.to_owned(),
+            found,
+            expected,
+        });
     }
     Ok(())
 }
 
 fn corrupt(path: &Path, offset: usize, fault: &str) -> StoreError {
-    StoreError::Corrupt { path: path.to_owned(), offset: offset as u64, fault: fault.to_owned() }
+    StoreError::Corrupt {
+        path: path.to_owned(),
+        offset: offset as u64,
+        fault: fault.to_owned(),
+    }
 }

@@ -78,7 +78,9 @@ impl FileHeader {
     /// # Errors
     /// The bytes are not the header of a file that this program knows.
     pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
-        let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else { return Err(HeaderError::Bad("shorter than a header")) };
+        let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else {
+            return Err(HeaderError::Bad("shorter than a header"));
+        };
         if bytes[..8] != MAGIC {
             return Err(HeaderError::Bad("not a file of meta"));
         }
@@ -95,7 +97,11 @@ impl FileHeader {
             _ => return Err(HeaderError::Bad("unknown kind of file")),
         };
         let cluster = ClusterId::from_halves(le_u64(&bytes[24..]), le_u64(&bytes[16..]));
-        Ok(Self { kind, cluster, sequence: le_u64(&bytes[32..]) })
+        Ok(Self {
+            kind,
+            cluster,
+            sequence: le_u64(&bytes[32..]),
+        })
     }
 }
 
@@ -104,7 +110,9 @@ impl FileHeader {
 pub fn encode_record(cluster: ClusterId, sequence: u64, changes: &[Change]) -> Option<Vec<u8>> {
     let mut bytes = vec![0; RECORD_HEADER_BYTES];
     change::encode_batch(changes, &mut bytes);
-    let length = u32::try_from(bytes.len() - RECORD_HEADER_BYTES).ok().filter(|&it| it as usize <= RECORD_BYTES_MAX)?;
+    let length = u32::try_from(bytes.len() - RECORD_HEADER_BYTES)
+        .ok()
+        .filter(|&it| it as usize <= RECORD_BYTES_MAX)?;
     let crc = record_crc(cluster, length, sequence, &bytes[RECORD_HEADER_BYTES..]);
     bytes[..4].copy_from_slice(&length.to_le_bytes());
     bytes[4..8].copy_from_slice(&crc.to_le_bytes());

@@ -26,7 +26,11 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
-        Self { stream, buffer: BytesMut::new(), next_id: 1 }
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            next_id: 1,
+        }
     }
 
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
@@ -38,7 +42,11 @@ impl Link {
         let id = self.next_id;
         self.next_id += 1;
         let mut bytes = Vec::new();
-        encode_frame(&mut bytes, &Header::request(kind, id).with_timeout_ms(timeout_ms), body);
+        encode_frame(
+            &mut bytes,
+            &Header::request(kind, id).with_timeout_ms(timeout_ms),
+            body,
+        );
         self.write(&bytes).await;
         id
     }
@@ -60,12 +68,14 @@ impl Link {
     /// `None` at the end of the connection.
     pub(crate) async fn frame(&mut self) -> Option<Frame> {
         loop {
-            if let Some(frame) = Decoder::new(BODY_BYTES_MAX).decode(&mut self.buffer).unwrap() {
+            if let Some(frame) = Decoder::new(BODY_BYTES_MAX)
+                .decode(&mut self.buffer)
+                .unwrap()
+            {
                 return Some(frame);
             }
-            if self.stream.read_buf(&mut self.buffer).await.ok().filter(|&read| read > 0).is_none() {
-                return None;
-            }
+            let read = self.stream.read_buf(&mut self.buffer).await;
+            read.ok().filter(|&read| read > 0)?;
         }
     }
 
@@ -124,11 +134,20 @@ impl FakeNode {
         node
     }
 
-    pub(crate) async fn join_again(&mut self, meta: SocketAddr, token: &[u8]) -> Result<(), FailureBody> {
+    pub(crate) async fn join_again(
+        &mut self,
+        meta: SocketAddr,
+        token: &[u8],
+    ) -> Result<(), FailureBody> {
         self.join_with(meta, token, Proof::Checked).await
     }
 
-    pub(crate) async fn join_with(&mut self, meta: SocketAddr, token: &[u8], proof: Proof) -> Result<(), FailureBody> {
+    pub(crate) async fn join_with(
+        &mut self,
+        meta: SocketAddr,
+        token: &[u8],
+        proof: Proof,
+    ) -> Result<(), FailureBody> {
         let mut link = Link::open(meta).await;
         let nonce = [7; 16];
         let frame = link.ask(FrameKind::Register, &self.register(&nonce)).await;
@@ -138,14 +157,24 @@ impl FakeNode {
         assert_eq!(frame.header.kind, FrameKind::RegisterReply);
         let reply = body::read::<meta::RegisterReply<'_>>(&frame.body).unwrap();
         let theirs = body::bytes(reply.nonce()).to_vec();
-        let holds = keyed(token, b"meta", &nonce, &theirs).verify_slice(body::bytes(reply.proof())).is_ok();
+        let holds = keyed(token, b"meta", &nonce, &theirs)
+            .verify_slice(body::bytes(reply.proof()))
+            .is_ok();
         if proof == Proof::Checked && !holds {
             let message = "meta does not know the token".to_owned();
-            return Err(FailureBody { code: Code::Unauthenticated, message, retry_after: std::time::Duration::ZERO, primary: String::new() });
+            return Err(FailureBody {
+                code: Code::Unauthenticated,
+                message,
+                retry_after: std::time::Duration::ZERO,
+                primary: String::new(),
+            });
         }
         (self.node, self.cluster) = (reply.node(), (reply.cluster_high(), reply.cluster_low()));
-        let ours = keyed(token, b"node", &nonce, &theirs).finalize().into_bytes();
-        link.send(FrameKind::RegisterProof, &write_proof(&ours), 0).await;
+        let ours = keyed(token, b"node", &nonce, &theirs)
+            .finalize()
+            .into_bytes();
+        link.send(FrameKind::RegisterProof, &write_proof(&ours), 0)
+            .await;
         let frame = link.frame().await.expect("meta closed the connection");
         if frame.header.is_failure() {
             return Err(failure(&frame));
@@ -158,7 +187,10 @@ impl FakeNode {
     fn register(&self, nonce: &[u8]) -> Vec<u8> {
         let mut b = FlatBufferBuilder::new();
         let port = self.address.port();
-        let addresses: Vec<_> = [1u8, 2].iter().map(|host| b.create_string(&format!("127.0.1.{host}:{port}"))).collect();
+        let addresses: Vec<_> = [1u8, 2]
+            .iter()
+            .map(|host| b.create_string(&format!("127.0.1.{host}:{port}")))
+            .collect();
         let addresses = b.create_vector(&addresses);
         let nonce = b.create_vector(nonce);
         let host = b.create_string("here");
@@ -206,10 +238,23 @@ impl FakeNode {
         self.digest = sync.digest();
         self.drops += sync.drops().map_or(0, |drops| drops.len());
         for it in sync.configurations().unwrap() {
-            let members: Vec<_> = it.primary().into_iter().chain(it.secondaries().unwrap()).collect();
-            let here = members.iter().position(|member| member.node() == self.node).expect("not a member");
-            let known = Known { ballot: it.ballot(), active: it.active(), incarnation: members[here].incarnation(), leads: here == 0 };
-            self.configurations.insert((it.table_id(), it.partition()), known);
+            let members: Vec<_> = it
+                .primary()
+                .into_iter()
+                .chain(it.secondaries().unwrap())
+                .collect();
+            let here = members
+                .iter()
+                .position(|member| member.node() == self.node)
+                .expect("not a member");
+            let known = Known {
+                ballot: it.ballot(),
+                active: it.active(),
+                incarnation: members[here].incarnation(),
+                leads: here == 0,
+            };
+            self.configurations
+                .insert((it.table_id(), it.partition()), known);
         }
     }
 
@@ -219,12 +264,27 @@ impl FakeNode {
         let mut replicas = Vec::new();
         for (&(table, index), known) in &self.configurations {
             let key = meta::ReplicaKey::new(known.incarnation, table, index);
-            let health = if known.leads { health } else { ReplicaHealth::Ready };
-            let arguments = meta::ReplicaReportArgs { key: Some(&key), ballot: known.ballot, health, ..Default::default() };
+            let health = if known.leads {
+                health
+            } else {
+                ReplicaHealth::Ready
+            };
+            let arguments = meta::ReplicaReportArgs {
+                key: Some(&key),
+                ballot: known.ballot,
+                health,
+                ..Default::default()
+            };
             replicas.push(meta::ReplicaReport::create(&mut b, &arguments));
         }
         let replicas = b.create_vector(&replicas);
-        let arguments = meta::HeartbeatArgs { digest: self.digest, replicas: Some(replicas), full, disk_total: 2, disk_free: 1 };
+        let arguments = meta::HeartbeatArgs {
+            digest: self.digest,
+            replicas: Some(replicas),
+            full,
+            disk_total: 2,
+            disk_free: 1,
+        };
         let root = meta::Heartbeat::create(&mut b, &arguments);
         b.finish(root, None);
         let body = b.finished_data().to_vec();
@@ -233,12 +293,22 @@ impl FakeNode {
 
     /// Proposes the next ballot of the first partition that it leads; returns the partition and the ballot before.
     pub(crate) async fn propose(&mut self) -> ((u32, u32), u64) {
-        let (&partition, known) = self.configurations.iter().find(|(_, known)| known.leads).expect("it leads nothing");
+        let (&partition, known) = self
+            .configurations
+            .iter()
+            .find(|(_, known)| known.leads)
+            .expect("it leads nothing");
         let mut b = FlatBufferBuilder::new();
-        let proposal = meta::Proposal::new(known.incarnation, known.ballot, partition.0, partition.1);
+        let proposal =
+            meta::Proposal::new(known.incarnation, known.ballot, partition.0, partition.1);
         let ballot = known.ballot;
         let replicas = b.create_vector(&[proposal]);
-        let root = meta::ProposeNextBallot::create(&mut b, &meta::ProposeNextBallotArgs { replicas: Some(replicas) });
+        let root = meta::ProposeNextBallot::create(
+            &mut b,
+            &meta::ProposeNextBallotArgs {
+                replicas: Some(replicas),
+            },
+        );
         b.finish(root, None);
         let body = b.finished_data().to_vec();
         self.link.send(FrameKind::ProposeNextBallot, &body, 0).await;
@@ -248,7 +318,9 @@ impl FakeNode {
 
 fn keyed(token: &[u8], role: &[u8], node: &[u8], meta: &[u8]) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(token).unwrap();
-    [role, node, meta].into_iter().for_each(|part| mac.update(part));
+    [role, node, meta]
+        .into_iter()
+        .for_each(|part| mac.update(part));
     mac
 }
 
@@ -267,14 +339,23 @@ pub(crate) fn frame(kind: FrameKind, id: u64, body: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn failure(frame: &Frame) -> FailureBody {
-    assert!(frame.header.is_failure(), "{:?} succeeded", frame.header.kind);
+    assert!(
+        frame.header.is_failure(),
+        "{:?} succeeded",
+        frame.header.kind
+    );
     FailureBody::read(&frame.body).unwrap()
 }
 
 pub(crate) fn create_table(name: &str, partition_count: u32, replica_count: u32) -> Vec<u8> {
     let mut b = FlatBufferBuilder::new();
     let name = Some(b.create_string(name));
-    let arguments = admin::CreateTableArgs { name, partition_count, replica_count, allow_degraded: false };
+    let arguments = admin::CreateTableArgs {
+        name,
+        partition_count,
+        replica_count,
+        allow_degraded: false,
+    };
     let root = admin::CreateTable::create(&mut b, &arguments);
     b.finish(root, None);
     b.finished_data().to_vec()

@@ -70,7 +70,9 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
         Change::PartitionsActivated { table, partitions } => {
             out.push(8);
             out.extend(table.0.to_le_bytes());
-            put_list(out, partitions, |out, index| out.extend(index.to_le_bytes()));
+            put_list(out, partitions, |out, index| {
+                out.extend(index.to_le_bytes())
+            });
         }
         Change::BallotsGrown { table, ballots } => {
             out.push(9);
@@ -134,7 +136,8 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 }
 
 fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
-    let count = u32::try_from(items.len()).expect("lists of the state are bounded to 262,144 items");
+    let count =
+        u32::try_from(items.len()).expect("lists of the state are bounded to 262,144 items");
     out.extend(count.to_le_bytes());
     items.iter().for_each(|item| put(out, item));
 }
@@ -153,19 +156,36 @@ impl Reader<'_> {
                 next_table: self.u32()?,
                 next_incarnation: self.u64()?,
             }),
-            3 => Change::NodeNumbered { node: NodeId(self.u32()?) },
+            3 => Change::NodeNumbered {
+                node: NodeId(self.u32()?),
+            },
             4 => Change::NodeJoined(self.node()?),
             5 => Change::TableCreated(self.table()?),
-            6 => Change::TableDropped { table: TableId(self.u32()?), at_ms: self.u64()? },
-            7 => Change::TableForgotten { table: TableId(self.u32()?) },
-            8 => Change::PartitionsActivated { table: TableId(self.u32()?), partitions: self.list(Self::u32)? },
-            9 => Change::BallotsGrown { table: TableId(self.u32()?), ballots: self.list(Self::ballot)? },
+            6 => Change::TableDropped {
+                table: TableId(self.u32()?),
+                at_ms: self.u64()?,
+            },
+            7 => Change::TableForgotten {
+                table: TableId(self.u32()?),
+            },
+            8 => Change::PartitionsActivated {
+                table: TableId(self.u32()?),
+                partitions: self.list(Self::u32)?,
+            },
+            9 => Change::BallotsGrown {
+                table: TableId(self.u32()?),
+                ballots: self.list(Self::ballot)?,
+            },
             _ => return None,
         })
     }
 
     fn cluster(&mut self) -> Option<Cluster> {
-        Some(Cluster { id: ClusterId(u128::from_le_bytes(self.array()?)), name: self.text()?, epoch: self.u16()? })
+        Some(Cluster {
+            id: ClusterId(u128::from_le_bytes(self.array()?)),
+            name: self.text()?,
+            epoch: self.u16()?,
+        })
     }
 
     fn node(&mut self) -> Option<Node> {
@@ -180,7 +200,11 @@ impl Reader<'_> {
     }
 
     fn core(&mut self) -> Option<Core> {
-        Some(Core { client_address: self.text()?, peer_address: self.text()?, cpu: self.u32()? })
+        Some(Core {
+            client_address: self.text()?,
+            peer_address: self.text()?,
+            cpu: self.u32()?,
+        })
     }
 
     fn table(&mut self) -> Option<Table> {
@@ -190,7 +214,11 @@ impl Reader<'_> {
             replica_count: self.u8()?,
             min_replicas: self.u8()?,
             created_ms: self.u64()?,
-            dropped_ms: if self.flag()? { Some(self.u64()?) } else { None },
+            dropped_ms: if self.flag()? {
+                Some(self.u64()?)
+            } else {
+                None
+            },
             partition_count: self.u32()?,
             partitions: self.list(Self::partition)?,
         })
@@ -198,16 +226,35 @@ impl Reader<'_> {
 
     fn partition(&mut self) -> Option<Partition> {
         let ballot = Ballot(self.u64()?);
-        let stage = if self.flag()? { Stage::Active } else { Stage::Creating };
+        let stage = if self.flag()? {
+            Stage::Active
+        } else {
+            Stage::Creating
+        };
         let has_primary = self.flag()?;
         let mut members = self.list(Self::member)?.into_iter();
-        let primary = if has_primary { Some(members.next()?) } else { None };
-        Some(Partition { ballot, stage, primary, secondaries: members.collect() })
+        let primary = if has_primary {
+            Some(members.next()?)
+        } else {
+            None
+        };
+        Some(Partition {
+            ballot,
+            stage,
+            primary,
+            secondaries: members.collect(),
+        })
     }
 
     fn member(&mut self) -> Option<Member> {
-        let address = CoreAddress { node: NodeId(self.u32()?), core: CoreId(self.u16()?) };
-        Some(Member { address, incarnation: ReplicaIncarnation(self.u64()?) })
+        let address = CoreAddress {
+            node: NodeId(self.u32()?),
+            core: CoreId(self.u16()?),
+        };
+        Some(Member {
+            address,
+            incarnation: ReplicaIncarnation(self.u64()?),
+        })
     }
 
     fn ballot(&mut self) -> Option<(u32, Ballot)> {

@@ -109,7 +109,9 @@ impl LogOptions {
     /// # Errors
     /// Names the field and its range.
     pub fn check(&self) -> Result<(), String> {
-        if self.segment_bytes % BLOCK != 0 || !(64 << 10..=1 << 30).contains(&self.segment_bytes) {
+        if !self.segment_bytes.is_multiple_of(BLOCK)
+            || !(64 << 10..=1 << 30).contains(&self.segment_bytes)
+        {
             return Err(format!(
                 "log segment_bytes {} is not a multiple of 4096 between 64 KiB and 1 GiB",
                 self.segment_bytes

@@ -304,10 +304,8 @@ pub(crate) fn record_bytes(bytes: &[u8]) -> Result<usize, RecordError> {
         bytes: u64::from(claimed),
     };
     let total = usize::try_from(claimed).map_err(|_| length)?;
-    if total < RECORD_FIXED_BYTES
-        || total > RECORD_FIXED_BYTES + PAYLOAD_BYTES_MAX
-        || total > bytes.len()
-    {
+    let range = RECORD_FIXED_BYTES..=RECORD_FIXED_BYTES + PAYLOAD_BYTES_MAX;
+    if !range.contains(&total) || total > bytes.len() {
         return Err(length);
     }
     Ok(total)

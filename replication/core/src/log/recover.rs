@@ -236,7 +236,9 @@ impl<'a, 'm> Walk<'a, 'm> {
     /// A header in its place: settles what an unreadable stretch before it has held.
     fn on_header(&mut self, header: &BatchHeader) {
         if let Some(at) = self.gap.take() {
-            let missing = self.expected.and_then(|expected| header.sequence.checked_sub(expected));
+            let missing = self
+                .expected
+                .and_then(|expected| header.sequence.checked_sub(expected));
             match missing {
                 Some(0) => {}
                 Some(1) => self.lose(at, header.previous_items.clone()),

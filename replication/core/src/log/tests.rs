@@ -8,3 +8,19 @@ mod life;
 mod model;
 mod random;
 mod rules;
+mod size;
+
+use proptest::test_runner::{Config, RngSeed};
+
+/// The same cases in every run, unless `PROPTEST_RNG_SEED` says otherwise.
+fn cases(cases: u32) -> Config {
+    let mut config = Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    if config.rng_seed == RngSeed::Random {
+        config.rng_seed = RngSeed::Fixed(20);
+    }
+    config
+}

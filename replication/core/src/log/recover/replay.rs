@@ -310,11 +310,7 @@ impl<'m> Replay<'m> {
         } else {
             self.histories.remove(&partition);
         }
-        assert!(
-            !self
-                .notes
-                .get(&partition)
-                .is_some_and(|note| note.incarnation == incarnation)
-        );
+        let note = self.notes.get(&partition);
+        assert!(note.is_none_or(|note| note.incarnation != incarnation));
     }
 }

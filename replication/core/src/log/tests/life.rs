@@ -39,7 +39,13 @@ impl Life {
         let start = recover(&mut Disk::default(), IDENTITY, &BTreeMap::new())
             .unwrap()
             .start;
-        Self::begin(start, Disk::default(), Model::default(), markers(), Random(seed))
+        Self::begin(
+            start,
+            Disk::default(),
+            Model::default(),
+            markers(),
+            Random(seed),
+        )
     }
 
     /// The same, with ballot 1 adopted by everybody.
@@ -318,7 +324,7 @@ fn check_crash_now(life: &Life, seed: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(super::cases(8))]
 
     #[test]
     fn a_crash_at_any_moment_keeps_everything_durable_and_adds_nothing(seed in any::<u64>()) {

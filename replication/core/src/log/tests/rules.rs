@@ -350,7 +350,9 @@ fn a_suspect_replica_stays_suspect_although_the_next_life_writes_on() {
     life.settle();
     let needle = [2_u8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 77];
     let file = &life.disk.files[&SegmentId(1)];
-    let kind_of_first_adopt = file.windows(needle.len()).position(|window| window == needle);
+    let kind_of_first_adopt = file
+        .windows(needle.len())
+        .position(|window| window == needle);
     let at = kind_of_first_adopt.unwrap();
     life.disk.flip(SegmentId(1), at + 24, 1);
 

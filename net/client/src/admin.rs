@@ -7,132 +7,22 @@ use crate::error::{Cause, Error, Result};
 use crate::pipeline::Body;
 use crate::reply::read;
 use bytes::Bytes;
+use pegasus_fbs::admin;
 use pegasus_fbs::code::{Code, Execution};
 use pegasus_fbs::flatbuffers::FlatBufferBuilder;
 use pegasus_fbs::frame::{FrameKind, Header};
-use pegasus_fbs::{admin, meta};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
+mod info;
+
+pub use info::{
+    ClusterInfo, CoreInfo, CreateTable, CreatedTable, Health, MemberInfo, NodeInfo, PartitionInfo,
+    ReplicaHealth, TableInfo,
+};
+
 type Builder = FlatBufferBuilder<'static>;
-
-/// What a new table shall be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CreateTable {
-    /// Letters, digits, `_ . : -`.
-    pub name: String,
-    /// A power of two, 2 to 65,536.
-    pub partition_count: u32,
-    pub replica_count: u32,
-    /// Create it even with fewer nodes than replicas; it is then shown as degraded.
-    pub allow_degraded: bool,
-}
-
-/// A table that was created and serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CreatedTable {
-    pub table_id: u32,
-    /// Fewer replicas than asked for.
-    pub degraded: bool,
-}
-
-/// State of a table or partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Health {
-    /// The server did not say.
-    Unset,
-    Healthy,
-    /// Serves with fewer replicas than asked for.
-    Degraded,
-    /// Does not serve.
-    Unavailable,
-    Creating,
-    Dropped,
-}
-
-/// State of one replica as its node reported it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ReplicaHealth {
-    /// Not reported yet.
-    Unset,
-    Opening,
-    Ready,
-    Serving,
-    OutOfService,
-    Unknown,
-}
-
-/// A table, with its partitions if they were asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableInfo {
-    pub table_id: u32,
-    pub name: String,
-    pub partition_count: u32,
-    pub replica_count: u32,
-    pub health: Health,
-    pub healthy_partitions: u32,
-    pub created_unix_ms: u64,
-    /// Filled by [`Client::show_table`] only.
-    pub partitions: Vec<PartitionInfo>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartitionInfo {
-    pub index: u32,
-    pub ballot: u64,
-    pub health: Health,
-    pub primary: Option<MemberInfo>,
-    pub secondaries: Vec<MemberInfo>,
-}
-
-/// A member of a partition's configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberInfo {
-    pub node: u32,
-    pub core: u32,
-    /// Client address of the core, `ip:port`.
-    pub address: String,
-    pub alive: bool,
-    pub health: ReplicaHealth,
-    /// Why it is not healthy, empty otherwise.
-    pub reason: String,
-    pub committed: u64,
-    pub prepared: u64,
-}
-
-/// The cluster's identity and nodes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClusterInfo {
-    pub cluster_id: u128,
-    pub nodes: Vec<NodeInfo>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeInfo {
-    pub node: u32,
-    pub alive: bool,
-    pub host: String,
-    pub pid: u32,
-    pub incarnation: u64,
-    /// How long ago meta heard from it.
-    pub last_heartbeat: Duration,
-    /// Directory of its statistics pages, on its host.
-    pub stats_dir: String,
-    pub disk_total: u64,
-    pub disk_free: u64,
-    pub cores: Vec<CoreInfo>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CoreInfo {
-    pub client_address: String,
-    pub peer_address: String,
-    pub cpu: u32,
-    pub replicas: u32,
-    pub primaries: u32,
-}
 
 impl Client {
     /// Creates a table and waits until all its partitions serve.
@@ -193,7 +83,7 @@ impl Client {
         let reply = read::<admin::ListTablesReply<'_>>(&answer)?;
         Ok(reply
             .tables()
-            .map(|tables| tables.iter().map(table_info).collect())
+            .map(|tables| tables.iter().map(info::table_info).collect())
             .unwrap_or_default())
     }
 
@@ -210,7 +100,7 @@ impl Client {
         let answer = self
             .ask_meta(FrameKind::ShowTable, Class::Read, &body)
             .await?;
-        Ok(table_info(read::<admin::TableDetail<'_>>(&answer)?))
+        Ok(info::table_info(read::<admin::TableDetail<'_>>(&answer)?))
     }
 
     /// All nodes with their cores.
@@ -227,7 +117,7 @@ impl Client {
             cluster_id: (u128::from(reply.cluster_high()) << 64) | u128::from(reply.cluster_low()),
             nodes: reply
                 .nodes()
-                .map(|nodes| nodes.iter().map(node_info).collect())
+                .map(|nodes| nodes.iter().map(info::node_info).collect())
                 .unwrap_or_default(),
         })
     }
@@ -322,131 +212,5 @@ fn not_found() -> pegasus_fbs::body::FailureBody {
         message: "meta found no such thing".into(),
         retry_after: Duration::ZERO,
         primary: String::new(),
-    }
-}
-
-fn table_info(table: admin::TableDetail<'_>) -> TableInfo {
-    TableInfo {
-        table_id: table.table_id(),
-        name: text(table.name()),
-        partition_count: table.partition_count(),
-        replica_count: table.replica_count(),
-        health: table.health().into(),
-        healthy_partitions: table.healthy_partitions(),
-        created_unix_ms: table.created_unix_ms(),
-        partitions: table
-            .partitions()
-            .map(|all| all.iter().map(partition_info).collect())
-            .unwrap_or_default(),
-    }
-}
-
-fn partition_info(partition: admin::PartitionDetail<'_>) -> PartitionInfo {
-    PartitionInfo {
-        index: partition.index(),
-        ballot: partition.ballot(),
-        health: partition.health().into(),
-        primary: partition.primary().map(member_info),
-        secondaries: partition
-            .secondaries()
-            .map(|all| all.iter().map(member_info).collect())
-            .unwrap_or_default(),
-    }
-}
-
-fn member_info(member: admin::MemberDetail<'_>) -> MemberInfo {
-    MemberInfo {
-        node: member.node(),
-        core: member.core(),
-        address: text(member.address()),
-        alive: member.alive(),
-        health: member.health().into(),
-        reason: text(member.reason()),
-        committed: member.committed(),
-        prepared: member.prepared(),
-    }
-}
-
-fn node_info(node: admin::NodeDetail<'_>) -> NodeInfo {
-    NodeInfo {
-        node: node.node(),
-        alive: node.alive(),
-        host: text(node.host()),
-        pid: node.pid(),
-        incarnation: node.incarnation(),
-        last_heartbeat: Duration::from_millis(node.last_heartbeat_ms()),
-        stats_dir: text(node.stats_dir()),
-        disk_total: node.disk_total(),
-        disk_free: node.disk_free(),
-        cores: node
-            .cores()
-            .map(|cores| cores.iter().map(core_info).collect())
-            .unwrap_or_default(),
-    }
-}
-
-fn core_info(core: admin::CoreDetail<'_>) -> CoreInfo {
-    CoreInfo {
-        client_address: text(core.client_address()),
-        peer_address: text(core.peer_address()),
-        cpu: core.cpu(),
-        replicas: core.replicas(),
-        primaries: core.primaries(),
-    }
-}
-
-fn text(text: Option<&str>) -> String {
-    text.unwrap_or_default().to_owned()
-}
-
-impl From<admin::Health> for Health {
-    fn from(health: admin::Health) -> Self {
-        match health {
-            admin::Health::Healthy => Self::Healthy,
-            admin::Health::Degraded => Self::Degraded,
-            admin::Health::Unavailable => Self::Unavailable,
-            admin::Health::Creating => Self::Creating,
-            admin::Health::Dropped => Self::Dropped,
-            _ => Self::Unset,
-        }
-    }
-}
-
-impl From<meta::ReplicaHealth> for ReplicaHealth {
-    fn from(health: meta::ReplicaHealth) -> Self {
-        match health {
-            meta::ReplicaHealth::Opening => Self::Opening,
-            meta::ReplicaHealth::Ready => Self::Ready,
-            meta::ReplicaHealth::Serving => Self::Serving,
-            meta::ReplicaHealth::OutOfService => Self::OutOfService,
-            meta::ReplicaHealth::Unknown => Self::Unknown,
-            _ => Self::Unset,
-        }
-    }
-}
-
-impl fmt::Display for Health {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unset => "-",
-            Self::Healthy => "healthy",
-            Self::Degraded => "degraded",
-            Self::Unavailable => "unavailable",
-            Self::Creating => "creating",
-            Self::Dropped => "dropped",
-        })
-    }
-}
-
-impl fmt::Display for ReplicaHealth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unset => "-",
-            Self::Opening => "opening",
-            Self::Ready => "ready",
-            Self::Serving => "serving",
-            Self::OutOfService => "out of service",
-            Self::Unknown => "unknown",
-        })
     }
 }

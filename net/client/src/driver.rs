@@ -11,20 +11,24 @@
 
 use crate::encode::RequestId;
 use crate::endpoint::{DialOptions, Endpoint, Endpoints};
-use crate::error::{Cause, Error, Result};
+use crate::error::{Error, Result};
 use crate::options::ClientOptions;
 use crate::pending::Lost;
 use crate::pipeline::{Body, Request};
 use crate::route::{Router, Routes};
 use bytes::Bytes;
 use pegasus_fbs::body::FailureBody;
-use pegasus_fbs::code::{Code, Execution};
+use pegasus_fbs::code::Code;
 use pegasus_fbs::frame::{BODY_BYTES_MAX, FrameKind, Header};
 use rand::Rng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
+
+mod progress;
+
+use progress::{Pause, Progress};
 
 /// What all handles of a client share: addresses and connections.
 #[derive(Debug)]
@@ -88,32 +92,6 @@ pub(crate) enum Problem {
     Lost(String),
     /// The server said no.
     Refused(FailureBody),
-}
-
-/// What to do before the next attempt.
-struct Next {
-    /// Address of the primary, as the refusing core knows it.
-    redirect: Option<String>,
-    refresh: bool,
-    pause: Pause,
-}
-
-enum Pause {
-    None,
-    /// The usual one, or longer if the server says so.
-    AtLeast(Duration),
-}
-
-/// What the attempts so far mean for the outcome.
-struct Progress {
-    class: Class,
-    retry_unknown: bool,
-    /// The current attempt may have left this process.
-    sent: bool,
-    /// An earlier attempt may have been executed.
-    ambiguous: bool,
-    redirects: u32,
-    last: Option<Cause>,
 }
 
 const ATTEMPTS_MAX: u32 = 100;
@@ -191,14 +169,7 @@ pub(crate) async fn call(
         ));
     }
     let deadline = Instant::now() + options.timeout;
-    let mut progress = Progress {
-        class: operation.class,
-        retry_unknown: options.retry_unknown,
-        sent: false,
-        ambiguous: false,
-        redirects: 0,
-        last: None,
-    };
+    let mut progress = Progress::new(operation.class, options.retry_unknown);
     let result = match timeout_at(
         deadline,
         attempts(router, operation, deadline, &mut progress),
@@ -349,120 +320,4 @@ fn backoff(attempt: u32) -> Duration {
         .saturating_mul(1 << attempt.min(10))
         .min(PAUSE_MAX);
     whole.mul_f64(rand::rng().random_range(0.5..1.0))
-}
-
-impl Progress {
-    /// What follows from an attempt without an answer: what to do next, or the final error.
-    fn judge(&mut self, problem: Problem) -> Result<Next> {
-        match problem {
-            Problem::Unsent(reason) => {
-                self.sent = false;
-                self.last = Some(Cause::local(reason));
-                Ok(Next {
-                    redirect: None,
-                    refresh: true,
-                    pause: Pause::AtLeast(Duration::ZERO),
-                })
-            }
-            Problem::Lost(reason) => self.judge_unknown(Cause::local(reason), true),
-            Problem::Refused(failure) => self.judge_refusal(failure),
-        }
-    }
-
-    fn judge_refusal(&mut self, failure: FailureBody) -> Result<Next> {
-        let code = failure.code;
-        match code.execution() {
-            Execution::Unknown if code == Code::Internal && self.class == Class::Read => {
-                self.sent = false;
-                Err(Error::failed(code, failure.message))
-            }
-            Execution::Unknown => self.judge_unknown(failure.into(), false),
-            Execution::NotExecuted if code.may_retry() || code == Code::UnknownTable => {
-                self.sent = false;
-                Ok(self.judge_retryable(failure))
-            }
-            Execution::NotExecuted if code == Code::Expired => {
-                self.sent = false;
-                self.last = Some(failure.into());
-                Err(self.give_up())
-            }
-            Execution::NotExecuted | Execution::Executed => {
-                self.sent = false;
-                Err(self.final_error(Error::failed(code, failure.message)))
-            }
-        }
-    }
-
-    /// The first redirects are followed at once; then cores contradict each other, and every third time meta decides.
-    fn judge_retryable(&mut self, failure: FailureBody) -> Next {
-        const REDIRECTS_AT_ONCE: u32 = 2;
-        let redirected = failure.code == Code::NotPrimary && !failure.primary.is_empty();
-        self.redirects += u32::from(redirected);
-        let follow = redirected && !self.redirects.is_multiple_of(REDIRECTS_AT_ONCE + 1);
-        let at_once = follow && self.redirects <= REDIRECTS_AT_ONCE;
-        let next = Next {
-            redirect: follow.then(|| failure.primary.clone()),
-            refresh: failure.code.refreshes_routing() && !follow,
-            pause: if at_once {
-                Pause::None
-            } else {
-                Pause::AtLeast(failure.retry_after)
-            },
-        };
-        self.last = Some(failure.into());
-        next
-    }
-
-    /// The attempt may have been executed. Reads do no harm twice; a write only with the caller's leave.
-    fn judge_unknown(&mut self, cause: Cause, refresh: bool) -> Result<Next> {
-        if self.class == Class::Write {
-            if !self.retry_unknown || cause.code == Some(Code::Internal) {
-                return Err(Error::Unknown(cause));
-            }
-            self.ambiguous = true;
-        }
-        self.last = Some(cause);
-        Ok(Next {
-            redirect: None,
-            refresh,
-            pause: Pause::AtLeast(Duration::ZERO),
-        })
-    }
-
-    /// The error of the last attempt, softened to unknown if an earlier one may have been executed.
-    fn final_error(&self, error: Error) -> Error {
-        match error {
-            Error::Failed { code, message } if self.ambiguous => Error::Unknown(Cause {
-                code: Some(code),
-                message: format!("{message}, after an attempt without answer"),
-            }),
-            Error::NotExecuted(cause) if self.ambiguous => Error::Unknown(cause),
-            error => error,
-        }
-    }
-
-    fn give_up(&mut self) -> Error {
-        let cause = self
-            .last
-            .take()
-            .unwrap_or_else(|| Cause::local("too many attempts"));
-        if self.ambiguous {
-            Error::Unknown(cause)
-        } else {
-            Error::NotExecuted(cause)
-        }
-    }
-
-    fn expired(&mut self, timeout: Duration) -> Error {
-        let last = self.last.take();
-        let code = last.as_ref().and_then(|cause| cause.code);
-        let before = last.map_or(String::new(), |cause| format!(", before that: {cause}"));
-        let message = format!("no answer within {timeout:?}{before}");
-        if self.class == Class::Write && (self.sent || self.ambiguous) {
-            // An earlier attempt's code would say too much about the one that matters.
-            Error::Unknown(Cause::local(message))
-        } else {
-            Error::NotExecuted(Cause { code, message })
-        }
-    }
 }

@@ -57,7 +57,10 @@ pub(crate) async fn run(
         Style::Json => out.json(&serde_json::json!({
             "rows": written.rows, "bytes": written.bytes, "seconds": written.seconds, "file": path,
         })),
-        Style::People => Ok(out.line(format!("{} to {}", written.sentence, path.display()))?),
+        Style::People => {
+            eprintln!("{} to {}", written.sentence, path.display());
+            Ok(())
+        }
     }
 }
 

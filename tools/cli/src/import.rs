@@ -188,7 +188,8 @@ fn report(
                 0 => String::new(),
                 lines => format!(", {lines} bad lines left out"),
             };
-            Ok(out.line(format!("{sentence}{skipped}"))?)
+            eprintln!("{sentence}{skipped}");
+            Ok(())
         }
     }
 }

@@ -5,7 +5,7 @@ use super::ttl_filter::TtlFilterFactory;
 use crate::key;
 use crate::value;
 use rocksdb::{
-    BlockBasedOptions, Cache, ChecksumType, DBCompressionType, InfoLogger, LogLevel, Options,
+    BlockBasedOptions, Cache, ChecksumType, DBCompressionType, Env, InfoLogger, LogLevel, Options,
     ReadOptions, ReadTier, SliceTransform, WriteBufferManager, WriteOptions,
 };
 use std::fmt;
@@ -59,7 +59,8 @@ pub struct EngineOptions {
     /// Memtable of one replica at which its flush starts. Default 16 MiB, 1 MiB to `memtable_bytes_max`. Bigger ones
     /// make fewer files, yet lookups in them miss the CPU's caches.
     pub replica_memtable_bytes_max: usize,
-    /// Threads for flushes and compactions, shared by all databases of the process. Default 2. They are started by
+    /// Threads for flushes (a quarter, at least one) and compactions (the rest), shared by all databases of the process.
+    /// Default 3, 2 to 64. They are started by
     /// [`RocksStore::open`](super::RocksStore::open) and inherit the CPU mask of the thread that calls it.
     pub background_threads: i32,
     /// Bytes per second that flushes and compactions may write. Default: no limit.
@@ -76,7 +77,7 @@ impl Default for EngineOptions {
             block_cache_bytes: 256 << 20,
             memtable_bytes_max: 128 << 20,
             replica_memtable_bytes_max: 16 << 20,
-            background_threads: 2,
+            background_threads: 3,
             background_write_bytes_per_s: None,
             clock: Clock::default(),
             timetag_cluster: 0,
@@ -107,9 +108,9 @@ impl EngineOptions {
         if self.replica_memtable_bytes_max > self.memtable_bytes_max {
             return Err("replica_memtable_bytes_max is above memtable_bytes_max".to_owned());
         }
-        if !(1..=64).contains(&self.background_threads) {
+        if !(2..=64).contains(&self.background_threads) {
             return Err(format!(
-                "background_threads = {} is not within 1 to 64",
+                "background_threads = {} is not within 2 to 64",
                 self.background_threads
             ));
         }
@@ -176,6 +177,28 @@ pub(super) fn database(options: &EngineOptions, budget: &Budget, listener: Liste
     db.set_max_log_file_size(8 << 20);
     db.set_keep_log_file_num(4);
     db
+}
+
+/// Starts RocksDB's threads on the calling thread's CPUs, and puts them behind everybody else. Process-wide; doing it
+/// again for the next core changes nothing. Flushes keep their CPU priority: when they are late, writes are refused.
+pub(super) fn start_background_threads(options: &EngineOptions) -> Result<(), rocksdb::Error> {
+    let mut environment = Env::new()?;
+    let flushes = (options.background_threads / 4).max(1);
+    let compactions = options.background_threads - flushes;
+    let more = |now: i32, wanted: i32| (wanted > now).then_some(wanted);
+    if let Some(threads) = more(environment.get_high_priority_background_threads(), flushes) {
+        environment.set_high_priority_background_threads(threads);
+    }
+    if let Some(threads) = more(
+        environment.get_low_priority_background_threads(),
+        compactions,
+    ) {
+        environment.set_low_priority_background_threads(threads);
+    }
+    environment.lower_thread_pool_cpu_priority();
+    environment.lower_thread_pool_io_priority();
+    environment.lower_high_priority_thread_pool_io_priority();
+    Ok(())
 }
 
 /// Options of the column family of a replica.
@@ -280,7 +303,7 @@ mod tests {
         };
         assert_eq!(
             options.check().unwrap_err(),
-            "background_threads = 0 is not within 1 to 64"
+            "background_threads = 0 is not within 2 to 64"
         );
     }
 }

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+const LEVEL0_FILES: &str = "rocksdb.num-files-at-level0";
+
 /// Handle to the database of one core. Clones share it; the last one to go closes it, *without* a flush.
 ///
 /// Every method here may take milliseconds to seconds: none may be called on a data core.
@@ -55,6 +57,8 @@ impl RocksStore {
     ) -> Result<Opened, OpenError> {
         options.check().map_err(OpenError::Options)?;
         directory::claim(directory)?;
+        options::start_background_threads(options)
+            .map_err(|error| OpenError::database(directory, error))?;
         let budget = Budget::new(options);
         let gauges = Arc::new(Gauges::default());
         let column_family = options::column_family(options, &budget);
@@ -310,20 +314,13 @@ impl RocksStore {
     pub fn refresh_pressure(&self) -> EnginePressure {
         let (mut immutable_memtables, mut level0_files) = (0, 0);
         for replica in self.all() {
-            let number = |property: &str| {
-                let value = self
-                    .shared
-                    .db
-                    .property_value_cf(replica.column_family(), property);
-                value
-                    .ok()
-                    .flatten()
-                    .and_then(|value| value.parse().ok())
-                    .unwrap_or(0)
-            };
-            immutable_memtables =
-                number("rocksdb.num-immutable-mem-table").max(immutable_memtables);
-            level0_files = number("rocksdb.num-files-at-level0").max(level0_files);
+            immutable_memtables = self
+                .count(&replica, "rocksdb.num-immutable-mem-table")
+                .max(immutable_memtables);
+            // One that is out of use is not compacted any more: it must not hold the others back.
+            if replica.damage().is_none() {
+                level0_files = self.count(&replica, LEVEL0_FILES).max(level0_files);
+            }
         }
         self.shared
             .gauges
@@ -334,6 +331,26 @@ impl RocksStore {
             .level0_files
             .store(level0_files, Ordering::Relaxed);
         self.pressure()
+    }
+
+    /// Files of a replica that are not sorted into levels yet.
+    ///
+    /// # Errors
+    /// [`StoreError::NoReplica`].
+    pub fn level0_files(&self, partition: PartitionId) -> Result<u32, StoreError> {
+        Ok(self.count(&*self.replica(partition)?, LEVEL0_FILES))
+    }
+
+    fn count(&self, replica: &Replica, property: &str) -> u32 {
+        let value = self
+            .shared
+            .db
+            .property_value_cf(replica.column_family(), property);
+        value
+            .ok()
+            .flatten()
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(0)
     }
 
     pub(super) fn pressure(&self) -> EnginePressure {

@@ -7,6 +7,7 @@ use pegasus_replication::ids::Decree;
 use std::fs;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Replica 0 and 1 with rows in files, closed, and the path of replica 0's only file.
 fn two_replicas() -> (Rocks, PathBuf) {
@@ -172,6 +173,52 @@ fn a_compaction_that_meets_damage_is_told_and_stops_nobody_else() {
         })
     );
     assert_the_other_goes_on(&mut rocks);
+}
+
+#[test]
+fn automatic_compactions_of_other_replicas_get_past_a_damaged_one() {
+    let (mut rocks, file) = two_replicas();
+    damage(&file);
+    rocks.open();
+    // Four files in level 0 start a compaction, which fails, and is tried again for as long as it is wanted.
+    for _ in 0..4 {
+        rocks.apply(partition(0), &[put("h", "000", "newer")]);
+        rocks.flush(partition(0));
+    }
+    let mut detail = None;
+    wait_until("the damage is told", || {
+        let notices = rocks.take_notices();
+        detail = notices.into_iter().find_map(|notice| match notice {
+            Notice::Damaged {
+                partition: named,
+                detail,
+                ..
+            } => (named == partition(0)).then_some(detail),
+            _ => None,
+        });
+        detail.is_some()
+    });
+    rocks
+        .store()
+        .quarantine(partition(0), &detail.unwrap())
+        .unwrap();
+    for _ in 0..4 {
+        rocks.apply(partition(1), &[put("h", "a", "1")]);
+        rocks.flush(partition(1));
+    }
+    wait_until("the other replica is compacted", || {
+        rocks.store().level0_files(partition(1)).unwrap() < 4
+    });
+    assert!(rocks.store().level0_files(partition(0)).unwrap() >= 4);
+    assert_the_other_goes_on(&mut rocks);
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{what}: not yet");
+        std::thread::yield_now();
+    }
 }
 
 #[test]

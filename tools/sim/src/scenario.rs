@@ -85,7 +85,7 @@ impl Scenario {
                 writes_inflight_max: *random.pick(&[1, 2, 4]),
                 budget_bytes: segment_bytes * *random.pick(&[4, 8]),
             },
-            think: *random.pick(&[Duration::from_millis(1), Duration::from_millis(20)]),
+            think: *random.pick(&[Duration::from_millis(2), Duration::from_millis(20), Duration::from_millis(50)]),
         }
     }
 }

@@ -60,7 +60,7 @@ pub struct TableInfo {
     pub health: Health,
     pub healthy_partitions: u32,
     pub created_unix_ms: u64,
-    /// Filled by [`Client::show_table`] only.
+    /// Filled by [`crate::Client::show_table`] only.
     pub partitions: Vec<PartitionInfo>,
 }
 

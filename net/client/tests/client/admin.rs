@@ -74,6 +74,7 @@ async fn a_refused_table_keeps_the_servers_sentence() {
             &frame.header,
             Code::NotEnoughNodes,
             "3 replicas on 1 node",
+            Duration::ZERO,
             "",
         ),
     })

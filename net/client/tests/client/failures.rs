@@ -43,8 +43,14 @@ async fn replies_out_of_order_find_their_requests() {
 
 #[tokio::test]
 async fn a_write_without_an_answer_is_unknown_and_a_read_is_not() {
-    let core = Fake::start(|_, _| ()).await;
+    let core = Fake::start(|frame, out| {
+        if frame.header.kind == FrameKind::Remove {
+            out.reply(&frame.header, &write_reply(1));
+        }
+    })
+    .await;
     let (_meta, table) = table_on(&core).await;
+    table.remove(b"h", b"connects").await.unwrap();
     let table = table.with_timeout(SHORT);
     let error = table.put(b"h", b"s", b"v").await.unwrap_err();
     assert_eq!(error.execution(), Execution::Unknown, "{error}");
@@ -56,6 +62,7 @@ async fn a_write_without_an_answer_is_unknown_and_a_read_is_not() {
 async fn a_late_answer_disturbs_nobody() {
     let mut late = None;
     let core = Fake::start(move |frame, out| match late.take() {
+        _ if frame.header.kind == FrameKind::Remove => out.reply(&frame.header, &write_reply(1)),
         None => late = Some(frame.header),
         Some(first) => {
             out.reply(&first, &value_reply(b"late"));
@@ -64,11 +71,10 @@ async fn a_late_answer_disturbs_nobody() {
     })
     .await;
     let (_meta, table) = table_on(&core).await;
+    table.remove(b"h", b"connects").await.unwrap();
     table.with_timeout(SHORT).get(b"h", b"1").await.unwrap_err();
-    assert_eq!(
-        table.get(b"h", b"2").await.unwrap().as_deref(),
-        Some(&b"right"[..])
-    );
+    let value = table.get(b"h", b"2").await.unwrap();
+    assert_eq!(value.as_deref(), Some(&b"right"[..]));
 }
 
 /// Closes the connection on the first request of `kind` and serves everything else.
@@ -175,17 +181,20 @@ async fn a_moment_of_back_pressure_is_waited_out() {
 }
 
 #[tokio::test]
-async fn lasting_trouble_is_reported_by_the_servers_own_words() {
+async fn trouble_that_outlasts_the_deadline_is_reported_by_the_servers_own_words() {
     let core = Fake::start(|frame, out| {
-        out.fail_with(&frame.header, Code::NotEnoughMembers, "1 of 2 members", "")
+        let long = Duration::from_secs(3_600);
+        out.fail_with(
+            &frame.header,
+            Code::NotEnoughMembers,
+            "1 of 2 members",
+            long,
+            "",
+        );
     })
     .await;
     let (_meta, table) = table_on(&core).await;
-    let error = table
-        .with_timeout(SHORT)
-        .put(b"h", b"s", b"v")
-        .await
-        .unwrap_err();
+    let error = table.put(b"h", b"s", b"v").await.unwrap_err();
     assert_eq!(
         (error.execution(), error.code()),
         (Execution::NotExecuted, Some(Code::NotEnoughMembers))
@@ -203,6 +212,7 @@ async fn final_refusals_are_not_repeated() {
             &frame.header,
             Code::TooLarge,
             "row of 2 MiB, the limit is 1 MiB",
+            Duration::ZERO,
             "",
         );
     })

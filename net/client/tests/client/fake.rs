@@ -27,15 +27,27 @@ impl Out {
     }
 
     pub(crate) fn fail(&mut self, request: &Header, code: Code) {
-        self.fail_with(request, code, "made up", "");
+        self.fail_with(request, code, "made up", Duration::ZERO, "");
     }
 
     pub(crate) fn redirect(&mut self, request: &Header, primary: &str) {
-        self.fail_with(request, Code::NotPrimary, "elsewhere", primary);
+        self.fail_with(
+            request,
+            Code::NotPrimary,
+            "elsewhere",
+            Duration::ZERO,
+            primary,
+        );
     }
 
-    pub(crate) fn fail_with(&mut self, request: &Header, code: Code, message: &str, primary: &str) {
-        let retry_after = Duration::ZERO;
+    pub(crate) fn fail_with(
+        &mut self,
+        request: &Header,
+        code: Code,
+        message: &str,
+        retry_after: Duration,
+        primary: &str,
+    ) {
         let failure = FailureBody {
             code,
             message: message.into(),

@@ -1,7 +1,7 @@
 //! Placement of a new table: which core holds which replica.
 //!
 //! Cores stand on a ring on which the cores of a node are spread evenly, and a partition's members lie within
-//! [`WINDOW`] places of each other, so that a core shares partitions with at most `peer_cores_max` = 16 others (copysets
+//! 8 places of each other, so that a core shares partitions with at most `peer_cores_max` = 16 others (copysets
 //! with bounded scatter; Cidon et al., "Copysets", 2013). Within that, each partition takes the cores that carry the
 //! least, of this table first, of all tables next; and of its members the one with the fewest primaries leads.
 //! Deterministic: equal loads, equal placement.

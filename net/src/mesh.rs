@@ -55,7 +55,8 @@ impl<T> MeshEnd<T> {
         Ok(())
     }
 
-    /// The next message of any core, round robin by call is not needed: rings are drained one after the other.
+    /// The next message for this core; rings are emptied one after the other, lowest source core first, so callers that
+    /// bound their work per turn should go on in the next one.
     pub fn receive(&mut self) -> Option<T> {
         self.incoming.iter().find_map(|ring| ring.pop())
     }

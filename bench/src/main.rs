@@ -28,6 +28,7 @@ use pegasus_client::{Client, ClientOptions};
 use report::{Facts, Report};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use worker::Task;
@@ -184,11 +185,18 @@ struct FloorOptions {
 
 const FRAME_BYTES: usize = 200;
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
         Command::Load(options) => load(&options),
         Command::Run(options) => run(&options),
         Command::Floor(options) => measure_floor(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pegasus-bench: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -93,6 +93,9 @@ pub(crate) struct Verified {
 pub(crate) struct Compared {
     pub(crate) limits: Floor,
     pub(crate) multiples: BTreeMap<Kind, Multiples>,
+    /// A latency lies below the floor at p50, so the limits were not measured under the same conditions as the run:
+    /// the multiples mean nothing.
+    pub(crate) invalid: bool,
 }
 
 /// Latency divided by the floor of the same percentile.
@@ -212,11 +215,16 @@ impl Setup {
 
 impl Compared {
     fn new(limits: Floor, latencies: &BTreeMap<Kind, Percentiles>) -> Self {
-        let multiples = latencies
+        let multiples: BTreeMap<Kind, Multiples> = latencies
             .iter()
             .map(|(kind, latency)| (*kind, Multiples::new(*kind, latency, &limits)))
             .collect();
-        Self { limits, multiples }
+        let invalid = multiples.values().any(|multiples| multiples.p50 < 1.0);
+        Self {
+            limits,
+            multiples,
+            invalid,
+        }
     }
 }
 
@@ -414,6 +422,14 @@ mod tests {
         assert_eq!(shown(Kind::Get), ("echo", 22.0));
         assert_eq!(shown(Kind::Put), ("echo + flush", 2.2));
         assert_eq!(shown(Kind::ReadModifyWrite), ("2 echo + flush", 2.0));
+    }
+
+    #[test]
+    fn a_latency_below_the_floor_makes_the_comparison_invalid() {
+        let compared =
+            |p50_us| Compared::new(floor(), &BTreeMap::from([(Kind::Get, percentiles(p50_us))]));
+        assert!(!compared(21.0).invalid);
+        assert!(compared(19.0).invalid);
     }
 
     #[test]

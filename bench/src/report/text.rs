@@ -155,6 +155,12 @@ impl Compared {
                 multiples.p999
             )?;
         }
+        if self.invalid {
+            writeln!(
+                text,
+                "INVALID: faster than the floor, so the floor was measured under other conditions"
+            )?;
+        }
         Ok(())
     }
 }
@@ -165,6 +171,7 @@ pub(crate) fn floor_text(floor: &Floor) -> String {
     let compared = Compared {
         limits: floor.clone(),
         multiples: BTreeMap::new(),
+        invalid: false,
     };
     let _ = writeln!(
         text,

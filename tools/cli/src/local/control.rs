@@ -7,7 +7,6 @@ use crate::exit::{Exit, Failed};
 use anyhow::{Context as _, bail};
 use rustix::process::Signal;
 use serde::Serialize;
-use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -94,13 +93,25 @@ impl Cluster {
         if self.meta().running().is_none() {
             self.start_meta()?;
         }
+        let deadline = Instant::now() + wait;
         let replica = find_program("pegasus-replica")?;
         for (number, process) in self.nodes() {
-            if process.running().is_none() {
-                process.start(&replica, &self.node_arguments(number, &process, poll))?;
+            if process.running().is_some() {
+                continue;
+            }
+            let is_new = !process.data_dir().exists();
+            process.start(&replica, &self.node_arguments(number, &process, poll))?;
+            if is_new {
+                // Meta numbers nodes in the order in which they come: node-2 shall be node 2.
+                self.wait_for(deadline, &[&process.name, "meta"]).await?;
             }
         }
-        self.wait_until_well(wait).await
+        let names: Vec<String> = self.processes().map(|process| process.name).collect();
+        self.wait_for(
+            deadline,
+            &names.iter().map(String::as_str).collect::<Vec<_>>(),
+        )
+        .await
     }
 
     fn start_meta(&self) -> anyhow::Result<()> {
@@ -137,43 +148,47 @@ impl Cluster {
             .collect()
     }
 
-    async fn wait_until_well(&self, wait: Duration) -> anyhow::Result<()> {
-        const LOOK_EVERY: Duration = Duration::from_millis(100);
-        let deadline = Instant::now() + wait;
+    /// Waits until these processes run and answer.
+    async fn wait_for(&self, deadline: Instant, names: &[&str]) -> anyhow::Result<()> {
+        const LOOK_EVERY: Duration = Duration::from_millis(20);
         loop {
-            let status = self.status().await;
-            if status.is_well() {
-                return Ok(());
-            }
-            if let Some(dead) = self.processes().find(|p| p.running().is_none()) {
+            let mut waiting = self.status().await.processes;
+            waiting.retain(|process| names.contains(&process.name.as_str()));
+            if let Some(dead) = waiting.iter().find(|process| process.pid.is_none()) {
+                let process = Process::new(&dead.name, &self.dir);
                 bail!(
                     "{} ended while it started. {}",
                     dead.name,
-                    last_words(&dead)
+                    last_words(&process)
                 );
             }
+            waiting.retain(|process| !process.answers);
+            if waiting.is_empty() {
+                return Ok(());
+            }
             if Instant::now() >= deadline {
-                return Err(self.not_answering(&status, wait));
+                return Err(self.not_answering(&waiting));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    fn not_answering(&self, status: &Status, wait: Duration) -> anyhow::Error {
-        let silent: HashSet<&str> = status
-            .processes
+    fn not_answering(&self, waiting: &[ProcessStatus]) -> anyhow::Error {
+        let names: Vec<&str> = waiting
             .iter()
-            .filter(|p| !p.answers)
-            .map(|p| p.name.as_str())
+            .map(|process| process.name.as_str())
             .collect();
-        let logs: Vec<String> = self
-            .processes()
-            .filter(|p| silent.contains(p.name.as_str()))
-            .map(|p| last_words(&p))
+        let logs: Vec<String> = names
+            .iter()
+            .map(|name| last_words(&Process::new(*name, &self.dir)))
             .collect();
         Failed::error(
             Exit::Unavailable,
-            format!("no answer within {} s. {}", wait.as_secs(), logs.join("\n")),
+            format!(
+                "no answer in time from {}. {}",
+                names.join(", "),
+                logs.join("\n")
+            ),
         )
     }
 

@@ -7,6 +7,7 @@ use pegasus_replica::config::{ByteSize, Config, Cores, Poll};
 use pegasus_replica::node::Node;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +18,9 @@ use tracing_subscriber::EnvFilter;
 
 /// How often it is looked whether all cores still run.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
+
+/// glommio logs an error for every device without polled I/O, and does without.
+const LOG_FILTER: &str = "info,glommio::reactor=off";
 
 /// A data node of Pegasus: one thread per core, each with its partitions, its log and its database.
 #[derive(Debug, Parser)]
@@ -155,8 +159,9 @@ fn abort_on_panic() {
 }
 
 fn start_tracing() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
 }
 
 fn config_of(arguments: RunArgs) -> anyhow::Result<Config> {

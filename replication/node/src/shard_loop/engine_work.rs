@@ -32,6 +32,8 @@ pub(super) struct EngineWork {
     ranges: VecDeque<Ticket>,
     /// Reads on the pool.
     away: usize,
+    /// The engine could not write; said once until it can again.
+    is_failing: bool,
 }
 
 impl EngineWork {
@@ -131,7 +133,12 @@ impl ShardLoop {
             &mutation.payload,
         );
         match result {
-            Ok(()) => true,
+            Ok(()) => {
+                if std::mem::take(&mut self.engine_work.is_failing) {
+                    tracing::info!(%partition, %decree, "the engine writes again");
+                }
+                true
+            }
             Err(ApplyError::Busy { .. }) => {
                 self.stats.count(Counter::EngineRefusals);
                 self.engine_work.stuck.entry(partition).or_default().push_back(entry);
@@ -139,7 +146,9 @@ impl ShardLoop {
             }
             Err(ApplyError::Io { detail, .. }) => {
                 // A full disk passes: the database is resumed when there is space, nothing may be skipped.
-                tracing::warn!(%partition, %decree, detail, "apply failed, trying again");
+                if !std::mem::replace(&mut self.engine_work.is_failing, true) {
+                    tracing::warn!(%partition, %decree, detail, "the engine cannot write, trying again");
+                }
                 self.engine_work.stuck.entry(partition).or_default().push_back(entry);
                 false
             }

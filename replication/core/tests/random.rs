@@ -5,6 +5,10 @@
     clippy::unwrap_used,
     reason = "a failed unwrap is a failed test, with its place"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "seeds are chosen by the environment; the core under test does not see it"
+)]
 
 #[path = "support/world.rs"]
 #[allow(dead_code, reason = "shared with the script runner")]

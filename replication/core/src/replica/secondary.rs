@@ -34,15 +34,23 @@ impl Replica {
         if entry.ballot != ballot || decree == Decree::ZERO {
             return;
         }
-        let refused = match self.follow(from, configuration, turn) {
+        let mut refused = match self.follow(from, configuration, turn) {
             Err(reason) => Some(reason),
             Ok(()) if !self.fits(decree, previous) => Some(RejectReason::Gap),
             Ok(()) => None,
         };
+        if refused.is_none() {
+            self.accept(entry, turn);
+            self.learn_commit_point(committed, turn);
+            // It contradicted what we hold.
+            refused = self
+                .is_out_of_service()
+                .then_some(RejectReason::OutOfService);
+        }
         if let Some(reason) = refused {
-            let state = self.state();
+            let (partition, state) = (self.partition, self.state());
             let reject = PrepareReject {
-                partition: self.partition,
+                partition,
                 ballot,
                 decree,
                 state,
@@ -52,10 +60,7 @@ impl Replica {
                 to: from,
                 message: Message::PrepareReject(reject),
             });
-            return;
         }
-        self.accept(entry, turn);
-        self.learn_commit_point(committed, turn);
     }
 
     /// The order up to `decree - 1` is the primary's: we know it already, or our stamp there says so.

@@ -63,7 +63,10 @@ impl Relief {
                 {
                     self.asked.insert(partition, blocker.segment);
                 }
-                Some(replica) if blocker.first <= replica.applied() => {
+                Some(replica)
+                    if blocker.first <= replica.applied()
+                        && replica.flushed() < replica.applied() =>
+                {
                     self.asked.insert(partition, blocker.segment);
                     effects.push(Effect::Flush { partition });
                 }
@@ -74,8 +77,15 @@ impl Relief {
     }
 }
 
+/// A blocker's records are appended again only if so many times as much fits a segment.
+const REAPPEND_SHARE: u64 = 64;
+
 /// Appends the blocker's records again. False if some are no longer at hand, or the log takes no more now.
 fn reappend(replica: &Replica, blocker: &Blocker, log: &mut ShardLog) -> bool {
+    // With small segments copies would fill the log as fast as they free it.
+    if blocker.bytes * REAPPEND_SHARE > log.options().segment_bytes {
+        return false;
+    }
     let Some(records) = replica.unflushed(blocker.first, blocker.last) else {
         return false;
     };

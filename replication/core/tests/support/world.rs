@@ -14,17 +14,17 @@ use pegasus_replication::message::{Entry, Message};
 use pegasus_replication::{Replica, Shard, StoredReplica, check_group};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-pub const SEGMENT_BYTES: u64 = 64 << 10;
+pub(crate) const SEGMENT_BYTES: u64 = 64 << 10;
 
 /// Segments as the drive holds them; writes count when they are completed.
 #[derive(Default)]
-pub struct Disk {
-    pub segments: BTreeMap<SegmentId, Vec<u8>>,
-    pub pending: VecDeque<LogWrite>,
+pub(crate) struct Disk {
+    pub(crate) segments: BTreeMap<SegmentId, Vec<u8>>,
+    pub(crate) pending: VecDeque<LogWrite>,
 }
 
 impl Disk {
-    pub fn store(&mut self, write: &LogWrite) {
+    pub(crate) fn store(&mut self, write: &LogWrite) {
         let file = self
             .segments
             .get_mut(&write.segment)
@@ -50,64 +50,65 @@ impl SegmentSource for Disk {
 }
 
 /// One replica's storage: all it has applied, and how much of that would survive.
-pub struct Storage {
-    pub incarnation: ReplicaIncarnation,
-    pub applied: Vec<Entry>,
-    pub durable: usize,
+#[derive(Clone)]
+pub(crate) struct Storage {
+    pub(crate) incarnation: ReplicaIncarnation,
+    pub(crate) applied: Vec<Entry>,
+    pub(crate) durable: usize,
 }
 
 #[derive(Default)]
-pub struct Node {
-    pub shard: Option<Shard>,
-    pub disk: Disk,
-    pub engine: BTreeMap<PartitionId, Storage>,
+pub(crate) struct Node {
+    pub(crate) shard: Option<Shard>,
+    pub(crate) disk: Disk,
+    pub(crate) engine: BTreeMap<PartitionId, Storage>,
     /// `Apply` and `Read` effects not carried out yet.
-    pub engine_queue: VecDeque<Effect>,
+    pub(crate) engine_queue: VecDeque<Effect>,
     /// Commit points seen, which never go back within a life.
     committed: BTreeMap<PartitionId, Decree>,
 }
 
 /// A write that was answered with success.
 #[derive(Clone)]
-pub struct Acknowledged {
-    pub partition: PartitionId,
-    pub decree: Decree,
-    pub payload: Bytes,
+pub(crate) struct Acknowledged {
+    pub(crate) partition: PartitionId,
+    pub(crate) decree: Decree,
+    pub(crate) payload: Bytes,
 }
 
-pub struct World {
-    pub now: Instant,
-    pub nodes: BTreeMap<u32, Node>,
-    pub wires: BTreeMap<(u32, u32), VecDeque<Message>>,
-    pub links_down: BTreeSet<(u32, u32)>,
-    pub options: ReplicationOptions,
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    pub(crate) nodes: BTreeMap<u32, Node>,
+    pub(crate) wires: BTreeMap<(u32, u32), VecDeque<Message>>,
+    pub(crate) links_down: BTreeSet<(u32, u32)>,
+    pub(crate) options: ReplicationOptions,
     /// Members without what they acknowledged, on purpose: not compared.
-    pub damaged: BTreeSet<u32>,
-    pub configurations: BTreeMap<PartitionId, Configuration>,
-    pub writes: BTreeMap<Ticket, (PartitionId, Bytes)>,
-    pub waiting: BTreeSet<Ticket>,
-    pub acknowledged: Vec<Acknowledged>,
+    pub(crate) damaged: BTreeSet<u32>,
+    pub(crate) configurations: BTreeMap<PartitionId, Configuration>,
+    pub(crate) writes: BTreeMap<Ticket, (PartitionId, Bytes)>,
+    pub(crate) waiting: BTreeSet<Ticket>,
+    pub(crate) acknowledged: Vec<Acknowledged>,
     /// What the nodes said to the outside since the last look.
-    pub said: Vec<(u32, Effect)>,
+    pub(crate) said: Vec<(u32, Effect)>,
     next_ticket: u64,
     effects: Vec<Effect>,
 }
 
-pub fn partition(index: u32) -> PartitionId {
+pub(crate) fn partition(index: u32) -> PartitionId {
     PartitionId {
         table: TableId(1 + index / 100),
         index: index % 100,
     }
 }
 
-pub fn address(node: u32) -> CoreAddress {
+pub(crate) fn address(node: u32) -> CoreAddress {
     CoreAddress {
         node: NodeId(node),
         core: CoreId(0),
     }
 }
 
-pub fn member(node: u32, incarnation: u64) -> Member {
+pub(crate) fn member(node: u32, incarnation: u64) -> Member {
     Member {
         address: address(node),
         incarnation: ReplicaIncarnation(incarnation),
@@ -122,7 +123,7 @@ fn identity(node: u32) -> LogIdentity {
     }
 }
 
-pub fn log_options() -> LogOptions {
+pub(crate) fn log_options() -> LogOptions {
     LogOptions {
         segment_bytes: SEGMENT_BYTES,
         batch_bytes_max: 8192,
@@ -132,7 +133,7 @@ pub fn log_options() -> LogOptions {
 }
 
 impl World {
-    pub fn new(count: u32, options: ReplicationOptions) -> Self {
+    pub(crate) fn new(count: u32, options: ReplicationOptions) -> Self {
         let mut world = Self {
             now: Instant(1_000_000_000),
             nodes: (1..=count).map(|node| (node, Node::default())).collect(),
@@ -155,7 +156,7 @@ impl World {
     }
 
     /// Starts the shard of `node` on what its disk and engine hold, and connects it to those that are alive.
-    pub fn boot(&mut self, node: u32) {
+    pub(crate) fn boot(&mut self, node: u32) {
         let options = self.options.clone();
         let one = self.nodes.get_mut(&node).unwrap();
         assert!(one.shard.is_none());
@@ -181,15 +182,6 @@ impl World {
             .map(|one| (one.partition, one.marker()))
             .collect();
         let recovery = recover(&mut one.disk, identity(node), &markers).expect("our own log");
-        if std::env::var("TRACE").is_ok() {
-            eprintln!(
-                "boot {node} damage {:?} next {:?} pred {:?} segs {:?}",
-                recovery.damage,
-                recovery.start.next_segment(),
-                recovery.start.predecessor(),
-                one.disk.segments.keys()
-            );
-        }
         let mut shard = Shard::new(options, log_options(), address(node), recovery, &stored);
         let mut effects = std::mem::take(&mut self.effects);
         shard.start(self.now, &mut effects);
@@ -217,7 +209,7 @@ impl World {
     }
 
     /// The process ends: unfinished log writes go as `keep` says, the engine falls back to its marker.
-    pub fn crash(&mut self, node: u32, mut keep: impl FnMut(&LogWrite, &mut Disk)) {
+    pub(crate) fn crash(&mut self, node: u32, mut keep: impl FnMut(&LogWrite, &mut Disk)) {
         let one = self.nodes.get_mut(&node).unwrap();
         one.shard = None;
         for write in std::mem::take(&mut one.disk.pending) {
@@ -241,7 +233,7 @@ impl World {
         }
     }
 
-    pub fn cut(&mut self, one: u32, other: u32) {
+    pub(crate) fn cut(&mut self, one: u32, other: u32) {
         if self.links_down.insert((one.min(other), one.max(other))) {
             self.wires.remove(&(one, other));
             self.wires.remove(&(other, one));
@@ -249,7 +241,7 @@ impl World {
         }
     }
 
-    pub fn mend(&mut self, one: u32, other: u32) {
+    pub(crate) fn mend(&mut self, one: u32, other: u32) {
         if self.links_down.remove(&(one.min(other), one.max(other))) {
             self.tell_both(one, other, |peer| Event::PeerUp { peer });
         }
@@ -266,13 +258,13 @@ impl World {
         self.links_down.contains(&(one.min(other), one.max(other)))
     }
 
-    pub fn is_alive(&self, node: u32) -> bool {
+    pub(crate) fn is_alive(&self, node: u32) -> bool {
         self.nodes
             .get(&node)
             .is_some_and(|node| node.shard.is_some())
     }
 
-    pub fn alive(&self) -> Vec<u32> {
+    pub(crate) fn alive(&self) -> Vec<u32> {
         self.nodes
             .keys()
             .copied()
@@ -281,7 +273,7 @@ impl World {
     }
 
     /// One event and the end of its turn; then everything is checked.
-    pub fn feed(&mut self, node: u32, event: Event) {
+    pub(crate) fn feed(&mut self, node: u32, event: Event) {
         let Some(shard) = self
             .nodes
             .get_mut(&node)
@@ -368,7 +360,7 @@ impl World {
     }
 
     /// Carries out one effect that waits for the engine or the segment maker. False: none waits.
-    pub fn step_engine(&mut self, node: u32) -> bool {
+    pub(crate) fn step_engine(&mut self, node: u32) -> bool {
         let one = self.nodes.get_mut(&node).unwrap();
         let Some(effect) = one.engine_queue.pop_front() else {
             return false;
@@ -400,7 +392,7 @@ impl World {
         true
     }
 
-    pub fn flush(&mut self, node: u32, partition: PartitionId) {
+    pub(crate) fn flush(&mut self, node: u32, partition: PartitionId) {
         if let Some(storage) = self
             .nodes
             .get_mut(&node)
@@ -415,7 +407,7 @@ impl World {
     }
 
     /// Completes the oldest log write. False: none is under way.
-    pub fn step_disk(&mut self, node: u32) -> bool {
+    pub(crate) fn step_disk(&mut self, node: u32) -> bool {
         let disk = &mut self.nodes.get_mut(&node).unwrap().disk;
         let Some(write) = disk.pending.pop_front() else {
             return false;
@@ -426,7 +418,7 @@ impl World {
     }
 
     /// Delivers the oldest message. False: none is under way.
-    pub fn step_wire(&mut self, from: u32, to: u32) -> bool {
+    pub(crate) fn step_wire(&mut self, from: u32, to: u32) -> bool {
         let Some(message) = self
             .wires
             .get_mut(&(from, to))
@@ -445,7 +437,7 @@ impl World {
     }
 
     /// Time passes; whoever has a deadline in it is woken at that time.
-    pub fn advance(&mut self, nanos: u64) {
+    pub(crate) fn advance(&mut self, nanos: u64) {
         let until = Instant(self.now.0 + nanos);
         loop {
             let due = |node: &u32| Some((self.nodes.get(node)?.shard.as_ref()?.deadline()?, *node));
@@ -468,14 +460,19 @@ impl World {
         self.now = until;
     }
 
-    pub fn ticket(&mut self) -> Ticket {
+    /// The ticket of the next request.
+    pub(crate) fn next_ticket(&self) -> Ticket {
+        Ticket(self.next_ticket)
+    }
+
+    pub(crate) fn ticket(&mut self) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.waiting.insert(ticket);
         ticket
     }
 
-    pub fn write(
+    pub(crate) fn write(
         &mut self,
         node: u32,
         partition: PartitionId,
@@ -499,7 +496,7 @@ impl World {
         ticket
     }
 
-    pub fn read(&mut self, node: u32, partition: PartitionId, deadline: Instant) -> Ticket {
+    pub(crate) fn read(&mut self, node: u32, partition: PartitionId, deadline: Instant) -> Ticket {
         let ticket = self.ticket();
         self.feed(
             node,
@@ -513,7 +510,12 @@ impl World {
     }
 
     /// Creates the storage that a node was told to create.
-    pub fn create(&mut self, node: u32, partition: PartitionId, incarnation: ReplicaIncarnation) {
+    pub(crate) fn create(
+        &mut self,
+        node: u32,
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+    ) {
         let storage = Storage {
             incarnation,
             applied: Vec::new(),
@@ -533,7 +535,7 @@ impl World {
         );
     }
 
-    pub fn configure(&mut self, configuration: &Configuration, nodes: &[u32]) {
+    pub(crate) fn configure(&mut self, configuration: &Configuration, nodes: &[u32]) {
         self.configurations
             .insert(configuration.partition, configuration.clone());
         for node in nodes {
@@ -546,7 +548,7 @@ impl World {
         }
     }
 
-    pub fn replica(&self, node: u32, partition: PartitionId) -> Option<&Replica> {
+    pub(crate) fn replica(&self, node: u32, partition: PartitionId) -> Option<&Replica> {
         self.nodes.get(&node)?.shard.as_ref()?.replica(partition)
     }
 
@@ -573,7 +575,7 @@ impl World {
     }
 
     /// Every acknowledged write is where every member of the newest configuration says its order is.
-    pub fn check_acknowledged(&self) {
+    pub(crate) fn check_acknowledged(&self) {
         for acknowledged in &self.acknowledged {
             let Some(configuration) = self.configurations.get(&acknowledged.partition) else {
                 continue;
@@ -609,7 +611,7 @@ impl World {
     }
 }
 
-pub fn configuration(
+pub(crate) fn configuration(
     index: u32,
     ballot: u64,
     stage: Stage,

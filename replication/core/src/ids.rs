@@ -48,7 +48,10 @@ impl Ballot {
     /// The ballot of `counter` within meta epoch `epoch`. `counter` must fit 47 bits.
     #[must_use]
     pub const fn new(epoch: u16, counter: u64) -> Self {
-        assert!(counter < 1 << Self::COUNTER_BITS, "ballot counter over 47 bits");
+        assert!(
+            counter < 1 << Self::COUNTER_BITS,
+            "ballot counter over 47 bits"
+        );
         Self(((epoch as u64) << Self::COUNTER_BITS) | counter)
     }
 
@@ -59,7 +62,10 @@ impl Ballot {
 
     #[must_use]
     pub const fn epoch(self) -> u16 {
-        #[allow(clippy::cast_possible_truncation, reason = "16 bits remain after the shift of a 63-bit number")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "16 bits remain after the shift of a 63-bit number"
+        )]
         let epoch = (self.0 >> Self::COUNTER_BITS) as u16;
         epoch
     }
@@ -147,4 +153,12 @@ macro_rules! display_number {
         }
     )*};
 }
-display_number!(TableId, NodeId, CoreId, ReplicaIncarnation, NodeIncarnation, Decree, Ticket);
+display_number!(
+    TableId,
+    NodeId,
+    CoreId,
+    ReplicaIncarnation,
+    NodeIncarnation,
+    Decree,
+    Ticket
+);

@@ -25,6 +25,7 @@ mod ttl_filter;
 
 pub use checkpoint::{EXPORT_FILE, Export, ExportFile};
 pub use events::{Notice, NoticeSink};
+pub use flush::FLUSH_TIME_MAX;
 pub use options::{Clock, EngineOptions};
 pub use store::RocksStore;
 

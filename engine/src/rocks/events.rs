@@ -10,7 +10,7 @@ use rocksdb::event_listener::{
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Something the node has to look after. Delivered on a thread of RocksDB: hand it on and return.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub(super) struct Gauges {
     pub(super) level0_files: AtomicU32,
     pub(super) stalled_replicas: AtomicU32,
     pub(super) background_error: AtomicBool,
+    /// Somewhere a flush has completed.
+    pub(super) flushed: Condvar,
 }
 
 pub(super) struct Listener {
@@ -91,6 +93,7 @@ impl Listener {
 
 impl EventListener for Listener {
     fn on_flush_completed(&self, info: &FlushJobInfo) {
+        self.gauges.flushed.notify_all();
         if let Some(ReplicaName {
             partition,
             incarnation,
@@ -105,10 +108,7 @@ impl EventListener for Listener {
     }
 
     fn on_compaction_completed(&self, info: &CompactionJobInfo) {
-        let damage = info
-            .status()
-            .err()
-            .filter(|error| matches!(error.kind(), ErrorKind::Corruption | ErrorKind::IOError));
+        let damage = info.status().err().filter(is_damage);
         match (damage, replica(info.cf_name())) {
             (
                 Some(error),
@@ -159,6 +159,16 @@ impl EventListener for Listener {
         }
         let count = u32::try_from(stalled.len()).unwrap_or(u32::MAX);
         self.gauges.stalled_replicas.store(count, Ordering::Relaxed);
+    }
+}
+
+/// Whether the file is to blame; a full disk or too many open files are not its fault.
+fn is_damage(error: &rocksdb::Error) -> bool {
+    let lost = ["No such file or directory", "Input/output error"];
+    match error.kind() {
+        ErrorKind::Corruption => true,
+        ErrorKind::IOError => lost.iter().any(|reason| error.as_ref().contains(reason)),
+        _ => false,
     }
 }
 

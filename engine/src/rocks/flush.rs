@@ -6,11 +6,20 @@ use super::{StoreError, options};
 use crate::marker::{MARKER_KEY, Marker};
 use pegasus_replication::ids::PartitionId;
 use rocksdb::{BottommostLevelCompaction, CompactOptions, FlushOptions};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+/// How long a helper waits for one flush.
+pub const FLUSH_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// A completed flush wakes its helper; this is for the one told just before the helper waits.
+const FLUSH_LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 impl RocksStore {
     /// Writes the memtables of a replica to files and returns the durable marker. Call
     /// [`Engine::begin_flush`](crate::Engine::begin_flush) on the core first: only what the marker covers by then
-    /// counts as durable. Takes milliseconds to seconds.
+    /// counts as durable. Takes milliseconds to seconds, and
+    /// gives up after [`FLUSH_TIME_MAX`] (a full disk): RocksDB goes on trying, and tells by a notice when it succeeds.
     ///
     /// # Errors
     /// [`StoreError`]; tell the engine by [`Engine::abort_flush`](crate::Engine::abort_flush).
@@ -57,10 +66,36 @@ impl RocksStore {
         self.flush_memtables(replica)
     }
 
+    /// RocksDB's own wait would hold the thread for as long as the disk is full.
     fn flush_memtables(&self, replica: &Replica) -> Result<(), StoreError> {
+        let partition = replica.name.partition;
         let mut how = FlushOptions::default();
-        how.set_wait(true);
-        let flushed = self.shared.db.flush_cf_opt(replica.column_family(), &how);
-        flushed.map_err(|error| StoreError::from_rocksdb(replica.name.partition, error))
+        how.set_wait(false);
+        // Never waits for other flushes either; a write that would stall is refused, not delayed.
+        how.set_allow_write_stall(true);
+        let began = Instant::now();
+        let begun = self.shared.db.flush_cf_opt(replica.column_family(), &how);
+        begun.map_err(|error| StoreError::from_rocksdb(partition, error))?;
+        let mut guard = self
+            .shared
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        while self.immutable_memtables(replica) > 0 {
+            if began.elapsed() >= FLUSH_TIME_MAX {
+                let detail = format!(
+                    "flush has not finished within {} s",
+                    FLUSH_TIME_MAX.as_secs()
+                );
+                return Err(StoreError::Io { partition, detail });
+            }
+            let waited = self
+                .shared
+                .gauges
+                .flushed
+                .wait_timeout(guard, FLUSH_LOOK_AGAIN);
+            guard = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
     }
 }

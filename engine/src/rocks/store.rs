@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+const IMMUTABLE_MEMTABLES: &str = "rocksdb.num-immutable-mem-table";
 const LEVEL0_FILES: &str = "rocksdb.num-files-at-level0";
 
 /// Handle to the database of one core. Clones share it; the last one to go closes it, *without* a flush.
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     options: EngineOptions,
     /// Held while column families come and go, so that two helpers do not make the same one.
     admin: Mutex<()>,
+    /// Goes with the condition "a flush has completed".
+    pub(super) waiting: Mutex<()>,
 }
 
 impl RocksStore {
@@ -82,6 +85,7 @@ impl RocksStore {
                 persisted: options::reads(ReadTier::Persisted),
                 options: options.clone(),
                 admin: Mutex::new(()),
+                waiting: Mutex::new(()),
             }),
         };
         let replicas = store.find_replicas(&names)?;
@@ -314,9 +318,7 @@ impl RocksStore {
     pub fn refresh_pressure(&self) -> EnginePressure {
         let (mut immutable_memtables, mut level0_files) = (0, 0);
         for replica in self.all() {
-            immutable_memtables = self
-                .count(&replica, "rocksdb.num-immutable-mem-table")
-                .max(immutable_memtables);
+            immutable_memtables = self.immutable_memtables(&replica).max(immutable_memtables);
             // One that is out of use is not compacted any more: it must not hold the others back.
             if replica.damage().is_none() {
                 level0_files = self.count(&replica, LEVEL0_FILES).max(level0_files);
@@ -339,6 +341,10 @@ impl RocksStore {
     /// [`StoreError::NoReplica`].
     pub fn level0_files(&self, partition: PartitionId) -> Result<u32, StoreError> {
         Ok(self.count(&*self.replica(partition)?, LEVEL0_FILES))
+    }
+
+    pub(super) fn immutable_memtables(&self, replica: &Replica) -> u32 {
+        self.count(replica, IMMUTABLE_MEMTABLES)
     }
 
     fn count(&self, replica: &Replica, property: &str) -> u32 {

@@ -65,20 +65,24 @@ impl Background {
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (jobs, queue) = bounded(JOBS_MAX);
         let (started, is_started) = bounded(1);
-        let thread = std::thread::Builder::new().name("background".to_owned()).spawn(move || {
-            on_start();
-            let executor =
-                LocalExecutorBuilder::new(Placement::Unbound).io_memory(IO_MEMORY_BYTES).name("background").make();
-            match executor {
-                Ok(executor) => {
-                    let _ = started.send(Ok(()));
-                    run(&executor, &queue, &SegmentKeeper::new(cores, options));
+        let thread = std::thread::Builder::new()
+            .name("background".to_owned())
+            .spawn(move || {
+                on_start();
+                let executor = LocalExecutorBuilder::new(Placement::Unbound)
+                    .io_memory(IO_MEMORY_BYTES)
+                    .name("background")
+                    .make();
+                match executor {
+                    Ok(executor) => {
+                        let _ = started.send(Ok(()));
+                        run(&executor, &queue, &SegmentKeeper::new(cores, options));
+                    }
+                    Err(error) => {
+                        let _ = started.send(Err(io::Error::other(error.to_string())));
+                    }
                 }
-                Err(error) => {
-                    let _ = started.send(Err(io::Error::other(error.to_string())));
-                }
-            }
-        })?;
+            })?;
         is_started.recv().map_err(io::Error::other)??;
         Ok((Self { jobs }, thread))
     }
@@ -88,7 +92,9 @@ impl Background {
     /// # Errors
     /// There is no room: the job comes back, try again later.
     pub fn submit(&self, job: BackgroundJob) -> Result<(), BackgroundJob> {
-        self.jobs.try_send(job).map_err(crossbeam_channel::TrySendError::into_inner)
+        self.jobs
+            .try_send(job)
+            .map_err(crossbeam_channel::TrySendError::into_inner)
     }
 }
 
@@ -107,7 +113,10 @@ fn run(executor: &LocalExecutor, queue: &Receiver<BackgroundJob>, keeper: &Segme
                 Err(crossbeam_channel::RecvTimeoutError::Disconnected) => return,
             }
         };
-        let jobs = std::mem::take(&mut retries).into_iter().chain(first).chain(queue.try_iter());
+        let jobs = std::mem::take(&mut retries)
+            .into_iter()
+            .chain(first)
+            .chain(queue.try_iter());
         let jobs: Vec<BackgroundJob> = jobs.collect();
         retries = executor.run(keeper.do_all(jobs));
     }

@@ -204,19 +204,30 @@ impl Default for MemoryConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { segment: ByteSize::mib(64), budget: ByteSize(0), recycled_max: 2 }
+        Self {
+            segment: ByteSize::mib(64),
+            budget: ByteSize(0),
+            recycled_max: 2,
+        }
     }
 }
 
 impl Default for DiskConfig {
     fn default() -> Self {
-        Self { refuse_percent: 90, resume_percent: 85, reserve: ByteSize(0), check_period_ms: Millis(1000) }
+        Self {
+            refuse_percent: 90,
+            resume_percent: 85,
+            reserve: ByteSize(0),
+            check_period_ms: Millis(1000),
+        }
     }
 }
 
 impl Default for StallConfig {
     fn default() -> Self {
-        Self { limit_ms: Millis(10) }
+        Self {
+            limit_ms: Millis(10),
+        }
     }
 }
 
@@ -238,18 +249,31 @@ impl Default for ClusterConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("configuration {path}: {error}")]
-    Read { path: PathBuf, error: std::io::Error },
+    Read {
+        path: PathBuf,
+        error: std::io::Error,
+    },
     #[error("configuration {path}: {error}")]
     Parse { path: PathBuf, error: String },
     #[error("configuration {key}: {value} is refused, {wanted}")]
-    Value { key: &'static str, value: String, wanted: &'static str },
+    Value {
+        key: &'static str,
+        value: String,
+        wanted: &'static str,
+    },
 }
 
 impl Config {
     /// Reads a TOML file. Unknown keys and wrong types are refused with their place; values are not checked yet.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.into(), error })?;
-        toml::from_str(&text).map_err(|error| ConfigError::Parse { path: path.into(), error: error.to_string() })
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read {
+            path: path.into(),
+            error,
+        })?;
+        toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            path: path.into(),
+            error: error.to_string(),
+        })
     }
 
     /// Refuses values out of range.
@@ -280,9 +304,20 @@ impl Config {
 
 impl ProcessConfig {
     fn check(&self) -> Result<(), ConfigError> {
-        require(!self.dir.as_os_str().is_empty(), "process.dir", &"(empty)", "name a data directory")?;
-        require(!self.meta.is_empty(), "process.meta", &"(empty)", "name at least one meta server")?;
-        self.listen.check(self.cpu.cores.count(), self.token_file.is_some())?;
+        require(
+            !self.dir.as_os_str().is_empty(),
+            "process.dir",
+            &"(empty)",
+            "name a data directory",
+        )?;
+        require(
+            !self.meta.is_empty(),
+            "process.meta",
+            &"(empty)",
+            "name at least one meta server",
+        )?;
+        self.listen
+            .check(self.cpu.cores.count(), self.token_file.is_some())?;
         self.cpu.check()?;
         self.memory.check()?;
         self.log.check()?;
@@ -328,9 +363,19 @@ impl ListenConfig {
         )?;
         let cores = u32::try_from(cores).unwrap_or(u32::MAX);
         let offset = u32::from(self.peer_port_offset);
-        require(offset >= cores, "process.listen.peer_port_offset", &offset, "it must be at least the number of cores")?;
+        require(
+            offset >= cores,
+            "process.listen.peer_port_offset",
+            &offset,
+            "it must be at least the number of cores",
+        )?;
         let last = u32::from(self.base_port) + offset + cores;
-        require(last <= 65_536, "process.listen.base_port", &self.base_port, "the last peer port would be over 65535")?;
+        require(
+            last <= 65_536,
+            "process.listen.base_port",
+            &self.base_port,
+            "the last peer port would be over 65535",
+        )?;
         let connections = self.connections_max;
         require(
             (16..=65_536).contains(&connections),
@@ -344,21 +389,56 @@ impl ListenConfig {
 impl CpuConfig {
     fn check(&self) -> Result<(), ConfigError> {
         let cores = self.cores.count();
-        require((1..=512).contains(&cores), "process.cpu.cores", &self.cores, "1 to 512 different cores are allowed")?;
+        require(
+            (1..=512).contains(&cores),
+            "process.cpu.cores",
+            &self.cores,
+            "1 to 512 different cores are allowed",
+        )?;
         let threads = self.engine_threads;
-        require((1..=64).contains(&threads), "process.cpu.engine_threads", &threads, "1 to 64 are allowed")?;
+        require(
+            (1..=64).contains(&threads),
+            "process.cpu.engine_threads",
+            &threads,
+            "1 to 64 are allowed",
+        )?;
         let shared = self.background.iter().find(|cpu| self.cores.lists(**cpu));
         let shown = shared.copied().unwrap_or_default();
-        require(shared.is_none(), "process.cpu.background", &shown, "that CPU already is a data core")
+        require(
+            shared.is_none(),
+            "process.cpu.background",
+            &shown,
+            "that CPU already is a data core",
+        )
     }
 }
 
 impl MemoryConfig {
     fn check(&self) -> Result<(), ConfigError> {
-        require(self.cache.0 >= 8 << 20, "process.memory.cache", &self.cache, "at least 8 MiB is needed")?;
-        require(self.memtables.0 >= 4 << 20, "process.memory.memtables", &self.memtables, "at least 4 MiB is needed")?;
-        require(self.requests_max >= 64, "process.memory.requests_max", &self.requests_max, "at least 64 are needed")?;
-        require(self.network.0 >= 4 << 20, "process.memory.network", &self.network, "at least 4 MiB is needed")
+        require(
+            self.cache.0 >= 8 << 20,
+            "process.memory.cache",
+            &self.cache,
+            "at least 8 MiB is needed",
+        )?;
+        require(
+            self.memtables.0 >= 4 << 20,
+            "process.memory.memtables",
+            &self.memtables,
+            "at least 4 MiB is needed",
+        )?;
+        require(
+            self.requests_max >= 64,
+            "process.memory.requests_max",
+            &self.requests_max,
+            "at least 64 are needed",
+        )?;
+        require(
+            self.network.0 >= 4 << 20,
+            "process.memory.network",
+            &self.network,
+            "at least 4 MiB is needed",
+        )
     }
 }
 
@@ -366,7 +446,12 @@ impl LogConfig {
     fn check(&self) -> Result<(), ConfigError> {
         let bytes = self.segment.0;
         let fits = (1 << 20..=1 << 30).contains(&bytes) && bytes.is_multiple_of(1 << 20);
-        require(fits, "process.log.segment", &self.segment, "1 MiB to 1 GiB in steps of 1 MiB are allowed")?;
+        require(
+            fits,
+            "process.log.segment",
+            &self.segment,
+            "1 MiB to 1 GiB in steps of 1 MiB are allowed",
+        )?;
         let budget = self.budget.0;
         require(
             budget == 0 || budget >= 4 * bytes,
@@ -374,36 +459,86 @@ impl LogConfig {
             &self.budget,
             "it must be 0 or at least four segments",
         )?;
-        require(self.recycled_max <= 16, "process.log.recycled_max", &self.recycled_max, "at most 16 are allowed")
+        require(
+            self.recycled_max <= 16,
+            "process.log.recycled_max",
+            &self.recycled_max,
+            "at most 16 are allowed",
+        )
     }
 }
 
 impl DiskConfig {
     fn check(&self) -> Result<(), ConfigError> {
         let refuse = self.refuse_percent;
-        require((1..=100).contains(&refuse), "process.disk.refuse_percent", &refuse, "1 to 100 are allowed")?;
+        require(
+            (1..=100).contains(&refuse),
+            "process.disk.refuse_percent",
+            &refuse,
+            "1 to 100 are allowed",
+        )?;
         let resume = self.resume_percent;
-        require(resume < refuse, "process.disk.resume_percent", &resume, "it must be below refuse_percent")?;
+        require(
+            resume < refuse,
+            "process.disk.resume_percent",
+            &resume,
+            "it must be below refuse_percent",
+        )?;
         let period = self.check_period_ms;
-        require((10..=60_000).contains(&period.0), "process.disk.check_period_ms", &period, "10 to 60000 are allowed")
+        require(
+            (10..=60_000).contains(&period.0),
+            "process.disk.check_period_ms",
+            &period,
+            "10 to 60000 are allowed",
+        )
     }
 }
 
 impl ClusterConfig {
     fn check(&self) -> Result<(), ConfigError> {
         let beacon = self.beacon_period_ms;
-        require((10..=10_000).contains(&beacon.0), "cluster.beacon_period_ms", &beacon, "10 to 10000 are allowed")?;
+        require(
+            (10..=10_000).contains(&beacon.0),
+            "cluster.beacon_period_ms",
+            &beacon,
+            "10 to 10000 are allowed",
+        )?;
         let inflight = self.prepare_inflight_max;
-        require((1..=4096).contains(&inflight), "cluster.prepare_inflight_max", &inflight, "1 to 4096 are allowed")?;
+        require(
+            (1..=4096).contains(&inflight),
+            "cluster.prepare_inflight_max",
+            &inflight,
+            "1 to 4096 are allowed",
+        )?;
         let queue = self.apply_queue_max;
-        require((16..=65_536).contains(&queue), "cluster.apply_queue_max", &queue, "16 to 65536 are allowed")?;
+        require(
+            (16..=65_536).contains(&queue),
+            "cluster.apply_queue_max",
+            &queue,
+            "16 to 65536 are allowed",
+        )?;
         let pending = self.log_pending_max;
-        require(pending.0 >= 4 << 20, "cluster.log_pending_max", &pending, "at least 4 MiB is needed")?;
+        require(
+            pending.0 >= 4 << 20,
+            "cluster.log_pending_max",
+            &pending,
+            "at least 4 MiB is needed",
+        )?;
         let window = self.peer_window;
-        require(window.0 >= 4 << 20, "cluster.peer_window", &window, "at least 4 MiB is needed")?;
+        require(
+            window.0 >= 4 << 20,
+            "cluster.peer_window",
+            &window,
+            "at least 4 MiB is needed",
+        )?;
         let write = self.write_max;
         let fits = (1 << 10..=1 << 20).contains(&write.0);
-        require(fits, "cluster.write_max", &write, "1 KiB to 1 MiB are allowed")
+        require(
+            fits,
+            "cluster.write_max",
+            &write,
+            "1 KiB to 1 MiB are allowed",
+        )
     }
 }
 
@@ -413,7 +548,15 @@ fn require(
     value: &dyn std::fmt::Display,
     wanted: &'static str,
 ) -> Result<(), ConfigError> {
-    if holds { Ok(()) } else { Err(ConfigError::Value { key, value: value.to_string(), wanted }) }
+    if holds {
+        Ok(())
+    } else {
+        Err(ConfigError::Value {
+            key,
+            value: value.to_string(),
+            wanted,
+        })
+    }
 }
 
 impl Millis {
@@ -456,6 +599,9 @@ mod tests {
     fn sentences_name_the_key() {
         let config = parse("[process]\ndir = '/d'\nlog.segment = '3 KiB'\n").expect("parses");
         let error = config.check().expect_err("refused").to_string();
-        assert!(error.starts_with("configuration process.log.segment: 3 KiB is refused"), "{error}");
+        assert!(
+            error.starts_with("configuration process.log.segment: 3 KiB is refused"),
+            "{error}"
+        );
     }
 }

@@ -65,18 +65,34 @@ pub enum DataDirError {
     Io { path: PathBuf, error: io::Error },
     #[error("data directory {path}: another process holds {path}/LOCK{holder}")]
     Locked { path: PathBuf, holder: String },
-    #[error("data directory {path}: it has files but no node.toml, so it is not a node's; name an empty or new directory")]
+    #[error(
+        "data directory {path}: it has files but no node.toml, so it is not a node's; name an empty or new directory"
+    )]
     Foreign { path: PathBuf },
     #[error("data directory {path}: node.toml is not readable: {reason}")]
     Damaged { path: PathBuf, reason: String },
     #[error("data directory {path}: it has format {found}, this build reads format {DISK_FORMAT}")]
     Format { path: PathBuf, found: u16 },
-    #[error("data directory {path}: it has {found} shards and {wanted} cores are configured; a shard cannot be left out")]
-    FewerCores { path: PathBuf, found: u16, wanted: u16 },
+    #[error(
+        "data directory {path}: it has {found} shards and {wanted} cores are configured; a shard cannot be left out"
+    )]
+    FewerCores {
+        path: PathBuf,
+        found: u16,
+        wanted: u16,
+    },
     #[error("data directory {path}: it belongs to cluster {ours}, meta is cluster {theirs}")]
-    ForeignCluster { path: PathBuf, ours: ClusterId, theirs: ClusterId },
+    ForeignCluster {
+        path: PathBuf,
+        ours: ClusterId,
+        theirs: ClusterId,
+    },
     #[error("data directory {path}: it belongs to node {ours}, meta calls it node {theirs}")]
-    ForeignNode { path: PathBuf, ours: NodeId, theirs: NodeId },
+    ForeignNode {
+        path: PathBuf,
+        ours: NodeId,
+        theirs: NodeId,
+    },
 }
 
 /// What `node.toml` holds.
@@ -99,22 +115,40 @@ impl DataDir {
     /// Another process has it, it is not a node's directory, it has another format or more shards than `cores`, or I/O.
     pub fn open(root: &Path, cores: u16) -> Result<Self, DataDirError> {
         assert!(cores > 0, "a node has at least one core");
-        let at = |error| DataDirError::Io { path: root.into(), error };
+        let at = |error| DataDirError::Io {
+            path: root.into(),
+            error,
+        };
         fs::create_dir_all(root).map_err(at)?;
         refuse_foreign(root)?;
         let lock = lock(root)?;
         let before = read_identity(root)?;
-        if let Some(found) = before.as_ref().map(|file| file.shards).filter(|found| *found > cores) {
-            return Err(DataDirError::FewerCores { path: root.into(), found, wanted: cores });
+        if let Some(found) = before
+            .as_ref()
+            .map(|file| file.shards)
+            .filter(|found| *found > cores)
+        {
+            return Err(DataDirError::FewerCores {
+                path: root.into(),
+                found,
+                wanted: cores,
+            });
         }
         let identity = match &before {
             Some(file) => file.identity(root)?,
-            None => Identity { cluster: None, node: None, incarnation: NodeIncarnation(0) },
+            None => Identity {
+                cluster: None,
+                node: None,
+                incarnation: NodeIncarnation(0),
+            },
         };
         let incarnation = NodeIncarnation(identity.incarnation.0 + 1);
         let dir = Self {
             root: root.into(),
-            identity: Identity { incarnation, ..identity },
+            identity: Identity {
+                incarnation,
+                ..identity
+            },
             shards: cores,
             _lock: lock,
         };
@@ -127,17 +161,28 @@ impl DataDir {
     pub fn join(&mut self, cluster: ClusterId, node: NodeId) -> Result<(), DataDirError> {
         let path = || self.root.clone();
         if let Some(ours) = self.identity.cluster.filter(|ours| *ours != cluster) {
-            return Err(DataDirError::ForeignCluster { path: path(), ours, theirs: cluster });
+            return Err(DataDirError::ForeignCluster {
+                path: path(),
+                ours,
+                theirs: cluster,
+            });
         }
         if let Some(ours) = self.identity.node.filter(|ours| *ours != node) {
-            return Err(DataDirError::ForeignNode { path: path(), ours, theirs: node });
+            return Err(DataDirError::ForeignNode {
+                path: path(),
+                ours,
+                theirs: node,
+            });
         }
         if self.identity.cluster.is_some() && self.identity.node.is_some() {
             return Ok(());
         }
         self.identity.cluster = Some(cluster);
         self.identity.node = Some(node);
-        self.write_identity().map_err(|error| DataDirError::Io { path: path(), error })
+        self.write_identity().map_err(|error| DataDirError::Io {
+            path: path(),
+            error,
+        })
     }
 
     #[must_use]
@@ -175,7 +220,13 @@ impl DataDir {
     fn make_directories(&self) -> io::Result<()> {
         for core in 0..self.shards {
             let shard = self.shard(CoreId(core));
-            for path in [&shard.log, &shard.db, &shard.learn, &shard.quarantine, &shard.trash] {
+            for path in [
+                &shard.log,
+                &shard.db,
+                &shard.learn,
+                &shard.quarantine,
+                &shard.trash,
+            ] {
                 fs::create_dir_all(path)?;
             }
             let parent = shard.log.parent().unwrap_or(&self.root);
@@ -188,7 +239,11 @@ impl DataDir {
     fn write_identity(&self) -> io::Result<()> {
         let identity = IdentityFile {
             format: DISK_FORMAT,
-            cluster: self.identity.cluster.map(|cluster| cluster.to_string()).unwrap_or_default(),
+            cluster: self
+                .identity
+                .cluster
+                .map(|cluster| cluster.to_string())
+                .unwrap_or_default(),
             node: self.identity.node.map_or(0, |node| node.0),
             incarnation: self.identity.incarnation.0,
             shards: self.shards,
@@ -207,10 +262,17 @@ impl IdentityFile {
     fn identity(&self, root: &Path) -> Result<Identity, DataDirError> {
         let cluster = match self.cluster.as_str() {
             "" => None,
-            text => Some(text.parse().map_err(|reason| DataDirError::Damaged { path: root.into(), reason })?),
+            text => Some(text.parse().map_err(|reason| DataDirError::Damaged {
+                path: root.into(),
+                reason,
+            })?),
         };
         let node = (self.node != 0).then_some(NodeId(self.node));
-        Ok(Identity { cluster, node, incarnation: NodeIncarnation(self.incarnation) })
+        Ok(Identity {
+            cluster,
+            node,
+            incarnation: NodeIncarnation(self.incarnation),
+        })
     }
 }
 
@@ -220,7 +282,9 @@ impl std::str::FromStr for ClusterId {
     fn from_str(text: &str) -> Result<Self, String> {
         match u128::from_str_radix(text, 16) {
             Ok(number) if number != 0 && text.len() == 32 => Ok(Self(number)),
-            _ => Err(format!("`{text}` is not a cluster id of 32 hexadecimal digits")),
+            _ => Err(format!(
+                "`{text}` is not a cluster id of 32 hexadecimal digits"
+            )),
         }
     }
 }
@@ -238,7 +302,10 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
 
 /// A crash while formatting leaves nothing but our own names behind; anything else without `node.toml` is not ours.
 fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
-    let at = |error| DataDirError::Io { path: root.into(), error };
+    let at = |error| DataDirError::Io {
+        path: root.into(),
+        error,
+    };
     if root.join(IDENTITY_FILE).exists() {
         return Ok(());
     }
@@ -254,10 +321,18 @@ fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
 }
 
 fn lock(root: &Path) -> Result<File, DataDirError> {
-    let at = |error| DataDirError::Io { path: root.into(), error };
+    let at = |error| DataDirError::Io {
+        path: root.into(),
+        error,
+    };
     let path = root.join(LOCK_FILE);
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(at)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(at)?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -266,7 +341,10 @@ fn lock(root: &Path) -> Result<File, DataDirError> {
                 "" => String::new(),
                 pid => format!(" (process {pid})"),
             };
-            return Err(DataDirError::Locked { path: root.into(), holder });
+            return Err(DataDirError::Locked {
+                path: root.into(),
+                holder,
+            });
         }
         Err(error) => return Err(at(error.into())),
     }
@@ -281,17 +359,32 @@ fn read_identity(root: &Path) -> Result<Option<IdentityFile>, DataDirError> {
     struct FormatOnly {
         format: u16,
     }
-    let damaged = |reason: String| DataDirError::Damaged { path: root.into(), reason };
+    let damaged = |reason: String| DataDirError::Damaged {
+        path: root.into(),
+        reason,
+    };
     let text = match fs::read_to_string(root.join(IDENTITY_FILE)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(DataDirError::Io { path: root.into(), error }),
+        Err(error) => {
+            return Err(DataDirError::Io {
+                path: root.into(),
+                error,
+            });
+        }
     };
-    let found = toml::from_str::<FormatOnly>(&text).map_err(|error| damaged(error.to_string()))?.format;
+    let found = toml::from_str::<FormatOnly>(&text)
+        .map_err(|error| damaged(error.to_string()))?
+        .format;
     if found != DISK_FORMAT {
-        return Err(DataDirError::Format { path: root.into(), found });
+        return Err(DataDirError::Format {
+            path: root.into(),
+            found,
+        });
     }
-    toml::from_str(&text).map(Some).map_err(|error| damaged(error.to_string()))
+    toml::from_str(&text)
+        .map(Some)
+        .map_err(|error| damaged(error.to_string()))
 }
 
 #[cfg(test)]
@@ -311,8 +404,11 @@ mod tests {
         dir.join(CLUSTER, NodeId(3)).unwrap();
         drop(dir);
         let dir = DataDir::open(&root, 2).unwrap();
-        let expected =
-            Identity { cluster: Some(CLUSTER), node: Some(NodeId(3)), incarnation: NodeIncarnation(2) };
+        let expected = Identity {
+            cluster: Some(CLUSTER),
+            node: Some(NodeId(3)),
+            incarnation: NodeIncarnation(2),
+        };
         assert_eq!(dir.identity(), expected);
         assert!(dir.shard(CoreId(1)).log.is_dir());
     }
@@ -336,7 +432,10 @@ mod tests {
         let mut dir = DataDir::open(temporary.path(), 1).unwrap();
         dir.join(CLUSTER, NodeId(1)).unwrap();
         let error = dir.join(ClusterId(8), NodeId(1)).unwrap_err();
-        assert!(matches!(error, DataDirError::ForeignCluster { .. }), "{error}");
+        assert!(
+            matches!(error, DataDirError::ForeignCluster { .. }),
+            "{error}"
+        );
         let error = dir.join(CLUSTER, NodeId(2)).unwrap_err();
         assert!(matches!(error, DataDirError::ForeignNode { .. }), "{error}");
     }
@@ -347,14 +446,31 @@ mod tests {
         drop(DataDir::open(temporary.path(), 1).unwrap());
         drop(DataDir::open(temporary.path(), 3).unwrap());
         let error = DataDir::open(temporary.path(), 2).unwrap_err();
-        assert!(matches!(error, DataDirError::FewerCores { found: 3, wanted: 2, .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                DataDirError::FewerCores {
+                    found: 3,
+                    wanted: 2,
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
 
     #[test]
     fn another_format_is_named() {
         let temporary = tempfile::tempdir().unwrap();
-        fs::write(temporary.path().join(IDENTITY_FILE), "format = 9\nnews = 1\n").unwrap();
+        fs::write(
+            temporary.path().join(IDENTITY_FILE),
+            "format = 9\nnews = 1\n",
+        )
+        .unwrap();
         let error = DataDir::open(temporary.path(), 1).unwrap_err();
-        assert!(matches!(error, DataDirError::Format { found: 9, .. }), "{error}");
+        assert!(
+            matches!(error, DataDirError::Format { found: 9, .. }),
+            "{error}"
+        );
     }
 }

@@ -35,12 +35,22 @@ impl Directory {
     /// Where the peer port of a core is.
     #[must_use]
     pub fn peer(&self, core: CoreAddress) -> Option<SocketAddr> {
-        self.nodes.get(&core.node)?.peer.get(usize::from(core.core.0)).copied().flatten()
+        self.nodes
+            .get(&core.node)?
+            .peer
+            .get(usize::from(core.core.0))
+            .copied()
+            .flatten()
     }
 
     /// Where clients find a core.
     #[must_use]
     pub fn client(&self, core: CoreAddress) -> Option<SocketAddr> {
-        self.nodes.get(&core.node)?.client.get(usize::from(core.core.0)).copied().flatten()
+        self.nodes
+            .get(&core.node)?
+            .client
+            .get(usize::from(core.core.0))
+            .copied()
+            .flatten()
     }
 }

@@ -27,15 +27,35 @@ pub enum PoolClass {
 /// What came of a job.
 #[derive(Debug)]
 pub enum PoolDone {
-    Created { partition: PartitionId, incarnation: ReplicaIncarnation, result: Result<(), String> },
-    Removed { partition: PartitionId, incarnation: ReplicaIncarnation, result: Result<(), String> },
+    Created {
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+        result: Result<(), String>,
+    },
+    Removed {
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+        result: Result<(), String>,
+    },
     /// Our flush has ended: durable up to this decree, or why not.
-    Flushed { partition: PartitionId, result: Result<Decree, String> },
+    Flushed {
+        partition: PartitionId,
+        result: Result<Decree, String>,
+    },
     /// A flush of RocksDB's own has ended: durable up to this decree.
-    Durable { partition: PartitionId, decree: Decree },
+    Durable {
+        partition: PartitionId,
+        decree: Decree,
+    },
     /// A file of this replica is damaged.
-    Damaged { partition: PartitionId, error: String },
-    Read { ticket: Ticket, outcome: ReadOutcome },
+    Damaged {
+        partition: PartitionId,
+        error: String,
+    },
+    Read {
+        ticket: Ticket,
+        outcome: ReadOutcome,
+    },
 }
 
 /// A job: run on a pool thread, each result is sent to the inbox of its core.
@@ -83,9 +103,14 @@ impl EnginePool {
             PoolClass::Read => &self.reads,
             PoolClass::Upkeep => &self.upkeep,
         };
-        queue.try_send(Task { job, core: core.clone() }).map_err(|error| match error {
-            TrySendError::Full(task) | TrySendError::Disconnected(task) => task.job,
-        })
+        queue
+            .try_send(Task {
+                job,
+                core: core.clone(),
+            })
+            .map_err(|error| match error {
+                TrySendError::Full(task) | TrySendError::Disconnected(task) => task.job,
+            })
     }
 }
 
@@ -95,11 +120,17 @@ impl std::fmt::Debug for Task {
     }
 }
 
-fn spawn(name: &str, queue: Receiver<Task>, on_start: impl Fn() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        on_start();
-        for Task { job, core } in queue {
-            job(&mut |done| core.send(CoreInput::Pool(done)));
-        }
-    })
+fn spawn(
+    name: &str,
+    queue: Receiver<Task>,
+    on_start: impl Fn() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            on_start();
+            for Task { job, core } in queue {
+                job(&mut |done| core.send(CoreInput::Pool(done)));
+            }
+        })
 }

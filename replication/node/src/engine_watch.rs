@@ -18,6 +18,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Free space under so many reserves is near.
+const NEAR_FACTOR: u64 = 4;
+
 /// What the databases have told and nobody has looked after yet.
 #[derive(Debug, Default)]
 struct Notes {
@@ -63,7 +66,9 @@ impl NoticeBoard {
             Notice::Flushed { partition, .. } => {
                 notes.flushed.insert((core, partition));
             }
-            Notice::Damaged { partition, detail, .. } => {
+            Notice::Damaged {
+                partition, detail, ..
+            } => {
                 notes.damaged.entry((core, partition)).or_insert(detail);
             }
             Notice::BackgroundError { .. } => {
@@ -80,8 +85,18 @@ impl NoticeBoard {
     fn take(&self, until: Instant) -> Notes {
         let mut notes = self.lock();
         while notes.is_empty() {
-            let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else { break };
-            notes = self.shared.1.wait_timeout(notes, left).unwrap_or_else(PoisonError::into_inner).0;
+            let Some(left) = until
+                .checked_duration_since(Instant::now())
+                .filter(|left| !left.is_zero())
+            else {
+                break;
+            };
+            notes = self
+                .shared
+                .1
+                .wait_timeout(notes, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         let is_stopped = notes.is_stopped;
         let taken = std::mem::take(&mut *notes);
@@ -118,11 +133,21 @@ impl EngineWatch {
         meta: MetaSender,
     ) -> std::io::Result<Self> {
         let watched = board.clone();
-        let thread = std::thread::Builder::new().name("engine-watch".to_owned()).spawn(move || {
-            let mut watch = Watch { cores, disk, meta, broken: BTreeSet::new() };
-            watch.run(&watched);
-        })?;
-        Ok(Self { board, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("engine-watch".to_owned())
+            .spawn(move || {
+                let mut watch = Watch {
+                    cores,
+                    disk,
+                    meta,
+                    broken: BTreeSet::new(),
+                };
+                watch.run(&watched);
+            })?;
+        Ok(Self {
+            board,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -152,8 +177,8 @@ impl Watch {
             }
             self.look_after(notes);
             if Instant::now() >= look_at {
-                look_at = Instant::now() + self.disk.period;
                 self.look_at_disk();
+                look_at = Instant::now() + self.disk.period();
                 self.resume();
             }
         }
@@ -167,15 +192,23 @@ impl Watch {
             let WatchedCore { store, inbox } = &self.cores[core];
             // A replica that was dropped meanwhile has no marker any more.
             if let Ok(marker) = store.durable(partition) {
-                inbox.send(CoreInput::Pool(PoolDone::Durable { partition, decree: marker.decree }));
+                inbox.send(CoreInput::Pool(PoolDone::Durable {
+                    partition,
+                    decree: marker.decree,
+                }));
             }
         }
         for ((core, partition), error) in notes.damaged {
-            self.cores[core].inbox.send(CoreInput::Pool(PoolDone::Damaged { partition, error }));
+            self.cores[core]
+                .inbox
+                .send(CoreInput::Pool(PoolDone::Damaged { partition, error }));
         }
         for core in notes.broken {
             if self.broken.insert(core) {
-                tracing::error!(core, "the database of this core cannot write, trying to resume it");
+                tracing::error!(
+                    core,
+                    "the database of this core cannot write, trying to resume it"
+                );
             }
         }
     }
@@ -183,23 +216,34 @@ impl Watch {
     /// A database that stopped on a full disk goes on when there is space again.
     fn resume(&mut self) {
         let cores = &self.cores;
-        self.broken.retain(|core| match cores[*core].store.resume() {
-            Ok(()) => {
-                tracing::info!(core, "the database of this core writes again");
-                false
-            }
-            Err(error) => {
-                tracing::debug!(core, error, "the database of this core cannot write yet");
-                true
-            }
-        });
+        self.broken
+            .retain(|core| match cores[*core].store.resume() {
+                Ok(()) => {
+                    tracing::info!(core, "the database of this core writes again");
+                    false
+                }
+                Err(error) => {
+                    tracing::debug!(core, error, "the database of this core cannot write yet");
+                    true
+                }
+            });
     }
 
     fn look_at_disk(&mut self) {
-        let Some(space) = self.disk.look() else { return };
-        let Space { total, free, pressure } = space;
+        let Some(space) = self.disk.look() else {
+            return;
+        };
+        let Space {
+            total,
+            free,
+            pressure,
+        } = space;
         for core in &self.cores {
-            core.inbox.send(CoreInput::Disk { pressure, total, free });
+            core.inbox.send(CoreInput::Disk {
+                pressure,
+                total,
+                free,
+            });
         }
         // Without room meta is told next time.
         let _ = self.meta.send(MetaMail::Disk { total, free });
@@ -213,6 +257,7 @@ pub struct DiskWatch {
     period: Duration,
     watermarks: Watermarks,
     pressure: Pressure,
+    is_near: bool,
 }
 
 /// Where writes stop and start again.
@@ -234,9 +279,28 @@ impl DiskWatch {
     #[must_use]
     pub fn new(dir: &Path, process: &ProcessConfig) -> Self {
         let cores = process.cpu.cores.count() as u64;
-        let watermarks = Watermarks { config: process.disk.clone(), process: process.clone(), cores };
+        let watermarks = Watermarks {
+            config: process.disk.clone(),
+            process: process.clone(),
+            cores,
+        };
         let period = process.disk.check_period_ms.duration();
-        Self { dir: dir.into(), period, watermarks, pressure: Pressure::None }
+        Self {
+            dir: dir.into(),
+            period,
+            watermarks,
+            pressure: Pressure::None,
+            is_near: true,
+        }
+    }
+
+    /// Near the reserve it is looked at ten times as often: flushes and compactions come in bursts.
+    fn period(&self) -> Duration {
+        if self.is_near {
+            self.period / 10
+        } else {
+            self.period
+        }
     }
 
     /// `None`: the file system does not say.
@@ -251,25 +315,39 @@ impl DiskWatch {
         let total = stat.f_blocks.saturating_mul(stat.f_frsize);
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         let pressure = self.watermarks.pressure(total, free, self.pressure);
+        self.is_near = free < self.watermarks.reserve(total).saturating_mul(NEAR_FACTOR);
         if pressure != self.pressure {
             let is_full = pressure == Pressure::DiskFull;
             tracing::warn!(total, free, is_full, "free space has crossed a watermark");
             self.pressure = pressure;
         }
-        Some(Space { total, free, pressure })
+        Some(Space {
+            total,
+            free,
+            pressure,
+        })
     }
 }
 
 impl Watermarks {
+    /// Free bytes below which writes stop whatever the share in use.
+    fn reserve(&self, total: u64) -> u64 {
+        self.process.disk_reserve_bytes(total, self.cores)
+    }
+
     /// Between the watermarks everything stays as it was.
     fn pressure(&self, total: u64, free: u64, before: Pressure) -> Pressure {
         let used_percent = (total.saturating_sub(free)).saturating_mul(100) / total.max(1);
-        let reserve = self.process.disk_reserve_bytes(total, self.cores);
+        let reserve = self.reserve(total);
         if used_percent >= u64::from(self.config.refuse_percent) || free < reserve {
             return Pressure::DiskFull;
         }
         let has_room = free >= reserve.saturating_add(reserve / 4);
-        if used_percent <= u64::from(self.config.resume_percent) && has_room { Pressure::None } else { before }
+        if used_percent <= u64::from(self.config.resume_percent) && has_room {
+            Pressure::None
+        } else {
+            before
+        }
     }
 }
 
@@ -282,13 +360,21 @@ mod tests {
     fn writes_stop_at_one_watermark_and_start_again_at_the_other() {
         let mut process = ProcessConfig::default();
         process.disk.reserve = ByteSize(40);
-        let watermarks = Watermarks { config: process.disk.clone(), process, cores: 1 };
+        let watermarks = Watermarks {
+            config: process.disk.clone(),
+            process,
+            cores: 1,
+        };
         let (none, full) = (Pressure::None, Pressure::DiskFull);
         assert_eq!(watermarks.pressure(1000, 200, none), none);
         assert_eq!(watermarks.pressure(1000, 100, none), full);
         assert_eq!(watermarks.pressure(1000, 120, full), full);
         assert_eq!(watermarks.pressure(1000, 120, none), none);
         assert_eq!(watermarks.pressure(1000, 150, full), none);
-        assert_eq!(watermarks.pressure(10, 9, none), full, "the reserve is larger than the disk");
+        assert_eq!(
+            watermarks.pressure(10, 9, none),
+            full,
+            "the reserve is larger than the disk"
+        );
     }
 }

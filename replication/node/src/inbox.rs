@@ -23,7 +23,10 @@ pub enum CoreInput {
     /// Meta's configuration of a partition that has, or had, a member on this core.
     Configured(Configuration),
     /// Meta's order to delete the replica of this incarnation.
-    Dropped { partition: PartitionId, incarnation: ReplicaIncarnation },
+    Dropped {
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+    },
     /// Tables and addresses have changed.
     Directory(Arc<Directory>),
     /// A job of this core's on the engine pool has ended.
@@ -33,7 +36,11 @@ pub enum CoreInput {
     /// No segment file could be made; the disk is full or broken. Tried again until it works.
     SegmentFailed { error: String },
     /// Free space, in bytes, and whether it allows new writes.
-    Disk { pressure: Pressure, total: u64, free: u64 },
+    Disk {
+        pressure: Pressure,
+        total: u64,
+        free: u64,
+    },
     /// Answer to a question for a table's routing.
     Route(RouteAnswer),
     /// Stop accepting, finish what is in work, then end.

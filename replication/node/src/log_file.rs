@@ -41,7 +41,10 @@ impl LogFiles {
     /// # Panics
     /// If the segment is not open: the log writes only to segments it was told are ready.
     pub fn write(&self, io: &mut CoreIo, write: &LogWrite) {
-        let file = self.open.get(&write.segment).expect("the log writes to segments that are ready");
+        let file = self
+            .open
+            .get(&write.segment)
+            .expect("the log writes to segments that are ready");
         let mut buffer = io.log_buffer(write.bytes.len());
         buffer.extend_from_slice(&write.bytes);
         io.write_log(file, write.offset, buffer, write.id.0);
@@ -58,7 +61,9 @@ pub fn segment_path(dir: &Path, segment: SegmentId) -> PathBuf {
 #[must_use]
 pub fn segment_of(path: &Path) -> Option<SegmentId> {
     let digits = path.file_name()?.to_str()?.strip_prefix(SEGMENT_PREFIX)?;
-    (digits.len() == 16).then(|| digits.parse().ok().map(SegmentId)).flatten()
+    (digits.len() == 16)
+        .then(|| digits.parse().ok().map(SegmentId))
+        .flatten()
 }
 
 /// Opens a segment for writing past the page cache.
@@ -66,10 +71,19 @@ pub fn segment_of(path: &Path) -> Option<SegmentId> {
 /// # Errors
 /// Among others where the file system has no O_DIRECT: a log cannot live there.
 pub fn open_segment(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(path).map_err(|error| {
-        let hint = if error.raw_os_error() == Some(libc::EINVAL) { " (no O_DIRECT on this file system)" } else { "" };
-        io::Error::new(error.kind(), format!("{}: {error}{hint}", path.display()))
-    })
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(path)
+        .map_err(|error| {
+            let hint = if error.raw_os_error() == Some(libc::EINVAL) {
+                " (no O_DIRECT on this file system)"
+            } else {
+                ""
+            };
+            io::Error::new(error.kind(), format!("{}: {error}{hint}", path.display()))
+        })
 }
 
 const SEGMENT_PREFIX: &str = "segment-";
@@ -81,8 +95,15 @@ mod tests {
     #[test]
     fn names_read_back_as_numbers_and_other_files_do_not() {
         let dir = Path::new("/log");
-        assert_eq!(segment_of(&segment_path(dir, SegmentId(17))), Some(SegmentId(17)));
-        for name in ["/log/segment-17", "/log/spare-0000000000000001", "/log/segment-00000000000000x1"] {
+        assert_eq!(
+            segment_of(&segment_path(dir, SegmentId(17))),
+            Some(SegmentId(17))
+        );
+        for name in [
+            "/log/segment-17",
+            "/log/spare-0000000000000001",
+            "/log/segment-00000000000000x1",
+        ] {
             assert_eq!(segment_of(Path::new(name)), None);
         }
     }

@@ -48,7 +48,12 @@ struct RunArgs {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Meta servers.
-    #[arg(long, value_name = "ADDR[,ADDR]", env = "PEGASUS_META", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "ADDR[,ADDR]",
+        env = "PEGASUS_META",
+        value_delimiter = ','
+    )]
     meta: Option<Vec<SocketAddr>>,
     /// Data cores: how many, or which CPUs (2, cpu:2, 2,3 or 2-5).
     #[arg(long, value_name = "N|LIST")]
@@ -137,14 +142,16 @@ fn stop_flag() -> anyhow::Result<Arc<AtomicBool>> {
     let seen = Arc::clone(&flag);
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let main = std::thread::current();
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            if seen.swap(true, Ordering::Relaxed) {
-                std::process::exit(128 + signal);
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if seen.swap(true, Ordering::Relaxed) {
+                    std::process::exit(128 + signal);
+                }
+                main.unpark();
             }
-            main.unpark();
-        }
-    })?;
+        })?;
     Ok(flag)
 }
 
@@ -161,7 +168,11 @@ fn abort_on_panic() {
 fn start_tracing() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
     let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(is_terminal)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 fn config_of(arguments: RunArgs) -> anyhow::Result<Config> {

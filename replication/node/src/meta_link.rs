@@ -70,13 +70,30 @@ pub struct Report {
 /// What a core, or the disk watch, tells meta.
 #[derive(Debug)]
 pub enum MetaMail {
-    Report { core: CoreId, key: ReplicaKey, report: Report },
+    Report {
+        core: CoreId,
+        key: ReplicaKey,
+        report: Report,
+    },
     /// A primary wants the next ballot; repeated by the link until a newer configuration has come.
-    Propose { key: ReplicaKey, ballot: Ballot },
-    Disk { total: u64, free: u64 },
+    Propose {
+        key: ReplicaKey,
+        ballot: Ballot,
+    },
+    Disk {
+        total: u64,
+        free: u64,
+    },
     /// From the reader of the connection.
-    Frame { session: u64, kind: FrameKind, body: bytes::Bytes },
-    Lost { session: u64, error: String },
+    Frame {
+        session: u64,
+        kind: FrameKind,
+        body: bytes::Bytes,
+    },
+    Lost {
+        session: u64,
+        error: String,
+    },
     Stop,
 }
 
@@ -92,7 +109,9 @@ impl MetaSender {
     /// # Errors
     /// There is no room: the letter comes back, send it again later.
     pub fn send(&self, mail: MetaMail) -> Result<(), MetaMail> {
-        self.sender.try_send(mail).map_err(crossbeam_channel::TrySendError::into_inner)
+        self.sender
+            .try_send(mail)
+            .map_err(crossbeam_channel::TrySendError::into_inner)
     }
 }
 
@@ -155,7 +174,10 @@ pub fn join(
 ///
 /// # Errors
 /// Meta refuses this node for good: another cluster, no common version, wrong token.
-pub fn greet(addresses: &[SocketAddr], identity: &LinkIdentity) -> Result<Option<Registered>, SessionError> {
+pub fn greet(
+    addresses: &[SocketAddr],
+    identity: &LinkIdentity,
+) -> Result<Option<Registered>, SessionError> {
     match session::register(addresses, identity) {
         Ok((_, registered)) => Ok(Some(registered)),
         Err(error) if error.is_final() => Err(error),
@@ -171,23 +193,33 @@ impl MetaLink {
     ///
     /// # Errors
     /// The process may not have more threads.
-    pub fn start(options: MetaLinkOptions, sender: MetaSender, mail: Receiver<MetaMail>) -> io::Result<Self> {
+    pub fn start(
+        options: MetaLinkOptions,
+        sender: MetaSender,
+        mail: Receiver<MetaMail>,
+    ) -> io::Result<Self> {
         let letters = sender.sender.clone();
-        let thread = std::thread::Builder::new().name("meta-link".to_owned()).spawn(move || {
-            let assignment = Assignment::new(options.identity.node, options.cores, options.known);
-            let mut link = Link {
-                addresses: options.addresses,
-                identity: options.identity,
-                assignment,
-                reports: Reports::default(),
-                letters,
-                mail,
-                sessions: 0,
-                disk: (0, 0),
-            };
-            link.run();
-        })?;
-        Ok(Self { sender, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("meta-link".to_owned())
+            .spawn(move || {
+                let assignment =
+                    Assignment::new(options.identity.node, options.cores, options.known);
+                let mut link = Link {
+                    addresses: options.addresses,
+                    identity: options.identity,
+                    assignment,
+                    reports: Reports::default(),
+                    letters,
+                    mail,
+                    sessions: 0,
+                    disk: (0, 0),
+                };
+                link.run();
+            })?;
+        Ok(Self {
+            sender,
+            thread: Some(thread),
+        })
     }
 
     /// Ends the thread; what meta has not heard it hears after the next start.
@@ -225,7 +257,9 @@ impl Link {
                     backoff = BACKOFF_FIRST;
                     match self.run_session(session) {
                         End::Stop => return,
-                        End::Lost(error) => tracing::warn!(%error, "link to meta lost, traffic goes on"),
+                        End::Lost(error) => {
+                            tracing::warn!(%error, "link to meta lost, traffic goes on")
+                        }
                     }
                 }
                 Err(error) if error.is_final() => tracing::error!(%error, "meta refuses this node"),
@@ -265,8 +299,15 @@ impl Link {
         loop {
             match self.mail.recv_deadline(heartbeat_at) {
                 Ok(MetaMail::Stop) | Err(RecvTimeoutError::Disconnected) => return End::Stop,
-                Ok(MetaMail::Lost { session: lost, error }) if lost == session.number => return End::Lost(error),
-                Ok(MetaMail::Frame { session: from, kind, body }) if from == session.number => {
+                Ok(MetaMail::Lost {
+                    session: lost,
+                    error,
+                }) if lost == session.number => return End::Lost(error),
+                Ok(MetaMail::Frame {
+                    session: from,
+                    kind,
+                    body,
+                }) if from == session.number => {
                     if let Err(error) = self.on_frame(kind, &body) {
                         return End::Lost(error);
                     }
@@ -275,7 +316,8 @@ impl Link {
                     }
                 }
                 Ok(mail) => {
-                    let is_urgent = matches!(mail, MetaMail::Propose { .. } | MetaMail::Report { .. });
+                    let is_urgent =
+                        matches!(mail, MetaMail::Propose { .. } | MetaMail::Report { .. });
                     self.take(mail);
                     if is_urgent && self.reports.are_urgent() {
                         heartbeat_at = heartbeat_at.min(Instant::now() + GATHER);
@@ -297,7 +339,8 @@ impl Link {
                 let sync = frames::read_sync(body).map_err(|error| error.to_string())?;
                 let unknown = self.assignment.take(sync, &self.reports);
                 self.reports.set_unknown(unknown);
-                self.reports.forget_answered(self.assignment.configurations());
+                self.reports
+                    .forget_answered(self.assignment.configurations());
                 Ok(())
             }
             FrameKind::HeartbeatReply => Ok(()),
@@ -309,7 +352,11 @@ impl Link {
         match mail {
             MetaMail::Report { core, key, report } => self.reports.put(core, key, report),
             MetaMail::Propose { key, ballot } => {
-                if self.assignment.ballot(key.partition).is_none_or(|known| known <= ballot) {
+                if self
+                    .assignment
+                    .ballot(key.partition)
+                    .is_none_or(|known| known <= ballot)
+                {
                     self.reports.propose(key, ballot);
                 }
             }

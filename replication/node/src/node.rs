@@ -43,7 +43,10 @@ pub enum NodeError {
     #[error("statistics page of core {core}: {error}")]
     Stats { core: u16, error: io::Error },
     #[error("{what}: {error}")]
-    Thread { what: &'static str, error: io::Error },
+    Thread {
+        what: &'static str,
+        error: io::Error,
+    },
 }
 
 /// A running node.
@@ -83,7 +86,11 @@ impl Node {
         pegasus_net::probe()?;
         let token = start_checks::read_token(process.token_file.as_deref())?;
         let mut dir = DataDir::open(&process.dir, cores)?;
-        let claims = start_checks::claim_cpus(&process.cpu.claims_dir, &process.cpu.cores, process.cpu.poll)?;
+        let claims = start_checks::claim_cpus(
+            &process.cpu.claims_dir,
+            &process.cpu.cores,
+            process.cpu.poll,
+        )?;
         let sockets = ports::bind_all(&process.listen, cores)?;
         let mut identity = link_identity(&dir, &claims, &sockets, token);
         join(&mut dir, &mut identity, config, is_stopped)?;
@@ -115,8 +122,18 @@ impl Node {
         for (core, thread) in (0..).zip(self.cores) {
             match thread.join() {
                 Ok(Ok(end)) => finished.push(end),
-                Ok(Err(error)) => failure = Some(NodeError::Core { core, error: error.to_string() }),
-                Err(_) => failure = Some(NodeError::Core { core, error: "its thread panicked".to_owned() }),
+                Ok(Err(error)) => {
+                    failure = Some(NodeError::Core {
+                        core,
+                        error: error.to_string(),
+                    })
+                }
+                Err(_) => {
+                    failure = Some(NodeError::Core {
+                        core,
+                        error: "its thread panicked".to_owned(),
+                    })
+                }
             }
         }
         self.meta.stop();
@@ -150,7 +167,12 @@ fn join(
     Ok(())
 }
 
-fn link_identity(dir: &DataDir, claims: &CpuClaims, sockets: &[CoreSockets], token: Vec<u8>) -> LinkIdentity {
+fn link_identity(
+    dir: &DataDir,
+    claims: &CpuClaims,
+    sockets: &[CoreSockets],
+    token: Vec<u8>,
+) -> LinkIdentity {
     let known = dir.identity();
     let stats_dir = std::path::absolute(dir.stats_dir()).unwrap_or_else(|_| dir.stats_dir());
     LinkIdentity {
@@ -158,11 +180,17 @@ fn link_identity(dir: &DataDir, claims: &CpuClaims, sockets: &[CoreSockets], tok
         node: known.node,
         incarnation: known.incarnation,
         token,
-        client_addresses: sockets.iter().map(|sockets| sockets.client_address).collect(),
+        client_addresses: sockets
+            .iter()
+            .map(|sockets| sockets.client_address)
+            .collect(),
         peer_addresses: sockets.iter().map(|sockets| sockets.peer_address).collect(),
         cpus: claims.cpus.clone(),
         stats_dir: stats_dir.display().to_string(),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
     }
 }
 

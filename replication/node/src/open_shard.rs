@@ -52,7 +52,11 @@ pub enum OpenShardError {
 ///
 /// # Errors
 /// The directory is not this shard's, is of another format, or cannot be read.
-pub fn open_shard(dir: &ShardDir, options: &OpenOptions, sink: NoticeSink) -> Result<OpenedShard, OpenShardError> {
+pub fn open_shard(
+    dir: &ShardDir,
+    options: &OpenOptions,
+    sink: NoticeSink,
+) -> Result<OpenedShard, OpenShardError> {
     let started = Instant::now();
     let opened = RocksStore::open(&dir.db, &options.engine, sink)?;
     let stored: Vec<StoredReplica> = opened
@@ -65,23 +69,46 @@ pub fn open_shard(dir: &ShardDir, options: &OpenOptions, sink: NoticeSink) -> Re
             ballot: found.marker.ballot,
         })
         .collect();
-    let damaged = opened.replicas.into_iter().filter_map(|found| Some((found.partition, found.damage?))).collect();
+    let damaged = opened
+        .replicas
+        .into_iter()
+        .filter_map(|found| Some((found.partition, found.damage?)))
+        .collect();
     let engine_ms = started.elapsed().as_millis();
 
-    let mut files = SegmentFiles::open(&dir.log).map_err(|error| OpenShardError::LogIo { path: dir.log.clone(), error })?;
-    let identity =
-        LogIdentity { cluster: options.cluster.0, node: options.address.node, shard: options.address.core };
-    let markers: BTreeMap<PartitionId, Marker> =
-        stored.iter().map(|replica| (replica.partition, replica.marker())).collect();
-    let recovery = recover(&mut files, identity, &markers)
-        .map_err(|error| OpenShardError::Log { path: dir.log.clone(), error })?;
+    let mut files = SegmentFiles::open(&dir.log).map_err(|error| OpenShardError::LogIo {
+        path: dir.log.clone(),
+        error,
+    })?;
+    let identity = LogIdentity {
+        cluster: options.cluster.0,
+        node: options.address.node,
+        shard: options.address.core,
+    };
+    let markers: BTreeMap<PartitionId, Marker> = stored
+        .iter()
+        .map(|replica| (replica.partition, replica.marker()))
+        .collect();
+    let recovery =
+        recover(&mut files, identity, &markers).map_err(|error| OpenShardError::Log {
+            path: dir.log.clone(),
+            error,
+        })?;
     for damage in &recovery.damage {
         match damage {
-            Damage::TornTail { at } => tracing::info!(core = %options.address, ?at, "the log ends in an unfinished write"),
-            other => tracing::error!(core = %options.address, damage = ?other, "the log is damaged"),
+            Damage::TornTail { at } => {
+                tracing::info!(core = %options.address, ?at, "the log ends in an unfinished write")
+            }
+            other => {
+                tracing::error!(core = %options.address, damage = ?other, "the log is damaged")
+            }
         }
     }
-    let entries: usize = recovery.replicas.values().map(|replica| replica.entries.len()).sum();
+    let entries: usize = recovery
+        .replicas
+        .values()
+        .map(|replica| replica.entries.len())
+        .sum();
     tracing::info!(
         core = %options.address,
         replicas = stored.len(),
@@ -91,8 +118,18 @@ pub fn open_shard(dir: &ShardDir, options: &OpenOptions, sink: NoticeSink) -> Re
         total_ms = started.elapsed().as_millis(),
         "shard is open"
     );
-    let shard = Shard::new(options.replication.clone(), options.log, options.address, recovery, &stored);
-    Ok(OpenedShard { shard, engine: opened.engine, damaged })
+    let shard = Shard::new(
+        options.replication.clone(),
+        options.log,
+        options.address,
+        recovery,
+        &stored,
+    );
+    Ok(OpenedShard {
+        shard,
+        engine: opened.engine,
+        damaged,
+    })
 }
 
 /// The segment files of a log directory, for recovery.
@@ -107,7 +144,9 @@ impl SegmentFiles {
         let mut files = BTreeMap::new();
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
-            let Some(segment) = segment_of(&path) else { continue };
+            let Some(segment) = segment_of(&path) else {
+                continue;
+            };
             let file = File::open(&path)?;
             file.sync_all()?;
             let bytes = file.metadata()?.len();
@@ -120,7 +159,10 @@ impl SegmentFiles {
 
 impl SegmentSource for SegmentFiles {
     fn segments(&self) -> Vec<(SegmentId, u64)> {
-        self.files.iter().map(|(segment, (_, bytes))| (*segment, *bytes)).collect()
+        self.files
+            .iter()
+            .map(|(segment, (_, bytes))| (*segment, *bytes))
+            .collect()
     }
 
     fn read(&mut self, segment: SegmentId, offset: u64, length: usize) -> Result<Bytes, String> {
@@ -128,7 +170,8 @@ impl SegmentSource for SegmentFiles {
             return Err(format!("segment {} is not there", segment.0));
         };
         let mut buffer = BytesMut::zeroed(length);
-        file.read_exact_at(&mut buffer, offset).map_err(|error| error.to_string())?;
+        file.read_exact_at(&mut buffer, offset)
+            .map_err(|error| error.to_string())?;
         Ok(buffer.freeze())
     }
 }

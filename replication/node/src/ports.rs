@@ -30,7 +30,9 @@ pub fn bind_all(listen: &ListenConfig, cores: u16) -> Result<Vec<CoreSockets>, B
     let mut last = None;
     for _ in 0..ATTEMPTS_MAX {
         let base = rand::random_range(FREE_PORTS);
-        match bind_block(listen, base, cores, |address| bind_within(address, Duration::ZERO)) {
+        match bind_block(listen, base, cores, |address| {
+            bind_within(address, Duration::ZERO)
+        }) {
             Ok(sockets) => return Ok(sockets),
             Err(error @ BindError::InUse { .. }) => last = Some(error),
             Err(error) => return Err(error),

@@ -58,12 +58,23 @@ impl RouteRelay {
     ///
     /// # Errors
     /// The process may not have more threads.
-    pub fn start(meta: Vec<SocketAddr>, known: Arc<Mutex<KnownRoutes>>) -> io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(
+        meta: Vec<SocketAddr>,
+        known: Arc<Mutex<KnownRoutes>>,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
         let (questions, queue) = bounded(QUESTIONS_MAX);
-        let thread = std::thread::Builder::new().name("route-relay".to_owned()).spawn(move || {
-            let mut relay = Relay { meta, known, connection: None, silent_until: None, heard: HashMap::new() };
-            relay.run(&queue);
-        })?;
+        let thread = std::thread::Builder::new()
+            .name("route-relay".to_owned())
+            .spawn(move || {
+                let mut relay = Relay {
+                    meta,
+                    known,
+                    connection: None,
+                    silent_until: None,
+                    heard: HashMap::new(),
+                };
+                relay.run(&queue);
+            })?;
         Ok((Self { questions }, thread))
     }
 
@@ -72,7 +83,9 @@ impl RouteRelay {
     /// # Errors
     /// Too many questions wait: the question comes back.
     pub fn ask(&self, question: RouteQuestion) -> Result<(), RouteQuestion> {
-        self.questions.try_send(question).map_err(crossbeam_channel::TrySendError::into_inner)
+        self.questions
+            .try_send(question)
+            .map_err(crossbeam_channel::TrySendError::into_inner)
     }
 }
 
@@ -92,14 +105,23 @@ struct Heard {
 
 impl Relay {
     fn run(&mut self, queue: &Receiver<RouteQuestion>) {
-        for RouteQuestion { core, to, table_name } in queue {
+        for RouteQuestion {
+            core,
+            to,
+            table_name,
+        } in queue
+        {
             let reply = self.answer(&table_name);
             core.send(CoreInput::Route(RouteAnswer { to, reply }));
         }
     }
 
     fn answer(&mut self, table_name: &str) -> Reply {
-        if let Some(heard) = self.heard.get(table_name).filter(|heard| heard.at.elapsed() < FRESH) {
+        if let Some(heard) = self
+            .heard
+            .get(table_name)
+            .filter(|heard| heard.at.elapsed() < FRESH)
+        {
             return Ok(Response::Route(heard.route.clone()));
         }
         match self.ask_meta(table_name) {
@@ -114,7 +136,10 @@ impl Relay {
 
     /// `None`: meta is silent.
     fn ask_meta(&mut self, table_name: &str) -> Option<Result<Route, Failure>> {
-        if self.silent_until.is_some_and(|until| Instant::now() < until) {
+        if self
+            .silent_until
+            .is_some_and(|until| Instant::now() < until)
+        {
             return None;
         }
         match self.exchange(table_name) {
@@ -138,7 +163,12 @@ impl Relay {
         };
         let mut builder = FlatBufferBuilder::new();
         let name = builder.create_string(table_name);
-        let root = kv::RouteRequest::create(&mut builder, &kv::RouteRequestArgs { table_name: Some(name) });
+        let root = kv::RouteRequest::create(
+            &mut builder,
+            &kv::RouteRequestArgs {
+                table_name: Some(name),
+            },
+        );
         builder.finish(root, None);
         let id = connection.send(FrameKind::Route, builder.finished_data())?;
         loop {
@@ -156,7 +186,11 @@ impl Relay {
 
     /// Remembers an answer, except where an older one had a higher ballot: meta itself may answer from the past.
     fn keep(&mut self, table_name: &str, mut route: Route) -> Route {
-        if let Some(heard) = self.heard.get(table_name).filter(|heard| heard.route.table == route.table) {
+        if let Some(heard) = self
+            .heard
+            .get(table_name)
+            .filter(|heard| heard.route.table == route.table)
+        {
             for (new, old) in route.partitions.iter_mut().zip(&heard.route.partitions) {
                 if old.ballot > new.ballot {
                     new.clone_from(old);
@@ -166,22 +200,43 @@ impl Relay {
         if self.heard.len() >= TABLES_MAX {
             self.heard.clear();
         }
-        self.heard.insert(table_name.to_owned(), Heard { at: Instant::now(), route: route.clone() });
+        self.heard.insert(
+            table_name.to_owned(),
+            Heard {
+                at: Instant::now(),
+                route: route.clone(),
+            },
+        );
         route
     }
 
     fn answer_without_meta(&self, table_name: &str) -> Reply {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let heard = self.heard.get(table_name).filter(|heard| heard.at.elapsed() < STALE_MAX);
-        let table = known.directory.tables.iter().find(|(_, table)| table.name == table_name);
+        let known = self
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let heard = self
+            .heard
+            .get(table_name)
+            .filter(|heard| heard.at.elapsed() < STALE_MAX);
+        let table = known
+            .directory
+            .tables
+            .iter()
+            .find(|(_, table)| table.name == table_name);
         let mut route = match (heard, table) {
             (Some(heard), _) => heard.route.clone(),
             (None, Some((table, info))) => {
                 let partitions = vec![PartitionRoute::default(); info.partition_count as usize];
-                Route { table: table.0, partitions }
+                Route {
+                    table: table.0,
+                    partitions,
+                }
             }
             (None, None) => {
-                let message = format!("meta is silent and this node knows nothing of table {table_name}");
+                let message =
+                    format!("meta is silent and this node knows nothing of table {table_name}");
                 return Err(Failure::new(Code::NotServing, message));
             }
         };
@@ -193,19 +248,39 @@ impl Relay {
 /// Takes over the partitions that this node knows better.
 fn correct(route: &mut Route, known: &KnownRoutes) {
     for (index, partition) in (0..).zip(&mut route.partitions) {
-        let id = PartitionId { table: TableId(route.table), index };
-        if let Some(configuration) = known.configurations.get(&id).filter(|known| known.ballot.0 > partition.ballot) {
+        let id = PartitionId {
+            table: TableId(route.table),
+            index,
+        };
+        if let Some(configuration) = known
+            .configurations
+            .get(&id)
+            .filter(|known| known.ballot.0 > partition.ballot)
+        {
             *partition = route_of(configuration, known);
         }
     }
 }
 
 fn route_of(configuration: &Configuration, known: &KnownRoutes) -> PartitionRoute {
-    let address = |core: CoreAddress| known.directory.client(core).map(|address| address.to_string()).unwrap_or_default();
+    let address = |core: CoreAddress| {
+        known
+            .directory
+            .client(core)
+            .map(|address| address.to_string())
+            .unwrap_or_default()
+    };
     PartitionRoute {
         ballot: configuration.ballot.0,
-        primary: configuration.primary.map(|member| address(member.address)).unwrap_or_default(),
-        secondaries: configuration.secondaries.iter().map(|member| address(member.address)).collect(),
+        primary: configuration
+            .primary
+            .map(|member| address(member.address))
+            .unwrap_or_default(),
+        secondaries: configuration
+            .secondaries
+            .iter()
+            .map(|member| address(member.address))
+            .collect(),
     }
 }
 
@@ -222,10 +297,22 @@ fn connect(meta: &[SocketAddr]) -> io::Result<Connection> {
 
 fn read_route(bytes: &[u8]) -> Result<Route, body::BodyError> {
     let reply = body::read::<kv::RouteReply<'_>>(bytes)?;
-    let partitions = reply.partitions().into_iter().flatten().map(|partition| PartitionRoute {
-        ballot: partition.ballot(),
-        primary: partition.primary().unwrap_or_default().to_owned(),
-        secondaries: partition.secondaries().iter().flatten().map(str::to_owned).collect(),
-    });
-    Ok(Route { table: reply.table_id(), partitions: partitions.collect() })
+    let partitions = reply
+        .partitions()
+        .into_iter()
+        .flatten()
+        .map(|partition| PartitionRoute {
+            ballot: partition.ballot(),
+            primary: partition.primary().unwrap_or_default().to_owned(),
+            secondaries: partition
+                .secondaries()
+                .iter()
+                .flatten()
+                .map(str::to_owned)
+                .collect(),
+        });
+    Ok(Route {
+        table: reply.table_id(),
+        partitions: partitions.collect(),
+    })
 }

@@ -159,8 +159,26 @@ pub struct Finished {
 impl ShardLoop {
     #[must_use]
     pub fn new(parts: CoreParts) -> Self {
-        let CoreParts { address, io, shard, engine, damaged, mesh, inbox, handles, stats, pulse, limits } = parts;
-        let CoreHandles { own_inbox, pool, background, meta, relay } = handles;
+        let CoreParts {
+            address,
+            io,
+            shard,
+            engine,
+            damaged,
+            mesh,
+            inbox,
+            handles,
+            stats,
+            pulse,
+            limits,
+        } = parts;
+        let CoreHandles {
+            own_inbox,
+            pool,
+            background,
+            meta,
+            relay,
+        } = handles;
         let outbox = Outbox::new(address.core, meta, pool, background, own_inbox.clone());
         Self {
             address,
@@ -265,7 +283,10 @@ impl ShardLoop {
             return Duration::ZERO;
         }
         let mut until = self.now.after(SLEEP_MAX).min(self.reports.deadline());
-        until = self.shard.deadline().map_or(until, |deadline| until.min(deadline));
+        until = self
+            .shard
+            .deadline()
+            .map_or(until, |deadline| until.min(deadline));
         if self.outbox.is_waiting() || self.engine_work.is_stuck() {
             until = until.min(self.now.after(RETRY_PERIOD));
         }
@@ -281,7 +302,11 @@ impl ShardLoop {
             _ => Pressure::None,
         };
         if pressure != self.pressure {
-            tracing::info!(core = self.address.core.0, ?pressure, "pressure on new writes has changed");
+            tracing::info!(
+                core = self.address.core.0,
+                ?pressure,
+                "pressure on new writes has changed"
+            );
             self.pressure = pressure;
             self.decide(Event::Pressure { pressure });
         }
@@ -292,7 +317,9 @@ impl ShardLoop {
     }
 
     fn is_finished(&self) -> bool {
-        let Some(stop_at) = self.stop_at else { return false };
+        let Some(stop_at) = self.stop_at else {
+            return false;
+        };
         let is_idle = self.requests.count() == 0
             && self.io.log_writes_in_flight() == 0
             && self.events.is_empty()
@@ -312,12 +339,17 @@ impl ShardLoop {
                 tracing::debug!(%partition, %error, "no marker at the end");
             }
         }
-        Finished { store: self.store, unflushed }
+        Finished {
+            store: self.store,
+            unflushed,
+        }
     }
 }
 
 impl std::fmt::Debug for ShardLoop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ShardLoop").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("ShardLoop")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }

@@ -69,7 +69,8 @@ impl Pulse {
     /// The core is about to do this.
     pub fn enter(&self, phase: Phase) {
         let word = self.word.load(Ordering::Relaxed);
-        self.word.store((word & !0xff) | phase as u64, Ordering::Relaxed);
+        self.word
+            .store((word & !0xff) | phase as u64, Ordering::Relaxed);
     }
 
     /// Stalls found since the start.
@@ -80,7 +81,10 @@ impl Pulse {
 
     fn read(&self) -> (u64, Phase) {
         let word = self.word.load(Ordering::Relaxed);
-        let phase = Phase::ALL.get((word & 0xff) as usize).copied().unwrap_or(Phase::Waiting);
+        let phase = Phase::ALL
+            .get((word & 0xff) as usize)
+            .copied()
+            .unwrap_or(Phase::Waiting);
         (word >> 8, phase)
     }
 }
@@ -100,16 +104,21 @@ impl Watchdog {
     pub fn start(pulses: Vec<Arc<Pulse>>, limit: Duration) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
-            let mut watched: Vec<Watched> = pulses.into_iter().map(Watched::new).collect();
-            while !stopped.load(Ordering::Relaxed) {
-                std::thread::sleep(limit / 2);
-                for (core, watched) in watched.iter_mut().enumerate() {
-                    watched.look(core, limit);
+        let thread = std::thread::Builder::new()
+            .name("watchdog".to_owned())
+            .spawn(move || {
+                let mut watched: Vec<Watched> = pulses.into_iter().map(Watched::new).collect();
+                while !stopped.load(Ordering::Relaxed) {
+                    std::thread::sleep(limit / 2);
+                    for (core, watched) in watched.iter_mut().enumerate() {
+                        watched.look(core, limit);
+                    }
                 }
-            }
-        })?;
-        Ok(Self { stop, thread: Some(thread) })
+            })?;
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -134,7 +143,12 @@ struct Watched {
 impl Watched {
     fn new(pulse: Arc<Pulse>) -> Self {
         let (turn, _) = pulse.read();
-        Self { pulse, turn, seen_at: std::time::Instant::now(), is_said: false }
+        Self {
+            pulse,
+            turn,
+            seen_at: std::time::Instant::now(),
+            is_said: false,
+        }
     }
 
     fn look(&mut self, core: usize, limit: Duration) {
@@ -145,11 +159,21 @@ impl Watched {
                 let stalled_ms = (now - self.seen_at).as_millis();
                 tracing::warn!(core, stalled_ms, "data core is back in its loop");
             }
-            *self = Self { pulse: Arc::clone(&self.pulse), turn, seen_at: now, is_said: false };
+            *self = Self {
+                pulse: Arc::clone(&self.pulse),
+                turn,
+                seen_at: now,
+                is_said: false,
+            };
         } else if !self.is_said && now - self.seen_at >= limit {
             self.is_said = true;
             self.pulse.stalls.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(core, ?phase, limit_ms = limit.as_millis(), "data core has not returned to its loop");
+            tracing::warn!(
+                core,
+                ?phase,
+                limit_ms = limit.as_millis(),
+                "data core has not returned to its loop"
+            );
         }
     }
 }

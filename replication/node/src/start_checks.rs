@@ -16,15 +16,21 @@ const MEMLOCK_BYTES_PER_CORE: u64 = 512 << 10;
 /// Why the machine is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("open files: the limit (ulimit -n) is {limit} and {needed} are needed for {cores} cores")]
+    #[error(
+        "open files: the limit (ulimit -n) is {limit} and {needed} are needed for {cores} cores"
+    )]
     OpenFiles { limit: u64, needed: u64, cores: u64 },
-    #[error("locked memory: the limit (ulimit -l) is {limit} bytes and {needed} are needed for {cores} cores")]
+    #[error(
+        "locked memory: the limit (ulimit -l) is {limit} bytes and {needed} are needed for {cores} cores"
+    )]
     LockedMemory { limit: u64, needed: u64, cores: u64 },
     #[error("cluster token {path}: {reason}")]
     Token { path: PathBuf, reason: String },
     #[error("CPU {cpu}: this process may run on CPUs {allowed} only")]
     CpuNotAllowed { cpu: u32, allowed: String },
-    #[error("CPU {cpu}: {holder} polls it already and poll = busy needs it alone; choose another CPU or poll = sleep")]
+    #[error(
+        "CPU {cpu}: {holder} polls it already and poll = busy needs it alone; choose another CPU or poll = sleep"
+    )]
     CpuBusy { cpu: u32, holder: String },
     #[error("CPU claims {path}: {error}")]
     Claims { path: PathBuf, error: io::Error },
@@ -46,7 +52,10 @@ pub struct CpuClaims {
 pub fn check_limits(cores: u64, connections_max: u64) -> Result<(), StartError> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let files = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: files.maximum, maximum: files.maximum };
+    let raised = Rlimit {
+        current: files.maximum,
+        maximum: files.maximum,
+    };
     let limit = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => files.maximum,
         Err(_) => files.current,
@@ -54,23 +63,42 @@ pub fn check_limits(cores: u64, connections_max: u64) -> Result<(), StartError> 
     let limit = limit.unwrap_or(u64::MAX);
     let needed = FILES_PER_NODE + cores * (FILES_PER_CORE + connections_max.min(1024));
     if limit < needed {
-        return Err(StartError::OpenFiles { limit, needed, cores });
+        return Err(StartError::OpenFiles {
+            limit,
+            needed,
+            cores,
+        });
     }
     let limit = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
     let needed = cores * MEMLOCK_BYTES_PER_CORE;
     if limit < needed {
-        return Err(StartError::LockedMemory { limit, needed, cores });
+        return Err(StartError::LockedMemory {
+            limit,
+            needed,
+            cores,
+        });
     }
     Ok(())
 }
 
 /// The cluster's token; empty without a file. A file that others may read is refused.
 pub fn read_token(path: Option<&Path>) -> Result<Vec<u8>, StartError> {
-    let Some(path) = path else { return Ok(Vec::new()) };
-    let refused = |reason: String| StartError::Token { path: path.into(), reason };
-    let mode = fs::metadata(path).map_err(|error| refused(error.to_string()))?.permissions().mode();
+    let Some(path) = path else {
+        return Ok(Vec::new());
+    };
+    let refused = |reason: String| StartError::Token {
+        path: path.into(),
+        reason,
+    };
+    let mode = fs::metadata(path)
+        .map_err(|error| refused(error.to_string()))?
+        .permissions()
+        .mode();
     if mode & 0o077 != 0 {
-        return Err(refused(format!("mode {:o} lets others read it, make it 600", mode & 0o777)));
+        return Err(refused(format!(
+            "mode {:o} lets others read it, make it 600",
+            mode & 0o777
+        )));
     }
     let token = fs::read(path).map_err(|error| refused(error.to_string()))?;
     let token = token.trim_ascii().to_vec();
@@ -85,10 +113,18 @@ pub fn read_token(path: Option<&Path>) -> Result<Vec<u8>, StartError> {
 /// A CPU that another node has claimed is shared: then `poll = sleep` is forced (said in the log), and `poll = busy` is
 /// refused. Asked for a count, free CPUs are taken first; if they do not suffice the threads are left unpinned.
 pub fn claim_cpus(dir: &Path, cores: &Cores, poll: Poll) -> Result<CpuClaims, StartError> {
-    let at = |error| StartError::Claims { path: dir.into(), error };
+    let at = |error| StartError::Claims {
+        path: dir.into(),
+        error,
+    };
     make_claims_dir(dir).map_err(at)?;
     let allowed = allowed_cpus().map_err(at)?;
-    let mut claims = CpuClaims { cpus: Vec::new(), poll, pinned: true, _locks: Vec::new() };
+    let mut claims = CpuClaims {
+        cpus: Vec::new(),
+        poll,
+        pinned: true,
+        _locks: Vec::new(),
+    };
     match cores {
         Cores::List(cpus) => {
             if let Some(cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
@@ -108,7 +144,12 @@ pub fn claim_cpus(dir: &Path, cores: &Cores, poll: Poll) -> Result<CpuClaims, St
                 }
             }
             let free = claims.cpus.len();
-            let shared = allowed.iter().cycle().skip(free).take(count - free).copied();
+            let shared = allowed
+                .iter()
+                .cycle()
+                .skip(free)
+                .take(count - free)
+                .copied();
             claims.cpus.extend(shared);
             if free < *count {
                 claims.share(allowed[0], "there are fewer free CPUs than cores")?;
@@ -121,7 +162,10 @@ pub fn claim_cpus(dir: &Path, cores: &Cores, poll: Poll) -> Result<CpuClaims, St
 
 impl CpuClaims {
     fn take(&mut self, dir: &Path, cpu: u32) -> Result<(), StartError> {
-        match try_claim(dir, cpu).map_err(|error| StartError::Claims { path: dir.into(), error })? {
+        match try_claim(dir, cpu).map_err(|error| StartError::Claims {
+            path: dir.into(),
+            error,
+        })? {
             Claim::Free(lock) => self.hold(cpu, lock),
             Claim::Held(holder) => {
                 self.cpus.push(cpu);
@@ -138,7 +182,10 @@ impl CpuClaims {
 
     fn share(&mut self, cpu: u32, holder: &str) -> Result<(), StartError> {
         if self.poll == Poll::Busy {
-            return Err(StartError::CpuBusy { cpu, holder: holder.to_owned() });
+            return Err(StartError::CpuBusy {
+                cpu,
+                holder: holder.to_owned(),
+            });
         }
         if self.poll != Poll::Sleep {
             tracing::warn!(cpu, holder, "CPU is shared, so poll = sleep is forced");
@@ -155,7 +202,12 @@ enum Claim {
 
 fn try_claim(dir: &Path, cpu: u32) -> io::Result<Claim> {
     let path = dir.join(format!("cpu-{cpu}.lock"));
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {
             // Others, also of other users, must be able to try the lock later.
@@ -186,7 +238,11 @@ fn allowed_cpus() -> io::Result<Vec<u32>> {
     let set = rustix::thread::sched_getaffinity(None)?;
     let most = u32::try_from(rustix::thread::CpuSet::MAX_CPU).unwrap_or(u32::MAX);
     let cpus: Vec<u32> = (0..most).filter(|cpu| set.is_set(*cpu as usize)).collect();
-    if cpus.is_empty() { Err(io::Error::other("no CPU is allowed")) } else { Ok(cpus) }
+    if cpus.is_empty() {
+        Err(io::Error::other("no CPU is allowed"))
+    } else {
+        Ok(cpus)
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 //!
 //! Counting is an add in the core's own memory, timing an add in place; every few milliseconds the numbers are published.
 
-#[allow(unsafe_code, reason = "mapping a file into memory; each block says why it may")]
+#[allow(
+    unsafe_code,
+    reason = "mapping a file into memory; each block says why it may"
+)]
 mod page_map;
 
 use page_map::PageMap;
@@ -29,10 +32,18 @@ impl Stats {
     ///
     /// # Errors
     /// The file cannot be made, sized or mapped.
-    pub fn create(path: &Path, node: NodeId, core: CoreId, started_unix_us: u64) -> io::Result<Self> {
+    pub fn create(
+        path: &Path,
+        node: NodeId,
+        core: CoreId,
+        started_unix_us: u64,
+    ) -> io::Result<Self> {
         let page = PageMap::create(path)?;
         let writer = Writer::new(page, node.0, core.0, std::process::id(), started_unix_us);
-        Ok(Self { writer, publish_at: Instant::default() })
+        Ok(Self {
+            writer,
+            publish_at: Instant::default(),
+        })
     }
 
     pub fn count(&mut self, counter: Counter) {
@@ -88,7 +99,9 @@ pub const fn of_operation(operation: &Operation) -> (Counter, Option<Timing>) {
         Operation::MultiGet(_) => (Counter::RequestMultiGet, Some(Timing::MultiGet)),
         Operation::MultiRemove(_) => (Counter::RequestMultiRemove, Some(Timing::MultiRemove)),
         Operation::BatchGet(_) => (Counter::RequestBatchGet, Some(Timing::BatchGet)),
-        Operation::SortKeyCount { .. } => (Counter::RequestSortKeyCount, Some(Timing::SortKeyCount)),
+        Operation::SortKeyCount { .. } => {
+            (Counter::RequestSortKeyCount, Some(Timing::SortKeyCount))
+        }
         Operation::Scan(_) => (Counter::RequestScan, Some(Timing::Scan)),
         Operation::Route { .. } => (Counter::RequestRoute, None),
         Operation::Ping => (Counter::RequestPing, None),

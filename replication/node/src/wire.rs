@@ -7,11 +7,12 @@ use pegasus_fbs::frame::FrameKind;
 use pegasus_fbs::peer;
 use pegasus_replication::config::{Configuration, Member, Stage};
 use pegasus_replication::ids::{
-    Ballot, CoreAddress, CoreId, Decree, NodeId, PartitionId, ReplicaIncarnation, RequestId, TableId,
+    Ballot, CoreAddress, CoreId, Decree, NodeId, PartitionId, ReplicaIncarnation, RequestId,
+    TableId,
 };
 use pegasus_replication::message::{
-    Beacon, BeaconAck, BeaconEntry, Entry, Message, Mutation, Prepare, PrepareAck, PrepareReject, RejectReason,
-    ReplicaState,
+    Beacon, BeaconAck, BeaconEntry, Entry, Message, Mutation, Prepare, PrepareAck, PrepareReject,
+    RejectReason, ReplicaState,
 };
 
 /// Why a body that is a valid FlatBuffer is not a message.
@@ -20,7 +21,10 @@ pub enum WireError {
     #[error(transparent)]
     Body(#[from] BodyError),
     #[error("{kind:?} without {field}")]
-    Missing { kind: FrameKind, field: &'static str },
+    Missing {
+        kind: FrameKind,
+        field: &'static str,
+    },
     #[error("frame kind {kind:?} is not a message between cores")]
     Kind { kind: FrameKind },
 }
@@ -47,7 +51,11 @@ pub fn encode_acks<'a>(builder: &'a mut Builder<'_>, acks: &[PrepareAck]) -> (Fr
 }
 
 /// The messages in a frame; several only for acknowledgements. Payloads share the memory of `bytes`.
-pub fn decode(kind: FrameKind, bytes: &Bytes, mut take: impl FnMut(Message)) -> Result<(), WireError> {
+pub fn decode(
+    kind: FrameKind,
+    bytes: &Bytes,
+    mut take: impl FnMut(Message),
+) -> Result<(), WireError> {
     match kind {
         FrameKind::Prepare => take(Message::Prepare(read_prepare(bytes)?)),
         FrameKind::PrepareAcks => {
@@ -73,7 +81,8 @@ pub fn write_configuration<'a>(
     builder: &mut Builder<'a>,
     configuration: &Configuration,
 ) -> WIPOffset<peer::Configuration<'a>> {
-    let secondaries: Vec<peer::Member> = configuration.secondaries.iter().map(write_member).collect();
+    let secondaries: Vec<peer::Member> =
+        configuration.secondaries.iter().map(write_member).collect();
     let secondaries = builder.create_vector(&secondaries);
     let primary = configuration.primary.as_ref().map(write_member);
     let arguments = peer::ConfigurationArgs {
@@ -95,25 +104,44 @@ pub fn read_configuration(table: peer::Configuration<'_>) -> Configuration {
     Configuration {
         partition: partition(table.table_id(), table.partition()),
         ballot: Ballot(table.ballot()),
-        stage: if table.active() { Stage::Active } else { Stage::Creating },
+        stage: if table.active() {
+            Stage::Active
+        } else {
+            Stage::Creating
+        },
         primary: table.primary().map(read_member),
-        secondaries: table.secondaries().iter().flatten().map(read_member).collect(),
+        secondaries: table
+            .secondaries()
+            .iter()
+            .flatten()
+            .map(read_member)
+            .collect(),
         replica_count: table.replica_count(),
         min_replicas: table.min_replicas(),
     }
 }
 
 const fn partition(table: u32, index: u32) -> PartitionId {
-    PartitionId { table: TableId(table), index }
+    PartitionId {
+        table: TableId(table),
+        index,
+    }
 }
 
 fn write_member(member: &Member) -> peer::Member {
-    peer::Member::new(member.incarnation.0, member.address.node.0, member.address.core.0)
+    peer::Member::new(
+        member.incarnation.0,
+        member.address.node.0,
+        member.address.core.0,
+    )
 }
 
 fn read_member(member: &peer::Member) -> Member {
     Member {
-        address: CoreAddress { node: NodeId(member.node()), core: CoreId(member.core()) },
+        address: CoreAddress {
+            node: NodeId(member.node()),
+            core: CoreId(member.core()),
+        },
         incarnation: ReplicaIncarnation(member.incarnation()),
     }
 }
@@ -140,7 +168,10 @@ fn write_prepare(builder: &mut Builder<'_>, prepare: &Prepare) -> FrameKind {
 
 fn read_prepare(bytes: &Bytes) -> Result<Prepare, WireError> {
     let table = body::read::<peer::Prepare<'_>>(bytes)?;
-    let missing = WireError::Missing { kind: FrameKind::Prepare, field: "configuration" };
+    let missing = WireError::Missing {
+        kind: FrameKind::Prepare,
+        field: "configuration",
+    };
     let configuration = read_configuration(table.configuration().ok_or(missing)?);
     let payload = match body::bytes(table.payload()) {
         [] => Bytes::new(),
@@ -148,12 +179,19 @@ fn read_prepare(bytes: &Bytes) -> Result<Prepare, WireError> {
     };
     let mutation = Mutation {
         timestamp_us: table.timestamp_us(),
-        request_id: RequestId { client: table.request_client(), sequence: table.request_sequence() },
+        request_id: RequestId {
+            client: table.request_client(),
+            sequence: table.request_sequence(),
+        },
         payload,
     };
     Ok(Prepare {
         configuration,
-        entry: Entry { ballot: Ballot(table.ballot()), decree: Decree(table.decree()), mutation },
+        entry: Entry {
+            ballot: Ballot(table.ballot()),
+            decree: Decree(table.decree()),
+            mutation,
+        },
         previous: Ballot(table.previous_ballot()),
         committed: Decree(table.committed()),
     })
@@ -188,7 +226,10 @@ fn write_reject(builder: &mut Builder<'_>, reject: &PrepareReject) -> FrameKind 
 
 fn read_reject(bytes: &[u8]) -> Result<PrepareReject, WireError> {
     let table = body::read::<peer::PrepareReject<'_>>(bytes)?;
-    let missing = WireError::Missing { kind: FrameKind::PrepareReject, field: "state" };
+    let missing = WireError::Missing {
+        kind: FrameKind::PrepareReject,
+        field: "state",
+    };
     let state = read_state(table.state().ok_or(missing)?);
     Ok(PrepareReject {
         partition: state.partition,
@@ -242,12 +283,17 @@ fn write_beacon(builder: &mut Builder<'_>, beacon: &Beacon) -> FrameKind {
     let mut entries = Vec::with_capacity(beacon.entries.len());
     for entry in &beacon.entries {
         let configuration = write_configuration(builder, &entry.configuration);
-        let arguments =
-            peer::BeaconEntryArgs { configuration: Some(configuration), committed: entry.committed.0 };
+        let arguments = peer::BeaconEntryArgs {
+            configuration: Some(configuration),
+            committed: entry.committed.0,
+        };
         entries.push(peer::BeaconEntry::create(builder, &arguments));
     }
     let entries = builder.create_vector(&entries);
-    let arguments = peer::BeaconArgs { number: beacon.number, entries: Some(entries) };
+    let arguments = peer::BeaconArgs {
+        number: beacon.number,
+        entries: Some(entries),
+    };
     let root = peer::Beacon::create(builder, &arguments);
     builder.finish(root, None);
     FrameKind::Beacon
@@ -257,11 +303,20 @@ fn read_beacon(bytes: &[u8]) -> Result<Beacon, WireError> {
     let table = body::read::<peer::Beacon<'_>>(bytes)?;
     let mut entries = Vec::new();
     for entry in table.entries().iter().flatten() {
-        let missing = WireError::Missing { kind: FrameKind::Beacon, field: "configuration" };
+        let missing = WireError::Missing {
+            kind: FrameKind::Beacon,
+            field: "configuration",
+        };
         let configuration = read_configuration(entry.configuration().ok_or(missing)?);
-        entries.push(BeaconEntry { configuration, committed: Decree(entry.committed()) });
+        entries.push(BeaconEntry {
+            configuration,
+            committed: Decree(entry.committed()),
+        });
     }
-    Ok(Beacon { number: table.number(), entries })
+    Ok(Beacon {
+        number: table.number(),
+        entries,
+    })
 }
 
 fn write_beacon_ack(builder: &mut Builder<'_>, ack: &BeaconAck) -> FrameKind {
@@ -271,12 +326,20 @@ fn write_beacon_ack(builder: &mut Builder<'_>, ack: &BeaconAck) -> FrameKind {
         .excluded
         .iter()
         .map(|(partition, ballot, reason)| {
-            peer::Excluded::new(ballot.0, partition.table.0, partition.index, write_reason(*reason))
+            peer::Excluded::new(
+                ballot.0,
+                partition.table.0,
+                partition.index,
+                write_reason(*reason),
+            )
         })
         .collect();
     let excluded = builder.create_vector(&excluded);
-    let arguments =
-        peer::BeaconAckArgs { number: ack.number, states: Some(states), excluded: Some(excluded) };
+    let arguments = peer::BeaconAckArgs {
+        number: ack.number,
+        states: Some(states),
+        excluded: Some(excluded),
+    };
     let root = peer::BeaconAck::create(builder, &arguments);
     builder.finish(root, None);
     FrameKind::BeaconAck
@@ -291,10 +354,18 @@ fn read_beacon_ack(bytes: &[u8]) -> Result<BeaconAck, WireError> {
         .flatten()
         .map(|entry| {
             let partition = partition(entry.table_id(), entry.partition());
-            (partition, Ballot(entry.ballot()), read_reason(entry.reason()))
+            (
+                partition,
+                Ballot(entry.ballot()),
+                read_reason(entry.reason()),
+            )
         })
         .collect();
-    Ok(BeaconAck { number: table.number(), states, excluded })
+    Ok(BeaconAck {
+        number: table.number(),
+        states,
+        excluded,
+    })
 }
 
 #[cfg(test)]

@@ -54,7 +54,9 @@ impl SegmentKeeper {
             BackgroundJob::Prepare { core, segment } => {
                 tracing::warn!(core, segment = segment.0, %error, "no log segment could be made, trying again");
                 let error = error.to_string();
-                self.cores[core].inbox.send(CoreInput::SegmentFailed { error });
+                self.cores[core]
+                    .inbox
+                    .send(CoreInput::SegmentFailed { error });
             }
             BackgroundJob::Free { core, segment } => {
                 tracing::warn!(core, segment = segment.0, %error, "log segment could not be freed, trying again");
@@ -79,7 +81,9 @@ impl SegmentKeeper {
         }
         sync_dir(&files.log_dir)?;
         let file = Arc::new(open_segment(&path)?);
-        files.inbox.send(CoreInput::Segment(ReadySegment { segment, file }));
+        files
+            .inbox
+            .send(CoreInput::Segment(ReadySegment { segment, file }));
         Ok(())
     }
 
@@ -113,7 +117,11 @@ fn spares(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut spares = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(SPARE_PREFIX) {
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(SPARE_PREFIX)
+        {
             spares.push(entry.path());
         }
     }
@@ -121,7 +129,13 @@ fn spares(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 async fn write_zeros(path: &Path, bytes: u64) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).dma_open(path).await.map_err(io_error)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .dma_open(path)
+        .await
+        .map_err(io_error)?;
     let result = fill(&file, bytes).await;
     file.close().await.map_err(io_error)?;
     result
@@ -135,7 +149,10 @@ async fn fill(file: &DmaFile, bytes: u64) -> io::Result<()> {
     let zeros = Rc::new(zeros);
     let mut offset = 0;
     while offset < bytes {
-        let written = file.write_rc_at(Rc::clone(&zeros), offset).await.map_err(io_error)? as u64;
+        let written = file
+            .write_rc_at(Rc::clone(&zeros), offset)
+            .await
+            .map_err(io_error)? as u64;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }

@@ -22,7 +22,12 @@ pub enum Cores {
     List(Vec<u32>),
 }
 
-const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+const UNITS: [(&str, u64); 4] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
 
 impl ByteSize {
     #[must_use]
@@ -53,7 +58,9 @@ impl FromStr for ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fitting = UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
+        let fitting = UNITS
+            .iter()
+            .find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
         let (unit, factor) = fitting.unwrap_or(&("B", 1));
         write!(f, "{} {unit}", self.0 / factor)
     }
@@ -108,7 +115,8 @@ impl FromStr for Cores {
         if let Ok(count) = text.parse() {
             return Ok(Self::Count(count));
         }
-        let refused = || format!("`{text}` is neither a count (2) nor a list of CPUs (cpu:2, 2,3 or 2-5)");
+        let refused =
+            || format!("`{text}` is neither a count (2) nor a list of CPUs (cpu:2, 2,3 or 2-5)");
         let mut cpus = Vec::new();
         for part in text.strip_prefix("cpu:").unwrap_or(text).split(',') {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -146,7 +154,10 @@ impl Serialize for Cores {
 impl<'de> Deserialize<'de> for Cores {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a number of cores, a list of CPUs, or text such as \"2-5\"")]
+        #[serde(
+            untagged,
+            expecting = "a number of cores, a list of CPUs, or text such as \"2-5\""
+        )]
         enum Spelled {
             Count(usize),
             List(Vec<u32>),

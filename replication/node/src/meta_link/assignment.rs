@@ -1,8 +1,8 @@
 //! What meta has assigned to this node, and how the cores hear of it.
 
+use super::ReplicaKey;
 use super::frames::Sync;
 use super::reports::Reports;
-use super::ReplicaKey;
 use crate::directory::Directory;
 use crate::inbox::{CoreInput, InboxSender};
 use pegasus_replication::config::Configuration;
@@ -30,7 +30,11 @@ pub(super) struct Assignment {
 }
 
 impl Assignment {
-    pub(super) fn new(node: Option<NodeId>, cores: Vec<InboxSender>, known: Arc<Mutex<Known>>) -> Self {
+    pub(super) fn new(
+        node: Option<NodeId>,
+        cores: Vec<InboxSender>,
+        known: Arc<Mutex<Known>>,
+    ) -> Self {
         Self {
             node: node.unwrap_or(NodeId(0)),
             cores,
@@ -51,7 +55,9 @@ impl Assignment {
     }
 
     pub(super) fn ballot(&self, partition: PartitionId) -> Option<Ballot> {
-        self.configurations.get(&partition).map(|configuration| configuration.ballot)
+        self.configurations
+            .get(&partition)
+            .map(|configuration| configuration.ballot)
     }
 
     /// Takes a push over and tells the cores: directory first, then configurations, then orders to delete. Returns the
@@ -64,17 +70,27 @@ impl Assignment {
         for key in &sync.drops {
             self.configurations.remove(&key.partition);
             if let Some(core) = reports.core_of(*key) {
-                let dropped = CoreInput::Dropped { partition: key.partition, incarnation: key.incarnation };
+                let dropped = CoreInput::Dropped {
+                    partition: key.partition,
+                    incarnation: key.incarnation,
+                };
                 self.tell(usize::from(core.0), dropped);
             }
         }
         self.digest = sync.digest;
         self.publish();
-        reports.keys().filter(|key| !self.names(*key) && !sync.drops.contains(key)).collect()
+        reports
+            .keys()
+            .filter(|key| !self.names(*key) && !sync.drops.contains(key))
+            .collect()
     }
 
     fn take_directory(&mut self, sync: &Sync) {
-        let mut directory = if sync.is_full { Directory::default() } else { (*self.directory).clone() };
+        let mut directory = if sync.is_full {
+            Directory::default()
+        } else {
+            (*self.directory).clone()
+        };
         directory.nodes.extend(sync.nodes.iter().cloned());
         for (table, info) in &sync.tables {
             match info {
@@ -83,8 +99,13 @@ impl Assignment {
             };
         }
         if sync.is_full {
-            let named: BTreeSet<PartitionId> = sync.configurations.iter().map(|one| one.partition).collect();
-            self.configurations.retain(|partition, _| named.contains(partition));
+            let named: BTreeSet<PartitionId> = sync
+                .configurations
+                .iter()
+                .map(|one| one.partition)
+                .collect();
+            self.configurations
+                .retain(|partition, _| named.contains(partition));
         }
         let configurations = self.configurations.values().chain(&sync.configurations);
         directory.local = configurations
@@ -105,7 +126,11 @@ impl Assignment {
         }
         let mut concerned: BTreeSet<usize> = BTreeSet::new();
         for known in before.iter().copied().chain([&configuration]) {
-            concerned.extend(known.member_on(self.node).map(|member| usize::from(member.address.core.0)));
+            concerned.extend(
+                known
+                    .member_on(self.node)
+                    .map(|member| usize::from(member.address.core.0)),
+            );
         }
         for core in concerned {
             self.tell(core, CoreInput::Configured(configuration.clone()));
@@ -129,7 +154,10 @@ impl Assignment {
     }
 
     fn names(&self, key: ReplicaKey) -> bool {
-        let member = self.configurations.get(&key.partition).and_then(|known| known.member_on(self.node));
+        let member = self
+            .configurations
+            .get(&key.partition)
+            .and_then(|known| known.member_on(self.node));
         member.is_some_and(|member| member.incarnation == key.incarnation)
     }
 }

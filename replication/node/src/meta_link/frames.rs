@@ -1,6 +1,6 @@
 //! Bodies of the frames between a node and meta (fbs/schema/meta.fbs).
 
-use super::{Health, Report, ReplicaKey};
+use super::{Health, ReplicaKey, Report};
 use crate::directory::{Node, Table};
 use crate::wire;
 use pegasus_fbs::body::{self, BodyError};
@@ -29,7 +29,12 @@ pub(super) fn read_sync(bytes: &[u8]) -> Result<Sync, BodyError> {
         digest: sync.digest(),
         nodes: sync.nodes().iter().flatten().map(read_node).collect(),
         tables: sync.tables().iter().flatten().map(read_table).collect(),
-        configurations: sync.configurations().iter().flatten().map(wire::read_configuration).collect(),
+        configurations: sync
+            .configurations()
+            .iter()
+            .flatten()
+            .map(wire::read_configuration)
+            .collect(),
         drops: sync.drops().iter().flatten().map(read_key).collect(),
     })
 }
@@ -44,7 +49,10 @@ fn read_node(node: meta::NodeAddress<'_>) -> (NodeId, Node) {
 
 /// What is no address stays empty, so that the others keep their core numbers.
 fn read_addresses(list: Option<Vector<'_, ForwardsUOffset<&str>>>) -> Vec<Option<SocketAddr>> {
-    list.iter().flatten().map(|text| text.parse().ok()).collect()
+    list.iter()
+        .flatten()
+        .map(|text| text.parse().ok())
+        .collect()
 }
 
 fn read_table(table: meta::TableInfo<'_>) -> (TableId, Option<Table>) {
@@ -59,7 +67,10 @@ fn read_table(table: meta::TableInfo<'_>) -> (TableId, Option<Table>) {
 
 fn read_key(key: &meta::ReplicaKey) -> ReplicaKey {
     ReplicaKey {
-        partition: PartitionId { table: TableId(key.table_id()), index: key.partition() },
+        partition: PartitionId {
+            table: TableId(key.table_id()),
+            index: key.partition(),
+        },
         incarnation: ReplicaIncarnation(key.incarnation()),
     }
 }
@@ -74,7 +85,10 @@ pub(super) fn write_heartbeat<'r>(
     let mut written = Vec::new();
     for (key, report, is_unknown) in replicas {
         let reason = (!report.reason.is_empty()).then(|| builder.create_string(&report.reason));
-        let ReplicaKey { partition, incarnation } = key;
+        let ReplicaKey {
+            partition,
+            incarnation,
+        } = key;
         let key = meta::ReplicaKey::new(incarnation.0, partition.table.0, partition.index);
         let arguments = meta::ReplicaReportArgs {
             key: Some(&key),
@@ -87,8 +101,13 @@ pub(super) fn write_heartbeat<'r>(
         written.push(meta::ReplicaReport::create(&mut builder, &arguments));
     }
     let replicas = builder.create_vector(&written);
-    let arguments =
-        meta::HeartbeatArgs { digest, replicas: Some(replicas), full: is_full, disk_total, disk_free };
+    let arguments = meta::HeartbeatArgs {
+        digest,
+        replicas: Some(replicas),
+        full: is_full,
+        disk_total,
+        disk_free,
+    };
     let root = meta::Heartbeat::create(&mut builder, &arguments);
     builder.finish(root, None);
     builder.finished_data().to_vec()
@@ -114,7 +133,9 @@ pub(super) fn write_proposals(proposals: impl Iterator<Item = (ReplicaKey, Ballo
         })
         .collect();
     let replicas = builder.create_vector(&proposals);
-    let arguments = meta::ProposeNextBallotArgs { replicas: Some(replicas) };
+    let arguments = meta::ProposeNextBallotArgs {
+        replicas: Some(replicas),
+    };
     let root = meta::ProposeNextBallot::create(&mut builder, &arguments);
     builder.finish(root, None);
     builder.finished_data().to_vec()

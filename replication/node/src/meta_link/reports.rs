@@ -1,6 +1,6 @@
 //! What meta has not been told yet: reports of replicas and proposals of ballots.
 
-use super::{Health, Report, ReplicaKey};
+use super::{Health, ReplicaKey, Report};
 use crate::meta_link::frames;
 use pegasus_replication::config::Configuration;
 use pegasus_replication::ids::{Ballot, CoreId, PartitionId};
@@ -28,7 +28,10 @@ impl Reports {
     }
 
     pub(super) fn put(&mut self, core: CoreId, key: ReplicaKey, report: Report) {
-        let before = self.replicas.get(&key).map(|(_, report)| (report.health, report.ballot));
+        let before = self
+            .replicas
+            .get(&key)
+            .map(|(_, report)| (report.health, report.ballot));
         self.is_urgent |= before != Some((report.health, report.ballot));
         self.changed.insert(key);
         self.replicas.insert(key, (core, report));
@@ -64,7 +67,9 @@ impl Reports {
     /// Drops the proposals that a newer configuration has answered.
     pub(super) fn forget_answered(&mut self, configurations: &HashMap<PartitionId, Configuration>) {
         self.proposals.retain(|partition, (_, ballot)| {
-            configurations.get(partition).is_none_or(|configuration| configuration.ballot <= *ballot)
+            configurations
+                .get(partition)
+                .is_none_or(|configuration| configuration.ballot <= *ballot)
         });
     }
 
@@ -73,16 +78,21 @@ impl Reports {
         let is_full = std::mem::take(&mut self.is_full);
         self.is_urgent = false;
         let changed = std::mem::take(&mut self.changed);
-        let named = self.replicas.iter().filter(|(key, _)| is_full || changed.contains(key));
+        let named = self
+            .replicas
+            .iter()
+            .filter(|(key, _)| is_full || changed.contains(key));
         let named = named.map(|(key, (_, report))| (*key, report, self.unknown.contains(key)));
         let body = frames::write_heartbeat(digest, is_full, disk, named);
-        self.replicas.retain(|_, (_, report)| report.health != Health::Gone);
+        self.replicas
+            .retain(|_, (_, report)| report.health != Health::Gone);
         body
     }
 
     /// The body with all proposals that wait for an answer, if any.
     pub(super) fn proposals(&self) -> Option<Vec<u8>> {
-        (!self.proposals.is_empty()).then(|| frames::write_proposals(self.proposals.values().copied()))
+        (!self.proposals.is_empty())
+            .then(|| frames::write_proposals(self.proposals.values().copied()))
     }
 }
 
@@ -92,7 +102,13 @@ mod tests {
     use pegasus_replication::ids::{Decree, ReplicaIncarnation, TableId};
 
     fn key(index: u32) -> ReplicaKey {
-        ReplicaKey { partition: PartitionId { table: TableId(1), index }, incarnation: ReplicaIncarnation(9) }
+        ReplicaKey {
+            partition: PartitionId {
+                table: TableId(1),
+                index,
+            },
+            incarnation: ReplicaIncarnation(9),
+        }
     }
 
     fn report(health: Health) -> Report {
@@ -106,7 +122,8 @@ mod tests {
     }
 
     fn named(body: &[u8]) -> usize {
-        let heartbeat = pegasus_fbs::body::read::<pegasus_fbs::meta::Heartbeat<'_>>(body).expect("our own body");
+        let heartbeat = pegasus_fbs::body::read::<pegasus_fbs::meta::Heartbeat<'_>>(body)
+            .expect("our own body");
         heartbeat.replicas().map_or(0, |replicas| replicas.len())
     }
 

@@ -57,11 +57,20 @@ pub enum SessionError {
     #[error("meta {meta}: {reason}")]
     Protocol { meta: SocketAddr, reason: String },
     #[error("meta {meta}: {code}: {message}")]
-    Refused { meta: SocketAddr, code: Code, message: String },
+    Refused {
+        meta: SocketAddr,
+        code: Code,
+        message: String,
+    },
     #[error("meta {meta}: it does not know this cluster's token")]
     Unproven { meta: SocketAddr },
     #[error("meta {meta}: it is cluster {theirs}, node {node}; this node is of cluster {ours}")]
-    Foreign { meta: SocketAddr, ours: ClusterId, theirs: ClusterId, node: NodeId },
+    Foreign {
+        meta: SocketAddr,
+        ours: ClusterId,
+        theirs: ClusterId,
+        node: NodeId,
+    },
     #[error("no meta server is configured")]
     NoAddress,
     #[error("stopped while waiting for meta")]
@@ -74,7 +83,13 @@ impl SessionError {
     pub const fn is_final(&self) -> bool {
         match self {
             Self::Refused { code, .. } => {
-                matches!(code, Code::WrongCluster | Code::Incompatible | Code::Unauthenticated | Code::InvalidArgument)
+                matches!(
+                    code,
+                    Code::WrongCluster
+                        | Code::Incompatible
+                        | Code::Unauthenticated
+                        | Code::InvalidArgument
+                )
             }
             Self::Unproven { .. } | Self::Foreign { .. } | Self::NoAddress | Self::Stopped => true,
             Self::Io { .. } | Self::Protocol { .. } => false,
@@ -85,10 +100,19 @@ impl SessionError {
 impl LinkIdentity {
     /// A node never follows another cluster's meta, nor one that gives it another number.
     pub(super) fn refuse_change(&self, registered: &Registered) -> Result<(), SessionError> {
-        let Registered { meta, cluster, node } = *registered;
+        let Registered {
+            meta,
+            cluster,
+            node,
+        } = *registered;
         match self.cluster {
             Some(ours) if ours != cluster || self.node.is_some_and(|ours| ours != node) => {
-                Err(SessionError::Foreign { meta, ours, theirs: cluster, node })
+                Err(SessionError::Foreign {
+                    meta,
+                    ours,
+                    theirs: cluster,
+                    node,
+                })
             }
             _ => Ok(()),
         }
@@ -122,16 +146,28 @@ pub(super) fn register(
     Err(last)
 }
 
-fn register_at(meta: SocketAddr, identity: &LinkIdentity) -> Result<(Connection, Registered), SessionError> {
+fn register_at(
+    meta: SocketAddr,
+    identity: &LinkIdentity,
+) -> Result<(Connection, Registered), SessionError> {
     let io_error = |error| SessionError::Io { meta, error };
-    let malformed = |error: body::BodyError| SessionError::Protocol { meta, reason: error.to_string() };
+    let malformed = |error: body::BodyError| SessionError::Protocol {
+        meta,
+        reason: error.to_string(),
+    };
     let mut connection = Connection::open(meta, FRAME_TIMEOUT).map_err(io_error)?;
     let nonce: [u8; NONCE_BYTES] = rand::random();
-    connection.send(FrameKind::Register, &write_register(identity, &nonce)).map_err(io_error)?;
+    connection
+        .send(FrameKind::Register, &write_register(identity, &nonce))
+        .map_err(io_error)?;
     let frame = connection.receive().map_err(io_error)?;
     if frame.header.is_failure() {
         let failure = FailureBody::read(&frame.body).map_err(malformed)?;
-        return Err(SessionError::Refused { meta, code: failure.code, message: failure.message });
+        return Err(SessionError::Refused {
+            meta,
+            code: failure.code,
+            message: failure.message,
+        });
     }
     if frame.header.kind != FrameKind::RegisterReply {
         let reason = format!("it answered a registration by {:?}", frame.header.kind);
@@ -143,11 +179,20 @@ fn register_at(meta: SocketAddr, identity: &LinkIdentity) -> Result<(Connection,
     if mac.verify_slice(body::bytes(reply.proof())).is_err() {
         return Err(SessionError::Unproven { meta });
     }
-    let cluster = ClusterId(u128::from(reply.cluster_high()) << 64 | u128::from(reply.cluster_low()));
-    let registered = Registered { meta, cluster, node: NodeId(reply.node()) };
+    let cluster =
+        ClusterId(u128::from(reply.cluster_high()) << 64 | u128::from(reply.cluster_low()));
+    let registered = Registered {
+        meta,
+        cluster,
+        node: NodeId(reply.node()),
+    };
     identity.refuse_change(&registered)?;
-    let proof = keyed(&identity.token, b"node", &nonce, theirs).finalize().into_bytes();
-    connection.send(FrameKind::RegisterProof, &write_proof(&proof)).map_err(io_error)?;
+    let proof = keyed(&identity.token, b"node", &nonce, theirs)
+        .finalize()
+        .into_bytes();
+    connection
+        .send(FrameKind::RegisterProof, &write_proof(&proof))
+        .map_err(io_error)?;
     Ok((connection, registered))
 }
 
@@ -195,15 +240,20 @@ fn write_addresses<'a>(
     builder: &mut FlatBufferBuilder<'a>,
     addresses: &[SocketAddr],
 ) -> WIPOffset<Vector<'a, ForwardsUOffset<&'a str>>> {
-    let texts: Vec<WIPOffset<&str>> =
-        addresses.iter().map(|address| builder.create_string(&address.to_string())).collect();
+    let texts: Vec<WIPOffset<&str>> = addresses
+        .iter()
+        .map(|address| builder.create_string(&address.to_string()))
+        .collect();
     builder.create_vector(&texts)
 }
 
 fn write_proof(proof: &[u8]) -> Vec<u8> {
     let mut builder = FlatBufferBuilder::new();
     let proof = builder.create_vector(proof);
-    let root = meta::RegisterProof::create(&mut builder, &meta::RegisterProofArgs { proof: Some(proof) });
+    let root = meta::RegisterProof::create(
+        &mut builder,
+        &meta::RegisterProofArgs { proof: Some(proof) },
+    );
     builder.finish(root, None);
     builder.finished_data().to_vec()
 }
@@ -223,12 +273,19 @@ impl Connection {
         let stream = TcpStream::connect_timeout(&address, timeout.min(CONNECT_TIMEOUT))?;
         // Where a port of the ephemeral range has no listener, connecting to it may meet the socket itself.
         if stream.local_addr()? == stream.peer_addr()? {
-            return Err(io::Error::other("connected to itself, nobody listens there"));
+            return Err(io::Error::other(
+                "connected to itself, nobody listens there",
+            ));
         }
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
-        Ok(Self { stream, decoder: Decoder::new(frame::BODY_BYTES_MAX), input: BytesMut::new(), requests: 0 })
+        Ok(Self {
+            stream,
+            decoder: Decoder::new(frame::BODY_BYTES_MAX),
+            input: BytesMut::new(),
+            requests: 0,
+        })
     }
 
     /// Sends one frame and returns the request id it carries.
@@ -244,7 +301,11 @@ impl Connection {
     pub(crate) fn receive(&mut self) -> io::Result<Frame> {
         let mut chunk = vec![0; READ_BYTES];
         loop {
-            if let Some(frame) = self.decoder.decode(&mut self.input).map_err(io::Error::other)? {
+            if let Some(frame) = self
+                .decoder
+                .decode(&mut self.input)
+                .map_err(io::Error::other)?
+            {
                 return Ok(frame);
             }
             match self.stream.read(&mut chunk) {
@@ -271,27 +332,49 @@ impl Session {
         number: u64,
         letters: Sender<MetaMail>,
     ) -> Result<Self, SessionError> {
-        let meta = connection.stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let meta = connection
+            .stream
+            .peer_addr()
+            .unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let io_error = |error| SessionError::Io { meta, error };
         connection.stream.set_read_timeout(None).map_err(io_error)?;
         let stream = connection.stream.try_clone().map_err(io_error)?;
         let input = std::mem::take(&mut connection.input);
-        let mut reading = Connection { stream, decoder: connection.decoder, input, requests: 0 };
+        let mut reading = Connection {
+            stream,
+            decoder: connection.decoder,
+            input,
+            requests: 0,
+        };
         let read = move || {
             let error = loop {
                 let mail = match reading.receive() {
                     Ok(frame) if frame.header.is_failure() => break failure_text(&frame),
-                    Ok(Frame { header, body }) => MetaMail::Frame { session: number, kind: header.kind, body },
+                    Ok(Frame { header, body }) => MetaMail::Frame {
+                        session: number,
+                        kind: header.kind,
+                        body,
+                    },
                     Err(error) => break error.to_string(),
                 };
                 if letters.send(mail).is_err() {
                     return;
                 }
             };
-            let _ = letters.send(MetaMail::Lost { session: number, error });
+            let _ = letters.send(MetaMail::Lost {
+                session: number,
+                error,
+            });
         };
-        let reader = std::thread::Builder::new().name("meta-read".to_owned()).spawn(read).map_err(io_error)?;
-        Ok(Self { number, writer: connection, reader: Some(reader) })
+        let reader = std::thread::Builder::new()
+            .name("meta-read".to_owned())
+            .spawn(read)
+            .map_err(io_error)?;
+        Ok(Self {
+            number,
+            writer: connection,
+            reader: Some(reader),
+        })
     }
 
     pub(super) fn send(&mut self, kind: FrameKind, body: &[u8]) -> io::Result<()> {

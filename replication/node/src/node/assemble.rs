@@ -13,7 +13,9 @@ use crate::open_shard::{OpenOptions, OpenedShard, open_shard};
 use crate::placement;
 use crate::ports::CoreSockets;
 use crate::route_relay::RouteRelay;
-use crate::shard_loop::{CoreError, CoreHandles, CoreLimits, CoreParts, Finished, MeshMessage, ShardLoop};
+use crate::shard_loop::{
+    CoreError, CoreHandles, CoreLimits, CoreParts, Finished, MeshMessage, ShardLoop,
+};
 use crate::stall::{Pulse, Watchdog};
 use crate::start_checks::CpuClaims;
 use crate::stats::Stats;
@@ -66,38 +68,70 @@ pub(super) fn assemble(
     let process = &config.process;
     let own = dir.identity();
     let (Some(cluster), Some(node)) = (own.cluster, own.node) else {
-        return Err(NodeError::Core { core: 0, error: "the node has no number yet".to_owned() });
+        return Err(NodeError::Core {
+            core: 0,
+            error: "the node has no number yet".to_owned(),
+        });
     };
-    let known = Known { cluster, node, incarnation: own.incarnation.0 };
+    let known = Known {
+        cluster,
+        node,
+        incarnation: own.incarnation.0,
+    };
     let count = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
 
     let board = NoticeBoard::default();
     let shards = open_all(config, &dir, known, count, &board)?;
 
-    let wakers = (0..count).map(|_| Waker::new()).collect::<Result<Vec<_>, _>>().map_err(thread("wakers"))?;
+    let wakers = (0..count)
+        .map(|_| Waker::new())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(thread("wakers"))?;
     let (inboxes, receivers): (Vec<_>, Vec<_>) = wakers.iter().cloned().map(inbox).unzip();
     let (meta_sender, mail) = mailbox();
     let (shared, mut helpers, routes) = start_helpers(process, &dir, &inboxes)?;
 
     let watched = shards.iter().zip(&inboxes);
-    let watched = watched.map(|(opened, inbox)| WatchedCore { store: opened.engine.store().clone(), inbox: inbox.clone() });
+    let watched = watched.map(|(opened, inbox)| WatchedCore {
+        store: opened.engine.store().clone(),
+        inbox: inbox.clone(),
+    });
     let disk = DiskWatch::new(dir.root(), process);
-    let watch = EngineWatch::start(board, watched.collect(), disk, meta_sender.clone()).map_err(thread("engine watch"))?;
+    let watch = EngineWatch::start(board, watched.collect(), disk, meta_sender.clone())
+        .map_err(thread("engine watch"))?;
 
     let pulses: Vec<Arc<Pulse>> = (0..count).map(|_| Arc::default()).collect();
-    let watchdog = Watchdog::start(pulses.clone(), process.stall.limit_ms.duration()).map_err(thread("watchdog"))?;
+    let watchdog = Watchdog::start(pulses.clone(), process.stall.limit_ms.duration())
+        .map_err(thread("watchdog"))?;
 
-    let client_addresses = sockets.iter().map(|sockets| sockets.client_address).collect();
+    let client_addresses = sockets
+        .iter()
+        .map(|sockets| sockets.client_address)
+        .collect();
     let started_us = clock::wall_us();
     let mut cores = Vec::new();
-    let mut parts = sockets.into_iter().zip(shards).zip(mesh(&wakers, MESH_CAPACITY)).zip(receivers);
+    let mut parts = sockets
+        .into_iter()
+        .zip(shards)
+        .zip(mesh(&wakers, MESH_CAPACITY))
+        .zip(receivers);
     for core in 0..count {
-        let Some((((sockets, opened), mesh), inbox)) = parts.next() else { break };
+        let Some((((sockets, opened), mesh), inbox)) = parts.next() else {
+            break;
+        };
         let index = usize::from(core);
-        let stats = Stats::create(&dir.stats_page(CoreId(core)), node, CoreId(core), started_us)
-            .map_err(|error| NodeError::Stats { core, error })?;
+        let stats = Stats::create(
+            &dir.stats_page(CoreId(core)),
+            node,
+            CoreId(core),
+            started_us,
+        )
+        .map_err(|error| NodeError::Stats { core, error })?;
         let seed = CoreSeed {
-            address: CoreAddress { node, core: CoreId(core) },
+            address: CoreAddress {
+                node,
+                core: CoreId(core),
+            },
             waker: wakers[index].clone(),
             cpu: claims.pinned.then(|| claims.cpus[index]),
             net: net_options(process, claims.poll),
@@ -124,7 +158,18 @@ pub(super) fn assemble(
     };
     let meta = MetaLink::start(options, meta_sender, mail).map_err(thread("link to meta"))?;
     helpers.extend(routes.threads);
-    Ok(Node { client_addresses, inboxes, cores, shared, helpers, meta, watch, watchdog, claims, dir })
+    Ok(Node {
+        client_addresses,
+        inboxes,
+        cores,
+        shared,
+        helpers,
+        meta,
+        watch,
+        watchdog,
+        claims,
+        dir,
+    })
 }
 
 /// The relay's thread and the routes it shares with the link to meta.
@@ -140,22 +185,42 @@ fn start_helpers(
 ) -> Result<(Shared, Vec<JoinHandle<()>>, Routes), NodeError> {
     let cpus = process.cpu.background.clone();
     let pool_cpus = cpus.clone();
-    let (pool, mut helpers) = EnginePool::start(process.cpu.engine_threads, move || placement::pin(&pool_cpus))
-        .map_err(thread("engine pool"))?;
+    let (pool, mut helpers) = EnginePool::start(process.cpu.engine_threads, move || {
+        placement::pin(&pool_cpus)
+    })
+    .map_err(thread("engine pool"))?;
     let files = (0..).zip(inboxes).map(|(core, inbox)| {
         let log_dir = dir.shard(CoreId(core)).log;
-        CoreFiles { log_dir, inbox: inbox.clone() }
+        CoreFiles {
+            log_dir,
+            inbox: inbox.clone(),
+        }
     });
-    let options =
-        SegmentOptions { segment_bytes: process.log.segment.0, recycled_max: process.log.recycled_max };
+    let options = SegmentOptions {
+        segment_bytes: process.log.segment.0,
+        recycled_max: process.log.recycled_max,
+    };
     let (background, thread_of_background) =
-        Background::start(files.collect(), options, move || placement::background(&cpus))
-            .map_err(thread("background executor"))?;
+        Background::start(files.collect(), options, move || {
+            placement::background(&cpus)
+        })
+        .map_err(thread("background executor"))?;
     helpers.push(thread_of_background);
     let known = Arc::default();
-    let (relay, relay_thread) =
-        RouteRelay::start(process.meta.clone(), Arc::clone(&known)).map_err(thread("route relay"))?;
-    Ok((Shared { pool, background, relay }, helpers, Routes { known, threads: vec![relay_thread] }))
+    let (relay, relay_thread) = RouteRelay::start(process.meta.clone(), Arc::clone(&known))
+        .map_err(thread("route relay"))?;
+    Ok((
+        Shared {
+            pool,
+            background,
+            relay,
+        },
+        helpers,
+        Routes {
+            known,
+            threads: vec![relay_thread],
+        },
+    ))
 }
 
 fn handles(inbox: &InboxSender, shared: &Shared, meta: &MetaSender) -> CoreHandles {
@@ -188,10 +253,15 @@ fn open_all(
                 })
             })
             .collect();
-        let opened = (0..).zip(threads).map(|(shard, thread)| match thread.join() {
-            Ok(result) => result.map_err(|error| NodeError::Shard { shard, error }),
-            Err(_) => Err(NodeError::Core { core: shard, error: "opening its shard panicked".to_owned() }),
-        });
+        let opened = (0..)
+            .zip(threads)
+            .map(|(shard, thread)| match thread.join() {
+                Ok(result) => result.map_err(|error| NodeError::Shard { shard, error }),
+                Err(_) => Err(NodeError::Core {
+                    core: shard,
+                    error: "opening its shard panicked".to_owned(),
+                }),
+            });
         opened.collect()
     })
 }
@@ -202,7 +272,10 @@ fn open_options(config: &Config, known: Known, core: u16) -> OpenOptions {
     let defaults = EngineOptions::default();
     OpenOptions {
         cluster: known.cluster,
-        address: CoreAddress { node: known.node, core: CoreId(core) },
+        address: CoreAddress {
+            node: known.node,
+            core: CoreId(core),
+        },
         replication: config.replication(),
         log: LogOptions {
             segment_bytes: process.log.segment.0,
@@ -254,18 +327,38 @@ fn start_core(seed: CoreSeed) -> Result<JoinHandle<Result<Finished, CoreError>>,
     match is_started.recv() {
         Ok(Ok(())) => Ok(thread_of_core),
         Ok(Err(error)) => Err(NodeError::Core { core, error }),
-        Err(_) => Err(NodeError::Core { core, error: "its thread ended while it started".to_owned() }),
+        Err(_) => Err(NodeError::Core {
+            core,
+            error: "its thread ended while it started".to_owned(),
+        }),
     }
 }
 
 fn run_core(seed: CoreSeed, started: &Sender<Result<(), String>>) -> Result<Finished, CoreError> {
     placement::pin(seed.cpu.as_slice());
-    let CoreSeed { address, waker, cpu: _, net, sockets, identity, opened, mesh, inbox, handles, stats, pulse, limits } = seed;
-    let io = CoreIo::new(net, waker).map_err(|error| error.to_string()).and_then(|mut io| {
-        io.start_peers(sockets.peer, identity).map_err(|error| error.to_string())?;
-        io.listen_clients(sockets.client);
-        Ok(io)
-    });
+    let CoreSeed {
+        address,
+        waker,
+        cpu: _,
+        net,
+        sockets,
+        identity,
+        opened,
+        mesh,
+        inbox,
+        handles,
+        stats,
+        pulse,
+        limits,
+    } = seed;
+    let io = CoreIo::new(net, waker)
+        .map_err(|error| error.to_string())
+        .and_then(|mut io| {
+            io.start_peers(sockets.peer, identity)
+                .map_err(|error| error.to_string())?;
+            io.listen_clients(sockets.client);
+            Ok(io)
+        });
     let io = match io {
         Ok(io) => io,
         Err(error) => {
@@ -273,8 +366,24 @@ fn run_core(seed: CoreSeed, started: &Sender<Result<(), String>>) -> Result<Fini
             return Err(CoreError::new(address.core, std::io::Error::other(error)));
         }
     };
-    let OpenedShard { shard, engine, damaged } = opened;
-    let parts = CoreParts { address, io, shard, engine, damaged, mesh, inbox, handles, stats, pulse, limits };
+    let OpenedShard {
+        shard,
+        engine,
+        damaged,
+    } = opened;
+    let parts = CoreParts {
+        address,
+        io,
+        shard,
+        engine,
+        damaged,
+        mesh,
+        inbox,
+        handles,
+        stats,
+        pulse,
+        limits,
+    };
     let core = ShardLoop::new(parts);
     let _ = started.send(Ok(()));
     core.run()

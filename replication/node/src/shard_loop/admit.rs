@@ -14,7 +14,9 @@ use pegasus_fbs::code::Code;
 use pegasus_fbs::hash::partition_of;
 use pegasus_fbs::stats_page::{Counter, Timing};
 use pegasus_net::ReplyTo;
-use pegasus_net::request::{Failure, Key, MultiGet, MultiPut, MultiRemove, Operation, Request, Response, Scan, ScanRows};
+use pegasus_net::request::{
+    Failure, Key, MultiGet, MultiPut, MultiRemove, Operation, Request, Response, Scan, ScanRows,
+};
 use pegasus_replication::event::Event;
 use pegasus_replication::ids::{Instant, PartitionId, TableId};
 use std::time::Duration;
@@ -30,7 +32,9 @@ impl ShardLoop {
         self.stats.count(counter);
         let received = self.now;
         match request.operation {
-            Operation::Ping => self.send_answer(Origin::Here(to), None, received, Ok(Response::Pong)),
+            Operation::Ping => {
+                self.send_answer(Origin::Here(to), None, received, Ok(Response::Pong))
+            }
             Operation::Route { table_name } => self.ask_route(to, table_name),
             _ => match self.other_core(&request) {
                 Some(core) => self.hand_over(core, to, request),
@@ -40,13 +44,23 @@ impl ShardLoop {
     }
 
     /// A request that another core of this node handed over.
-    pub(super) fn take_handed_over(&mut self, core: usize, to: ReplyTo, request: Request, received: Instant) {
+    pub(super) fn take_handed_over(
+        &mut self,
+        core: usize,
+        to: ReplyTo,
+        request: Request,
+        received: Instant,
+    ) {
         let (_, timing) = of_operation(&request.operation);
         self.admit(Origin::Core { core, to }, request, received, timing);
     }
 
     fn ask_route(&mut self, to: ReplyTo, table_name: String) {
-        let question = RouteQuestion { core: self.own_inbox.clone(), to, table_name };
+        let question = RouteQuestion {
+            core: self.own_inbox.clone(),
+            to,
+            table_name,
+        };
         if let Err(question) = self.relay.ask(question) {
             let failure = self.busy(Counter::RejectMemory, "too many questions for routes");
             self.refuse(Origin::Here(question.to), None, self.now, failure);
@@ -63,29 +77,49 @@ impl ShardLoop {
     fn hand_over(&mut self, core: usize, to: ReplyTo, request: Request) {
         self.stats.count(Counter::MeshForwarded);
         let from = usize::from(self.address.core.0);
-        let message = MeshMessage::Request { from, to, request, received: self.now };
+        let message = MeshMessage::Request {
+            from,
+            to,
+            request,
+            received: self.now,
+        };
         if let Err(MeshMessage::Request { to, .. }) = self.mesh.send(core, message) {
             let failure = self.busy(Counter::RejectMemory, "the ring to the owning core is full");
             self.refuse(Origin::Here(to), None, self.now, failure);
         }
     }
 
-    fn admit(&mut self, origin: Origin, request: Request, received: Instant, timing: Option<Timing>) {
+    fn admit(
+        &mut self,
+        origin: Origin,
+        request: Request,
+        received: Instant,
+        timing: Option<Timing>,
+    ) {
         let partition = partition_id(&request);
         let deadline = received.after(request.timeout.unwrap_or(TIMEOUT_DEFAULT).min(TIMEOUT_MAX));
         match self.prepare(partition, request.operation) {
-            Ok(prepared) => self.decide_request(prepared, origin, partition, received, deadline, timing),
+            Ok(prepared) => {
+                self.decide_request(prepared, origin, partition, received, deadline, timing)
+            }
             Err(failure) => self.refuse(origin, timing, received, failure),
         }
     }
 
     /// Checks all that can be checked without the replica's state.
-    fn prepare(&mut self, partition: PartitionId, operation: Operation) -> Result<Prepared, Failure> {
+    fn prepare(
+        &mut self,
+        partition: PartitionId,
+        operation: Operation,
+    ) -> Result<Prepared, Failure> {
         if self.is_stopping() {
             return Err(Failure::new(Code::NotServing, "this node is stopping"));
         }
         if self.requests.is_full() {
-            return Err(self.busy(Counter::RejectMemory, "too many requests are in work on this core"));
+            return Err(self.busy(
+                Counter::RejectMemory,
+                "too many requests are in work on this core",
+            ));
         }
         let Some(table) = self.directory.tables.get(&partition.table) else {
             return Err(self.unknown_table(partition));
@@ -94,14 +128,24 @@ impl ShardLoop {
         let wall_us = clock::wall_us();
         let now_s = seconds_since_epoch(wall_us);
         if operation.is_write() {
-            let expiry = Expiry { now_s, default_ttl_seconds: table.default_ttl_seconds };
+            let expiry = Expiry {
+                now_s,
+                default_ttl_seconds: table.default_ttl_seconds,
+            };
             let write = write_of(operation, expiry, self.write_bytes_max)?;
-            self.stats.add(Counter::BytesWritten, write.payload.len() as u64);
+            self.stats
+                .add(Counter::BytesWritten, write.payload.len() as u64);
             let work = Work::Write { count: write.count };
-            Ok(Prepared { work, write: Some((write.request_id, wall_us, write.payload)) })
+            Ok(Prepared {
+                work,
+                write: Some((write.request_id, wall_us, write.payload)),
+            })
         } else {
             let task = ReadTask::new(partition, operation, now_s)?;
-            Ok(Prepared { work: Work::Read(Box::new(task)), write: None })
+            Ok(Prepared {
+                work: Work::Read(Box::new(task)),
+                write: None,
+            })
         }
     }
 
@@ -115,12 +159,28 @@ impl ShardLoop {
         timing: Option<Timing>,
     ) {
         let Prepared { work, write } = prepared;
-        let ticket = self.requests.insert(Pending { origin, partition, timing, received, deadline, work });
+        let ticket = self.requests.insert(Pending {
+            origin,
+            partition,
+            timing,
+            received,
+            deadline,
+            work,
+        });
         let event = match write {
-            Some((request_id, wall_us, payload)) => {
-                Event::Write { partition, ticket, request_id, wall_us, payload, deadline }
-            }
-            None => Event::Read { partition, ticket, deadline },
+            Some((request_id, wall_us, payload)) => Event::Write {
+                partition,
+                ticket,
+                request_id,
+                wall_us,
+                payload,
+                deadline,
+            },
+            None => Event::Read {
+                partition,
+                ticket,
+                deadline,
+            },
         };
         self.decide(event);
     }
@@ -130,7 +190,10 @@ impl ShardLoop {
         if self.directory.tables.is_empty() {
             return Failure::new(Code::NotServing, "this node has not heard from meta yet");
         }
-        Failure::new(Code::UnknownTable, format!("table {} is not known here", partition.table))
+        Failure::new(
+            Code::UnknownTable,
+            format!("table {} is not known here", partition.table),
+        )
     }
 }
 
@@ -142,38 +205,70 @@ struct Prepared {
 }
 
 const fn partition_id(request: &Request) -> PartitionId {
-    PartitionId { table: TableId(request.table), index: request.partition }
+    PartitionId {
+        table: TableId(request.table),
+        index: request.partition,
+    }
 }
 
 /// Rows never go to a partition that readers would not look into.
-fn check_partition(operation: &Operation, partition: PartitionId, table: &Table) -> Result<(), Failure> {
+fn check_partition(
+    operation: &Operation,
+    partition: PartitionId,
+    table: &Table,
+) -> Result<(), Failure> {
     let index = partition.index;
     if index >= table.partition_count {
-        let message = format!("table {} has {} partitions, there is no {index}", table.name, table.partition_count);
+        let message = format!(
+            "table {} has {} partitions, there is no {index}",
+            table.name, table.partition_count
+        );
         return Err(Failure::new(Code::InvalidArgument, message));
     }
-    let is_owner = |hash_key: &[u8], sort_key: &[u8]| partition_of(hash_key, sort_key, table.partition_count) == index;
+    let is_owner = |hash_key: &[u8], sort_key: &[u8]| {
+        partition_of(hash_key, sort_key, table.partition_count) == index
+    };
     // Rows with an empty hash key are spread by their sort key: a range of them lies in every partition.
     let is_range_owner = |hash_key: &[u8]| hash_key.is_empty() || is_owner(hash_key, b"");
     let is_right = match operation {
-        Operation::Get(key) | Operation::Exist(key) | Operation::Ttl(key) => is_owner(&key.hash_key, &key.sort_key),
+        Operation::Get(key) | Operation::Exist(key) | Operation::Ttl(key) => {
+            is_owner(&key.hash_key, &key.sort_key)
+        }
         Operation::Put(put) => is_owner(&put.key.hash_key, &put.key.sort_key),
         Operation::Remove(remove) => is_owner(&remove.key.hash_key, &remove.key.sort_key),
-        Operation::MultiPut(MultiPut { hash_key, rows, .. }) => {
-            owns_all(hash_key, rows.iter().map(|(sort_key, _)| &sort_key[..]), &is_owner)
+        Operation::MultiPut(MultiPut { hash_key, rows, .. }) => owns_all(
+            hash_key,
+            rows.iter().map(|(sort_key, _)| &sort_key[..]),
+            &is_owner,
+        ),
+        Operation::MultiRemove(MultiRemove {
+            hash_key,
+            sort_keys,
+            ..
+        }) => owns_all(
+            hash_key,
+            sort_keys.iter().map(|sort_key| &sort_key[..]),
+            &is_owner,
+        ),
+        Operation::MultiGet(MultiGet { hash_key, .. }) | Operation::SortKeyCount { hash_key } => {
+            is_range_owner(hash_key)
         }
-        Operation::MultiRemove(MultiRemove { hash_key, sort_keys, .. }) => {
-            owns_all(hash_key, sort_keys.iter().map(|sort_key| &sort_key[..]), &is_owner)
-        }
-        Operation::MultiGet(MultiGet { hash_key, .. }) | Operation::SortKeyCount { hash_key } => is_range_owner(hash_key),
-        Operation::BatchGet(keys) => keys.iter().all(|Key { hash_key, sort_key }| is_owner(hash_key, sort_key)),
-        Operation::Scan(Scan { rows: ScanRows::OfHashKey { hash_key, .. }, .. }) => is_range_owner(hash_key),
+        Operation::BatchGet(keys) => keys
+            .iter()
+            .all(|Key { hash_key, sort_key }| is_owner(hash_key, sort_key)),
+        Operation::Scan(Scan {
+            rows: ScanRows::OfHashKey { hash_key, .. },
+            ..
+        }) => is_range_owner(hash_key),
         Operation::Scan(_) | Operation::Route { .. } | Operation::Ping => true,
     };
     if is_right {
         return Ok(());
     }
-    Err(Failure::new(Code::InvalidArgument, format!("the key does not belong to partition {partition}")))
+    Err(Failure::new(
+        Code::InvalidArgument,
+        format!("the key does not belong to partition {partition}"),
+    ))
 }
 
 fn owns_all<'a>(

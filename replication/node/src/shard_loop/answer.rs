@@ -14,7 +14,12 @@ use pegasus_replication::ids::{Decree, Instant, Ticket};
 #[derive(Debug)]
 pub enum MeshMessage {
     /// A request that arrived on the wrong core.
-    Request { from: usize, to: ReplyTo, request: pegasus_net::request::Request, received: Instant },
+    Request {
+        from: usize,
+        to: ReplyTo,
+        request: pegasus_net::request::Request,
+        received: Instant,
+    },
     /// Its answer.
     Reply { to: ReplyTo, reply: Reply },
 }
@@ -22,30 +27,59 @@ pub enum MeshMessage {
 impl ShardLoop {
     /// The mutation is committed and applied, or the read may be answered.
     pub(super) fn reply(&mut self, ticket: Ticket, decree: Decree) {
-        let Some(Pending { origin, timing, received, work, .. }) = self.requests.remove(ticket) else { return };
+        let Some(Pending {
+            origin,
+            timing,
+            received,
+            work,
+            ..
+        }) = self.requests.remove(ticket)
+        else {
+            return;
+        };
         let reply = match work {
             Work::Write { count } => {
                 self.stats.record(Timing::Commit, self.now.since(received));
-                Ok(Response::Written { decree: decree.0, count })
+                Ok(Response::Written {
+                    decree: decree.0,
+                    count,
+                })
             }
             Work::Answered(reply) => reply,
-            Work::Read(_) | Work::Away => {
-                Err(Failure::new(Code::Internal, "a read was released before it had an answer"))
-            }
+            Work::Read(_) | Work::Away => Err(Failure::new(
+                Code::Internal,
+                "a read was released before it had an answer",
+            )),
         };
         self.send_answer(origin, timing, received, reply);
     }
 
     /// Not served, and why.
     pub(super) fn reject(&mut self, ticket: Ticket, reason: Reject) {
-        let Some(Pending { origin, timing, received, .. }) = self.requests.remove(ticket) else { return };
+        let Some(Pending {
+            origin,
+            timing,
+            received,
+            ..
+        }) = self.requests.remove(ticket)
+        else {
+            return;
+        };
         let failure = failure_of(reason, &self.directory);
         self.send_answer(origin, timing, received, Err(failure));
     }
 
     /// Sends an answer and counts it on the core that has the connection.
-    pub(super) fn send_answer(&mut self, origin: Origin, timing: Option<Timing>, received: Instant, reply: Reply) {
-        let code = reply.as_ref().map_or_else(|failure| failure.code, |_| Code::Ok);
+    pub(super) fn send_answer(
+        &mut self,
+        origin: Origin,
+        timing: Option<Timing>,
+        received: Instant,
+        reply: Reply,
+    ) {
+        let code = reply
+            .as_ref()
+            .map_or_else(|failure| failure.code, |_| Code::Ok);
         self.stats.answered(timing, code, self.now.since(received));
         match origin {
             Origin::Here(to) => self.io.reply(to, &reply),
@@ -54,14 +88,23 @@ impl ShardLoop {
     }
 
     /// Refuses a request before the replication core has seen it. Never executed.
-    pub(super) fn refuse(&mut self, origin: Origin, timing: Option<Timing>, received: Instant, failure: Failure) {
+    pub(super) fn refuse(
+        &mut self,
+        origin: Origin,
+        timing: Option<Timing>,
+        received: Instant,
+        failure: Failure,
+    ) {
         self.send_answer(origin, timing, received, Err(failure));
     }
 
     /// Over a bound of the node: come back in a moment.
     pub(super) fn busy(&mut self, counter: Counter, what: &str) -> Failure {
         self.stats.count(counter);
-        Failure { retry_after_ms: BUSY_RETRY_MS, ..Failure::new(Code::Busy, what) }
+        Failure {
+            retry_after_ms: BUSY_RETRY_MS,
+            ..Failure::new(Code::Busy, what)
+        }
     }
 }
 
@@ -70,20 +113,31 @@ const BUSY_RETRY_MS: u32 = 5;
 fn failure_of(reason: Reject, directory: &Directory) -> Failure {
     let (code, message) = match reason {
         Reject::NotHere => (Code::NotHere, "no replica of this partition on this core"),
-        Reject::NotPrimary { .. } => (Code::NotPrimary, "another core is primary of this partition"),
+        Reject::NotPrimary { .. } => (
+            Code::NotPrimary,
+            "another core is primary of this partition",
+        ),
         Reject::NotServing => (Code::NotServing, "the primary is not ready yet"),
         Reject::Busy { .. } => (Code::Busy, "too much is in work"),
-        Reject::NotEnoughMembers => (Code::NotEnoughMembers, "too few replicas of this partition can be reached"),
+        Reject::NotEnoughMembers => (
+            Code::NotEnoughMembers,
+            "too few replicas of this partition can be reached",
+        ),
         Reject::DiskFull => (Code::DiskFull, "the disk reserve of this node is used up"),
         Reject::OutOfService => (Code::OutOfService, "this replica is out of service"),
-        Reject::Expired => (Code::Expired, "the deadline passed before anything was done"),
+        Reject::Expired => (
+            Code::Expired,
+            "the deadline passed before anything was done",
+        ),
         Reject::TooLarge => (Code::TooLarge, "the write is over the size limit"),
         Reject::Unknown => (Code::Unknown, "the outcome is not known"),
     };
     let mut failure = Failure::new(code, message);
     match reason {
         Reject::Busy { retry_after_ms } => failure.retry_after_ms = retry_after_ms,
-        Reject::NotPrimary { primary } => failure.primary = primary.and_then(|core| directory.client(core)),
+        Reject::NotPrimary { primary } => {
+            failure.primary = primary.and_then(|core| directory.client(core))
+        }
         _ => {}
     }
     failure

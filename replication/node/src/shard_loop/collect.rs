@@ -24,16 +24,24 @@ impl ShardLoop {
         self.events = events;
         self.pulse.enter(Phase::Mesh);
         for _ in 0..INPUTS_PER_TURN {
-            let Some(message) = self.mesh.receive() else { break };
+            let Some(message) = self.mesh.receive() else {
+                break;
+            };
             self.on_mesh(message);
         }
         self.pulse.enter(Phase::Control);
         for _ in 0..INPUTS_PER_TURN {
-            let Ok(input) = self.inbox.try_recv() else { break };
+            let Ok(input) = self.inbox.try_recv() else {
+                break;
+            };
             self.on_input(input);
         }
         self.pulse.enter(Phase::Timer);
-        if self.shard.deadline().is_some_and(|deadline| deadline <= self.now) {
+        if self
+            .shard
+            .deadline()
+            .is_some_and(|deadline| deadline <= self.now)
+        {
             self.decide(Event::Timeout);
         }
     }
@@ -49,14 +57,21 @@ impl ShardLoop {
                 self.pulse.enter(Phase::PeerMessage);
                 self.on_peer_frame(from, kind, &body);
             }
-            IoEvent::PeerUp { peer, node_incarnation } => {
+            IoEvent::PeerUp {
+                peer,
+                node_incarnation,
+            } => {
                 tracing::info!(%peer, node_incarnation, core = self.address.core.0, "link to peer is up");
-                self.decide(Event::PeerUp { peer: core_address(peer) });
+                self.decide(Event::PeerUp {
+                    peer: core_address(peer),
+                });
             }
             IoEvent::PeerDown { peer, reason } => {
                 tracing::info!(%peer, reason = reason.name(), core = self.address.core.0, "link to peer is down");
                 self.stats.count(Counter::PeerReconnects);
-                self.decide(Event::PeerDown { peer: core_address(peer) });
+                self.decide(Event::PeerDown {
+                    peer: core_address(peer),
+                });
             }
             IoEvent::Woken => {}
         }
@@ -77,18 +92,35 @@ impl ShardLoop {
             Err(error) => {
                 // What is on disk now is unknown, and writing the same bytes again could hide that.
                 tracing::error!(core = self.address.core.0, %error, "the log has failed, this core serves no more");
-                self.decide(Event::LogFailed { error: error.to_string() });
+                self.decide(Event::LogFailed {
+                    error: error.to_string(),
+                });
             }
         }
     }
 
-    fn on_peer_frame(&mut self, from: PeerId, kind: pegasus_fbs::frame::FrameKind, body: &bytes::Bytes) {
+    fn on_peer_frame(
+        &mut self,
+        from: PeerId,
+        kind: pegasus_fbs::frame::FrameKind,
+        body: &bytes::Bytes,
+    ) {
         let from_core = core_address(from);
         let (now, shard, effects) = (self.now, &mut self.shard, &mut self.effects);
         let mut prepares = 0;
         let decoded = wire::decode(kind, body, |message| {
-            prepares += u64::from(matches!(message, pegasus_replication::message::Message::Prepare(_)));
-            shard.handle(now, Event::Message { from: from_core, message }, effects);
+            prepares += u64::from(matches!(
+                message,
+                pegasus_replication::message::Message::Prepare(_)
+            ));
+            shard.handle(
+                now,
+                Event::Message {
+                    from: from_core,
+                    message,
+                },
+                effects,
+            );
         });
         self.stats.add(Counter::PreparesReceived, prepares);
         if let Err(error) = decoded {
@@ -98,7 +130,12 @@ impl ShardLoop {
 
     fn on_mesh(&mut self, message: MeshMessage) {
         match message {
-            MeshMessage::Request { from, to, request, received } => self.take_handed_over(from, to, request, received),
+            MeshMessage::Request {
+                from,
+                to,
+                request,
+                received,
+            } => self.take_handed_over(from, to, request, received),
             MeshMessage::Reply { to, reply } => self.io.reply(to, &reply),
         }
     }
@@ -110,7 +147,13 @@ impl ShardLoop {
                 self.decide(Event::Configured { configuration });
                 self.reports.watch(partition);
             }
-            CoreInput::Dropped { partition, incarnation } => self.decide(Event::Dropped { partition, incarnation }),
+            CoreInput::Dropped {
+                partition,
+                incarnation,
+            } => self.decide(Event::Dropped {
+                partition,
+                incarnation,
+            }),
             CoreInput::Directory(directory) => {
                 self.directory = directory;
                 self.peers.update(&self.directory, &mut self.io);
@@ -127,7 +170,11 @@ impl ShardLoop {
                 self.decide(Event::SegmentReady { segment });
             }
             CoreInput::SegmentFailed { .. } => self.is_without_segment = true,
-            CoreInput::Disk { pressure, total, free } => self.on_disk(pressure, total, free),
+            CoreInput::Disk {
+                pressure,
+                total,
+                free,
+            } => self.on_disk(pressure, total, free),
             CoreInput::Route(answer) => self.io.reply(answer.to, &answer.reply),
             CoreInput::Stop => self.stop_at = Some(self.now.after(super::STOP_TIME)),
         }
@@ -135,5 +182,8 @@ impl ShardLoop {
 }
 
 const fn core_address(peer: PeerId) -> CoreAddress {
-    CoreAddress { node: NodeId(peer.node), core: CoreId(peer.core) }
+    CoreAddress {
+        node: NodeId(peer.node),
+        core: CoreId(peer.core),
+    }
 }

@@ -92,7 +92,9 @@ impl ShardLoop {
         let mut applied: Option<(PartitionId, Decree)> = None;
         let mut started = clock::now();
         while started < until {
-            let Some((partition, entry)) = self.engine_work.applies.pop_front() else { break };
+            let Some((partition, entry)) = self.engine_work.applies.pop_front() else {
+                break;
+            };
             self.pulse.enter(Phase::Apply);
             let decree = entry.decree;
             if applied.is_some_and(|(before, _)| before != partition) {
@@ -123,7 +125,11 @@ impl ShardLoop {
             queue.push_back(entry);
             return false;
         }
-        let Entry { ballot, decree, mutation } = &entry;
+        let Entry {
+            ballot,
+            decree,
+            mutation,
+        } = &entry;
         let result = self.engine.apply(
             partition,
             *decree,
@@ -141,7 +147,11 @@ impl ShardLoop {
             }
             Err(ApplyError::Busy { .. }) => {
                 self.stats.count(Counter::EngineRefusals);
-                self.engine_work.stuck.entry(partition).or_default().push_back(entry);
+                self.engine_work
+                    .stuck
+                    .entry(partition)
+                    .or_default()
+                    .push_back(entry);
                 false
             }
             Err(ApplyError::Io { detail, .. }) => {
@@ -149,12 +159,19 @@ impl ShardLoop {
                 if !std::mem::replace(&mut self.engine_work.is_failing, true) {
                     tracing::warn!(%partition, %decree, detail, "the engine cannot write, trying again");
                 }
-                self.engine_work.stuck.entry(partition).or_default().push_back(entry);
+                self.engine_work
+                    .stuck
+                    .entry(partition)
+                    .or_default()
+                    .push_back(entry);
                 false
             }
             Err(error) => {
                 self.engine_work.forget(partition);
-                self.decide(Event::ReplicaFailed { partition, error: error.to_string() });
+                self.decide(Event::ReplicaFailed {
+                    partition,
+                    error: error.to_string(),
+                });
                 false
             }
         }
@@ -162,7 +179,9 @@ impl ShardLoop {
 
     fn begin_wanted_flushes(&mut self) {
         for _ in 0..FLUSHES_PER_TURN {
-            let Some(partition) = self.engine.flush_wanted() else { return };
+            let Some(partition) = self.engine.flush_wanted() else {
+                return;
+            };
             self.flush(partition);
         }
     }
@@ -170,7 +189,9 @@ impl ShardLoop {
     fn read_until(&mut self, until: Instant) {
         let mut started = clock::now();
         while started < until {
-            let Some(ticket) = self.engine_work.reads.pop_front() else { return };
+            let Some(ticket) = self.engine_work.reads.pop_front() else {
+                return;
+            };
             self.pulse.enter(Phase::Read);
             self.read_step(ticket);
             let ended = clock::now();
@@ -185,7 +206,9 @@ impl ShardLoop {
             if clock::now() >= until {
                 return;
             }
-            let Some(ticket) = self.engine_work.ranges.pop_front() else { return };
+            let Some(ticket) = self.engine_work.ranges.pop_front() else {
+                return;
+            };
             self.pulse.enter(Phase::RangeRead);
             self.read_step(ticket);
         }
@@ -193,9 +216,13 @@ impl ShardLoop {
 
     fn read_step(&mut self, ticket: Ticket) {
         let now = self.now;
-        let Some(pending) = self.requests.get_mut(ticket) else { return };
+        let Some(pending) = self.requests.get_mut(ticket) else {
+            return;
+        };
         let partition = pending.partition;
-        let Work::Read(task) = &mut pending.work else { return };
+        let Work::Read(task) = &mut pending.work else {
+            return;
+        };
         if pending.deadline <= now {
             let failure = Failure::new(Code::Expired, "the deadline passed during the read");
             self.on_answered(ticket, partition, Err(failure));
@@ -211,9 +238,13 @@ impl ShardLoop {
 
     /// Moves a read to the pool, where it may block.
     fn read_away(&mut self, ticket: Ticket) {
-        let Some(pending) = self.requests.get_mut(ticket) else { return };
+        let Some(pending) = self.requests.get_mut(ticket) else {
+            return;
+        };
         let partition = pending.partition;
-        let Work::Read(task) = std::mem::replace(&mut pending.work, Work::Away) else { return };
+        let Work::Read(task) = std::mem::replace(&mut pending.work, Work::Away) else {
+            return;
+        };
         let store = self.store.clone();
         let job = Box::new(move |done: &mut dyn FnMut(PoolDone)| {
             let outcome = task.finish(&store);
@@ -232,9 +263,12 @@ impl ShardLoop {
     pub(super) fn on_read_outcome(&mut self, ticket: Ticket, outcome: ReadOutcome) {
         self.engine_work.away -= 1;
         // A request that was refused meanwhile is gone.
-        let Some(pending) = self.requests.get_mut(ticket) else { return };
+        let Some(pending) = self.requests.get_mut(ticket) else {
+            return;
+        };
         let (partition, received) = (pending.partition, pending.received);
-        self.stats.record(Timing::ReadDisk, self.now.since(received));
+        self.stats
+            .record(Timing::ReadDisk, self.now.since(received));
         match outcome {
             ReadOutcome::Answer(reply) => self.on_answered(ticket, partition, reply),
             ReadOutcome::Damaged(error) => self.on_damaged(ticket, partition, error),
@@ -242,7 +276,10 @@ impl ShardLoop {
     }
 
     fn on_damaged(&mut self, ticket: Ticket, partition: PartitionId, error: String) {
-        let failure = Failure::new(Code::OutOfService, "this replica is damaged and out of service");
+        let failure = Failure::new(
+            Code::OutOfService,
+            "this replica is damaged and out of service",
+        );
         self.on_answered(ticket, partition, Err(failure));
         self.decide(Event::ReplicaFailed { partition, error });
     }
@@ -259,9 +296,13 @@ impl ShardLoop {
     fn count_rows(&mut self, reply: &Reply) {
         let (rows, bytes) = match reply {
             Ok(Response::Value(value)) => (1, value.len()),
-            Ok(Response::Rows(rows)) => {
-                (rows.rows.len(), rows.rows.iter().map(|row| row.sort_key.len() + row.value.len()).sum())
-            }
+            Ok(Response::Rows(rows)) => (
+                rows.rows.len(),
+                rows.rows
+                    .iter()
+                    .map(|row| row.sort_key.len() + row.value.len())
+                    .sum(),
+            ),
             _ => return,
         };
         self.stats.add(Counter::RowsRead, rows as u64);

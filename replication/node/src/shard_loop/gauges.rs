@@ -29,7 +29,13 @@ impl ShardLoop {
     }
 
     fn gather_replicas(&mut self) {
-        let [mut primaries, mut secondaries, mut out, mut inflight, mut replicas] = [0; 5];
+        let [
+            mut primaries,
+            mut secondaries,
+            mut out,
+            mut inflight,
+            mut replicas,
+        ] = [0; 5];
         for replica in self.shard.replicas() {
             replicas += 1;
             inflight += replica.inflight() as u64;
@@ -54,19 +60,30 @@ impl ShardLoop {
         let pressure = self.engine.pressure();
         self.stats.set(Gauge::LogPendingBytes, pending);
         self.stats.set(Gauge::LogUsedBytes, used);
-        self.stats.set(Gauge::MemtableBytes, pressure.memtable_bytes);
-        self.stats.set(Gauge::RequestsInflight, self.requests.count() as u64);
-        self.stats.set(Gauge::ApplyQueue, self.engine_work.apply_count() as u64);
-        self.stats.set(Gauge::ReadQueue, self.engine_work.away_count() as u64);
-        self.stats.set(Gauge::EngineQueue, self.outbox.upkeep_waiting() as u64);
-        self.stats.set(Gauge::DiskFull, u64::from(self.pressure == Pressure::DiskFull));
+        self.stats
+            .set(Gauge::MemtableBytes, pressure.memtable_bytes);
+        self.stats
+            .set(Gauge::RequestsInflight, self.requests.count() as u64);
+        self.stats
+            .set(Gauge::ApplyQueue, self.engine_work.apply_count() as u64);
+        self.stats
+            .set(Gauge::ReadQueue, self.engine_work.away_count() as u64);
+        self.stats
+            .set(Gauge::EngineQueue, self.outbox.upkeep_waiting() as u64);
+        self.stats.set(
+            Gauge::DiskFull,
+            u64::from(self.pressure == Pressure::DiskFull),
+        );
         let links = self.shard.peers().filter(|(_, is_up, _)| *is_up).count();
         self.stats.set(Gauge::PeerLinks, links as u64);
     }
 
     fn gather_network(&mut self) {
         let counters = self.io.counters();
-        let closed = CloseReason::ALL.iter().map(|reason| counters.closed(*reason)).sum();
+        let closed = CloseReason::ALL
+            .iter()
+            .map(|reason| counters.closed(*reason))
+            .sum();
         let garbage = [
             CloseReason::UnknownProtocol,
             CloseReason::BadFrame,
@@ -76,12 +93,16 @@ impl ShardLoop {
         ];
         let garbage = garbage.iter().map(|reason| counters.closed(*reason)).sum();
         self.stats.set(Gauge::Connections, counters.connections);
-        self.stats.set(Gauge::NetBufferBytes, counters.output_bytes_queued);
-        self.stats.set_counter(Counter::ConnectionsAccepted, counters.accepted);
+        self.stats
+            .set(Gauge::NetBufferBytes, counters.output_bytes_queued);
+        self.stats
+            .set_counter(Counter::ConnectionsAccepted, counters.accepted);
         self.stats.set_counter(Counter::ConnectionsClosed, closed);
         self.stats.set_counter(Counter::ConnectionsGarbage, garbage);
-        self.stats.set_counter(Counter::NetBytesReceived, counters.bytes_in);
-        self.stats.set_counter(Counter::NetBytesSent, counters.bytes_out);
+        self.stats
+            .set_counter(Counter::NetBytesReceived, counters.bytes_in);
+        self.stats
+            .set_counter(Counter::NetBytesSent, counters.bytes_out);
         self.stats.set_counter(Counter::Sleeps, counters.sleeps);
     }
 }

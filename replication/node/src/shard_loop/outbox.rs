@@ -7,7 +7,7 @@ use super::answer::MeshMessage;
 use crate::background::{Background, BackgroundJob};
 use crate::engine_pool::{EnginePool, Job, PoolClass};
 use crate::inbox::InboxSender;
-use crate::meta_link::{MetaMail, MetaSender, Report, ReplicaKey};
+use crate::meta_link::{MetaMail, MetaSender, ReplicaKey, Report};
 use pegasus_net::mesh::MeshEnd;
 use pegasus_replication::ids::{Ballot, CoreId};
 use std::collections::{BTreeMap, VecDeque};
@@ -116,7 +116,9 @@ impl Outbox {
     fn flush_mail(&mut self) {
         let core = self.core;
         while let Some((key, report)) = self.reports.pop_first() {
-            if let Err(MetaMail::Report { key, report, .. }) = self.meta.send(MetaMail::Report { core, key, report }) {
+            if let Err(MetaMail::Report { key, report, .. }) =
+                self.meta.send(MetaMail::Report { core, key, report })
+            {
                 self.reports.insert(key, report);
                 return;
             }
@@ -132,6 +134,8 @@ impl Outbox {
 
 impl std::fmt::Debug for Outbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outbox").field("core", &self.core).finish_non_exhaustive()
+        f.debug_struct("Outbox")
+            .field("core", &self.core)
+            .finish_non_exhaustive()
     }
 }

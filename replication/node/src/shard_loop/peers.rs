@@ -33,7 +33,9 @@ impl Peers {
             let address = directory.peer(*core);
             if address.is_some() && address != *dialled {
                 *dialled = address;
-                address.into_iter().for_each(|address| io.connect_peer(peer_id(*core), address));
+                address
+                    .into_iter()
+                    .for_each(|address| io.connect_peer(peer_id(*core), address));
             }
         }
     }

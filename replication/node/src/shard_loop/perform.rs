@@ -40,7 +40,10 @@ impl ShardLoop {
             self.carry_out(effect);
         }
         // Nothing that is carried out decides anything: the buffer is handed back empty.
-        assert!(self.effects.is_empty(), "effects are carried out, not made, here");
+        assert!(
+            self.effects.is_empty(),
+            "effects are carried out, not made, here"
+        );
         self.effects = effects;
         self.send_acks();
         self.create_all();
@@ -59,11 +62,16 @@ impl ShardLoop {
             Effect::Send { to, message } => self.send(to, &message),
             Effect::Apply { partition, entry } => self.engine_work.apply(partition, entry),
             Effect::Read { ticket, .. } => self.engine_work.read(ticket),
-            Effect::Reply { ticket, decree } => self.held.answers.push(Answer::Reply(ticket, decree)),
-            Effect::Reject { ticket, reason } => self.held.answers.push(Answer::Reject(ticket, reason)),
+            Effect::Reply { ticket, decree } => {
+                self.held.answers.push(Answer::Reply(ticket, decree))
+            }
+            Effect::Reject { ticket, reason } => {
+                self.held.answers.push(Answer::Reject(ticket, reason))
+            }
             Effect::PrepareSegment { segment } => {
                 let core = usize::from(self.address.core.0);
-                self.outbox.segment(BackgroundJob::Prepare { core, segment });
+                self.outbox
+                    .segment(BackgroundJob::Prepare { core, segment });
             }
             Effect::FreeSegment { segment } => {
                 let core = usize::from(self.address.core.0);
@@ -72,11 +80,21 @@ impl ShardLoop {
                 self.outbox.segment(BackgroundJob::Free { core, segment });
             }
             Effect::ProposeNextBallot { partition, ballot } => self.propose(partition, ballot),
-            Effect::Create { partition, incarnation } => self.held.creates.push((partition, incarnation)),
+            Effect::Create {
+                partition,
+                incarnation,
+            } => self.held.creates.push((partition, incarnation)),
             Effect::Flush { partition } => self.flush(partition),
-            Effect::Remove { partition, incarnation } => self.remove(partition, incarnation),
+            Effect::Remove {
+                partition,
+                incarnation,
+            } => self.remove(partition, incarnation),
             Effect::Quarantine { partition, reason } => self.quarantine(partition, reason),
-            Effect::MemberLost { partition, member, reason } => {
+            Effect::MemberLost {
+                partition,
+                member,
+                reason,
+            } => {
                 tracing::error!(%partition, member = %member.address, reason, "a member lacks what it had acknowledged");
             }
         }
@@ -129,7 +147,13 @@ impl ShardLoop {
 
     fn propose(&mut self, partition: PartitionId, ballot: pegasus_replication::ids::Ballot) {
         if let Some(replica) = self.shard.replica(partition) {
-            self.outbox.propose(ReplicaKey { partition, incarnation: replica.incarnation() }, ballot);
+            self.outbox.propose(
+                ReplicaKey {
+                    partition,
+                    incarnation: replica.incarnation(),
+                },
+                ballot,
+            );
         }
     }
 
@@ -144,7 +168,11 @@ impl ShardLoop {
             let results = store.create(&replicas);
             for ((partition, incarnation), result) in replicas.into_iter().zip(results) {
                 let result = result.map_err(|error| error.to_string());
-                done(PoolDone::Created { partition, incarnation, result });
+                done(PoolDone::Created {
+                    partition,
+                    incarnation,
+                    result,
+                });
             }
         }));
     }
@@ -156,7 +184,10 @@ impl ShardLoop {
         }
         let store = self.store.clone();
         self.outbox.upkeep(Box::new(move |done| {
-            let result = store.flush(partition).map(|marker| marker.decree).map_err(|error| error.to_string());
+            let result = store
+                .flush(partition)
+                .map(|marker| marker.decree)
+                .map_err(|error| error.to_string());
             done(PoolDone::Flushed { partition, result });
         }));
     }
@@ -166,8 +197,14 @@ impl ShardLoop {
         self.engine_work.forget(partition);
         let store = self.store.clone();
         self.outbox.upkeep(Box::new(move |done| {
-            let result = store.drop_replica(partition, incarnation).map_err(|error| error.to_string());
-            done(PoolDone::Removed { partition, incarnation, result });
+            let result = store
+                .drop_replica(partition, incarnation)
+                .map_err(|error| error.to_string());
+            done(PoolDone::Removed {
+                partition,
+                incarnation,
+                result,
+            });
         }));
     }
 
@@ -189,33 +226,66 @@ impl ShardLoop {
     /// What a job of this core on the engine pool came to.
     pub(super) fn on_pool(&mut self, done: PoolDone) {
         match done {
-            PoolDone::Created { partition, incarnation, result: Ok(()) } => {
-                self.decide(Event::Created { partition, incarnation });
+            PoolDone::Created {
+                partition,
+                incarnation,
+                result: Ok(()),
+            } => {
+                self.decide(Event::Created {
+                    partition,
+                    incarnation,
+                });
             }
-            PoolDone::Created { partition, result: Err(error), .. } => {
+            PoolDone::Created {
+                partition,
+                result: Err(error),
+                ..
+            } => {
                 self.decide(Event::ReplicaFailed { partition, error });
             }
-            PoolDone::Removed { partition, incarnation, result } => {
+            PoolDone::Removed {
+                partition,
+                incarnation,
+                result,
+            } => {
                 if let Err(error) = result {
                     tracing::error!(%partition, error, "storage of a dropped replica is still there");
                 }
-                self.outbox.report(ReplicaKey { partition, incarnation }, report::gone());
+                self.outbox.report(
+                    ReplicaKey {
+                        partition,
+                        incarnation,
+                    },
+                    report::gone(),
+                );
             }
-            PoolDone::Flushed { partition, result: Ok(decree) } | PoolDone::Durable { partition, decree } => {
+            PoolDone::Flushed {
+                partition,
+                result: Ok(decree),
+            }
+            | PoolDone::Durable { partition, decree } => {
                 self.stats.count(Counter::EngineFlushes);
                 self.engine.end_flush(partition, decree);
                 self.decide(Event::Flushed { partition, decree });
             }
-            PoolDone::Flushed { partition, result: Err(error) } => {
+            PoolDone::Flushed {
+                partition,
+                result: Err(error),
+            } => {
                 tracing::warn!(%partition, error, "flush failed");
                 self.engine.abort_flush(partition);
             }
-            PoolDone::Damaged { partition, error } => self.decide(Event::ReplicaFailed { partition, error }),
+            PoolDone::Damaged { partition, error } => {
+                self.decide(Event::ReplicaFailed { partition, error })
+            }
             PoolDone::Read { ticket, outcome } => self.on_read_outcome(ticket, outcome),
         }
     }
 }
 
 pub(super) const fn peer_id(core: CoreAddress) -> PeerId {
-    PeerId { node: core.node.0, core: core.core.0 }
+    PeerId {
+        node: core.node.0,
+        core: core.core.0,
+    }
 }

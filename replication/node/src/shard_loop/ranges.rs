@@ -2,13 +2,15 @@
 
 use super::read::{RowSource, bounded};
 use bytes::Bytes;
-use pegasus_engine::range::{MULTI_GET_BYTES_MAX, MultiGetRange, SCAN_BATCH_ROWS_MAX, ScanRange, ascending, sortkey_count};
+use pegasus_engine::range::{
+    MULTI_GET_BYTES_MAX, MultiGetRange, SCAN_BATCH_ROWS_MAX, ScanRange, ascending, sortkey_count,
+};
 use pegasus_engine::scan::{Fields, Filter as EngineFilter, KeyedRow, Order, ScanSpec, Stop};
 use pegasus_engine::{ReadError, Tier, key};
 use pegasus_fbs::code::Code;
 use pegasus_net::request::{
-    Failure, Filter, FilterKind, MultiGet, MultiGetRows, Operation, Reply, Response, Row, Rows, Scan, ScanRows,
-    SortKeyRange,
+    Failure, Filter, FilterKind, MultiGet, MultiGetRows, Operation, Reply, Response, Row, Rows,
+    Scan, ScanRows, SortKeyRange,
 };
 use pegasus_replication::ids::PartitionId;
 use std::ops::Bound;
@@ -37,7 +39,10 @@ enum Shape {
 }
 
 /// The range that `operation` reads, or the answer if nothing can be in it.
-pub(super) fn range_of(operation: Operation, now_s: u32) -> Result<Result<Range, Response>, Failure> {
+pub(super) fn range_of(
+    operation: Operation,
+    now_s: u32,
+) -> Result<Result<Range, Response>, Failure> {
     match operation {
         Operation::MultiGet(multi_get) => multi_get_range(multi_get, now_s),
         Operation::SortKeyCount { hash_key } => {
@@ -45,27 +50,56 @@ pub(super) fn range_of(operation: Operation, now_s: u32) -> Result<Result<Range,
             Ok(Ok(Range::new(spec, Shape::Count)))
         }
         Operation::Scan(scan) => scan_range(scan, now_s),
-        other => Err(Failure::new(Code::Unsupported, format!("{} is not a read", other.name()))),
+        other => Err(Failure::new(
+            Code::Unsupported,
+            format!("{} is not a read", other.name()),
+        )),
     }
 }
 
 fn multi_get_range(multi_get: MultiGet, now_s: u32) -> Result<Result<Range, Response>, Failure> {
-    let MultiGet { hash_key, rows, max_rows, max_bytes, no_value } = multi_get;
-    let MultiGetRows::Range { range, filter, reverse } = rows else {
-        return Err(Failure::new(Code::Internal, "a multi get by keys is not a range"));
+    let MultiGet {
+        hash_key,
+        rows,
+        max_rows,
+        max_bytes,
+        no_value,
+    } = multi_get;
+    let MultiGetRows::Range {
+        range,
+        filter,
+        reverse,
+    } = rows
+    else {
+        return Err(Failure::new(
+            Code::Internal,
+            "a multi get by keys is not a range",
+        ));
     };
     let wanted = MultiGetRange {
-        order: if reverse { Order::Descending } else { Order::Ascending },
+        order: if reverse {
+            Order::Descending
+        } else {
+            Order::Ascending
+        },
         fields: fields(no_value, false),
         rows_max: max_rows as usize,
         bytes_max: max_bytes as usize,
         ..sort_key_range(hash_key, range, filter, now_s)
     };
     let spec = wanted.spec().map_err(too_large)?;
-    Ok(spec.map_or_else(|| Err(no_rows()), |spec| Ok(Range::new(spec, Shape::MultiGet))))
+    Ok(spec.map_or_else(
+        || Err(no_rows()),
+        |spec| Ok(Range::new(spec, Shape::MultiGet)),
+    ))
 }
 
-fn sort_key_range(hash_key: Bytes, range: SortKeyRange, filter: Filter, now_s: u32) -> MultiGetRange {
+fn sort_key_range(
+    hash_key: Bytes,
+    range: SortKeyRange,
+    filter: Filter,
+    now_s: u32,
+) -> MultiGetRange {
     MultiGetRange {
         hash_key,
         start_sort_key: range.start,
@@ -79,12 +113,22 @@ fn sort_key_range(hash_key: Bytes, range: SortKeyRange, filter: Filter, now_s: u
 }
 
 fn scan_range(scan: Scan, now_s: u32) -> Result<Result<Range, Response>, Failure> {
-    let Scan { rows, sort_filter, batch_rows, batch_bytes, no_value, only_count, resume_key } = scan;
+    let Scan {
+        rows,
+        sort_filter,
+        batch_rows,
+        batch_bytes,
+        no_value,
+        only_count,
+        resume_key,
+    } = scan;
     let fields = fields(no_value, only_count);
     let spec = match rows {
-        ScanRows::OfHashKey { hash_key, range } => {
-            MultiGetRange { fields, ..sort_key_range(hash_key, range, sort_filter, now_s) }.spec()
+        ScanRows::OfHashKey { hash_key, range } => MultiGetRange {
+            fields,
+            ..sort_key_range(hash_key, range, sort_filter, now_s)
         }
+        .spec(),
         ScanRows::OfPartition { hash_filter } => {
             let wanted = ScanRange {
                 start_key: Bytes::from_static(FIRST_KEY),
@@ -98,9 +142,12 @@ fn scan_range(scan: Scan, now_s: u32) -> Result<Result<Range, Response>, Failure
             wanted.spec()
         }
     };
-    let Some(mut spec) = spec.map_err(too_large)? else { return Ok(Err(no_rows())) };
+    let Some(mut spec) = spec.map_err(too_large)? else {
+        return Ok(Err(no_rows()));
+    };
     if !resume_key.is_empty() {
-        key::decode(&resume_key).map_err(|error| Failure::new(Code::InvalidArgument, error.to_string()))?;
+        key::decode(&resume_key)
+            .map_err(|error| Failure::new(Code::InvalidArgument, error.to_string()))?;
         // A resume key before the range would widen it.
         let is_later = match &spec.start {
             Bound::Included(start) | Bound::Excluded(start) => *start <= resume_key,
@@ -121,8 +168,16 @@ fn scan_range(scan: Scan, now_s: u32) -> Result<Result<Range, Response>, Failure
 
 impl Range {
     fn new(spec: ScanSpec, shape: Shape) -> Self {
-        let spec = ScanSpec { turn_time_max: Some(STEP_TIME), ..spec };
-        Self { spec, shape, rows: Vec::new(), count: 0 }
+        let spec = ScanSpec {
+            turn_time_max: Some(STEP_TIME),
+            ..spec
+        };
+        Self {
+            spec,
+            shape,
+            rows: Vec::new(),
+            count: 0,
+        }
     }
 
     /// One page of the engine; the answer when it was the last.
@@ -153,12 +208,22 @@ impl Range {
             Shape::Count => Response::Count(self.count),
             Shape::MultiGet => {
                 let rows = rows.into_iter().map(|row| named(row, false)).collect();
-                Response::Rows(Rows { rows, complete, resume_key: Bytes::new(), count: 0 })
+                Response::Rows(Rows {
+                    rows,
+                    complete,
+                    resume_key: Bytes::new(),
+                    count: 0,
+                })
             }
             Shape::Scan { only_count } => {
                 let rows = rows.into_iter().map(|row| named(row, true)).collect();
                 let count = if only_count { self.count } else { 0 };
-                Response::Rows(Rows { rows, complete, resume_key: last.unwrap_or_default(), count })
+                Response::Rows(Rows {
+                    rows,
+                    complete,
+                    resume_key: last.unwrap_or_default(),
+                    count,
+                })
             }
         }
     }
@@ -168,7 +233,11 @@ impl Range {
 fn named(KeyedRow { key: raw, row }: KeyedRow, with_hash_key: bool) -> Row {
     let (hash_key, sort_key) = key::decode(&raw).unwrap_or_default();
     Row {
-        hash_key: if with_hash_key { raw.slice_ref(hash_key) } else { Bytes::new() },
+        hash_key: if with_hash_key {
+            raw.slice_ref(hash_key)
+        } else {
+            Bytes::new()
+        },
         sort_key: raw.slice_ref(sort_key),
         value: row.data,
         expire_at: row.expire_at,
@@ -193,7 +262,12 @@ const fn fields(no_value: bool, only_count: bool) -> Fields {
 }
 
 const fn no_rows() -> Response {
-    Response::Rows(Rows { rows: Vec::new(), complete: true, resume_key: Bytes::new(), count: 0 })
+    Response::Rows(Rows {
+        rows: Vec::new(),
+        complete: true,
+        resume_key: Bytes::new(),
+        count: 0,
+    })
 }
 
 fn too_large(error: key::KeyError) -> Failure {

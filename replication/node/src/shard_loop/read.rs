@@ -9,7 +9,9 @@ use pegasus_engine::range::{MULTI_GET_BYTES_MAX, MULTI_GET_ROWS_MAX};
 use pegasus_engine::scan::{ScanPage, ScanSpec};
 use pegasus_engine::{Engine, ReadError, RocksEngine, RocksStore, Row as EngineRow, Tier, key};
 use pegasus_fbs::code::Code;
-use pegasus_net::request::{Failure, Key, MultiGet, MultiGetRows, Operation, Reply, Response, Row, Rows};
+use pegasus_net::request::{
+    Failure, Key, MultiGet, MultiGetRows, Operation, Reply, Response, Row, Rows,
+};
 use pegasus_replication::ids::PartitionId;
 
 /// Keys looked up in one step: about 100 us of cached rows.
@@ -21,7 +23,13 @@ pub trait RowSource {
     ///
     /// # Errors
     /// [`ReadError`].
-    fn row(&self, partition: PartitionId, raw_key: &[u8], now_s: u32, tier: Tier) -> Result<Option<EngineRow>, ReadError>;
+    fn row(
+        &self,
+        partition: PartitionId,
+        raw_key: &[u8],
+        now_s: u32,
+        tier: Tier,
+    ) -> Result<Option<EngineRow>, ReadError>;
 
     /// See [`Engine::multi_get`].
     ///
@@ -39,7 +47,12 @@ pub trait RowSource {
     ///
     /// # Errors
     /// [`ReadError`].
-    fn page(&self, partition: PartitionId, spec: &ScanSpec, tier: Tier) -> Result<ScanPage, ReadError>;
+    fn page(
+        &self,
+        partition: PartitionId,
+        spec: &ScanSpec,
+        tier: Tier,
+    ) -> Result<ScanPage, ReadError>;
 }
 
 /// One read in work; may move from the core to a pool thread between two steps.
@@ -54,7 +67,10 @@ pub struct ReadTask {
 /// What is left of it.
 #[derive(Debug)]
 enum Plan {
-    Point { raw_key: Bytes, want: Want },
+    Point {
+        raw_key: Bytes,
+        want: Want,
+    },
     Keys(Keys),
     Range(Range),
     /// Nothing to read, for example an empty range.
@@ -113,8 +129,17 @@ impl ReadTask {
             Operation::Get(key) => point(&key, Want::Value)?,
             Operation::Exist(key) => point(&key, Want::Exists)?,
             Operation::Ttl(key) => point(&key, Want::Ttl)?,
-            Operation::MultiGet(MultiGet { hash_key, rows: MultiGetRows::Named(sort_keys), max_rows, max_bytes, no_value }) => {
-                let names = sort_keys.into_iter().map(|sort_key| Key { hash_key: hash_key.clone(), sort_key });
+            Operation::MultiGet(MultiGet {
+                hash_key,
+                rows: MultiGetRows::Named(sort_keys),
+                max_rows,
+                max_bytes,
+                no_value,
+            }) => {
+                let names = sort_keys.into_iter().map(|sort_key| Key {
+                    hash_key: hash_key.clone(),
+                    sort_key,
+                });
                 let mut keys = Keys::new(names.collect())?;
                 keys.rows_max = bounded(max_rows, MULTI_GET_ROWS_MAX);
                 keys.bytes_max = bounded(max_bytes, MULTI_GET_BYTES_MAX);
@@ -128,7 +153,11 @@ impl ReadTask {
                 Err(empty) => Plan::Nothing(empty),
             },
         };
-        Ok(Self { partition, now_s, plan })
+        Ok(Self {
+            partition,
+            now_s,
+            plan,
+        })
     }
 
     /// Whether it may take several turns.
@@ -139,7 +168,9 @@ impl ReadTask {
     /// Reads some more. With [`Tier::CacheOnly`] never blocks.
     pub fn step(&mut self, source: &impl RowSource, tier: Tier) -> Step {
         let result = match &mut self.plan {
-            Plan::Point { raw_key, want } => read_point(source, self.partition, raw_key, *want, self.now_s, tier),
+            Plan::Point { raw_key, want } => {
+                read_point(source, self.partition, raw_key, *want, self.now_s, tier)
+            }
             Plan::Keys(keys) => keys.step(source, self.partition, self.now_s, tier),
             Plan::Range(range) => range.step(source, self.partition, tier),
             Plan::Nothing(response) => Ok(Some(Ok(response.clone()))),
@@ -149,7 +180,9 @@ impl ReadTask {
             Ok(None) => Step::More,
             Err(ReadError::Incomplete { .. }) => Step::NeedsDisk,
             Err(error @ ReadError::Corruption { .. }) => Step::Damaged(error.to_string()),
-            Err(error @ ReadError::NoReplica { .. }) => Step::Done(Err(Failure::new(Code::NotHere, error.to_string()))),
+            Err(error @ ReadError::NoReplica { .. }) => {
+                Step::Done(Err(Failure::new(Code::NotHere, error.to_string())))
+            }
             Err(error @ ReadError::Io { .. }) => {
                 tracing::error!(partition = %self.partition, %error, "read failed");
                 Step::Done(Err(Failure::new(Code::Internal, error.to_string())))
@@ -165,7 +198,8 @@ impl ReadTask {
                 Step::Damaged(error) => return ReadOutcome::Damaged(error),
                 Step::More => {}
                 Step::NeedsDisk => {
-                    let failure = Failure::new(Code::Internal, "a read of the disk found nothing to read");
+                    let failure =
+                        Failure::new(Code::Internal, "a read of the disk found nothing to read");
                     return ReadOutcome::Answer(Err(failure));
                 }
             }
@@ -174,7 +208,13 @@ impl ReadTask {
 }
 
 impl RowSource for RocksEngine {
-    fn row(&self, partition: PartitionId, raw_key: &[u8], now_s: u32, tier: Tier) -> Result<Option<EngineRow>, ReadError> {
+    fn row(
+        &self,
+        partition: PartitionId,
+        raw_key: &[u8],
+        now_s: u32,
+        tier: Tier,
+    ) -> Result<Option<EngineRow>, ReadError> {
         self.get(partition, raw_key, now_s, tier)
     }
 
@@ -188,14 +228,25 @@ impl RowSource for RocksEngine {
         self.multi_get(partition, raw_keys, now_s, tier)
     }
 
-    fn page(&self, partition: PartitionId, spec: &ScanSpec, tier: Tier) -> Result<ScanPage, ReadError> {
+    fn page(
+        &self,
+        partition: PartitionId,
+        spec: &ScanSpec,
+        tier: Tier,
+    ) -> Result<ScanPage, ReadError> {
         self.scan(partition, spec, tier)
     }
 }
 
 /// Always reads the disk too, whatever the tier: it is used on pool threads only.
 impl RowSource for RocksStore {
-    fn row(&self, partition: PartitionId, raw_key: &[u8], now_s: u32, _: Tier) -> Result<Option<EngineRow>, ReadError> {
+    fn row(
+        &self,
+        partition: PartitionId,
+        raw_key: &[u8],
+        now_s: u32,
+        _: Tier,
+    ) -> Result<Option<EngineRow>, ReadError> {
         self.get(partition, raw_key, now_s)
     }
 
@@ -209,7 +260,12 @@ impl RowSource for RocksStore {
         self.multi_get(partition, raw_keys, now_s)
     }
 
-    fn page(&self, partition: PartitionId, spec: &ScanSpec, _: Tier) -> Result<ScanPage, ReadError> {
+    fn page(
+        &self,
+        partition: PartitionId,
+        spec: &ScanSpec,
+        _: Tier,
+    ) -> Result<ScanPage, ReadError> {
         self.scan(partition, spec)
     }
 }
@@ -249,10 +305,23 @@ impl Keys {
                 return Ok(Some(self.partial()));
             }
             let name = std::mem::take(&mut self.names[index]);
-            let value = if self.no_value { Bytes::new() } else { row.data };
+            let value = if self.no_value {
+                Bytes::new()
+            } else {
+                row.data
+            };
             self.bytes += name.sort_key.len() + value.len();
-            let hash_key = if self.may_be_partial { Bytes::new() } else { name.hash_key };
-            self.found.push(Row { hash_key, sort_key: name.sort_key, value, expire_at: row.expire_at });
+            let hash_key = if self.may_be_partial {
+                Bytes::new()
+            } else {
+                name.hash_key
+            };
+            self.found.push(Row {
+                hash_key,
+                sort_key: name.sort_key,
+                value,
+                expire_at: row.expire_at,
+            });
         }
         self.next = end;
         Ok((self.next == self.raw_keys.len()).then(|| Ok(self.take_rows(true))))
@@ -266,13 +335,21 @@ impl Keys {
         if self.may_be_partial {
             return Ok(self.take_rows(false));
         }
-        let message = format!("the rows of this batch get exceed {} bytes, ask for fewer keys", self.bytes_max);
+        let message = format!(
+            "the rows of this batch get exceed {} bytes, ask for fewer keys",
+            self.bytes_max
+        );
         Err(Failure::new(Code::TooLarge, message))
     }
 
     fn take_rows(&mut self, complete: bool) -> Response {
         let rows = std::mem::take(&mut self.found);
-        Response::Rows(Rows { rows, complete, resume_key: Bytes::new(), count: 0 })
+        Response::Rows(Rows {
+            rows,
+            complete,
+            resume_key: Bytes::new(),
+            count: 0,
+        })
     }
 }
 
@@ -289,19 +366,23 @@ fn read_point(
         (Want::Exists, row) => Ok(Response::Exists(row.is_some())),
         (Want::Value | Want::Ttl, None) => Err(Failure::new(Code::NotFound, "no such row")),
         (Want::Value, Some(row)) => Ok(Response::Value(row.data)),
-        (Want::Ttl, Some(row)) => {
-            Ok(Response::Ttl((row.expire_at > 0).then(|| row.expire_at.saturating_sub(now_s))))
-        }
+        (Want::Ttl, Some(row)) => Ok(Response::Ttl(
+            (row.expire_at > 0).then(|| row.expire_at.saturating_sub(now_s)),
+        )),
     };
     Ok(Some(reply))
 }
 
 fn point(key: &Key, want: Want) -> Result<Plan, Failure> {
-    Ok(Plan::Point { raw_key: raw_key(key)?, want })
+    Ok(Plan::Point {
+        raw_key: raw_key(key)?,
+        want,
+    })
 }
 
 pub(super) fn raw_key(key: &Key) -> Result<Bytes, Failure> {
-    key::encode(&key.hash_key, &key.sort_key).map_err(|error| Failure::new(Code::TooLarge, error.to_string()))
+    key::encode(&key.hash_key, &key.sort_key)
+        .map_err(|error| Failure::new(Code::TooLarge, error.to_string()))
 }
 
 /// A client's limit, where 0 asks for the server's.

@@ -1,7 +1,7 @@
 //! What meta is told of this core's replicas: changes of health at once, positions once a second.
 
 use super::ShardLoop;
-use crate::meta_link::{Health, Report, ReplicaKey};
+use crate::meta_link::{Health, ReplicaKey, Report};
 use pegasus_replication::ids::{Ballot, Decree, Instant, PartitionId};
 use pegasus_replication::replica::{self, Replica};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,11 @@ impl Reports {
 
     /// When to look next.
     pub(super) fn deadline(&self) -> Instant {
-        if self.watched.is_empty() { self.sweep_at } else { self.watch_at.min(self.sweep_at) }
+        if self.watched.is_empty() {
+            self.sweep_at
+        } else {
+            self.watch_at.min(self.sweep_at)
+        }
     }
 }
 
@@ -57,7 +61,8 @@ impl ShardLoop {
         }
         if self.now >= self.reports.sweep_at {
             self.reports.sweep_at = self.now.after(SWEEP_PERIOD);
-            let partitions: Vec<PartitionId> = self.shard.replicas().map(Replica::partition).collect();
+            let partitions: Vec<PartitionId> =
+                self.shard.replicas().map(Replica::partition).collect();
             for partition in partitions {
                 self.report_one(partition);
             }
@@ -70,7 +75,10 @@ impl ShardLoop {
             self.reports.told.remove(&partition);
             return true;
         };
-        let key = ReplicaKey { partition, incarnation: replica.incarnation() };
+        let key = ReplicaKey {
+            partition,
+            incarnation: replica.incarnation(),
+        };
         let report = Report {
             ballot: replica.ballot(),
             committed: replica.committed(),
@@ -79,7 +87,11 @@ impl ShardLoop {
             reason: replica.reason().unwrap_or_default().to_owned(),
         };
         let is_settled = is_settled(replica);
-        let is_news = self.reports.told.get(&partition).is_none_or(|told| *told != (key, report.clone()));
+        let is_news = self
+            .reports
+            .told
+            .get(&partition)
+            .is_none_or(|told| *told != (key, report.clone()));
         if is_news {
             self.reports.told.insert(partition, (key, report.clone()));
             self.outbox.report(key, report);

@@ -19,7 +19,9 @@ pub(super) enum Origin {
 #[derive(Debug)]
 pub(super) enum Work {
     /// `count` is what the answer says.
-    Write { count: u32 },
+    Write {
+        count: u32,
+    },
     Read(Box<ReadTask>),
     /// The read is on the engine pool.
     Away,
@@ -56,7 +58,12 @@ struct Slot {
 
 impl Requests {
     pub(super) const fn new(max: usize) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), count: 0, max }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            count: 0,
+            max,
+        }
     }
 
     pub(super) const fn count(&self) -> usize {
@@ -72,7 +79,10 @@ impl Requests {
         assert!(!self.is_full(), "more requests than allowed");
         self.count += 1;
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, pending: None });
+            self.slots.push(Slot {
+                generation: 0,
+                pending: None,
+            });
             u32::try_from(self.slots.len() - 1).expect("requests are bounded far below 2^32")
         });
         let slot = &mut self.slots[index as usize];

@@ -28,7 +28,11 @@ pub(super) struct Expiry {
 impl Expiry {
     /// The absolute second for a time to live; 0 = never.
     fn at(self, ttl_seconds: u32) -> u32 {
-        match if ttl_seconds == 0 { self.default_ttl_seconds } else { ttl_seconds } {
+        match if ttl_seconds == 0 {
+            self.default_ttl_seconds
+        } else {
+            ttl_seconds
+        } {
             0 => 0,
             ttl => self.now_s.saturating_add(ttl),
         }
@@ -36,7 +40,11 @@ impl Expiry {
 }
 
 /// Builds the batch of a write of at most `bytes_max` encoded bytes.
-pub(super) fn write_of(operation: Operation, expiry: Expiry, bytes_max: usize) -> Result<Write, Failure> {
+pub(super) fn write_of(
+    operation: Operation,
+    expiry: Expiry,
+    bytes_max: usize,
+) -> Result<Write, Failure> {
     let mut batch = Batch::new();
     let mut count = 0;
     let id = match operation {
@@ -52,7 +60,10 @@ pub(super) fn write_of(operation: Operation, expiry: Expiry, bytes_max: usize) -
             refuse_empty(multi_put.rows.is_empty(), "no rows to put")?;
             let expire_at = expiry.at(multi_put.ttl_seconds);
             for (sort_key, value) in multi_put.rows {
-                let key = Key { hash_key: multi_put.hash_key.clone(), sort_key };
+                let key = Key {
+                    hash_key: multi_put.hash_key.clone(),
+                    sort_key,
+                };
                 add_put(&mut batch, &key, &value, expire_at)?;
             }
             multi_put.id
@@ -61,27 +72,49 @@ pub(super) fn write_of(operation: Operation, expiry: Expiry, bytes_max: usize) -
             refuse_empty(multi_remove.sort_keys.is_empty(), "no sort keys to remove")?;
             count = u32::try_from(multi_remove.sort_keys.len()).unwrap_or(u32::MAX);
             for sort_key in multi_remove.sort_keys {
-                add_remove(&mut batch, &Key { hash_key: multi_remove.hash_key.clone(), sort_key })?;
+                add_remove(
+                    &mut batch,
+                    &Key {
+                        hash_key: multi_remove.hash_key.clone(),
+                        sort_key,
+                    },
+                )?;
             }
             multi_remove.id
         }
-        other => return Err(Failure::new(Code::Unsupported, format!("{} is not a write", other.name()))),
+        other => {
+            return Err(Failure::new(
+                Code::Unsupported,
+                format!("{} is not a write", other.name()),
+            ));
+        }
     };
     let payload = batch.encode();
     if payload.len() > bytes_max {
-        let message = format!("a write of {} bytes, the limit is {bytes_max}", payload.len());
+        let message = format!(
+            "a write of {} bytes, the limit is {bytes_max}",
+            payload.len()
+        );
         return Err(Failure::new(Code::TooLarge, message));
     }
     let RequestId { client, sequence } = id;
-    Ok(Write { payload, request_id: ids::RequestId { client, sequence }, count })
+    Ok(Write {
+        payload,
+        request_id: ids::RequestId { client, sequence },
+        count,
+    })
 }
 
 fn add_put(batch: &mut Batch, key: &Key, value: &[u8], expire_at: u32) -> Result<(), Failure> {
-    batch.put(&raw_key(key)?, value, expire_at).map_err(|error| refused(&error))
+    batch
+        .put(&raw_key(key)?, value, expire_at)
+        .map_err(|error| refused(&error))
 }
 
 fn add_remove(batch: &mut Batch, key: &Key) -> Result<(), Failure> {
-    batch.remove(&raw_key(key)?).map_err(|error| refused(&error))
+    batch
+        .remove(&raw_key(key)?)
+        .map_err(|error| refused(&error))
 }
 
 fn refused(error: &BatchError) -> Failure {
@@ -89,5 +122,9 @@ fn refused(error: &BatchError) -> Failure {
 }
 
 fn refuse_empty(is_empty: bool, message: &str) -> Result<(), Failure> {
-    if is_empty { Err(Failure::new(Code::InvalidArgument, message)) } else { Ok(()) }
+    if is_empty {
+        Err(Failure::new(Code::InvalidArgument, message))
+    } else {
+        Ok(())
+    }
 }

@@ -15,9 +15,19 @@ pub(super) struct PageMap {
 
 impl PageMap {
     pub(super) fn create(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         // Blocks are allocated now: a store to a hole on a full disk would end the process with SIGBUS.
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, PAGE_BYTES as u64)?;
+        rustix::fs::fallocate(
+            &file,
+            rustix::fs::FallocateFlags::empty(),
+            0,
+            PAGE_BYTES as u64,
+        )?;
         file.set_len(PAGE_BYTES as u64)?;
         // SAFETY: the directory is locked by this process, nobody else truncates the file; readers use `read`.
         let map = unsafe { MmapOptions::new().len(PAGE_BYTES).map_mut(&file) }?;

@@ -6,7 +6,10 @@ const PARTITION: PartitionId = partition(3, 7);
 
 fn member(node: u32) -> Member {
     Member {
-        address: CoreAddress { node: NodeId(node), core: CoreId(1) },
+        address: CoreAddress {
+            node: NodeId(node),
+            core: CoreId(1),
+        },
         incarnation: ReplicaIncarnation(100 + u64::from(node)),
     }
 }
@@ -36,12 +39,19 @@ fn state() -> ReplicaState {
 fn messages() -> Vec<Message> {
     let mutation = Mutation {
         timestamp_us: 77,
-        request_id: RequestId { client: 1, sequence: 2 },
+        request_id: RequestId {
+            client: 1,
+            sequence: 2,
+        },
         payload: Bytes::from_static(b"payload"),
     };
     let prepare = Prepare {
         configuration: configuration(),
-        entry: Entry { ballot: Ballot(5), decree: Decree(9), mutation },
+        entry: Entry {
+            ballot: Ballot(5),
+            decree: Decree(9),
+            mutation,
+        },
         previous: Ballot(4),
         committed: Decree(8),
     };
@@ -56,15 +66,29 @@ fn messages() -> Vec<Message> {
         state: state(),
         reason: RejectReason::Gap,
     };
-    let entry = BeaconEntry { configuration: configuration(), committed: Decree(8) };
+    let entry = BeaconEntry {
+        configuration: configuration(),
+        committed: Decree(8),
+    };
     let excluded = vec![(PARTITION, Ballot(6), RejectReason::StaleBallot)];
     vec![
         Message::Prepare(prepare),
         Message::Prepare(no_op),
-        Message::PrepareAck(PrepareAck { partition: PARTITION, ballot: Ballot(5), prepared: Decree(9) }),
+        Message::PrepareAck(PrepareAck {
+            partition: PARTITION,
+            ballot: Ballot(5),
+            prepared: Decree(9),
+        }),
         Message::PrepareReject(reject),
-        Message::Beacon(Beacon { number: 4, entries: vec![entry] }),
-        Message::BeaconAck(BeaconAck { number: 4, states: vec![state()], excluded }),
+        Message::Beacon(Beacon {
+            number: 4,
+            entries: vec![entry],
+        }),
+        Message::BeaconAck(BeaconAck {
+            number: 4,
+            states: vec![state()],
+            excluded,
+        }),
     ]
 }
 
@@ -74,7 +98,10 @@ fn every_message_reads_as_it_was_written() {
     for message in messages() {
         let (kind, body) = encode(&mut builder, &message);
         let mut read = Vec::new();
-        decode(kind, &Bytes::copy_from_slice(body), |message| read.push(message)).unwrap();
+        decode(kind, &Bytes::copy_from_slice(body), |message| {
+            read.push(message)
+        })
+        .unwrap();
         assert_eq!(read, [message]);
     }
 }
@@ -82,12 +109,19 @@ fn every_message_reads_as_it_was_written() {
 #[test]
 fn acknowledgements_of_a_turn_travel_in_one_frame() {
     let acks: Vec<PrepareAck> = (1..=3)
-        .map(|decree| PrepareAck { partition: PARTITION, ballot: Ballot(5), prepared: Decree(decree) })
+        .map(|decree| PrepareAck {
+            partition: PARTITION,
+            ballot: Ballot(5),
+            prepared: Decree(decree),
+        })
         .collect();
     let mut builder = FlatBufferBuilder::new();
     let (kind, body) = encode_acks(&mut builder, &acks);
     let mut read = Vec::new();
-    decode(kind, &Bytes::copy_from_slice(body), |message| read.push(message)).unwrap();
+    decode(kind, &Bytes::copy_from_slice(body), |message| {
+        read.push(message)
+    })
+    .unwrap();
     let expected: Vec<Message> = acks.into_iter().map(Message::PrepareAck).collect();
     assert_eq!(read, expected);
 }
@@ -98,13 +132,22 @@ fn bodies_without_a_configuration_are_refused_by_name() {
     let root = peer::Prepare::create(&mut builder, &peer::PrepareArgs::default());
     builder.finish(root, None);
     let body = Bytes::copy_from_slice(builder.finished_data());
-    let error = decode(FrameKind::Prepare, &body, |_| {}).unwrap_err().to_string();
+    let error = decode(FrameKind::Prepare, &body, |_| {})
+        .unwrap_err()
+        .to_string();
     assert_eq!(error, "Prepare without configuration");
 }
 
 #[test]
 fn garbage_is_an_error_for_every_kind() {
     for kind in FrameKind::ALL {
-        assert!(decode(kind, &Bytes::from_static(b"\xff\xff\xff\xff garbage"), |_| {}).is_err());
+        assert!(
+            decode(
+                kind,
+                &Bytes::from_static(b"\xff\xff\xff\xff garbage"),
+                |_| {}
+            )
+            .is_err()
+        );
     }
 }

@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 async fn put_many(table: &Table, rows: std::ops::Range<u32>) {
     let puts = rows.map(|row| async move {
         let key = format!("user-{row}");
-        table.put(key.as_bytes(), b"name", key.as_bytes()).await.unwrap();
+        table
+            .put(key.as_bytes(), b"name", key.as_bytes())
+            .await
+            .unwrap();
     });
     for put in puts {
         put.await;
@@ -26,11 +29,19 @@ async fn assert_many(table: &Table, rows: std::ops::Range<u32>) {
 async fn rows_are_read_back_in_every_way() {
     let cluster = TestCluster::start(1, 2).await;
     let table = cluster.table("t", 8, 1).await;
-    let rows: Vec<(String, String)> = (0..50).map(|row| (format!("s{row:02}"), format!("v{row}"))).collect();
+    let rows: Vec<(String, String)> = (0..50)
+        .map(|row| (format!("s{row:02}"), format!("v{row}")))
+        .collect();
     table.multi_put(b"h", &rows).await.unwrap();
-    table.put_with_ttl(b"h", b"s99", b"short", 1000).await.unwrap();
+    table
+        .put_with_ttl(b"h", b"s99", b"short", std::time::Duration::from_secs(1000))
+        .await
+        .unwrap();
 
-    assert_eq!(table.get(b"h", b"s07").await.unwrap().as_deref(), Some(&b"v7"[..]));
+    assert_eq!(
+        table.get(b"h", b"s07").await.unwrap().as_deref(),
+        Some(&b"v7"[..])
+    );
     assert_eq!(table.get(b"h", b"none").await.unwrap(), None);
     assert!(table.exist(b"h", b"s00").await.unwrap());
     assert!(!table.exist(b"h", b"none").await.unwrap());
@@ -40,17 +51,31 @@ async fn rows_are_read_back_in_every_way() {
 
     let all = table.multi_get(b"h", &MultiGet::default()).await.unwrap();
     assert_eq!((all.rows.len(), all.complete), (51, true));
-    let batch = table.batch_get(&[(b"h", b"s01"), (b"h", b"nop")]).await.unwrap();
+    let batch = table
+        .batch_get(&[(b"h", b"s01"), (b"h", b"nop")])
+        .await
+        .unwrap();
     assert_eq!(batch.iter().filter(|value| value.is_some()).count(), 1);
 
     table.multi_remove(b"h", &["s00", "s01"]).await.unwrap();
     table.remove(b"h", b"s99").await.unwrap();
-    let mut scanner = table.hash_scan(b"h", &HashScan { batch_rows: 7, ..HashScan::default() }).unwrap();
+    let mut scanner = table
+        .hash_scan(
+            b"h",
+            &HashScan {
+                batch_rows: 7,
+                ..HashScan::default()
+            },
+        )
+        .unwrap();
     let mut found = Vec::new();
     while let Some(row) = scanner.next().await {
         found.push(String::from_utf8(row.unwrap().sort_key.to_vec()).unwrap());
     }
-    let expected: Vec<String> = rows[2..].iter().map(|(sort_key, _)| sort_key.clone()).collect();
+    let expected: Vec<String> = rows[2..]
+        .iter()
+        .map(|(sort_key, _)| sort_key.clone())
+        .collect();
     assert_eq!(found, expected);
 }
 
@@ -59,7 +84,10 @@ async fn a_full_scan_meets_every_row_of_every_partition_once() {
     let cluster = TestCluster::start(1, 2).await;
     let table = cluster.table("t", 8, 1).await;
     put_many(&table, 0..300).await;
-    let mut scanner = table.full_scan(&FullScan { batch_rows: 16, ..FullScan::default() });
+    let mut scanner = table.full_scan(&FullScan {
+        batch_rows: 16,
+        ..FullScan::default()
+    });
     let mut found = BTreeSet::new();
     while let Some(row) = scanner.next().await {
         assert!(found.insert(row.unwrap().hash_key));

@@ -9,12 +9,22 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long anything may take on a loaded machine before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A child holds the locks of its parent from fork to exec: nobody may take one in between that another test wants.
+static FORK: Mutex<()> = Mutex::new(());
+
+/// Starts a process while no lock file is being taken.
+pub(crate) fn spawn(command: &mut Command) -> Child {
+    let _alone = FORK.lock();
+    command.spawn().unwrap()
+}
 
 /// A cluster in a temporary directory.
 pub(crate) struct TestCluster {
@@ -44,10 +54,17 @@ impl TestCluster {
         let dir = TempDir::new().unwrap();
         let meta = start_meta(&dir.path().join("meta"), 1).await;
         let meta_address = meta.address();
-        let mut cluster = Self { dir, meta: Some(meta), meta_address, nodes: Vec::new() };
+        let mut cluster = Self {
+            dir,
+            meta: Some(meta),
+            meta_address,
+            nodes: Vec::new(),
+        };
         for number in 0..nodes {
             let dir = cluster.dir.path().join(format!("node-{number}"));
-            cluster.nodes.push(TestNode::start(&dir, meta_address, cores));
+            cluster
+                .nodes
+                .push(TestNode::start(&dir, meta_address, cores));
         }
         cluster
     }
@@ -64,7 +81,7 @@ impl TestCluster {
     }
 
     /// Makes a table once enough nodes have joined.
-    pub(crate) async fn table(&self, name: &str, partitions: u32, replicas: u8) -> Table {
+    pub(crate) async fn table(&self, name: &str, partitions: u32, replicas: u32) -> Table {
         let client = self.client().await;
         let table = CreateTable {
             name: name.to_owned(),
@@ -83,11 +100,20 @@ impl TestCluster {
 
 /// Meta on a free port; `cluster` numbers the cluster.
 pub(crate) async fn start_meta(dir: &Path, cluster: u128) -> Server {
-    let cluster = Cluster { id: ClusterId(cluster), name: "test".to_owned(), epoch: 0 };
-    drop(FileStore::create(dir, &cluster).unwrap());
-    let (store, durable) = FileStore::open(dir).unwrap();
+    let cluster = Cluster {
+        id: ClusterId(cluster),
+        name: "test".to_owned(),
+        epoch: 0,
+    };
+    let (store, durable) = {
+        let _alone = FORK.lock();
+        drop(FileStore::create(dir, &cluster).unwrap());
+        FileStore::open(dir).unwrap()
+    };
     let options = ServerOptions::at(SocketAddr::from(([127, 0, 0, 1], 0)));
-    Server::start(State::from_durable(durable), Box::new(store), options).await.unwrap()
+    Server::start(State::from_durable(durable), Box::new(store), options)
+        .await
+        .unwrap()
 }
 
 /// `pegasus-replica run` with a small log, on a free block of ports.
@@ -95,20 +121,37 @@ pub(crate) fn command(dir: &Path, meta: SocketAddr, cores: u16) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pegasus-replica"));
     command.arg("run").arg("--dir").arg(dir);
     command.args(["--meta", &meta.to_string(), "--cores", &cores.to_string()]);
-    command.args(["--base-port", "0", "--poll", "sleep", "--log-segment-size", "4 MiB", "--disk-reserve", "1 B"]);
-    command.env_remove("PEGASUS_META").env_remove("RUST_LOG").stderr(Stdio::piped());
+    command.args([
+        "--base-port",
+        "0",
+        "--poll",
+        "sleep",
+        "--log-segment-size",
+        "4 MiB",
+        "--disk-reserve",
+        "1 B",
+    ]);
+    command
+        .env_remove("PEGASUS_META")
+        .env_remove("RUST_LOG")
+        .stderr(Stdio::piped());
     command
 }
 
 impl TestNode {
     pub(crate) fn start(dir: &Path, meta: SocketAddr, cores: u16) -> Self {
-        let mut node = Self { dir: dir.to_owned(), meta, cores, process: None };
+        let mut node = Self {
+            dir: dir.to_owned(),
+            meta,
+            cores,
+            process: None,
+        };
         node.start_again();
         node
     }
 
     pub(crate) fn start_again(&mut self) {
-        let mut child = command(&self.dir, self.meta, self.cores).spawn().unwrap();
+        let mut child = spawn(&mut command(&self.dir, self.meta, self.cores));
         let (sender, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {
@@ -118,10 +161,21 @@ impl TestNode {
                 }
             }
         });
-        let mut process = Process { child, clients: Vec::new(), lines };
+        let mut process = Process {
+            child,
+            clients: Vec::new(),
+            lines,
+        };
         let line = process.wait_for("node is up clients=[");
-        let list = line.split_once("clients=[").unwrap().1.trim_end_matches(']');
-        process.clients = list.split(", ").map(|address| address.parse().unwrap()).collect();
+        let list = line
+            .split_once("clients=[")
+            .unwrap()
+            .1
+            .trim_end_matches(']');
+        process.clients = list
+            .split(", ")
+            .map(|address| address.parse().unwrap())
+            .collect();
         self.process = Some(process);
     }
 
@@ -147,11 +201,6 @@ impl TestNode {
         process.child.kill().unwrap();
         process.child.wait().unwrap();
     }
-
-    /// Waits until it logs a line with `text`.
-    pub(crate) fn wait_for(&mut self, text: &str) -> String {
-        self.process.as_mut().unwrap().wait_for(text)
-    }
 }
 
 impl Process {
@@ -163,7 +212,10 @@ impl Process {
             match self.lines.recv_timeout(left) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(line) => said.push(line),
-                Err(error) => panic!("no line with `{text}` ({error}) after:\n{}", said.join("\n")),
+                Err(error) => panic!(
+                    "no line with `{text}` ({error}) after:\n{}",
+                    said.join("\n")
+                ),
             }
         }
     }

@@ -1,13 +1,13 @@
 //! Starts that are refused, each with one sentence that names the thing.
 
-use crate::harness::{TestCluster, command, start_meta};
+use crate::harness::{TestCluster, command, spawn, start_meta};
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// Runs to the end, which must be a refusal, and returns its last words.
 fn refusal(mut command: Command) -> String {
-    let output = command.output().unwrap();
+    let output = spawn(&mut command).wait_with_output().unwrap();
     assert!(!output.status.success(), "it was not refused");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     said.lines().last().unwrap_or_default().to_owned()
@@ -17,7 +17,10 @@ fn refusal(mut command: Command) -> String {
 async fn a_directory_in_use_is_refused() {
     let cluster = TestCluster::start(1, 1).await;
     let said = refusal(command(cluster.nodes[0].dir(), cluster.meta(), 1));
-    assert!(said.contains("another process holds") && said.contains("LOCK"), "{said}");
+    assert!(
+        said.contains("another process holds") && said.contains("LOCK"),
+        "{said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +56,9 @@ async fn bad_settings_are_refused_by_name() {
     fs::write(&file, "[process]\ndir = '/nowhere'\nport = 1\n").unwrap();
     let mut run = Command::new(env!("CARGO_BIN_EXE_pegasus-replica"));
     run.arg("run").arg("--config").arg(&file);
-    let output = run.output().unwrap();
+    let output = spawn(run.stderr(Stdio::piped()))
+        .wait_with_output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(said.contains("port"), "{said}");

@@ -11,7 +11,7 @@
 //!
 //! **Reading order.** [`key`] and [`value`] (Apache Pegasus encodings), [`op`] (the batch that is logged and
 //! replicated), this file (the contract), [`scan`] and [`range`] (range reads), [`marker`] (what survives a crash),
-//! [`mem`], then [`rocks`]. Byte layouts: `docs/formats-engine.md`.
+//! [`mem`], then [`rocks`]. Byte layouts: `docs/formats.md`.
 
 #![cfg_attr(
     test,

@@ -2,7 +2,7 @@
 //!
 //! It lies under a key of one byte, which every reader of rows skips (raw keys have at least two), and is written in
 //! the same atomic batch as the rows of its decree. So whatever a crash leaves, the marker's decree and everything
-//! before it are there. Layout: `docs/formats-engine.md`, "Marker".
+//! before it are there. Layout: `docs/formats.md`, "Marker".
 
 use bytes::{Buf, BufMut, Bytes};
 use pegasus_replication::ids::{Ballot, Decree, ReplicaIncarnation, RequestId};

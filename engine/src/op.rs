@@ -3,7 +3,7 @@
 //! An encoded batch is the payload of a mutation: it goes into the log, into prepares and to [`Engine::apply`]
 //! unchanged. All its operations are blind, so applying it twice is applying it once.
 //!
-//! Layout (`docs/formats-engine.md`, "Batch"): `version u8 = 1 | count varint | operations`, each operation
+//! Layout (`docs/formats.md`, "Batch"): `version u8 = 1 | count varint | operations`, each operation
 //! `tag u8 | key length varint | key` and, for a put, `| expire_at u32 LE | data length varint | data`.
 //! The empty payload is a batch without operations: a no-op.
 //!

@@ -6,7 +6,7 @@
 //! DIR/log-SEQUENCE         batches from SEQUENCE on
 //! ```
 //!
-//! Layouts are in [`format`](mod@format) and `docs/formats-meta.md`. A batch is one record, written and flushed at once; a
+//! Layouts are in [`format`](mod@format) and `docs/formats.md`. A batch is one record, written and flushed at once; a
 //! bad record at the end of the log that nothing valid follows was never acknowledged and is cut, anything else that is
 //! bad is refused with its place.
 

@@ -1,6 +1,6 @@
 //! Handing a whole replica on: export into a directory of hard links, import from one.
 //!
-//! Besides the table files the directory holds `EXPORT`, which says what they are. Layout: `docs/formats-engine.md`,
+//! Besides the table files the directory holds `EXPORT`, which says what they are. Layout: `docs/formats.md`,
 //! "Export".
 
 use super::StoreError;

@@ -12,7 +12,7 @@
 //!   a freed segment from a lost one.
 //!
 //! After a crash [`recover`] reads the segments and gives the [`LogStart`] of the next life.
-//! Reading order: `record`, `batch`, `segment`, `index`, this file, `recover`. Bytes: docs/formats-log.md.
+//! Reading order: `record`, `batch`, `segment`, `index`, this file, `recover`. Bytes: docs/formats.md.
 //! Rules 1, 3, 4 and 12 of docs/replication.md are what this module keeps.
 
 mod batch;

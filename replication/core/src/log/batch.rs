@@ -1,4 +1,4 @@
-//! A batch: the records of one write and flush, under a header with its own checksum (docs/formats-log.md, "Batch").
+//! A batch: the records of one write and flush, under a header with its own checksum (docs/formats.md, "Batch of the log").
 
 use super::record::{LogIncarnation, NumberedRecord, Record, Seal, Stamp, le_u32, le_u64};
 use super::{Position, RecordKind, SegmentId};

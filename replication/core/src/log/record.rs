@@ -1,4 +1,4 @@
-//! Records of the log: what they say, their bytes and their checksum (docs/formats-log.md, "Record").
+//! Records of the log: what they say, their bytes and their checksum (docs/formats.md, "Record").
 
 use super::SegmentId;
 use crate::ids::{

@@ -1,4 +1,4 @@
-//! Segments: the header block that opens one, and the hand-over from one to the next (docs/formats-log.md, "Segment").
+//! Segments: the header block that opens one, and the hand-over from one to the next (docs/formats.md, "Segment").
 //!
 //! ```text
 //!   unused --PrepareSegment--> preparing --SegmentReady--> ready --open--> opening --durable--> current --full--> closed --FreeSegment--> unused

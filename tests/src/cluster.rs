@@ -20,20 +20,28 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one meta and `nodes` nodes of `cores` cores on a free block of ports.
     pub fn start(directory: &Path, nodes: u16, cores: u16) -> Result<Self> {
+        Self::start_with(directory, nodes, cores, &[])
+    }
+
+    /// The same with further options for every node, as `pegasus-replica run` takes them.
+    pub fn start_with(
+        directory: &Path,
+        nodes: u16,
+        cores: u16,
+        node_options: &[&str],
+    ) -> Result<Self> {
         let mut cluster = Self {
             directory: directory.to_owned(),
             meta: String::new(),
         };
         let (nodes, cores) = (nodes.to_string(), cores.to_string());
-        cluster.local(&[
-            "start",
-            "--nodes",
-            &nodes,
-            "--cores",
-            &cores,
-            "--base-port",
-            "0",
-        ])?;
+        let mut arguments = vec!["start", "--nodes", &nodes, "--cores", &cores];
+        arguments.extend(["--base-port", "0"]);
+        if !node_options.is_empty() {
+            arguments.push("--");
+            arguments.extend(node_options);
+        }
+        cluster.local(&arguments)?;
         let status = cluster.status()?;
         let address = status["meta"]
             .as_str()
@@ -101,6 +109,26 @@ impl Cluster {
         wait_until("the process to be gone", || {
             rustix::process::test_kill_process(pid).is_err()
         })
+    }
+
+    /// Whether the process has not ended.
+    #[must_use]
+    pub fn runs(&self, name: &str) -> bool {
+        let pid = self.pid(name).ok().and_then(rustix::process::Pid::from_raw);
+        pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+    }
+
+    /// All that `meta`, `node-1`, ... has said so far.
+    pub fn log(&self, name: &str) -> Result<String> {
+        let path = self.directory.join(name).join("log");
+        std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+    }
+
+    /// `table show` as JSON.
+    pub fn table(&self, table: &str) -> Result<Value> {
+        Ok(serde_json::from_str(
+            &self.pegasus(&["table", "show", table, "--json"])?,
+        )?)
     }
 
     /// The CLI with its meta address set.
@@ -187,8 +215,8 @@ impl Cluster {
     }
 
     fn local(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = self.command([&["local"], arguments].concat());
-        command.arg("--dir").arg(&self.directory);
+        let mut command = self.command(["local", arguments[0], "--dir"]);
+        command.arg(&self.directory).args(&arguments[1..]);
         checked(command.output()?, arguments).with_context(|| self.last_log_lines())
     }
 }

@@ -5,4 +5,5 @@
 pub mod cluster;
 pub mod packages;
 pub mod power_disk;
+pub mod raw;
 pub mod writers;

@@ -8,8 +8,9 @@
 mod fuse;
 mod volume;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 pub use volume::Totals;
@@ -66,6 +67,22 @@ impl PowerDisk {
         Ok(disk)
     }
 
+    /// Moves the content of `directory`, in which nobody works, onto a fresh disk mounted in its place.
+    pub fn replace(directory: &Path, capacity: u64) -> Result<Self> {
+        let aside = directory.with_extension("before");
+        std::fs::rename(directory, &aside).with_context(|| directory.display().to_string())?;
+        std::fs::create_dir(directory).with_context(|| directory.display().to_string())?;
+        let disk = Self::mount(directory, capacity)?;
+        let copied = Command::new("cp")
+            .arg("-R")
+            .arg(aside.join("."))
+            .arg(directory)
+            .status()?;
+        ensure!(copied.success(), "cp {}: {copied}", aside.display());
+        disk.flush_all();
+        Ok(disk)
+    }
+
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.mount_point
@@ -79,6 +96,12 @@ impl PowerDisk {
     /// Changes the size; below what is in use, every further growth is ENOSPC.
     pub fn set_capacity(&self, bytes: u64) {
         self.shared.volume().set_capacity(bytes);
+    }
+
+    /// Bytes in use.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.shared.volume().space().1
     }
 
     /// Counters since the mount.

@@ -3,7 +3,9 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use pegasus_client::{Client, ClientOptions, Table};
+use pegasus_client::{Client, ClientOptions, Code, Execution, Table};
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,11 +21,30 @@ struct Promise {
     attempted: u64,
 }
 
+/// How writes have failed so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// Writes that may have been executed.
+    pub unknown: u64,
+    /// Writes that certainly were not, by the code of the last refusal; `None`: no server was reached.
+    pub not_executed: BTreeMap<Option<Code>, u64>,
+}
+
+impl Failures {
+    /// Writes refused with this code and not executed.
+    #[must_use]
+    pub fn refused(&self, code: Code) -> u64 {
+        self.not_executed.get(&Some(code)).copied().unwrap_or(0)
+    }
+}
+
 /// A fleet of writers on one table.
 #[derive(Debug)]
 pub struct Writers {
     promises: Arc<Mutex<BTreeMap<(usize, u64), Promise>>>,
     acknowledged: Arc<AtomicU64>,
+    failures: Arc<Mutex<Failures>>,
+    value_bytes: usize,
     stop: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -44,7 +65,15 @@ pub async fn connect(meta: &str, table: &str) -> Result<Table> {
 impl Writers {
     #[must_use]
     pub fn start(table: &Table, count: usize) -> Self {
+        Self::start_with_values(table, count, 0)
+    }
+
+    /// Each value is filled up to this many bytes with what no compression makes smaller.
+    #[must_use]
+    pub fn start_with_values(table: &Table, count: usize, value_bytes: usize) -> Self {
         let mut writers = Self {
+            value_bytes,
+            failures: Arc::default(),
             promises: Arc::default(),
             acknowledged: Arc::default(),
             stop: Arc::default(),
@@ -60,6 +89,7 @@ impl Writers {
         for writer in 0..count {
             let (table, promises) = (table.clone(), Arc::clone(&self.promises));
             let (acknowledged, stop) = (Arc::clone(&self.acknowledged), Arc::clone(&self.stop));
+            let (failures, value_bytes) = (Arc::clone(&self.failures), self.value_bytes);
             self.tasks.push(tokio::spawn(async move {
                 let mut turn = 0;
                 while !stop.load(Ordering::Relaxed) {
@@ -69,15 +99,16 @@ impl Writers {
                         promise.attempted += 1;
                         promise.attempted
                     });
-                    if table
-                        .put(&hash_key(row), b"version", version.to_string().as_bytes())
-                        .await
-                        .is_ok()
-                    {
-                        note(&promises, row, |promise| promise.acknowledged = version);
-                        acknowledged.fetch_add(1, Ordering::Relaxed);
-                    } else {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    let value = value(version, value_bytes);
+                    match table.put(&hash_key(row), b"version", &value).await {
+                        Ok(()) => {
+                            note(&promises, row, |promise| promise.acknowledged = version);
+                            acknowledged.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(error) => {
+                            note_failure(&failures, &error);
+                            tokio::time::sleep(Duration::from_millis(5)).await;
+                        }
                     }
                 }
             }));
@@ -88,6 +119,12 @@ impl Writers {
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// How writes have failed since the last call.
+    #[must_use]
+    pub fn take_failures(&self) -> Failures {
+        std::mem::take(&mut self.failures.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until this many more writes are acknowledged.
@@ -138,7 +175,8 @@ fn check(row: (usize, u64), promise: Promise, value: Option<Bytes>) -> Result<()
         );
         return Ok(());
     };
-    let version: u64 = std::str::from_utf8(&value)?.parse()?;
+    let text = value.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let version: u64 = std::str::from_utf8(text)?.parse()?;
     if version < promise.acknowledged {
         bail!(
             "row {row:?} holds version {version}; version {} was acknowledged",
@@ -150,6 +188,27 @@ fn check(row: (usize, u64), promise: Promise, value: Option<Bytes>) -> Result<()
         "row {row:?} holds version {version}, which was never written"
     );
     Ok(())
+}
+
+fn note_failure(failures: &Mutex<Failures>, error: &pegasus_client::Error) {
+    let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+    if error.execution() == Execution::Unknown {
+        failures.unknown += 1;
+    } else {
+        *failures.not_executed.entry(error.code()).or_default() += 1;
+    }
+}
+
+/// The version, a space, and bytes up to the wanted length.
+fn value(version: u64, value_bytes: usize) -> Vec<u8> {
+    let mut value = version.to_string().into_bytes();
+    if value_bytes > value.len() {
+        value.push(b' ');
+        let at = value.len();
+        value.resize(value_bytes, 0);
+        SmallRng::seed_from_u64(version).fill_bytes(&mut value[at..]);
+    }
+    value
 }
 
 fn note<T>(

@@ -9,8 +9,6 @@
 use e2e::cluster::Cluster;
 use e2e::power_disk::PowerDisk;
 use e2e::writers::{self, Writers};
-use std::path::Path;
-use std::process::Command;
 
 const DISK_BYTES: u64 = 4 << 30;
 const WRITERS: usize = 24;
@@ -33,7 +31,9 @@ async fn survive_power_cuts(rounds: u64) {
     cluster.stop().unwrap();
     let names = ["meta", "node-1", "node-2", "node-3"];
     let mut disks: Vec<PowerDisk> = names
-        .map(|name| onto_power_disk(&cluster.directory().join(name)))
+        .map(|name| {
+            PowerDisk::replace(&cluster.directory().join(name).join("data"), DISK_BYTES).unwrap()
+        })
         .into();
     cluster.start_again().unwrap();
     cluster.wait_healthy("ledger").unwrap();
@@ -66,21 +66,4 @@ async fn survive_power_cuts(rounds: u64) {
     // A cut that found nothing unflushed anywhere would not have tested anything.
     assert!(disks.iter().any(|disk| disk.totals().writes_lost > 0));
     cluster.kill_all().unwrap();
-}
-
-/// Moves the data of a stopped process onto a fresh power disk mounted in its place.
-fn onto_power_disk(process: &Path) -> PowerDisk {
-    let (data, aside) = (process.join("data"), process.join("data-before"));
-    std::fs::rename(&data, &aside).unwrap();
-    std::fs::create_dir(&data).unwrap();
-    let disk = PowerDisk::mount(&data, DISK_BYTES).unwrap();
-    let copied = Command::new("cp")
-        .arg("-R")
-        .arg(aside.join("."))
-        .arg(&data)
-        .status()
-        .unwrap();
-    assert!(copied.success());
-    disk.flush_all();
-    disk
 }

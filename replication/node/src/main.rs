@@ -24,7 +24,7 @@ const LOG_FILTER: &str = "info,glommio::reactor=off";
 
 /// A data node of Pegasus: one thread per core, each with its partitions, its log and its database.
 #[derive(Debug, Parser)]
-#[command(version, name = "pegasus-replica")]
+#[command(version, name = "pegasus-replica", args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

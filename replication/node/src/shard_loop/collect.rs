@@ -10,6 +10,7 @@ use pegasus_net::{IoEvent, PeerId};
 use pegasus_replication::event::Event;
 use pegasus_replication::ids::{CoreAddress, CoreId, NodeId};
 use pegasus_replication::log::LogWriteId;
+use pegasus_replication::message::Message;
 use std::io;
 
 /// Inputs of each kind taken in one turn.
@@ -107,12 +108,10 @@ impl ShardLoop {
     ) {
         let from_core = core_address(from);
         let (now, shard, effects) = (self.now, &mut self.shard, &mut self.effects);
-        let mut prepares = 0;
+        let (mut prepares, mut beacons) = (0, 0);
         let decoded = wire::decode(kind, body, |message| {
-            prepares += u64::from(matches!(
-                message,
-                pegasus_replication::message::Message::Prepare(_)
-            ));
+            prepares += u64::from(matches!(message, Message::Prepare(_)));
+            beacons += u64::from(matches!(message, Message::Beacon(_)));
             shard.handle(
                 now,
                 Event::Message {
@@ -123,6 +122,9 @@ impl ShardLoop {
             );
         });
         self.stats.add(Counter::PreparesReceived, prepares);
+        self.stats.add(Counter::BeaconsReceived, beacons);
+        self.stats
+            .add(Counter::PeerBytesReceived, body.len() as u64);
         if let Err(error) = decoded {
             tracing::error!(peer = %from, %error, "peer sent what is not a message");
         }

@@ -40,6 +40,8 @@ pub(crate) struct TestNode {
     meta: SocketAddr,
     cores: u16,
     process: Option<Process>,
+    /// Flags of the next start, which win over the usual ones.
+    pub(crate) flags: Vec<String>,
 }
 
 /// A running process and what it says.
@@ -145,13 +147,14 @@ impl TestNode {
             meta,
             cores,
             process: None,
+            flags: Vec::new(),
         };
         node.start_again();
         node
     }
 
     pub(crate) fn start_again(&mut self) {
-        let mut child = spawn(&mut command(&self.dir, self.meta, self.cores));
+        let mut child = spawn(command(&self.dir, self.meta, self.cores).args(&self.flags));
         let (sender, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {

@@ -2,7 +2,7 @@
 
 use crate::harness::TestCluster;
 use bytes::BytesMut;
-use pegasus_client::{Code, Table};
+use pegasus_client::{Client, ClientOptions, Code, Table};
 use pegasus_fbs::body::{self, FailureBody};
 use pegasus_fbs::flatbuffers::FlatBufferBuilder;
 use pegasus_fbs::frame::{self, Decoder, Frame, FrameKind, Header, encode_frame};
@@ -121,4 +121,29 @@ async fn garbage_closes_its_connection_and_nothing_else() {
         }
     }
     table.put(b"h", b"s", b"value").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_node_tells_routes_with_meta_and_without() {
+    let mut cluster = TestCluster::start(1, 2).await;
+    cluster
+        .table("t", 4, 1)
+        .await
+        .put(b"h", b"s", b"value")
+        .await
+        .unwrap();
+    let address = cluster.nodes[0].clients()[0].to_string();
+    for round in 0..2 {
+        if round == 1 {
+            cluster.stop_meta().await;
+        }
+        let client = Client::connect(ClientOptions::new([address.clone()]))
+            .await
+            .unwrap();
+        let table = client.table("t").await.unwrap();
+        assert_eq!(
+            table.get(b"h", b"s").await.unwrap().as_deref(),
+            Some(&b"value"[..])
+        );
+    }
 }

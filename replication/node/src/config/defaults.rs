@@ -1,0 +1,103 @@
+//! What a setting is when nobody says.
+
+use super::{
+    ByteSize, ClusterConfig, Cores, CpuConfig, DiskConfig, ListenConfig, LogConfig, MemoryConfig,
+    Millis, Poll, ProcessConfig, StallConfig,
+};
+use pegasus_replication::config::ReplicationOptions;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+impl Default for ProcessConfig {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::new(),
+            meta: vec![SocketAddr::from(([127, 0, 0, 1], 34601))],
+            token_file: None,
+            listen: ListenConfig::default(),
+            cpu: CpuConfig::default(),
+            memory: MemoryConfig::default(),
+            log: LogConfig::default(),
+            disk: DiskConfig::default(),
+            stall: StallConfig::default(),
+        }
+    }
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        Self {
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            advertise: None,
+            base_port: 34801,
+            peer_port_offset: 1000,
+            connections_max: 4096,
+        }
+    }
+}
+
+impl Default for CpuConfig {
+    fn default() -> Self {
+        Self {
+            cores: Cores::Count(1),
+            background: Vec::new(),
+            poll: Poll::default(),
+            claims_dir: PathBuf::from("/tmp/pegasus-cpu"),
+            engine_threads: 4,
+        }
+    }
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self {
+            cache: ByteSize::mib(128),
+            memtables: ByteSize::mib(64),
+            requests_max: 65_536,
+            network: ByteSize::mib(64),
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment: ByteSize::mib(64),
+            budget: ByteSize(0),
+            recycled_max: 2,
+        }
+    }
+}
+
+impl Default for DiskConfig {
+    fn default() -> Self {
+        Self {
+            refuse_percent: 90,
+            resume_percent: 85,
+            reserve: ByteSize(0),
+            check_period_ms: Millis(1000),
+        }
+    }
+}
+
+impl Default for StallConfig {
+    fn default() -> Self {
+        Self {
+            limit_ms: Millis(10),
+        }
+    }
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        let replication = ReplicationOptions::default();
+        Self {
+            beacon_period_ms: Millis(100),
+            prepare_inflight_max: replication.prepare_inflight_max,
+            log_pending_max: ByteSize(replication.log_pending_bytes_max as u64),
+            apply_queue_max: replication.apply_queue_max,
+            peer_window: ByteSize(replication.peer_window_bytes_max as u64),
+            write_max: ByteSize::mib(1),
+        }
+    }
+}

@@ -142,7 +142,11 @@ async fn write_zeros(path: &Path, bytes: u64) -> io::Result<()> {
 }
 
 async fn fill(file: &DmaFile, bytes: u64) -> io::Result<()> {
-    file.pre_allocate(bytes, false).await.map_err(io_error)?;
+    match file.pre_allocate(bytes, false).await.map_err(io_error) {
+        // Not every file system can; the zeros allocate as well, only in smaller pieces.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+        result => result?,
+    }
     let chunk = CHUNK_BYTES.min(bytes);
     let mut zeros = file.alloc_dma_buffer(usize::try_from(chunk).unwrap_or(usize::MAX));
     zeros.as_bytes_mut().fill(0);

@@ -3,7 +3,7 @@
 use memmap2::{MmapMut, MmapOptions};
 use pegasus_fbs::stats_page::{PAGE_BYTES, PAGE_WORDS};
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
@@ -21,13 +21,8 @@ impl PageMap {
             .create(true)
             .truncate(false)
             .open(path)?;
-        // Blocks are allocated now: a store to a hole on a full disk would end the process with SIGBUS.
-        rustix::fs::fallocate(
-            &file,
-            rustix::fs::FallocateFlags::empty(),
-            0,
-            PAGE_BYTES as u64,
-        )?;
+        // All blocks are allocated now: a store to a hole on a full disk would end the process with SIGBUS.
+        (&file).write_all(&[0; PAGE_BYTES])?;
         file.set_len(PAGE_BYTES as u64)?;
         // SAFETY: the directory is locked by this process, nobody else truncates the file; readers use `read`.
         let map = unsafe { MmapOptions::new().len(PAGE_BYTES).map_mut(&file) }?;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Version of the directory's layout that this build reads and writes.
 pub const DISK_FORMAT: u16 = 1;
@@ -22,6 +23,9 @@ pub const DISK_FORMAT: u16 = 1;
 const IDENTITY_FILE: &str = "node.toml";
 const IDENTITY_TEMPORARY: &str = "node.toml.new";
 const LOCK_FILE: &str = "LOCK";
+/// How long a predecessor may take to end: the kernel has its memory to free.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// Who this directory belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,11 +113,20 @@ struct IdentityFile {
 }
 
 impl DataDir {
-    /// Opens or formats `root` for `cores` shards and counts this start.
+    /// Opens or formats `root` for `cores` shards and counts this start. A lock that is held is waited for, because a
+    /// predecessor may still be ending.
     ///
     /// # Errors
     /// Another process has it, it is not a node's directory, it has another format or more shards than `cores`, or I/O.
     pub fn open(root: &Path, cores: u16) -> Result<Self, DataDirError> {
+        Self::open_within(root, cores, LOCK_WAIT_MAX)
+    }
+
+    /// As [`DataDir::open`], with another bound on the wait for the lock.
+    ///
+    /// # Errors
+    /// See [`DataDir::open`].
+    pub fn open_within(root: &Path, cores: u16, wait_max: Duration) -> Result<Self, DataDirError> {
         assert!(cores > 0, "a node has at least one core");
         let at = |error| DataDirError::Io {
             path: root.into(),
@@ -121,7 +134,7 @@ impl DataDir {
         };
         fs::create_dir_all(root).map_err(at)?;
         refuse_foreign(root)?;
-        let lock = lock(root)?;
+        let lock = lock(root, wait_max)?;
         let before = read_identity(root)?;
         if let Some(found) = before
             .as_ref()
@@ -320,37 +333,46 @@ fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-fn lock(root: &Path) -> Result<File, DataDirError> {
+fn lock(root: &Path, wait_max: Duration) -> Result<File, DataDirError> {
     let at = |error| DataDirError::Io {
         path: root.into(),
         error,
     };
     let path = root.join(LOCK_FILE);
-    let mut file = OpenOptions::new()
+    let mut options = OpenOptions::new();
+    let mut file = options
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .open(&path)
         .map_err(at)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let holder = fs::read_to_string(&path).unwrap_or_default();
-            let holder = match holder.trim() {
-                "" => String::new(),
-                pid => format!(" (process {pid})"),
-            };
+    let deadline = Instant::now() + wait_max;
+    while let Err(error) =
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+    {
+        if error != rustix::io::Errno::WOULDBLOCK {
+            return Err(at(error.into()));
+        }
+        if Instant::now() >= deadline {
             return Err(DataDirError::Locked {
                 path: root.into(),
-                holder,
+                holder: holder(&path),
             });
         }
-        Err(error) => return Err(at(error.into())),
+        std::thread::sleep(LOCK_RETRY);
     }
     file.set_len(0).map_err(at)?;
     writeln!(file, "{}", std::process::id()).map_err(at)?;
     Ok(file)
+}
+
+/// The process that holds the lock, as far as it has said so.
+fn holder(path: &Path) -> String {
+    match fs::read_to_string(path).unwrap_or_default().trim() {
+        "" => String::new(),
+        pid => format!(" (process {pid})"),
+    }
 }
 
 fn read_identity(root: &Path) -> Result<Option<IdentityFile>, DataDirError> {

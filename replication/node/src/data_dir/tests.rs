@@ -26,7 +26,7 @@ fn a_fresh_directory_is_formatted_and_each_start_is_counted() {
 fn a_second_process_is_refused() {
     let temporary = tempfile::tempdir().unwrap();
     let _held = DataDir::open(temporary.path(), 1).unwrap();
-    let error = DataDir::open(temporary.path(), 1).unwrap_err();
+    let error = DataDir::open_within(temporary.path(), 1, Duration::ZERO).unwrap_err();
     assert!(matches!(error, DataDirError::Locked { .. }), "{error}");
 }
 

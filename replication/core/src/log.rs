@@ -13,7 +13,8 @@
 //!
 //! After a crash [`recover`] reads the segments and gives the [`LogStart`] of the next life.
 //! Reading order: `record`, `batch`, `segment`, `index`, this file, `recover`. Bytes: docs/formats.md.
-//! Rules 1, 3, 4 and 12 of docs/replication.md are what this module keeps.
+//! What it has to keep, and why: docs/replication.md, "Ballots and adoption", "Reconciliation", "Restart"; docs/formats.md,
+//! "Recovery".
 
 mod batch;
 mod index;

@@ -51,7 +51,8 @@ pub struct Replica {
     ballot: Ballot,
     /// The adoption that is durable: what we may acknowledge under, and say of ourselves.
     ballot_durable: Ballot,
-    /// The ballot in which we took our role in this life of the process; never one from before a restart (protocol rule 1).
+    /// The ballot in which we took our role in this life of the process; never one from before a restart
+    /// (docs/replication.md, "Ballots and adoption").
     ballot_installed: Ballot,
     list: PreparedList,
     unflushed: Unflushed,

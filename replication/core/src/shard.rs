@@ -62,7 +62,7 @@ pub struct Shard {
     suspects: Vec<PartitionId>,
 }
 
-/// Idle time after which the log records its flushed position (protocol rule 12).
+/// Idle time after which the log records its flushed position (docs/formats.md, "Batch of the log").
 const TRAILER_DELAY: Duration = Duration::from_millis(10);
 
 impl Shard {

@@ -31,7 +31,7 @@ pub struct LogIncarnation(pub u64);
 /// One fact about one replica. Later records win over earlier ones as each variant says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// A prepared mutation. Voids every entry from its decree on that has an older ballot (protocol rule 4).
+    /// A prepared mutation. Voids every entry from its decree on that has an older ballot (docs/replication.md, "Reconciliation").
     Entry {
         partition: PartitionId,
         incarnation: ReplicaIncarnation,
@@ -39,7 +39,7 @@ pub enum Record {
         committed: Decree,
         entry: Entry,
     },
-    /// The replica has adopted this ballot; durable before its first acknowledgement under it (protocol rule 3).
+    /// The replica has adopted this ballot; durable before its first acknowledgement under it (docs/replication.md, "Ballots and adoption").
     Adopt {
         partition: PartitionId,
         incarnation: ReplicaIncarnation,

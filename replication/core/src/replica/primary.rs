@@ -33,7 +33,8 @@ pub(crate) struct Write {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// It acted as primary of this ballot in an earlier life and asks for the next one (protocol rule 1).
+    /// It acted as primary of this ballot in an earlier life and asks for the next one (docs/replication.md,
+    /// "Ballots and adoption").
     WaitingForBallot,
     /// No prepare leaves before the adoption is durable: after a crash we must know that we may have sent some.
     Adopting,

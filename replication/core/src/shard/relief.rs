@@ -1,4 +1,4 @@
-//! Keeps the log within its budget: relieves the replicas that hold back its oldest segment (protocol rule 12).
+//! Keeps the log within its budget: relieves the replicas that hold back its oldest segment (docs/replication.md, "Log budget").
 
 use crate::event::{Effect, Effects};
 use crate::ids::{PartitionId, ReplicaIncarnation};

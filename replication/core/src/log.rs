@@ -327,13 +327,30 @@ impl ShardLog {
     /// If the payload is over [`LogOptions::payload_bytes_max`], or an entry has decree 0: admission's mistake.
     pub fn append(&mut self, record: Record) {
         self.check_record(&record);
+        self.withdraw_voided(&record);
         if self.failed.is_none() {
             self.pending_bytes += record.encoded_bytes();
             self.pending.push_back(record);
         }
     }
 
-    /// Queues a committed entry again, in decree order, so that the oldest segment can be freed; it yields to
+    /// Entries that wait to be written again and that `record` voids: behind it they would count as the newer copy.
+    fn withdraw_voided(&mut self, record: &Record) {
+        let (stamp, bytes) = (record.stamp(), &mut self.reappended_bytes);
+        if stamp.kind != RecordKind::Entry {
+            return;
+        }
+        self.reappended.retain(|waiting| {
+            let old = waiting.stamp();
+            let is_void = old.partition == stamp.partition
+                && old.decree >= stamp.decree
+                && old.ballot < stamp.ballot;
+            *bytes -= if is_void { waiting.encoded_bytes() } else { 0 };
+            !is_void
+        });
+    }
+
+    /// Queues an entry again, in decree order, so that the oldest segment can be freed; it yields to
     /// everything appended. `false`: too many wait already (or the log has failed), try after the next write.
     pub fn reappend(&mut self, record: Record) -> bool {
         self.check_record(&record);

@@ -578,19 +578,24 @@ impl Replica {
         }
     }
 
-    /// Entries `first..=last`, if all of them are committed and still in memory; for appending them again.
+    /// Entries `first..=last`, if all of them are still in memory; for appending them again. Those that are not committed
+    /// hold back a segment as well, and for long where a member is out of service.
     pub(crate) fn unflushed(&self, first: Decree, last: Decree) -> Option<Vec<Record>> {
         let (partition, incarnation, committed) =
             (self.partition, self.incarnation, self.committed);
-        let record = |entry: &Entry| Record::Entry {
-            partition,
-            incarnation,
-            committed,
-            entry: entry.clone(),
-        };
-        self.unflushed
-            .range(first, last)
-            .map(|entries| entries.map(record).collect())
+        let mut records = Vec::new();
+        let mut decree = first;
+        while decree <= last {
+            let entry = self.unflushed.entry(decree);
+            records.push(Record::Entry {
+                partition,
+                incarnation,
+                committed,
+                entry: entry.or_else(|| self.list.entry(decree))?.clone(),
+            });
+            decree = decree.next();
+        }
+        Some(records)
     }
 
     /// Keeps the storage's creation to its end, then has it removed.

@@ -83,7 +83,10 @@ impl Shard {
             let logged = recovered
                 .remove(&stored.partition)
                 .filter(|logged| logged.incarnation == stored.incarnation);
-            let suspicion = logged.as_ref().and_then(|logged| logged.suspect.clone());
+            let suspicion = logged
+                .as_ref()
+                .and_then(|logged| logged.suspect.as_ref())
+                .map(|loss| format!("the log is damaged: {loss}"));
             let (ballot, committed, entries) = match logged {
                 Some(logged) => (logged.adopted, logged.committed, logged.entries),
                 None => (Ballot::NONE, Decree::ZERO, Vec::new()),

@@ -171,6 +171,10 @@ impl Replica {
     pub(crate) fn serving_primary(&self) -> Result<&Primary, Reject> {
         match &self.role {
             Role::Primary(primary) if primary.phase == Phase::Serving => Ok(primary),
+            // What is in the prepared list cannot be committed before that member is rebuilt.
+            Role::Primary(primary) if primary.secondaries.iter().any(Progress::is_out) => {
+                Err(Reject::NotEnoughMembers)
+            }
             Role::Primary(_) | Role::Creating { .. } => Err(Reject::NotServing),
             Role::OutOfService { .. } => Err(Reject::OutOfService),
             Role::Idle if self.configuration.is_none() => Err(Reject::NotServing),

@@ -38,20 +38,13 @@ impl Unflushed {
         }
     }
 
-    /// The entries `first..=last`, if all of them are at hand.
-    pub(crate) fn range(
-        &self,
-        first: Decree,
-        last: Decree,
-    ) -> Option<impl Iterator<Item = &Entry>> {
-        let held_from = self.entries.front().map(|entry| entry.decree)?;
-        let held_to = self.entries.back().map(|entry| entry.decree)?;
-        let complete = first > self.lost_to && first >= held_from && last <= held_to;
-        complete.then(|| {
-            self.entries
-                .iter()
-                .filter(move |entry| entry.decree >= first && entry.decree <= last)
-        })
+    /// The entry of this decree, if it is at hand.
+    pub(crate) fn entry(&self, decree: Decree) -> Option<&Entry> {
+        let first = self.entries.front()?.decree;
+        let index = usize::try_from(decree.0.checked_sub(first.0)?).ok()?;
+        self.entries
+            .get(index)
+            .filter(|entry| entry.decree == decree && decree > self.lost_to)
     }
 
     fn bytes_of(entry: &Entry) -> u64 {

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 pub use volume::Totals;
-use volume::Volume;
+use volume::{Loss, Volume};
 
 /// What goes wrong from now on. The default is a healthy disk.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +25,8 @@ pub struct Faults {
     pub flushes_until_eio: Option<u64>,
     /// Each flush takes this much longer.
     pub flush_delay: Duration,
+    /// Flushes answer that all is well and make nothing durable: what a program that never flushes would see.
+    pub flushes_lie: bool,
 }
 
 #[derive(Debug)]
@@ -123,8 +125,17 @@ impl PowerDisk {
     /// The power is gone and comes back. Nobody may have a file open any more. Unflushed writes are dropped, torn at
     /// 512 bytes, or kept, by `seed`; the page cache is gone with the mount. Faults are cleared.
     pub fn cut_power(&mut self, seed: u64) -> Result<()> {
+        self.lose_power(Loss::Seeded(seed))
+    }
+
+    /// The same, and nothing unflushed survives.
+    pub fn cut_power_losing_everything(&mut self) -> Result<()> {
+        self.lose_power(Loss::Everything)
+    }
+
+    fn lose_power(&mut self, loss: Loss) -> Result<()> {
         self.detach()?;
-        self.shared.volume().lose_power(seed);
+        self.shared.volume().lose_power(loss);
         *self.shared.faults() = Faults::default();
         self.attach()
     }

@@ -36,6 +36,13 @@ impl Failures {
     pub fn refused(&self, code: Code) -> u64 {
         self.not_executed.get(&Some(code)).copied().unwrap_or(0)
     }
+
+    pub fn add(&mut self, more: &Self) {
+        self.unknown += more.unknown;
+        for (code, count) in &more.not_executed {
+            *self.not_executed.entry(*code).or_default() += count;
+        }
+    }
 }
 
 /// A fleet of writers on one table.

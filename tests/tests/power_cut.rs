@@ -7,8 +7,9 @@
 )]
 
 use e2e::cluster::Cluster;
-use e2e::power_disk::PowerDisk;
+use e2e::power_disk::{Faults, PowerDisk};
 use e2e::writers::{self, Writers};
+use std::path::Path;
 
 const DISK_BYTES: u64 = 4 << 30;
 const WRITERS: usize = 24;
@@ -24,20 +25,46 @@ async fn no_acknowledged_write_is_lost_over_twenty_power_cuts() {
     survive_power_cuts(20).await;
 }
 
-async fn survive_power_cuts(rounds: u64) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flushes_that_flush_nothing_are_noticed() {
     let directory = tempfile::tempdir().unwrap();
-    let cluster = Cluster::start(&directory.path().join("cluster"), 3, 1).unwrap();
-    cluster.create_table("ledger", 8, 3).unwrap();
-    cluster.stop().unwrap();
-    let names = ["meta", "node-1", "node-2", "node-3"];
-    let mut disks: Vec<PowerDisk> = names
-        .map(|name| {
-            PowerDisk::replace(&cluster.directory().join(name).join("data"), DISK_BYTES).unwrap()
-        })
-        .into();
+    let (cluster, mut disks) = cluster_on_power_disks(&directory.path().join("cluster"));
+    let table = writers::connect(cluster.meta(), "ledger").await.unwrap();
+    let lying = Faults {
+        flushes_lie: true,
+        ..Faults::default()
+    };
+    disks.iter().for_each(|disk| disk.set_faults(lying.clone()));
+    let mut writers = Writers::start(&table, WRITERS);
+    writers.make_progress(500).await.unwrap();
+    disks.iter().for_each(PowerDisk::freeze);
+    cluster.kill_all().unwrap();
+    writers.stop().await.unwrap();
+    for disk in &mut disks {
+        disk.cut_power_losing_everything().unwrap();
+    }
     cluster.start_again().unwrap();
     cluster.wait_healthy("ledger").unwrap();
+    let table = writers::connect(cluster.meta(), "ledger").await.unwrap();
+    let noticed = writers.verify(&table).await;
+    assert!(noticed.is_err(), "lost writes went unnoticed");
+}
 
+fn cluster_on_power_disks(directory: &Path) -> (Cluster, Vec<PowerDisk>) {
+    let cluster = Cluster::start(directory, 3, 1).unwrap();
+    cluster.create_table("ledger", 8, 3).unwrap();
+    cluster.stop().unwrap();
+    let data = |name: &str| cluster.directory().join(name).join("data");
+    let names = ["meta", "node-1", "node-2", "node-3"];
+    let disks = names.map(|name| PowerDisk::replace(&data(name), DISK_BYTES).unwrap());
+    cluster.start_again().unwrap();
+    cluster.wait_healthy("ledger").unwrap();
+    (cluster, disks.into())
+}
+
+async fn survive_power_cuts(rounds: u64) {
+    let directory = tempfile::tempdir().unwrap();
+    let (cluster, mut disks) = cluster_on_power_disks(&directory.path().join("cluster"));
     let table = writers::connect(cluster.meta(), "ledger").await.unwrap();
     let mut writers = Writers::start(&table, WRITERS);
     for round in 0..rounds {

@@ -97,7 +97,7 @@ pub struct MemoryConfig {
     pub memtables: ByteSize,
     /// Requests in work, per core. Default 65536, at least 64. Over it clients get busy.
     pub requests_max: usize,
-    /// Bytes of answers waiting for slow clients and of requests in work. Default 64 MiB, at least 4 MiB.
+    /// Bytes of answers waiting for slow clients, per core. Default 64 MiB, at least 4 MiB.
     pub network: ByteSize,
 }
 
@@ -230,6 +230,7 @@ impl ProcessConfig {
         self.cpu.check()?;
         self.memory.check()?;
         self.log.check()?;
+        self.stall.check()?;
         self.disk.check()
     }
 
@@ -237,7 +238,9 @@ impl ProcessConfig {
     #[must_use]
     pub fn log_budget_bytes(&self) -> u64 {
         match self.log.budget.0 {
-            0 => (4 * self.memory.memtables.0).clamp(4 * self.log.segment.0.min(64 << 20), 1 << 30),
+            0 => (4 * self.memory.memtables.0)
+                .min(1 << 30)
+                .max(4 * self.log.segment.0),
             given => given,
         }
     }

@@ -9,6 +9,14 @@ pub(super) const ROOT: u64 = 1;
 /// What a drive writes at once or not at all.
 const SECTOR_BYTES: usize = 512;
 
+/// What a power cut does to changes that were not flushed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Loss {
+    Everything,
+    /// Each is dropped, torn or kept, as the seed decides.
+    Seeded(u64),
+}
+
 /// A POSIX error number.
 pub(super) type Failure = i32;
 pub(super) type Outcome<T> = Result<T, Failure>;
@@ -254,13 +262,16 @@ impl Volume {
         self.collect();
     }
 
-    pub(super) fn lose_power(&mut self, seed: u64) {
-        let mut random = SmallRng::seed_from_u64(seed);
+    pub(super) fn lose_power(&mut self, loss: Loss) {
+        let mut random = match loss {
+            Loss::Everything => None,
+            Loss::Seeded(seed) => Some(SmallRng::seed_from_u64(seed)),
+        };
         self.totals.power_cuts += 1;
         self.open.clear();
         for inode in self.inodes.values_mut() {
             match inode {
-                Inode::File(file) => self.totals.writes_lost += file.lose_power(&mut random),
+                Inode::File(file) => self.totals.writes_lost += file.lose_power(random.as_mut()),
                 Inode::Directory(directory) => self.totals.names_lost += directory.lose_power(),
             }
         }
@@ -361,9 +372,13 @@ impl File {
     }
 
     /// Returns how many unflushed changes were dropped or torn.
-    fn lose_power(&mut self, random: &mut SmallRng) -> u64 {
+    fn lose_power(&mut self, mut random: Option<&mut SmallRng>) -> u64 {
         let mut lost = 0;
         for change in self.pending.drain(..) {
+            let Some(random) = random.as_deref_mut() else {
+                lost += 1;
+                continue;
+            };
             match random.random_range(0..3) {
                 0 => lost += 1,
                 1 => {
@@ -442,7 +457,7 @@ mod tests {
             volume.flush(file).expect("flush file");
             volume.flush(ROOT).expect("flush directory");
             volume.write(file, 8, &[7; 2048]).expect("write");
-            volume.lose_power(seed);
+            volume.lose_power(Loss::Seeded(seed));
             assert_eq!(volume.read(file, 0, 8).expect("read"), b"promised");
         }
     }
@@ -452,7 +467,7 @@ mod tests {
         let mut volume = Volume::new(1 << 20);
         let file = volume.create_file(ROOT, name("a")).expect("create");
         volume.flush(file).expect("flush");
-        volume.lose_power(1);
+        volume.lose_power(Loss::Seeded(1));
         assert_eq!(volume.lookup(ROOT, name("a")), Err(libc::ENOENT));
 
         let lost = (0..50).any(|seed| {
@@ -460,7 +475,7 @@ mod tests {
             let file = volume.create_file(ROOT, name("a")).expect("create");
             volume.flush(ROOT).expect("flush");
             volume.write(file, 0, b"never promised").expect("write");
-            volume.lose_power(seed);
+            volume.lose_power(Loss::Seeded(seed));
             volume.read(file, 0, 14).expect("read") != b"never promised"
         });
         assert!(lost);
@@ -474,7 +489,7 @@ mod tests {
         volume.flush(file).expect("flush");
         volume.flush(ROOT).expect("flush");
         volume.unlink(ROOT, name("a")).expect("unlink");
-        volume.lose_power(3);
+        volume.lose_power(Loss::Seeded(3));
         assert_eq!(volume.lookup(ROOT, name("a")), Ok(file));
         volume.unlink(ROOT, name("a")).expect("unlink");
         volume.flush(ROOT).expect("flush");

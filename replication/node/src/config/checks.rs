@@ -2,6 +2,7 @@
 
 use super::{
     ClusterConfig, ConfigError, CpuConfig, DiskConfig, ListenConfig, LogConfig, MemoryConfig,
+    StallConfig,
 };
 
 impl ListenConfig {
@@ -122,6 +123,18 @@ impl LogConfig {
             "process.log.recycled_max",
             &self.recycled_max,
             "at most 16 are allowed",
+        )
+    }
+}
+
+impl StallConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let limit = self.limit_ms.0;
+        require(
+            (1..=10_000).contains(&limit),
+            "process.stall.limit_ms",
+            &limit,
+            "1 to 10000 are allowed",
         )
     }
 }

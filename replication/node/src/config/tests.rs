@@ -33,3 +33,22 @@ fn sentences_name_the_key() {
         "{error}"
     );
 }
+
+#[test]
+fn every_segment_size_that_is_allowed_fits_the_budget_that_follows_from_it() {
+    for segment in ["1 MiB", "64 MiB", "1 GiB"] {
+        let text = format!("[process]\ndir = '/d'\nlog.segment = '{segment}'\n");
+        let config = parse(&text).expect("parses");
+        config.check().expect("allowed");
+        assert!(config.process.log_budget_bytes() >= 4 * config.process.log.segment.0);
+    }
+}
+
+#[test]
+fn a_stall_limit_out_of_range_is_refused() {
+    for limit in [0, 10_001] {
+        let text = format!("[process]\ndir = '/d'\nstall.limit_ms = {limit}\n");
+        let error = parse(&text).expect("parses").check().expect_err("refused");
+        assert!(error.to_string().contains("stall.limit_ms"), "{error}");
+    }
+}

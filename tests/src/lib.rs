@@ -7,3 +7,17 @@ pub mod packages;
 pub mod power_disk;
 pub mod raw;
 pub mod writers;
+
+use std::io::Write;
+
+/// Whether this test may mount file systems. If not it says so where `cargo test` does not swallow it, and the test ends:
+/// `.ci/run` takes such a line for a failure.
+#[must_use]
+pub fn has_root(test: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        // A test that cannot even say this is not worth failing for.
+        let _ = writeln!(std::io::stderr(), "skipped: needs root: {test}");
+    }
+    root
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use e2e::has_root;
 use e2e::power_disk::{Faults, PowerDisk};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -15,6 +16,9 @@ fn disk() -> (tempfile::TempDir, PowerDisk) {
 
 #[test]
 fn only_what_was_flushed_outlives_the_power() {
+    if !has_root("only_what_was_flushed_outlives_the_power") {
+        return;
+    }
     let (_directory, mut disk) = disk();
     let root = disk.path().to_owned();
     let mut kept = File::create(root.join("kept")).unwrap();
@@ -40,6 +44,9 @@ fn only_what_was_flushed_outlives_the_power() {
 
 #[test]
 fn a_frozen_disk_fails_writes_and_flushes_and_a_full_one_says_so() {
+    if !has_root("a_frozen_disk_fails_writes_and_flushes_and_a_full_one_says_so") {
+        return;
+    }
     let (_directory, disk) = disk();
     let file = OpenOptions::new()
         .create_new(true)
@@ -73,6 +80,9 @@ fn a_frozen_disk_fails_writes_and_flushes_and_a_full_one_says_so() {
 
 #[test]
 fn direct_writes_reach_the_disk_in_whole_blocks() {
+    if !has_root("direct_writes_reach_the_disk_in_whole_blocks") {
+        return;
+    }
     let (_directory, mut disk) = disk();
     let path = disk.path().join("direct");
     // tempfile-backed buffers are not aligned; a page-aligned one comes from an over-long vector.

@@ -233,9 +233,11 @@ impl Replica {
             if decree <= self.durable || self.list.stamp(decree) != Some(ballot) {
                 return;
             }
-            if decree > self.durable.next()
-                && self.restamp.is_some_and(|restamp| decree <= restamp.high)
-            {
+            // Prepared again, the highest first. A run whose ballot was overtaken before the run was durable counts for nothing:
+            // no member has acknowledged more than `durable` of it, so the newer ballot prepares it once more.
+            let is_of_run = ballot < self.ballot
+                || self.restamp.is_some_and(|restamp| decree <= restamp.high);
+            if decree > self.durable.next() && is_of_run {
                 return;
             }
             assert_eq!(

@@ -62,6 +62,8 @@ pub enum BatchError {
     TooMany { count: usize },
     #[error("batch has format version {version}, this build reads {BATCH_VERSION}")]
     Version { version: u8 },
+    #[error("batch spells that it has no operations; one without any is empty")]
+    SpelledEmpty,
     #[error("batch ends within operation {index}")]
     Truncated { index: usize },
     #[error("batch has an unknown operation {tag} at index {index}")]
@@ -204,6 +206,10 @@ impl<'a> BatchRef<'a> {
         let count = take_varint(&mut rest).ok_or(BatchError::Truncated { index: 0 })?;
         if count > BATCH_OPS_MAX {
             return Err(BatchError::TooMany { count });
+        }
+        // Equal batches are equal bytes: the no-op has one spelling, no bytes at all.
+        if count == 0 {
+            return Err(BatchError::SpelledEmpty);
         }
         let ops = rest;
         for index in 0..count {

@@ -197,10 +197,11 @@ impl Snapshot {
         self.values[counter as usize]
     }
 
-    /// Sum of several counters, for example [`Counter::requests`].
+    /// Sum of several counters, for example [`Counter::requests`]. Saturates: what a damaged file holds is not ours.
     #[must_use]
     pub fn sum(&self, counters: &[Counter]) -> u64 {
-        counters.iter().map(|counter| self.counter(*counter)).sum()
+        let values = counters.iter().map(|counter| self.counter(*counter));
+        values.fold(0, u64::saturating_add)
     }
 
     #[must_use]

@@ -2,6 +2,8 @@
 //!
 //! `lines` reads and parses ahead on a thread of its own, `pump` writes; between them only a few batches wait.
 
+#[cfg(test)]
+mod any_bytes;
 pub(crate) mod columns;
 mod lines;
 mod pump;

@@ -8,6 +8,8 @@
 //!
 //! Every process is found through its own pid file, so any of these commands may be interrupted and run again.
 
+#[cfg(test)]
+mod any_bytes;
 mod cluster_file;
 mod control;
 pub(crate) mod process;

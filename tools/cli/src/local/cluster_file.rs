@@ -53,26 +53,34 @@ impl ClusterFile {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
-        let file: Self = toml::from_str(&text).with_context(|| {
-            format!("{} is not a description of a local cluster", path.display())
-        })?;
+        let file = Self::parse(&text).with_context(|| path.display().to_string())?;
+        Ok(Some(file))
+    }
+
+    /// What the text of a file describes.
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+        let file: Self =
+            toml::from_str(text).context("it is not a description of a local cluster")?;
         ensure!(
             file.format == 1,
-            "{}: format {} is not known, this program knows 1",
-            path.display(),
+            "format {} is not known, this program knows 1",
             file.format
         );
-        file.check().with_context(|| path.display().to_string())?;
-        Ok(Some(file))
+        file.check()?;
+        Ok(file)
     }
 
     /// Replaces the file as a whole.
     pub(crate) fn save(&self, dir: &Path) -> anyhow::Result<()> {
-        let text = format!(
+        write_whole(&dir.join(FILE_NAME), self.to_toml()?.as_bytes())
+    }
+
+    /// The text of the file.
+    pub(crate) fn to_toml(&self) -> anyhow::Result<String> {
+        Ok(format!(
             "# A local Pegasus cluster, made by `pegasus local start`.\n{}",
             toml::to_string(self).context("cluster.toml")?
-        );
-        write_whole(&dir.join(FILE_NAME), text.as_bytes())
+        ))
     }
 
     fn check_counts(&self) -> anyhow::Result<()> {

@@ -120,7 +120,7 @@ pub(crate) fn become_background(
 
 /// Which process a pid means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Identity {
+pub(crate) struct Identity {
     pid: u32,
     start_ticks: u64,
     boot: String,
@@ -136,7 +136,11 @@ impl Identity {
     }
 
     fn load(path: &Path) -> Option<Self> {
-        let text = fs::read_to_string(path).ok()?;
+        Self::parse(&fs::read_to_string(path).ok()?)
+    }
+
+    /// What the text of a pid file says.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
         Some(Self {
             pid: words.next()?.parse().ok()?,
@@ -148,11 +152,7 @@ impl Identity {
     fn save(&self, path: &Path) -> anyhow::Result<()> {
         // Two processes may write the same content at the same time: each through a file of its own.
         let new = path.with_extension(format!("new-{}", std::process::id()));
-        fs::write(
-            &new,
-            format!("{} {} {}\n", self.pid, self.start_ticks, self.boot),
-        )
-        .with_context(|| new.display().to_string())?;
+        fs::write(&new, format!("{self}\n")).with_context(|| new.display().to_string())?;
         fs::rename(&new, path).with_context(|| path.display().to_string())
     }
 
@@ -179,6 +179,12 @@ impl Identity {
             Err(rustix::io::Errno::SRCH) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {}", self.pid, self.start_ticks, self.boot)
     }
 }
 

@@ -219,7 +219,7 @@ impl fmt::Display for Code {
             Self::DiskFull => "the node is out of disk space for writes",
             Self::OutOfService => "the replica is out of service until it is repaired",
             Self::Expired => "the deadline passed before the operation was started",
-            Self::Unknown => "the operation was started and its outcome is unknown",
+            Self::Unknown => "the operation was started and not confirmed",
             Self::Unsupported => "not supported by this server",
             Self::Internal => "internal error of the server",
             Self::AlreadyExists => "exists already",

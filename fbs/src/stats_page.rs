@@ -14,7 +14,8 @@
 //! | 6 | number of histograms (low 32 bits), words of each (high 32 bits) |
 //! | 7 | sequence: odd while the words 8 up to the histograms are being written |
 //! | 8 | time of the last publication, microseconds since 1970 |
-//! | 9..16 | 0 |
+//! | 9 | 1: the core has ended as it should; 0: it runs, or has died |
+//! | 10..16 | 0 |
 //! | 16.. | counters, in the order of [`Counter`] |
 //! | then | gauges, in the order of [`Gauge`] |
 //! | then | histograms, in the order of [`Timing`]; see [`Histogram`] |
@@ -37,7 +38,7 @@ use std::time::Duration;
 /// `PGSSTATS` as a little-endian word.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"PGSSTATS");
 /// The layout above. Readers refuse another.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 /// Words of a page; the file has eight times as many bytes.
 pub const PAGE_WORDS: usize = HISTOGRAMS_AT + Timing::COUNT * HISTOGRAM_WORDS;
 /// Bytes of a page: what the node gives the file before mapping it.
@@ -45,6 +46,7 @@ pub const PAGE_BYTES: usize = PAGE_WORDS * 8;
 
 const SEQUENCE_AT: usize = 7;
 const PUBLISHED_AT: usize = 8;
+const STOPPED_AT: usize = 9;
 const COUNTERS_AT: usize = 16;
 const GAUGES_AT: usize = COUNTERS_AT + Counter::COUNT;
 const HISTOGRAMS_AT: usize = GAUGES_AT + Gauge::COUNT;
@@ -142,6 +144,13 @@ impl<P: AsRef<[AtomicU64]>> Writer<P> {
         fence(Ordering::Release);
         self.sequence += 2;
         store(&words[SEQUENCE_AT], self.sequence);
+    }
+
+    /// Publishes for the last time and says that the core has ended as it should, so that tools can tell a stop from a
+    /// crash.
+    pub fn stop(mut self, now_unix_us: u64) {
+        self.publish(now_unix_us);
+        store(&self.page.as_ref()[STOPPED_AT], 1);
     }
 
     /// The value of a counter, published or not.

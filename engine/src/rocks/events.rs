@@ -9,7 +9,7 @@ use rocksdb::event_listener::{
 };
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Something the node has to look after. Delivered on a thread of RocksDB: hand it on and return.
@@ -70,6 +70,9 @@ pub(super) struct Gauges {
     pub(super) level0_files: AtomicU32,
     pub(super) stalled_replicas: AtomicU32,
     pub(super) background_error: AtomicBool,
+    /// Since the database was opened, whatever caused them.
+    pub(super) flushes: AtomicU64,
+    pub(super) compactions: AtomicU64,
     /// Somewhere a flush has completed.
     pub(super) flushed: Condvar,
 }
@@ -93,6 +96,7 @@ impl Listener {
 
 impl EventListener for Listener {
     fn on_flush_completed(&self, info: &FlushJobInfo) {
+        self.gauges.flushes.fetch_add(1, Ordering::Relaxed);
         self.gauges.flushed.notify_all();
         if let Some(ReplicaName {
             partition,
@@ -108,6 +112,7 @@ impl EventListener for Listener {
     }
 
     fn on_compaction_completed(&self, info: &CompactionJobInfo) {
+        self.gauges.compactions.fetch_add(1, Ordering::Relaxed);
         let damage = info.status().err().filter(is_damage);
         match (damage, replica(info.cf_name())) {
             (

@@ -2,7 +2,6 @@
 //! change of any list bumps the page's version.
 
 use crate::code::Code;
-use crate::frame::FrameKind;
 
 macro_rules! numbered {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -43,7 +42,6 @@ numbered! {
         RequestScan = "request_scan",
         RequestRoute = "request_route",
         RequestPing = "request_ping",
-        RequestOther = "request_other",
         // Answers, by code.
         AnswerOk = "answer_ok",
         AnswerNotFound = "answer_not_found",
@@ -61,14 +59,23 @@ numbered! {
         AnswerUnknown = "answer_unknown",
         AnswerOther = "answer_other",
         // Why Busy was answered.
-        RejectConnectionWindow = "reject_connection_window",
-        RejectTableAdmission = "reject_table_admission",
+        /// Too many requests in work on the core, or on their way to another core or to meta.
+        RejectRequests = "reject_requests",
+        /// Too many prepared mutations of a partition wait for their commit.
         RejectPrepareInflight = "reject_prepare_inflight",
-        RejectLogBytes = "reject_log_bytes",
+        /// Too much is on its way to a secondary that does not acknowledge it.
+        RejectPeerWindow = "reject_peer_window",
+        /// Too many bytes wait for a flush of the log.
+        RejectLogPending = "reject_log_pending",
+        /// The log has used its budget of disk space: replicas have to be flushed first.
+        RejectLogFull = "reject_log_full",
+        /// Too many committed mutations of a partition wait for the engine.
         RejectApplyQueue = "reject_apply_queue",
+        /// Memtables or files of level 0 are over their bounds.
+        RejectEngine = "reject_engine",
+        /// Too many reads in work, or waiting for the disk.
         RejectReadQueue = "reject_read_queue",
-        RejectMemory = "reject_memory",
-        // Rows and bytes of the data operations.
+        // Rows and bytes that reads have returned, and that answered writes have put or removed (bytes as logged).
         RowsRead = "rows_read",
         RowsWritten = "rows_written",
         BytesRead = "bytes_read",
@@ -79,23 +86,20 @@ numbered! {
         /// Flushes of the log file.
         LogFlushes = "log_flushes",
         LogBytes = "log_bytes",
-        LogRecords = "log_records",
-        /// Segments taken into use.
-        LogSegmentsOpened = "log_segments_opened",
+        /// Segments made ready ahead of their use.
+        LogSegmentsPrepared = "log_segments_prepared",
         LogSegmentsFreed = "log_segments_freed",
         // Replication.
-        MutationsCommitted = "mutations_committed",
         MutationsApplied = "mutations_applied",
         PreparesSent = "prepares_sent",
         PreparesReceived = "prepares_received",
         PreparesRejected = "prepares_rejected",
-        PreparesResent = "prepares_resent",
         BeaconsSent = "beacons_sent",
         BeaconsReceived = "beacons_received",
         // Engine.
-        BlockCacheHits = "block_cache_hits",
-        BlockCacheMisses = "block_cache_misses",
-        /// Reads that left the core for the helper pool.
+        /// Reads answered from memtables and block cache, without leaving the core.
+        ReadsFromMemory = "reads_from_memory",
+        /// Reads that left the core for the helper pool, because a block was not in the cache.
         ReadsFromDisk = "reads_from_disk",
         EngineFlushes = "engine_flushes",
         EngineCompactions = "engine_compactions",
@@ -110,12 +114,12 @@ numbered! {
         NetBytesSent = "net_bytes_sent",
         PeerBytesReceived = "peer_bytes_received",
         PeerBytesSent = "peer_bytes_sent",
-        PeerReconnects = "peer_reconnects",
+        /// Links to other nodes' cores that broke.
+        PeerLinksLost = "peer_links_lost",
         /// Requests handed over to another core of the node.
         MeshForwarded = "mesh_forwarded",
         // Loop.
-        Turns = "turns",
-        /// Turns of the loop over 10 ms.
+        /// Times the thread had not returned to its loop within 10 ms.
         Stalls = "stalls",
         /// Times the thread slept in the kernel.
         Sleeps = "sleeps",
@@ -145,18 +149,14 @@ numbered! {
         LogPendingBytes = "log_pending_bytes",
         /// Bytes of the log that are in use.
         LogUsedBytes = "log_used_bytes",
-        LogSegments = "log_segments",
-        /// Log segments prepared ahead.
-        LogSegmentsSpare = "log_segments_spare",
         MemtableBytes = "memtable_bytes",
+        /// Bytes in the block cache, as last counted after a flush or compaction and at least every few seconds.
         BlockCacheBytes = "block_cache_bytes",
         NetBufferBytes = "net_buffer_bytes",
         DiskTotalBytes = "disk_total_bytes",
         DiskFreeBytes = "disk_free_bytes",
         /// 1 while writes are refused for lack of disk space.
         DiskFull = "disk_full",
-        /// The CPU the thread is pinned to, plus 1; 0 = not pinned.
-        PinnedCpu = "pinned_cpu",
     }
 }
 
@@ -176,11 +176,11 @@ numbered! {
         Scan = "scan",
         /// A batch handed to the disk until it is durable.
         LogFlush = "log_flush",
-        /// A mutation appended until it is durable here, including the wait for the flush before.
+        /// The oldest mutation of a batch, from its append until it is durable here: the wait for the flushes before, too.
         LogAppend = "log_append",
-        /// A prepare sent until the last secondary's acknowledgement.
+        /// A prepare sent until its secondary holds it durably; of each secondary's core, one at a time is measured.
         SecondaryAck = "secondary_ack",
-        /// A write admitted until it is committed.
+        /// A write taken until it is committed and applied.
         Commit = "commit",
         /// One write batch of the engine.
         Apply = "apply",
@@ -190,35 +190,10 @@ numbered! {
         ReadDisk = "read_disk",
         /// One turn of the loop, without sleep.
         Turn = "turn",
-        /// A wake-up of the sleeping thread until its first event is handled.
-        Wake = "wake",
-        /// A beacon sent until it is acknowledged.
-        BeaconRound = "beacon_round",
     }
 }
 
 impl Counter {
-    /// The counter of requests of a kind.
-    #[must_use]
-    pub const fn request(kind: FrameKind) -> Self {
-        match kind {
-            FrameKind::Get => Self::RequestGet,
-            FrameKind::Put => Self::RequestPut,
-            FrameKind::Remove => Self::RequestRemove,
-            FrameKind::Exist => Self::RequestExist,
-            FrameKind::Ttl => Self::RequestTtl,
-            FrameKind::MultiPut => Self::RequestMultiPut,
-            FrameKind::MultiGet => Self::RequestMultiGet,
-            FrameKind::MultiRemove => Self::RequestMultiRemove,
-            FrameKind::BatchGet => Self::RequestBatchGet,
-            FrameKind::SortKeyCount => Self::RequestSortKeyCount,
-            FrameKind::Scan => Self::RequestScan,
-            FrameKind::Route => Self::RequestRoute,
-            FrameKind::Ping => Self::RequestPing,
-            _ => Self::RequestOther,
-        }
-    }
-
     /// The counter of answers with a code.
     #[must_use]
     pub const fn answer(code: Code) -> Self {
@@ -244,7 +219,7 @@ impl Counter {
     /// All counters of requests, for their sum.
     #[must_use]
     pub fn requests() -> &'static [Self] {
-        &Self::ALL[Self::RequestGet as usize..=Self::RequestOther as usize]
+        &Self::ALL[Self::RequestGet as usize..=Self::RequestPing as usize]
     }
 
     /// All counters of answers that report a failure ([`Code::NotFound`] is none).
@@ -256,30 +231,11 @@ impl Counter {
     /// All reasons for [`Code::Busy`].
     #[must_use]
     pub fn rejects() -> &'static [Self] {
-        &Self::ALL[Self::RejectConnectionWindow as usize..=Self::RejectMemory as usize]
+        &Self::ALL[Self::RejectRequests as usize..=Self::RejectReadQueue as usize]
     }
 }
 
 impl Timing {
-    /// The histogram of a data operation; `None` for other kinds.
-    #[must_use]
-    pub const fn operation(kind: FrameKind) -> Option<Self> {
-        Some(match kind {
-            FrameKind::Get => Self::Get,
-            FrameKind::Put => Self::Put,
-            FrameKind::Remove => Self::Remove,
-            FrameKind::Exist => Self::Exist,
-            FrameKind::Ttl => Self::Ttl,
-            FrameKind::MultiPut => Self::MultiPut,
-            FrameKind::MultiGet => Self::MultiGet,
-            FrameKind::MultiRemove => Self::MultiRemove,
-            FrameKind::BatchGet => Self::BatchGet,
-            FrameKind::SortKeyCount => Self::SortKeyCount,
-            FrameKind::Scan => Self::Scan,
-            _ => return None,
-        })
-    }
-
     /// The histograms of whole operations.
     #[must_use]
     pub fn operations() -> &'static [Self] {

@@ -2,7 +2,7 @@
 
 use super::{
     COUNTERS_AT, Counter, GAUGES_AT, Gauge, HISTOGRAM_WORDS, HISTOGRAMS_AT, Histogram, MAGIC,
-    PAGE_BYTES, PUBLISHED_AT, SEQUENCE_AT, Timing, VERSION, load, pair,
+    PAGE_BYTES, PUBLISHED_AT, SEQUENCE_AT, STOPPED_AT, Timing, VERSION, load, pair,
 };
 use std::fs::File;
 use std::io;
@@ -31,6 +31,7 @@ pub struct Identity {
 pub struct Snapshot {
     identity: Identity,
     published_unix_us: u64,
+    is_stopped: bool,
     torn: bool,
     values: Vec<u64>,
     histograms: Vec<Histogram>,
@@ -147,6 +148,7 @@ fn decode(word: impl Fn(usize) -> u64, torn: bool) -> Snapshot {
             started_unix_us: word(4),
         },
         published_unix_us: word(PUBLISHED_AT),
+        is_stopped: word(STOPPED_AT) == 1,
         torn,
         values: (COUNTERS_AT..HISTOGRAMS_AT).map(&word).collect(),
         histograms: (0..Timing::COUNT)
@@ -182,6 +184,12 @@ impl Snapshot {
     #[must_use]
     pub fn published_unix_us(&self) -> u64 {
         self.published_unix_us
+    }
+
+    /// Whether the core has ended as it should ([`Writer::stop`](super::Writer::stop)).
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped
     }
 
     /// Whether counters and gauges may be of two different moments, which happens only when the process died while it

@@ -91,6 +91,23 @@ fn a_page_reads_back_what_was_published() {
 }
 
 #[test]
+fn a_page_tells_a_stop_from_a_crash() {
+    let page: Arc<[AtomicU64]> = (0..PAGE_WORDS).map(|_| AtomicU64::new(0)).collect();
+    let mut writer = Writer::new(Arc::clone(&page), 1, 0, 7, 1_000_000);
+    writer.add(Counter::Sleeps, 3);
+    writer.publish(2_000_000);
+    assert!(!reader::from_words(&page).is_stopped());
+    writer.stop(3_000_000);
+    let last = reader::from_words(&page);
+    assert_eq!(
+        (last.is_stopped(), last.published_unix_us()),
+        (true, 3_000_000)
+    );
+    let _next_life = Writer::new(Arc::clone(&page), 1, 0, 8, 9_000_000);
+    assert!(!reader::from_words(&page).is_stopped());
+}
+
+#[test]
 fn counters_are_invisible_until_they_are_published() {
     let mut writer = writer();
     writer.add(Counter::LogWrites, 1);
@@ -119,15 +136,15 @@ fn two_snapshots_give_rates_and_percentiles_of_the_interval() {
 #[test]
 fn a_restarted_core_counts_from_its_start() {
     let mut old = writer();
-    old.add(Counter::Turns, 1_000);
+    old.add(Counter::Sleeps, 1_000);
     old.publish(2_000_000);
     let earlier = old.snapshot();
     let mut new = Writer::new(old.page, 3, 1, 4343, 9_000_000);
-    new.add(Counter::Turns, 10);
+    new.add(Counter::Sleeps, 10);
     new.publish(10_000_000);
     let interval = new.snapshot().since(&earlier);
     assert_eq!(
-        (interval.count(Counter::Turns), interval.elapsed()),
+        (interval.count(Counter::Sleeps), interval.elapsed()),
         (10, Duration::from_secs(1))
     );
 }
@@ -151,11 +168,11 @@ fn other_files_are_refused_by_name() {
         matches!(read_at(file.path()), Err(ReadError::Shape { .. })),
         "other counters"
     );
-    handle.write_all_at(&2_u64.to_le_bytes(), 8).unwrap();
+    handle.write_all_at(&3_u64.to_le_bytes(), 8).unwrap();
     assert!(
         matches!(
             read_at(file.path()),
-            Err(ReadError::Version { found: 2, .. })
+            Err(ReadError::Version { found: 3, .. })
         ),
         "other version"
     );

@@ -160,6 +160,25 @@ pub enum Effect {
     },
 }
 
+/// Which bound a request ran into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BusyReason {
+    /// Memtables or level 0 of the engine ([`Pressure::Engine`]).
+    Engine,
+    /// Mutations of the partition that are prepared and not committed.
+    PreparesInflight,
+    /// Mutations of the partition that are committed and not applied.
+    ApplyQueue,
+    /// Bytes of the log that are not durable.
+    LogPending,
+    /// The disk budget of the log.
+    LogFull,
+    /// Bytes under way to a secondary.
+    PeerWindow,
+    /// Reads in the engine, or waiting for the partition to serve.
+    Reads,
+}
+
 /// Why a request was not served. `Unknown` alone leaves open whether it was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reject {
@@ -170,7 +189,10 @@ pub enum Reject {
     /// The primary is not ready yet (opening, reconciling, waiting for meta): try again.
     NotServing,
     /// Over a bound: try again after this many milliseconds. Never executed.
-    Busy { retry_after_ms: u32 },
+    Busy {
+        reason: BusyReason,
+        retry_after_ms: u32,
+    },
     /// Fewer members than writes need, or one cannot be reached. Never executed.
     NotEnoughMembers,
     /// The disk reserve is used up. Never executed.

@@ -471,6 +471,12 @@ impl ShardLog {
                 .sum::<usize>()
     }
 
+    /// Whether records wait for a write of theirs.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.has_records()
+    }
+
     /// Writes under way.
     #[must_use]
     pub fn writes_inflight(&self) -> usize {

@@ -17,8 +17,10 @@ mod peers;
 mod perform;
 mod ranges;
 pub mod read;
+mod refusal;
 mod report;
 mod requests;
+mod waits;
 mod write;
 
 pub use answer::MeshMessage;
@@ -44,16 +46,15 @@ use pegasus_net::mesh::MeshEnd;
 use pegasus_net::{CoreIo, IoEvent};
 use pegasus_replication::event::{Effects, Event, Pressure};
 use pegasus_replication::ids::{CoreAddress, CoreId, Instant, PartitionId};
-use pegasus_replication::log::LogWriteId;
 use pegasus_replication::replica::Replica;
 use pegasus_replication::shard::Shard;
 use perform::Held;
 use report::Reports;
 use requests::Requests;
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use waits::Waits;
 
 /// How long requests in work may take to end when the node stops.
 const STOP_TIME: Duration = Duration::from_secs(5);
@@ -137,8 +138,7 @@ pub struct ShardLoop {
     events: Vec<IoEvent>,
     effects: Effects,
     now: Instant,
-    /// Log writes in flight, for their timing.
-    log_started: VecDeque<(LogWriteId, Instant)>,
+    waits: Waits,
     /// Something was queued on the ring since the last `poll`.
     has_queued_io: bool,
     disk: Pressure,
@@ -205,7 +205,7 @@ impl ShardLoop {
             events: Vec::new(),
             effects: Effects::new(),
             now: clock::now(),
-            log_started: VecDeque::new(),
+            waits: Waits::default(),
             has_queued_io: false,
             disk: Pressure::None,
             is_without_segment: false,
@@ -339,6 +339,8 @@ impl ShardLoop {
                 tracing::debug!(%partition, %error, "no marker at the end");
             }
         }
+        self.gather();
+        self.stats.stop(clock::wall_us());
         Finished {
             store: self.store,
             unflushed,

@@ -80,6 +80,11 @@ impl Stats {
         now >= self.publish_at
     }
 
+    /// The last publication of a core that ends as it should.
+    pub fn stop(self, wall_us: u64) {
+        self.writer.stop(wall_us);
+    }
+
     pub fn publish(&mut self, now: Instant, wall_us: u64) {
         self.publish_at = now.after(PUBLISH_PERIOD);
         self.writer.publish(wall_us);

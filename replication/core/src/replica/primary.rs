@@ -5,7 +5,7 @@ use super::prepared_list::Waiter;
 use super::progress::{Progress, Reach};
 use super::{Replica, Restamp, Role};
 use crate::config::Configuration;
-use crate::event::{Effect, Pressure, Reject};
+use crate::event::{BusyReason, Effect, Pressure, Reject};
 use crate::ids::{Ballot, CoreAddress, Decree, Instant, RequestId, Ticket};
 use crate::log::LogFill;
 use crate::message::{
@@ -128,6 +128,7 @@ impl Replica {
             Pressure::None => {}
             Pressure::Engine => {
                 return Err(Reject::Busy {
+                    reason: BusyReason::Engine,
                     retry_after_ms: Self::RETRY_ENGINE_MS,
                 });
             }
@@ -145,21 +146,40 @@ impl Replica {
         if !primary.secondaries.iter().all(takes_part) {
             return Err(Reject::NotEnoughMembers);
         }
-        let bytes = write.payload.len() + PREPARE_FIXED_BYTES;
+        match self.full_queue(primary, write.payload.len(), turn) {
+            None => Ok(()),
+            Some(reason) => Err(Reject::Busy {
+                reason,
+                retry_after_ms: Self::RETRY_QUEUE_MS,
+            }),
+        }
+    }
+
+    /// The bound that one more mutation would go over.
+    fn full_queue(
+        &self,
+        primary: &Primary,
+        payload_bytes: usize,
+        turn: &Turn<'_>,
+    ) -> Option<BusyReason> {
+        let desk = &turn.desk;
+        let bytes = payload_bytes + PREPARE_FIXED_BYTES;
         let window = desk.options.peer_window_bytes_max;
         let has_room =
             |progress: &Progress| desk.links.has_room(progress.member.address, bytes, window);
-        let full = self.inflight() >= desk.options.prepare_inflight_max
-            || self.apply_queue() >= desk.options.apply_queue_max
-            || desk.log.pending_bytes() >= desk.options.log_pending_bytes_max
-            || desk.log.fill() == LogFill::Full
-            || !primary.secondaries.iter().all(has_room);
-        if full {
-            return Err(Reject::Busy {
-                retry_after_ms: Self::RETRY_QUEUE_MS,
-            });
+        if self.inflight() >= desk.options.prepare_inflight_max {
+            Some(BusyReason::PreparesInflight)
+        } else if self.apply_queue() >= desk.options.apply_queue_max {
+            Some(BusyReason::ApplyQueue)
+        } else if desk.log.pending_bytes() >= desk.options.log_pending_bytes_max {
+            Some(BusyReason::LogPending)
+        } else if desk.log.fill() == LogFill::Full {
+            Some(BusyReason::LogFull)
+        } else if !primary.secondaries.iter().all(has_room) {
+            Some(BusyReason::PeerWindow)
+        } else {
+            None
         }
-        Ok(())
     }
 
     /// About the time in which a queue of prepares or log bytes empties: a few flushes.
@@ -443,8 +463,6 @@ impl Replica {
             return;
         }
         progress.reach = Reach::OutOfService;
-        // Nobody acknowledges what is under way, and the link's window is for the other partitions too.
-        progress.restart_after(progress.sent, &mut turn.desk.links);
         let due = turn.now.after(turn.desk.options.beacon_period);
         turn.desk.links.mention(from, partition, due);
     }

@@ -1,7 +1,7 @@
 //! The right to read: checked before the engine is asked and again when it has answered.
 
 use super::{Due, Phase, Replica, Role};
-use crate::event::{Effect, Reject};
+use crate::event::{BusyReason, Effect, Reject};
 use crate::ids::{Instant, Ticket};
 use crate::shard::turn::Turn;
 use std::time::Duration;
@@ -19,6 +19,7 @@ impl Replica {
         let refused = match self.serving_primary() {
             Ok(_) if deadline <= turn.now => Reject::Expired,
             Ok(_) if turn.desk.reads_inflight >= READS_INFLIGHT_MAX => Reject::Busy {
+                reason: BusyReason::Reads,
                 retry_after_ms: RETRY_READ_MS,
             },
             Ok(_) => {
@@ -56,6 +57,7 @@ impl Replica {
             Reject::Expired
         } else if self.parked.len() >= PARKED_READS_MAX {
             Reject::Busy {
+                reason: BusyReason::Reads,
                 retry_after_ms: RETRY_READ_MS,
             }
         } else {

@@ -62,7 +62,7 @@ impl ShardLoop {
             table_name,
         };
         if let Err(question) = self.relay.ask(question) {
-            let failure = self.busy(Counter::RejectMemory, "too many questions for routes");
+            let failure = self.busy(Counter::RejectRequests, "too many questions for routes");
             self.refuse(Origin::Here(question.to), None, self.now, failure);
         }
     }
@@ -84,7 +84,10 @@ impl ShardLoop {
             received: self.now,
         };
         if let Err(MeshMessage::Request { to, .. }) = self.mesh.send(core, message) {
-            let failure = self.busy(Counter::RejectMemory, "the ring to the owning core is full");
+            let failure = self.busy(
+                Counter::RejectRequests,
+                "the ring to the owning core is full",
+            );
             self.refuse(Origin::Here(to), None, self.now, failure);
         }
     }
@@ -117,7 +120,7 @@ impl ShardLoop {
         }
         if self.requests.is_full() {
             return Err(self.busy(
-                Counter::RejectMemory,
+                Counter::RejectRequests,
                 "too many requests are in work on this core",
             ));
         }
@@ -133,9 +136,11 @@ impl ShardLoop {
                 default_ttl_seconds: table.default_ttl_seconds,
             };
             let write = write_of(operation, expiry, self.write_bytes_max)?;
-            self.stats
-                .add(Counter::BytesWritten, write.payload.len() as u64);
-            let work = Work::Write { count: write.count };
+            let work = Work::Write {
+                count: write.count,
+                rows: write.rows,
+                bytes: write.payload.len(),
+            };
             Ok(Prepared {
                 work,
                 write: Some((write.request_id, wall_us, write.payload)),

@@ -1,13 +1,14 @@
 //! Answers: from decisions of the replication core to what a client reads, on this core or back over the mesh.
 
 use super::ShardLoop;
+use super::refusal;
 use super::requests::{Origin, Pending, Work};
-use crate::directory::Directory;
+use crate::clock;
 use pegasus_fbs::code::Code;
 use pegasus_fbs::stats_page::{Counter, Timing};
 use pegasus_net::ReplyTo;
 use pegasus_net::request::{Failure, Reply, Response};
-use pegasus_replication::event::Reject;
+use pegasus_replication::event::{BusyReason, Reject};
 use pegasus_replication::ids::{Decree, Instant, Ticket};
 
 /// What cores of a node hand each other.
@@ -38,8 +39,10 @@ impl ShardLoop {
             return;
         };
         let reply = match work {
-            Work::Write { count } => {
+            Work::Write { count, rows, bytes } => {
                 self.stats.record(Timing::Commit, self.now.since(received));
+                self.stats.add(Counter::RowsWritten, rows as u64);
+                self.stats.add(Counter::BytesWritten, bytes as u64);
                 Ok(Response::Written {
                     decree: decree.0,
                     count,
@@ -58,6 +61,7 @@ impl ShardLoop {
     pub(super) fn reject(&mut self, ticket: Ticket, reason: Reject) {
         let Some(Pending {
             origin,
+            partition,
             timing,
             received,
             ..
@@ -65,7 +69,10 @@ impl ShardLoop {
         else {
             return;
         };
-        let failure = failure_of(reason, &self.directory);
+        if let Reject::Busy { reason, .. } = reason {
+            self.stats.count(counter_of(reason));
+        }
+        let failure = refusal::failure_of(reason, partition, &self.shard, &self.directory);
         self.send_answer(origin, timing, received, Err(failure));
     }
 
@@ -80,7 +87,9 @@ impl ShardLoop {
         let code = reply
             .as_ref()
             .map_or_else(|failure| failure.code, |_| Code::Ok);
-        self.stats.answered(timing, code, self.now.since(received));
+        // Read again: most answers leave in the turn in which their request came.
+        let elapsed = clock::now().since(received);
+        self.stats.answered(timing, code, elapsed);
         match origin {
             Origin::Here(to) => self.io.reply(to, &reply),
             Origin::Core { core, to } => self.outbox.mesh(core, MeshMessage::Reply { to, reply }),
@@ -110,35 +119,14 @@ impl ShardLoop {
 
 const BUSY_RETRY_MS: u32 = 5;
 
-fn failure_of(reason: Reject, directory: &Directory) -> Failure {
-    let (code, message) = match reason {
-        Reject::NotHere => (Code::NotHere, "no replica of this partition on this core"),
-        Reject::NotPrimary { .. } => (
-            Code::NotPrimary,
-            "another core is primary of this partition",
-        ),
-        Reject::NotServing => (Code::NotServing, "the primary is not ready yet"),
-        Reject::Busy { .. } => (Code::Busy, "too much is in work"),
-        Reject::NotEnoughMembers => (
-            Code::NotEnoughMembers,
-            "too few replicas of this partition can be reached",
-        ),
-        Reject::DiskFull => (Code::DiskFull, "the disk reserve of this node is used up"),
-        Reject::OutOfService => (Code::OutOfService, "this replica is out of service"),
-        Reject::Expired => (
-            Code::Expired,
-            "the deadline passed before anything was done",
-        ),
-        Reject::TooLarge => (Code::TooLarge, "the write is over the size limit"),
-        Reject::Unknown => (Code::Unknown, "the outcome is not known"),
-    };
-    let mut failure = Failure::new(code, message);
+const fn counter_of(reason: BusyReason) -> Counter {
     match reason {
-        Reject::Busy { retry_after_ms } => failure.retry_after_ms = retry_after_ms,
-        Reject::NotPrimary { primary } => {
-            failure.primary = primary.and_then(|core| directory.client(core))
-        }
-        _ => {}
+        BusyReason::Engine => Counter::RejectEngine,
+        BusyReason::PreparesInflight => Counter::RejectPrepareInflight,
+        BusyReason::ApplyQueue => Counter::RejectApplyQueue,
+        BusyReason::LogPending => Counter::RejectLogPending,
+        BusyReason::LogFull => Counter::RejectLogFull,
+        BusyReason::PeerWindow => Counter::RejectPeerWindow,
+        BusyReason::Reads => Counter::RejectReadQueue,
     }
-    failure
 }

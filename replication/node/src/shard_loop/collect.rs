@@ -69,7 +69,8 @@ impl ShardLoop {
             }
             IoEvent::PeerDown { peer, reason } => {
                 tracing::info!(%peer, reason = reason.name(), core = self.address.core.0, "link to peer is down");
-                self.stats.count(Counter::PeerReconnects);
+                self.stats.count(Counter::PeerLinksLost);
+                self.waits.on_peer_down(core_address(peer));
                 self.decide(Event::PeerDown {
                     peer: core_address(peer),
                 });
@@ -80,10 +81,11 @@ impl ShardLoop {
 
     fn on_log_written(&mut self, write: LogWriteId, result: io::Result<()>) {
         self.pulse.enter(Phase::LogCompletion);
-        if let Some(index) = self.log_started.iter().position(|(id, _)| *id == write)
-            && let Some((_, started)) = self.log_started.remove(index)
-        {
-            self.stats.record(Timing::LogFlush, self.now.since(started));
+        if let Some(times) = self.waits.on_log_written(write) {
+            self.stats
+                .record(Timing::LogFlush, self.now.since(times.started));
+            self.stats
+                .record(Timing::LogAppend, self.now.since(times.appended));
         }
         match result {
             Ok(()) => {
@@ -108,10 +110,16 @@ impl ShardLoop {
     ) {
         let from_core = core_address(from);
         let (now, shard, effects) = (self.now, &mut self.shard, &mut self.effects);
+        let (stats, waits) = (&mut self.stats, &mut self.waits);
         let (mut prepares, mut beacons) = (0, 0);
         let decoded = wire::decode(kind, body, |message| {
             prepares += u64::from(matches!(message, Message::Prepare(_)));
             beacons += u64::from(matches!(message, Message::Beacon(_)));
+            if let Message::PrepareAck(ack) = &message
+                && let Some(sent) = waits.on_ack(from_core, ack.partition, ack.prepared)
+            {
+                stats.record(Timing::SecondaryAck, now.since(sent));
+            }
             shard.handle(
                 now,
                 Event::Message {
@@ -167,7 +175,7 @@ impl ShardLoop {
             CoreInput::Segment(ready) => {
                 let segment = ready.segment;
                 self.is_without_segment = false;
-                self.stats.count(Counter::LogSegmentsOpened);
+                self.stats.count(Counter::LogSegmentsPrepared);
                 self.files.add(ready);
                 self.decide(Event::SegmentReady { segment });
             }

@@ -193,9 +193,11 @@ impl ShardLoop {
                 return;
             };
             self.pulse.enter(Phase::Read);
-            self.read_step(ticket);
+            let is_in_memory = self.read_step(ticket);
             let ended = clock::now();
-            self.stats.record(Timing::ReadMemory, ended.since(started));
+            if is_in_memory {
+                self.stats.record(Timing::ReadMemory, ended.since(started));
+            }
             started = ended;
         }
     }
@@ -214,26 +216,35 @@ impl ShardLoop {
         }
     }
 
-    fn read_step(&mut self, ticket: Ticket) {
+    /// True: the engine had what the step needed in memory.
+    fn read_step(&mut self, ticket: Ticket) -> bool {
         let now = self.now;
         let Some(pending) = self.requests.get_mut(ticket) else {
-            return;
+            return false;
         };
         let partition = pending.partition;
         let Work::Read(task) = &mut pending.work else {
-            return;
+            return false;
         };
         if pending.deadline <= now {
             let failure = Failure::new(Code::Expired, "the deadline passed during the read");
             self.on_answered(ticket, partition, Err(failure));
-            return;
+            return false;
         }
         match task.step(&self.engine, Tier::CacheOnly) {
-            Step::Done(reply) => self.on_answered(ticket, partition, reply),
-            Step::More => self.engine_work.ranges.push_back(ticket),
+            Step::Done(reply) => {
+                self.stats.count(Counter::ReadsFromMemory);
+                self.on_answered(ticket, partition, reply);
+                return true;
+            }
+            Step::More => {
+                self.engine_work.ranges.push_back(ticket);
+                return true;
+            }
             Step::NeedsDisk => self.read_away(ticket),
             Step::Damaged(error) => self.on_damaged(ticket, partition, error),
         }
+        false
     }
 
     /// Moves a read to the pool, where it may block.

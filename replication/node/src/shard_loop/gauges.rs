@@ -4,6 +4,7 @@ use super::ShardLoop;
 use crate::clock;
 use crate::stall::Phase;
 use pegasus_engine::Engine;
+use pegasus_engine::rocks::EngineActivity;
 use pegasus_fbs::stats_page::{Counter, Gauge};
 use pegasus_net::counters::CloseReason;
 use pegasus_replication::event::Pressure;
@@ -15,11 +16,16 @@ impl ShardLoop {
             return;
         }
         self.pulse.enter(Phase::Publish);
+        self.gather();
+        self.stats.publish(self.now, clock::wall_us());
+    }
+
+    pub(super) fn gather(&mut self) {
         self.gather_replicas();
         self.gather_queues();
+        self.gather_engine();
         self.gather_network();
         self.stats.set_counter(Counter::Stalls, self.pulse.stalls());
-        self.stats.publish(self.now, clock::wall_us());
     }
 
     pub(super) fn on_disk(&mut self, pressure: Pressure, total: u64, free: u64) {
@@ -57,11 +63,8 @@ impl ShardLoop {
         let log = self.shard.log();
         let pending = log.pending_bytes() as u64;
         let used = log.used_bytes();
-        let pressure = self.engine.pressure();
         self.stats.set(Gauge::LogPendingBytes, pending);
         self.stats.set(Gauge::LogUsedBytes, used);
-        self.stats
-            .set(Gauge::MemtableBytes, pressure.memtable_bytes);
         self.stats
             .set(Gauge::RequestsInflight, self.requests.count() as u64);
         self.stats
@@ -76,6 +79,20 @@ impl ShardLoop {
         );
         let links = self.shard.peers().filter(|(_, is_up, _)| *is_up).count();
         self.stats.set(Gauge::PeerLinks, links as u64);
+    }
+
+    fn gather_engine(&mut self) {
+        let EngineActivity {
+            flushes,
+            compactions,
+            block_cache_bytes,
+        } = self.engine.activity();
+        self.stats.set_counter(Counter::EngineFlushes, flushes);
+        self.stats
+            .set_counter(Counter::EngineCompactions, compactions);
+        self.stats.set(Gauge::BlockCacheBytes, block_cache_bytes);
+        self.stats
+            .set(Gauge::MemtableBytes, self.engine.pressure().memtable_bytes);
     }
 
     fn gather_network(&mut self) {

@@ -45,6 +45,8 @@ impl ShardLoop {
             "effects are carried out, not made, here"
         );
         self.effects = effects;
+        self.waits
+            .on_log_left(self.shard.log().is_waiting(), self.now);
         self.send_acks();
         self.create_all();
         self.pulse.enter(Phase::Reply);
@@ -104,7 +106,7 @@ impl ShardLoop {
         self.pulse.enter(Phase::WriteLog);
         self.stats.count(Counter::LogWrites);
         self.stats.add(Counter::LogBytes, write.bytes.len() as u64);
-        self.log_started.push_back((write.id, self.now));
+        self.waits.on_log_write(write.id, self.now);
         self.files.write(&mut self.io, write);
         self.has_queued_io = true;
     }
@@ -118,30 +120,36 @@ impl ShardLoop {
         // What was acknowledged before goes before.
         self.send_acks_to(to);
         match message {
-            Message::Prepare(_) => self.stats.count(Counter::PreparesSent),
+            Message::Prepare(prepare) => {
+                let partition = prepare.configuration.partition;
+                self.waits
+                    .on_prepare(to, partition, prepare.entry.decree, self.now);
+                self.stats.count(Counter::PreparesSent);
+            }
             Message::PrepareReject(_) => self.stats.count(Counter::PreparesRejected),
             Message::Beacon(_) => self.stats.count(Counter::BeaconsSent),
             Message::PrepareAck(_) | Message::BeaconAck(_) => {}
         }
         self.peers.want(to, &self.directory, &mut self.io);
         let (kind, body) = wire::encode(&mut self.builder, message);
+        self.stats.add(Counter::PeerBytesSent, body.len() as u64);
         // Without a link it is dropped: the replication core has been or will be told.
         let _ = self.io.send_peer(peer_id(to), kind, body);
         self.has_queued_io = true;
     }
 
     fn send_acks(&mut self) {
-        while let Some((to, acks)) = self.held.acks.pop_first() {
-            let (kind, body) = wire::encode_acks(&mut self.builder, &acks);
-            let _ = self.io.send_peer(peer_id(to), kind, body);
-            self.has_queued_io = true;
+        while let Some((to, _)) = self.held.acks.first_key_value() {
+            self.send_acks_to(*to);
         }
     }
 
     fn send_acks_to(&mut self, to: CoreAddress) {
         if let Some(acks) = self.held.acks.remove(&to) {
             let (kind, body) = wire::encode_acks(&mut self.builder, &acks);
+            self.stats.add(Counter::PeerBytesSent, body.len() as u64);
             let _ = self.io.send_peer(peer_id(to), kind, body);
+            self.has_queued_io = true;
         }
     }
 
@@ -264,7 +272,6 @@ impl ShardLoop {
                 result: Ok(decree),
             }
             | PoolDone::Durable { partition, decree } => {
-                self.stats.count(Counter::EngineFlushes);
                 self.engine.end_flush(partition, decree);
                 self.decide(Event::Flushed { partition, decree });
             }

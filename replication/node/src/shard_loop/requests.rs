@@ -18,9 +18,11 @@ pub(super) enum Origin {
 /// What is left to do.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// `count` is what the answer says.
+    /// `count` is what the answer says; `rows` and encoded `bytes` are for the statistics.
     Write {
         count: u32,
+        rows: usize,
+        bytes: usize,
     },
     Read(Box<ReadTask>),
     /// The read is on the engine pool.

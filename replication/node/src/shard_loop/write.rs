@@ -14,6 +14,8 @@ pub(super) struct Write {
     pub(super) request_id: ids::RequestId,
     /// What the answer counts: rows named by a multi remove.
     pub(super) count: u32,
+    /// Rows put or removed.
+    pub(super) rows: usize,
 }
 
 /// How rows of this write expire.
@@ -102,6 +104,7 @@ pub(super) fn write_of(
         payload,
         request_id: ids::RequestId { client, sequence },
         count,
+        rows: batch.count(),
     })
 }
 

@@ -187,7 +187,7 @@ impl Shard {
         self.send_acknowledgements(effects);
         self.send_beacons(now, effects);
         self.relief
-            .relieve(&mut self.desk.log, &self.replicas, effects);
+            .relieve(now, &mut self.desk.log, &self.replicas, effects);
         self.write_log(now, effects);
     }
 
@@ -198,6 +198,7 @@ impl Shard {
             self.desk.deadlines.earliest(),
             self.desk.links.beacons_due(),
             self.trailer_at,
+            self.relief.again_at(),
         ];
         dues.into_iter().flatten().min()
     }

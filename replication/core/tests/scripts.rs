@@ -11,6 +11,7 @@
 //! drop P N                     meta drops the replica                 pressure N none|engine|disk
 //! fail-log N | fail-replica P N                                       wipe-log N           the log is gone, the engine stays
 //! repeat A B | tamper A B      the next message comes twice, or altered
+//! flushes N fail | work        of the engine
 //! save N | roll-back N         disk and engine as they were            fill P N COUNT BYTES that many writes, one by one
 //! put-aside A B | bring-back A B    messages under way are late       show [P]             the state of every replica
 //! ```
@@ -135,6 +136,10 @@ impl Script {
                 let node = &self.world.nodes[&number(1)];
                 self.saved
                     .insert(number(1), (node.disk.segments.clone(), node.engine.clone()));
+            }
+            "flushes" => {
+                let node = self.world.nodes.get_mut(&number(1)).unwrap();
+                node.flushes_fail = words[2] == "fail";
             }
             "roll-back" => self.roll_back(number(1)),
             "fill" => self.fill(number(1), number(2), number(3), number(4)),

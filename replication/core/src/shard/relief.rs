@@ -1,15 +1,18 @@
 //! Keeps the log within its budget: relieves the replicas that hold back its oldest segment (docs/replication.md, "Log budget").
 
 use crate::event::{Effect, Effects};
-use crate::ids::{PartitionId, ReplicaIncarnation};
+use crate::ids::{Instant, PartitionId, ReplicaIncarnation};
 use crate::log::{Blocker, LogFill, Record, Remedy, SegmentId, ShardLog};
 use crate::replica::Replica;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-/// What has been asked of each replica, so that it is asked once per segment.
+/// What has been asked of each replica, so that it is asked once per segment, and again if nothing came of it.
 #[derive(Debug, Default)]
 pub(crate) struct Relief {
-    asked: BTreeMap<PartitionId, SegmentId>,
+    asked: BTreeMap<PartitionId, (SegmentId, Instant)>,
+    /// When what was asked first is asked again: a flush may have failed, and a full log brings nothing that would tell.
+    again_at: Option<Instant>,
     /// Something has changed since the blockers were last looked at.
     is_due: bool,
 }
@@ -42,13 +45,31 @@ impl Relief {
         log.forget(partition);
     }
 
+    /// When to look at it once more without another event.
+    pub(crate) const fn again_at(&self) -> Option<Instant> {
+        self.again_at
+    }
+
+    /// Forgets what was asked so long ago that it must have failed.
+    fn forget_old(&mut self, now: Instant) {
+        if self.again_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.is_due = true;
+        self.asked.retain(|_, (_, at)| at.after(ASK_AGAIN) > now);
+        let oldest = self.asked.values().map(|(_, at)| at.after(ASK_AGAIN)).min();
+        self.again_at = oldest;
+    }
+
     /// At half the budget: has the replicas that hold back the oldest segment flushed, or their few records appended again.
     pub(crate) fn relieve(
         &mut self,
+        now: Instant,
         log: &mut ShardLog,
         replicas: &BTreeMap<PartitionId, Replica>,
         effects: &mut Effects,
     ) {
+        self.forget_old(now);
         if !std::mem::take(&mut self.is_due) || log.fill() < LogFill::Half {
             return;
         }
@@ -57,17 +78,21 @@ impl Relief {
             match replicas.get(&partition) {
                 Some(replica) if replica.is_out_of_service() => log.forget(partition),
                 None => log.forget(partition),
-                Some(_) if self.asked.get(&partition) == Some(&blocker.segment) => {}
+                Some(_)
+                    if self
+                        .asked
+                        .get(&partition)
+                        .is_some_and(|(asked, _)| *asked == blocker.segment) => {}
                 Some(replica)
                     if blocker.remedy == Remedy::Reappend && reappend(replica, &blocker, log) =>
                 {
-                    self.asked.insert(partition, blocker.segment);
+                    self.note_asked(partition, blocker.segment, now);
                 }
                 Some(replica)
                     if blocker.first <= replica.applied()
                         && replica.flushed() < replica.applied() =>
                 {
-                    self.asked.insert(partition, blocker.segment);
+                    self.note_asked(partition, blocker.segment, now);
                     effects.push(Effect::Flush { partition });
                 }
                 // Not applied yet: a flush would not help, its commit will.
@@ -75,7 +100,15 @@ impl Relief {
             }
         }
     }
+
+    fn note_asked(&mut self, partition: PartitionId, segment: SegmentId, now: Instant) {
+        self.asked.insert(partition, (segment, now));
+        self.again_at.get_or_insert(now.after(ASK_AGAIN));
+    }
 }
+
+/// Longer than an engine tries one flush.
+const ASK_AGAIN: Duration = Duration::from_secs(15);
 
 /// A blocker's records are appended again only if so many times as much fits a segment.
 const REAPPEND_SHARE: u64 = 64;

@@ -64,6 +64,8 @@ pub(crate) struct Node {
     pub(crate) engine: BTreeMap<PartitionId, Storage>,
     /// `Apply` and `Read` effects not carried out yet.
     pub(crate) engine_queue: VecDeque<Effect>,
+    /// The engine says no to every flush.
+    pub(crate) flushes_fail: bool,
     /// Commit points seen, which never go back within a life.
     committed: BTreeMap<PartitionId, Decree>,
 }
@@ -382,6 +384,7 @@ impl World {
             Effect::Read { partition, ticket } => {
                 self.feed(node, Event::ReadDone { partition, ticket })
             }
+            Effect::Flush { .. } if one.flushes_fail => {}
             Effect::Flush { partition } => self.flush(node, partition),
             Effect::Create {
                 partition,

@@ -463,6 +463,8 @@ impl Replica {
             return;
         }
         progress.reach = Reach::OutOfService;
+        // Nobody acknowledges what is under way, and the link's window is for the other partitions too.
+        progress.restart_after(progress.sent, &mut turn.desk.links);
         let due = turn.now.after(turn.desk.options.beacon_period);
         turn.desk.links.mention(from, partition, due);
     }

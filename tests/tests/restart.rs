@@ -64,11 +64,7 @@ async fn wait_for_refusals(writers: &Writers, code: Code) -> Failures {
     while all.refused(code) < WRITERS as u64 {
         assert!(start.elapsed() < e2e::cluster::PATIENCE, "{all:?}");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        let more = writers.take_failures();
-        all.unknown += more.unknown;
-        for (code, count) in more.not_executed {
-            *all.not_executed.entry(code).or_default() += count;
-        }
+        all.add(&writers.take_failures());
     }
     assert!(all.unknown <= WRITERS as u64, "{all:?}");
     all

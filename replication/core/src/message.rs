@@ -108,4 +108,7 @@ pub struct BeaconAck {
     pub states: Vec<ReplicaState>,
     /// Partitions of the beacon that this core does not acknowledge, with the ballot it knows.
     pub excluded: Vec<(PartitionId, Ballot, RejectReason)>,
+    /// This core's disk reserve is used up: its primaries are to take no more writes. Told unasked when it changes, by an
+    /// answer to beacon 0.
+    pub disk_full: bool,
 }

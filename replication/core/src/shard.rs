@@ -18,7 +18,7 @@ use crate::config::{Configuration, ReplicationOptions, Stage};
 use crate::event::{Effect, Effects, Event, Pressure, Reject};
 use crate::ids::{Ballot, CoreAddress, Decree, Instant, PartitionId, ReplicaIncarnation};
 use crate::log::{LogOptions, LogWriteId, Marker, Recovery, ShardLog};
-use crate::message::{Beacon, BeaconEntry, Message};
+use crate::message::{Beacon, BeaconAck, BeaconEntry, Message};
 use crate::replica::{Deadlines, Due, Found, Health, Replica};
 use links::Links;
 use relief::Relief;
@@ -175,7 +175,7 @@ impl Shard {
             } => self.on_created(now, partition, incarnation, effects),
             Event::PeerUp { peer } => self.on_peer_up(now, peer, effects),
             Event::PeerDown { peer } => self.on_peer_down(now, peer, effects),
-            Event::Pressure { pressure } => self.desk.pressure = pressure,
+            Event::Pressure { pressure } => self.on_pressure(pressure, effects),
             Event::Timeout => self.on_timeout(now, effects),
             of_replica => self.handle_replica_event(now, of_replica, effects),
         }
@@ -478,7 +478,9 @@ impl Shard {
     }
 
     fn on_peer_down(&mut self, now: Instant, peer: CoreAddress, effects: &mut Effects) {
-        self.desk.links.link(peer).up = false;
+        let link = self.desk.links.link(peer);
+        link.up = false;
+        link.disk_full = false;
         for replica in self.replicas.values_mut() {
             replica.handle_peer_down(
                 peer,
@@ -488,6 +490,33 @@ impl Shard {
                     effects,
                 },
             );
+        }
+    }
+
+    /// Primaries elsewhere learn at once that this disk is full, or no longer: their prepares fill it as well.
+    fn on_pressure(&mut self, pressure: Pressure, effects: &mut Effects) {
+        let before = std::mem::replace(&mut self.desk.pressure, pressure);
+        let disk_full = pressure == Pressure::DiskFull;
+        if disk_full == (before == Pressure::DiskFull) {
+            return;
+        }
+        let own = self.desk.identity;
+        let configurations = self.replicas.values().filter_map(Replica::configuration);
+        let primaries: BTreeSet<CoreAddress> = configurations
+            .filter_map(|configuration| Some(configuration.primary?.address))
+            .filter(|primary| *primary != own)
+            .collect();
+        for to in primaries {
+            let ack = BeaconAck {
+                number: 0,
+                states: Vec::new(),
+                excluded: Vec::new(),
+                disk_full,
+            };
+            effects.push(Effect::Send {
+                to,
+                message: Message::BeaconAck(ack),
+            });
         }
     }
 

@@ -339,6 +339,7 @@ fn write_beacon_ack(builder: &mut Builder<'_>, ack: &BeaconAck) -> FrameKind {
         number: ack.number,
         states: Some(states),
         excluded: Some(excluded),
+        disk_full: ack.disk_full,
     };
     let root = peer::BeaconAck::create(builder, &arguments);
     builder.finish(root, None);
@@ -365,6 +366,7 @@ fn read_beacon_ack(bytes: &[u8]) -> Result<BeaconAck, WireError> {
         number: table.number(),
         states,
         excluded,
+        disk_full: table.disk_full(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Replica, Restamp, Role};
 use crate::config::{Configuration, Stage};
-use crate::event::Effect;
+use crate::event::{Effect, Pressure};
 use crate::ids::{Ballot, CoreAddress, Decree};
 use crate::message::{BeaconAck, Entry, Message, Prepare, PrepareAck, PrepareReject, RejectReason};
 use crate::shard::turn::Turn;
@@ -217,6 +217,7 @@ impl Replica {
                 number,
                 states: vec![self.state()],
                 excluded: Vec::new(),
+                disk_full: turn.desk.pressure == Pressure::DiskFull,
             };
             turn.effects.push(Effect::Send {
                 to,

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::turn::Turn;
-use crate::event::{Effect, Effects, Event, Reject};
+use crate::event::{Effect, Effects, Event, Pressure, Reject};
 use crate::ids::{Ballot, CoreAddress, Decree, Instant, PartitionId, Ticket};
 use crate::message::{Beacon, BeaconAck, Message, PrepareReject, RejectReason, ReplicaState};
 use crate::replica::{BeaconAnswer, Replica, Write};
@@ -183,6 +183,7 @@ impl Shard {
             number: beacon.number,
             states: Vec::new(),
             excluded: Vec::new(),
+            disk_full: self.desk.pressure == Pressure::DiskFull,
         };
         for entry in beacon.entries {
             let partition = entry.configuration.partition;
@@ -224,6 +225,7 @@ impl Shard {
         ack: &BeaconAck,
         effects: &mut Effects,
     ) {
+        self.desk.links.link(from).disk_full = ack.disk_full;
         for state in &ack.states {
             self.tell(now, state.partition, effects, |replica, turn| {
                 replica.handle_state(from, ack.number, state, turn);

@@ -16,6 +16,8 @@ pub(crate) struct Links {
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     pub(crate) up: bool,
+    /// Its disk reserve is used up, as it said last on this link.
+    pub(crate) disk_full: bool,
     /// Number of the last beacon sent.
     pub(crate) beacon_number: u64,
     /// Bytes of prepares sent and not acknowledged.
@@ -31,6 +33,10 @@ pub(crate) struct Link {
 impl Links {
     pub(crate) fn is_up(&self, peer: CoreAddress) -> bool {
         self.peers.get(&peer).is_some_and(|link| link.up)
+    }
+
+    pub(crate) fn is_disk_full(&self, peer: CoreAddress) -> bool {
+        self.peers.get(&peer).is_some_and(|link| link.disk_full)
     }
 
     /// The link to `peer`; a new one is down.

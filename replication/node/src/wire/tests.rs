@@ -88,6 +88,7 @@ fn messages() -> Vec<Message> {
             number: 4,
             states: vec![state()],
             excluded,
+            disk_full: true,
         }),
     ]
 }

@@ -235,8 +235,8 @@ impl Replica {
             }
             // Prepared again, the highest first. A run whose ballot was overtaken before the run was durable counts for nothing:
             // no member has acknowledged more than `durable` of it, so the newer ballot prepares it once more.
-            let is_of_run = ballot < self.ballot
-                || self.restamp.is_some_and(|restamp| decree <= restamp.high);
+            let is_of_run =
+                ballot < self.ballot || self.restamp.is_some_and(|restamp| decree <= restamp.high);
             if decree > self.durable.next() && is_of_run {
                 return;
             }

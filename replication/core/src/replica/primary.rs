@@ -134,6 +134,10 @@ impl Replica {
             }
             Pressure::DiskFull => return Err(Reject::DiskFull),
         }
+        let is_full = |progress: &Progress| desk.links.is_disk_full(progress.member.address);
+        if primary.secondaries.iter().any(is_full) {
+            return Err(Reject::DiskFull);
+        }
         let configuration = self
             .configuration
             .as_ref()

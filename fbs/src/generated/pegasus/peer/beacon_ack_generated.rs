@@ -21,6 +21,7 @@ impl<'a> BeaconAck<'a> {
   pub const VT_NUMBER: ::flatbuffers::VOffsetT = 4;
   pub const VT_STATES: ::flatbuffers::VOffsetT = 6;
   pub const VT_EXCLUDED: ::flatbuffers::VOffsetT = 8;
+  pub const VT_DISK_FULL: ::flatbuffers::VOffsetT = 10;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -35,6 +36,7 @@ impl<'a> BeaconAck<'a> {
     builder.add_number(args.number);
     if let Some(x) = args.excluded { builder.add_excluded(x); }
     if let Some(x) = args.states { builder.add_states(x); }
+    builder.add_disk_full(args.disk_full);
     builder.finish()
   }
 
@@ -60,6 +62,13 @@ impl<'a> BeaconAck<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, Excluded>>>(BeaconAck::VT_EXCLUDED, None)}
   }
+  #[inline]
+  pub fn disk_full(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(BeaconAck::VT_DISK_FULL, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for BeaconAck<'_> {
@@ -71,6 +80,7 @@ impl ::flatbuffers::Verifiable for BeaconAck<'_> {
      .visit_field::<u64>("number", Self::VT_NUMBER, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ReplicaState>>>("states", Self::VT_STATES, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, Excluded>>>("excluded", Self::VT_EXCLUDED, false)?
+     .visit_field::<bool>("disk_full", Self::VT_DISK_FULL, false)?
      .finish();
     Ok(())
   }
@@ -79,6 +89,7 @@ pub struct BeaconAckArgs<'a> {
     pub number: u64,
     pub states: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ReplicaState>>>,
     pub excluded: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, Excluded>>>,
+    pub disk_full: bool,
 }
 impl<'a> Default for BeaconAckArgs<'a> {
   #[inline]
@@ -87,6 +98,7 @@ impl<'a> Default for BeaconAckArgs<'a> {
       number: 0,
       states: None,
       excluded: None,
+      disk_full: false,
     }
   }
 }
@@ -109,6 +121,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> BeaconAckBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(BeaconAck::VT_EXCLUDED, excluded);
   }
   #[inline]
+  pub fn add_disk_full(&mut self, disk_full: bool) {
+    self.fbb_.push_slot::<bool>(BeaconAck::VT_DISK_FULL, disk_full, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> BeaconAckBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     BeaconAckBuilder {
@@ -129,6 +145,7 @@ impl ::core::fmt::Debug for BeaconAck<'_> {
       ds.field("number", &self.number());
       ds.field("states", &self.states());
       ds.field("excluded", &self.excluded());
+      ds.field("disk_full", &self.disk_full());
       ds.finish()
   }
 }

@@ -337,14 +337,14 @@ impl ShardLog {
     /// Entries that wait to be written again and that `record` voids: behind it they would count as the newer copy.
     fn withdraw_voided(&mut self, record: &Record) {
         let (stamp, bytes) = (record.stamp(), &mut self.reappended_bytes);
-        if stamp.kind != RecordKind::Entry {
-            return;
-        }
+        let voids = |old: &Stamp| match stamp.kind {
+            RecordKind::Entry => old.decree >= stamp.decree && old.ballot < stamp.ballot,
+            RecordKind::Removed => true,
+            _ => false,
+        };
         self.reappended.retain(|waiting| {
             let old = waiting.stamp();
-            let is_void = old.partition == stamp.partition
-                && old.decree >= stamp.decree
-                && old.ballot < stamp.ballot;
+            let is_void = old.partition == stamp.partition && voids(&old);
             *bytes -= if is_void { waiting.encoded_bytes() } else { 0 };
             !is_void
         });

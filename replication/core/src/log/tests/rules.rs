@@ -252,6 +252,28 @@ fn a_removed_replica_holds_nothing_back_and_is_forgotten() {
 }
 
 #[test]
+fn nothing_of_a_removed_replica_is_written_behind_its_removal() {
+    let mut life = Life::first(1);
+    fill_segments(&mut life, 0, 3);
+    let again = entry_record(0, entry(1, 1, vec![1; 10]), 0);
+    assert!(life.log.reappend(again));
+    life.log.append(Record::Removed {
+        partition: partition(0),
+        incarnation: INCARNATION,
+    });
+    life.perform();
+    while !life.disk.unflushed.is_empty() {
+        let id = life.disk.flush(0);
+        life.log.on_durable(id);
+        life.perform();
+    }
+    let mut markers = life.markers.clone();
+    markers.remove(&partition(0));
+    let recovery = recover(&mut life.disk.clone(), IDENTITY, &markers).unwrap();
+    assert!(!recovery.replicas.contains_key(&partition(0)));
+}
+
+#[test]
 fn records_of_an_earlier_copy_are_ignored() {
     let mut life = Life::first(1);
     life.append(entry_record(0, entry(3, 1, vec![1]), 0));

@@ -107,6 +107,16 @@ pub(crate) enum Action {
     StartNode {
         node: NodeId,
     },
+    /// Loses power, if it still is in this life, and starts again.
+    CrashNode {
+        node: NodeId,
+        life: Life,
+    },
+    /// The second end of a broken link learns of it.
+    NoticeBreak {
+        observer: CoreAddress,
+        peer: CoreAddress,
+    },
     StartMeta,
     /// Everything that was cut can connect again.
     Heal,

@@ -42,8 +42,8 @@ impl World {
         partition: PartitionId,
         entry: &Entry,
     ) -> Result<(), Violation> {
-        let checksum =
-            crc32c::crc32c(&entry.mutation.payload) ^ (entry.mutation.timestamp_us as u32);
+        let timestamp = entry.mutation.timestamp_us.to_le_bytes();
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&entry.mutation.payload), &timestamp);
         let known = self.applied.entry(partition).or_default();
         let first = *known.entry(entry.decree.0).or_insert(checksum);
         if first == checksum {
@@ -65,13 +65,27 @@ impl World {
             .collect()
     }
 
-    /// Every primary serves and every member has applied everything committed.
+    /// Every primary serves, every member has applied everything committed, and nothing is left of dropped tables.
     pub(crate) fn is_at_rest(&self) -> bool {
         let configurations = self.configurations();
         !configurations.is_empty()
+            && self.left_over().is_none()
             && configurations
                 .iter()
                 .all(|configuration| self.is_settled(configuration))
+    }
+
+    /// Storage or a replica of a table that was dropped.
+    fn left_over(&self) -> Option<(CoreAddress, PartitionId)> {
+        let table = self.table();
+        let mut cores = self.nodes.iter().flat_map(|node| &node.cores);
+        cores.find_map(|core| {
+            let stored = core.engine.replicas().map(|(partition, _)| partition);
+            let held = core.shard.iter().flat_map(|shard| shard.replicas());
+            let mut all = stored.chain(held.map(Replica::partition));
+            let found = all.find(|partition| Some(partition.table) != table)?;
+            Some((core.address, found))
+        })
     }
 
     fn is_settled(&self, configuration: &Configuration) -> bool {
@@ -133,7 +147,10 @@ impl World {
                 members.collect::<Vec<_>>().join("; ")
             )
         });
-        lines.collect::<Vec<_>>().join("\n")
+        let left_over = self
+            .left_over()
+            .map(|(core, partition)| format!("{core} still holds {partition}, which was dropped"));
+        lines.chain(left_over).collect::<Vec<_>>().join("\n")
     }
 
     /// All members of a partition hold the same rows, byte for byte.
@@ -166,6 +183,7 @@ impl World {
             for key in self
                 .history
                 .keys()
+                .filter(|key| key.table == configuration.partition.table)
                 .filter(|key| key.partition == configuration.partition.index)
             {
                 let row = core

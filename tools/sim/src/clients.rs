@@ -33,7 +33,11 @@ impl World {
         .expect("few");
         let row =
             u32::try_from(self.random.client.below(u64::from(self.scenario.rows))).expect("few");
-        let key = Key { partition, row };
+        let key = Key {
+            table,
+            partition,
+            row,
+        };
         let configured = self.meta.state.durable().tables()[&table].configuration(partition);
         let Some(primary) = configured.and_then(|configuration| configuration.primary) else {
             self.think_again(client);
@@ -94,10 +98,10 @@ impl World {
             // Connection refused: nothing was sent.
             return self.answer_not_executed(number);
         }
-        let table = self.table().expect("requests come after the table");
+        let key = request.operation.key();
         let partition = PartitionId {
-            table,
-            index: request.operation.key().partition,
+            table: key.table,
+            index: key.partition,
         };
         let ticket = Ticket(number.0);
         let deadline = request.deadline;

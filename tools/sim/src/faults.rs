@@ -1,11 +1,13 @@
 //! Chance: what goes wrong, for how long, and how all of it ends.
 
-use crate::action::Action;
+use crate::action::{Action, Life};
 use crate::history::Violation;
 use crate::network::Pair;
 use crate::scenario::{FAULTS, Fault};
 use crate::world::World;
-use pegasus_replication::ids::NodeId;
+use pegasus_replication::event::{Event, Pressure};
+use pegasus_replication::ids::{CoreAddress, CoreId, NodeId, PartitionId};
+use pegasus_replication::shard::Shard;
 use std::time::Duration;
 
 impl World {
@@ -21,10 +23,10 @@ impl World {
         }
         let fault = *self.random.fault.pick(&FAULTS);
         // The whole cluster at once is rarer than its parts.
-        let fault = if fault == Fault::CrashAll && !self.random.fault.one_in(3) {
-            Fault::CrashNode
-        } else {
-            fault
+        let fault = match fault {
+            Fault::CrashAll if !self.random.fault.one_in(3) => Fault::CrashNode,
+            Fault::DropTable if !self.random.fault.one_in(3) => Fault::FlushEngine,
+            fault => fault,
         };
         *self.totals.faults.entry(fault).or_default() += 1;
         self.say(|_| format!("FAULT {fault:?}"));
@@ -66,7 +68,51 @@ impl World {
                     .for_each(|core| core.slow_disk_until = until);
                 Ok(())
             }
+            Fault::FailLog => self.fail_some_log(),
+            Fault::FlushEngine => self.flush_some_engine(),
+            Fault::Pressure => self.press_some_node(),
+            Fault::DropTable => self.drop_table(),
         }
+    }
+
+    /// A failed log is final: the node goes on without that core until it is started again.
+    fn fail_some_log(&mut self) -> Result<(), Violation> {
+        let core = self.some_core();
+        let error = "the drive is gone".to_owned();
+        self.core_event(core, Event::LogFailed { error })?;
+        let (node, life) = (core.node, self.life(core.node));
+        self.after_pause(Duration::from_secs(1), Action::CrashNode { node, life });
+        Ok(())
+    }
+
+    fn flush_some_engine(&mut self) -> Result<(), Violation> {
+        let address = self.some_core();
+        let replicas = self.core(address).engine.replicas();
+        let partitions: Vec<PartitionId> = replicas.map(|(partition, _)| partition).collect();
+        let life = self.life(address.node);
+        for partition in partitions {
+            self.engine_flushed(address, life, partition)?;
+        }
+        Ok(())
+    }
+
+    fn press_some_node(&mut self) -> Result<(), Violation> {
+        let core = self.some_core();
+        let pressure = *self
+            .random
+            .fault
+            .pick(&[Pressure::Engine, Pressure::DiskFull]);
+        self.core_event(core, Event::Pressure { pressure })?;
+        let (life, pressure) = (self.life(core.node), Pressure::None);
+        let event = Event::Pressure { pressure };
+        self.after_pause(Duration::from_secs(1), Action::Core { core, life, event });
+        Ok(())
+    }
+
+    fn some_core(&mut self) -> CoreAddress {
+        let node = self.random.fault.index(self.nodes.len());
+        let core = self.random.fault.index(usize::from(self.scenario.cores));
+        self.nodes[node].cores[core].address
     }
 
     fn after_pause(&mut self, longest: Duration, action: Action) {
@@ -82,6 +128,14 @@ impl World {
         self.stop_node(index, flushed)?;
         let node = self.nodes[index].id;
         self.after_pause(Duration::from_secs(2), Action::StartNode { node });
+        Ok(())
+    }
+
+    pub(crate) fn crash_node(&mut self, node: NodeId, life: Life) -> Result<(), Violation> {
+        if self.life(node) == life {
+            self.stop_node(self.node_index(node), false)?;
+            self.start_stopped_node(node)?;
+        }
         Ok(())
     }
 
@@ -108,9 +162,9 @@ impl World {
         let (a, b) = (*self.random.fault.pick(&ids), *self.random.fault.pick(&ids));
         for left in 0..self.scenario.cores {
             for right in 0..self.scenario.cores {
-                let core = |node, core| pegasus_replication::ids::CoreAddress {
+                let core = |node, core| CoreAddress {
                     node,
-                    core: pegasus_replication::ids::CoreId(core),
+                    core: CoreId(core),
                 };
                 let pair = Pair::of(core(a, left), core(b, right));
                 if a != b {
@@ -134,6 +188,11 @@ impl World {
         self.start_meta()?;
         for index in 0..self.nodes.len() {
             let node = self.nodes[index].id;
+            let has_failed = |shard: &Shard| shard.failure().is_some();
+            let mut cores = self.nodes[index].cores.iter();
+            if cores.any(|core| core.shard.as_ref().is_some_and(has_failed)) {
+                self.stop_node(index, false)?;
+            }
             self.start_stopped_node(node)?;
             for core in &mut self.nodes[index].cores {
                 core.stalled_until = self.now;

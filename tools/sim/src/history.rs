@@ -3,13 +3,14 @@
 //! Every write puts a value of its own, so a value read names the write it came from. Acknowledged writes carry the
 //! decree under which they were committed, which is their place in the order of their partition.
 
-use pegasus_replication::ids::{Decree, Instant};
+use pegasus_replication::ids::{Decree, Instant, TableId};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A row of the simulated table.
+/// A row of a simulated table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
+    pub(crate) table: TableId,
     pub(crate) partition: u32,
     pub(crate) row: u32,
 }
@@ -213,6 +214,7 @@ mod tests {
     use super::*;
 
     const KEY: Key = Key {
+        table: TableId(1),
         partition: 0,
         row: 1,
     };
@@ -277,13 +279,7 @@ mod tests {
         assert!(history.check_final(KEY, Some(Value(99))).is_err());
         assert!(
             history
-                .check_final(
-                    Key {
-                        partition: 0,
-                        row: 2
-                    },
-                    Some(open)
-                )
+                .check_final(Key { row: 2, ..KEY }, Some(open))
                 .is_err()
         );
         assert_eq!(history.check_final(KEY, Some(open)), Ok(()));

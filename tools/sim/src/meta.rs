@@ -55,7 +55,7 @@ impl World {
                 node: self.describe(index),
                 now_ms,
             };
-            self.to_meta(node, command);
+            self.send_to_meta(node, command);
             self.queue
                 .add(self.now.after(RETRY), Action::Join { node, life });
         }
@@ -103,7 +103,7 @@ impl World {
             let report = self.nodes[index].report();
             let incarnation = self.nodes[index].incarnation;
             let now_ms = milliseconds(self.now);
-            self.to_meta(
+            self.send_to_meta(
                 node,
                 Command::Report {
                     node,
@@ -139,7 +139,7 @@ impl World {
         };
         let (node, incarnation) = (core.node, self.nodes[index].incarnation);
         let proposals = vec![Proposal { replica, ballot }];
-        self.to_meta(
+        self.send_to_meta(
             node,
             Command::ProposeNextBallot {
                 node,
@@ -149,7 +149,7 @@ impl World {
         );
     }
 
-    fn to_meta(&mut self, node: NodeId, command: Command) {
+    fn send_to_meta(&mut self, node: NodeId, command: Command) {
         let index = self.node_index(node);
         let earliest = self.nodes[index].meta_arrival;
         let at = self.now.after(self.random.meta.delay(DELAY)).max(earliest);
@@ -269,6 +269,14 @@ impl World {
             self.meta_command(life, Command::CreateTable(request))?;
         }
         Ok(())
+    }
+
+    pub(crate) fn drop_table(&mut self) -> Result<(), Violation> {
+        if !self.meta.up || self.table().is_none() {
+            return Ok(());
+        }
+        let (name, now_ms) = (TABLE.to_owned(), milliseconds(self.now));
+        self.meta_command(self.meta.life, Command::DropTable { name, now_ms })
     }
 
     /// Meta dies: what it had persisted stays, what nodes had told it is gone.

@@ -38,6 +38,8 @@ pub(crate) struct Network {
     links: BTreeMap<Pair, Link>,
     /// Pairs that cannot connect now.
     cut: BTreeSet<Pair>,
+    /// Who has not noticed yet that the link to whom is broken.
+    unnoticed: BTreeSet<(CoreAddress, CoreAddress)>,
     next_link: u64,
 }
 
@@ -63,6 +65,20 @@ impl Network {
     /// Breaks the link; whether there was one.
     pub(crate) fn disconnect(&mut self, pair: Pair) -> bool {
         self.links.remove(&pair).is_some()
+    }
+
+    pub(crate) fn break_unnoticed(&mut self, observer: CoreAddress, peer: CoreAddress) {
+        self.unnoticed.insert((observer, peer));
+    }
+
+    /// Whether `observer` learns only now that its link to `peer` is broken.
+    pub(crate) fn notice_break(&mut self, observer: CoreAddress, peer: CoreAddress) -> bool {
+        self.unnoticed.remove(&(observer, peer))
+    }
+
+    /// A core that stopped notices nothing any more.
+    pub(crate) fn forget_breaks(&mut self, observer: CoreAddress) {
+        self.unnoticed.retain(|(of, _)| *of != observer);
     }
 
     pub(crate) fn cut(&mut self, pair: Pair) {

@@ -210,6 +210,7 @@ impl World {
             }
             core.engine.crash();
             broken.extend(self.network.links_of(core.address));
+            self.network.forget_breaks(core.address);
         }
         let lost: Vec<RequestNumber> = node
             .cores
@@ -237,7 +238,12 @@ impl World {
         if event == Event::Timeout {
             // An earlier timer replaced this one, or it fired already.
             let now = self.now;
-            if self.core_mut(core).timer.take_if(|due| *due == now).is_none() {
+            if self
+                .core_mut(core)
+                .timer
+                .take_if(|due| *due == now)
+                .is_none()
+            {
                 return Ok(());
             }
         }
@@ -339,10 +345,12 @@ impl World {
                 partition,
                 incarnation,
             } => {
-                self.core_mut(address)
-                    .engine
-                    .drop_replica(partition, incarnation);
+                let core = self.core_mut(address);
+                core.engine.drop_replica(partition, incarnation);
+                core.waiting.retain(|(of, _)| *of != partition);
             }
+            // A core whose log has failed takes nothing new.
+            Effect::Quarantine { .. } if self.has_failed(address) => {}
             Effect::Quarantine { partition, reason } => {
                 return Err(Violation(format!(
                     "{address} quarantines {partition}: {reason}"
@@ -359,6 +367,11 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn has_failed(&self, address: CoreAddress) -> bool {
+        let shard = self.core(address).shard.as_ref();
+        shard.is_some_and(|shard| shard.failure().is_some())
     }
 
     fn later(&mut self, core: CoreAddress, delay: Duration, event: Event) {
@@ -527,7 +540,7 @@ impl World {
                 let row = core
                     .engine
                     .get(partition, &raw_key(key), 1, Tier::Full)
-                    .expect("the replica is here");
+                    .unwrap_or_default();
                 row.map(|row| decode(&row.data))
             }
             // The client has given up meanwhile.
@@ -568,12 +581,14 @@ impl World {
         if !both || self.network.is_up(pair) || self.network.is_cut(pair) {
             return Ok(());
         }
+        self.notice_break(pair.0, pair.1)?;
+        self.notice_break(pair.1, pair.0)?;
         self.network.connect(pair);
         self.core_event(pair.0, Event::PeerUp { peer: pair.1 })?;
         self.core_event(pair.1, Event::PeerUp { peer: pair.0 })
     }
 
-    /// Both ends learn of it at once; it may connect again soon.
+    /// One end learns of it at once, the other one later; it may connect again soon.
     pub(crate) fn break_link(&mut self, pair: Pair) -> Result<(), Violation> {
         if !self.network.disconnect(pair) {
             return Ok(());
@@ -584,8 +599,33 @@ impl World {
             .delay(Duration::from_millis(1)..Duration::from_millis(200));
         self.queue
             .add(self.now.after(delay), Action::Connect { pair });
-        self.core_event(pair.0, Event::PeerDown { peer: pair.1 })?;
-        self.core_event(pair.1, Event::PeerDown { peer: pair.0 })
+        let (first, second) = if self.random.network.one_in(2) {
+            (pair.0, pair.1)
+        } else {
+            (pair.1, pair.0)
+        };
+        let later = self.random.network.duration(Duration::ZERO..delay);
+        let notice = Action::NoticeBreak {
+            observer: second,
+            peer: first,
+        };
+        self.queue.add(self.now.after(later), notice);
+        if self.nodes[self.node_index(second.node)].up {
+            self.network.break_unnoticed(second, first);
+        }
+        self.core_event(first, Event::PeerDown { peer: second })
+    }
+
+    pub(crate) fn notice_break(
+        &mut self,
+        observer: CoreAddress,
+        peer: CoreAddress,
+    ) -> Result<(), Violation> {
+        if self.network.notice_break(observer, peer) {
+            self.core_event(observer, Event::PeerDown { peer })
+        } else {
+            Ok(())
+        }
     }
 }
 

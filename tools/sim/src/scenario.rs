@@ -24,9 +24,17 @@ pub(crate) enum Fault {
     StallEngine,
     /// A disk flushes slowly for a while.
     SlowDisk,
+    /// The log of a core fails; the node is started again after a while.
+    FailLog,
+    /// An engine flushes on limits of its own: what becomes durable is the last marker in place.
+    FlushEngine,
+    /// A node has no room for new writes for a while.
+    Pressure,
+    /// The table is dropped; another of the same name takes its place.
+    DropTable,
 }
 
-pub(crate) const FAULTS: [Fault; 8] = [
+pub(crate) const FAULTS: [Fault; 12] = [
     Fault::CrashNode,
     Fault::CrashAll,
     Fault::RestartNode,
@@ -35,6 +43,10 @@ pub(crate) const FAULTS: [Fault; 8] = [
     Fault::CrashMeta,
     Fault::StallEngine,
     Fault::SlowDisk,
+    Fault::FailLog,
+    Fault::FlushEngine,
+    Fault::Pressure,
+    Fault::DropTable,
 ];
 
 #[derive(Clone, Debug)]
@@ -85,7 +97,11 @@ impl Scenario {
                 writes_inflight_max: *random.pick(&[1, 2, 4]),
                 budget_bytes: segment_bytes * *random.pick(&[4, 8]),
             },
-            think: *random.pick(&[Duration::from_millis(2), Duration::from_millis(20), Duration::from_millis(50)]),
+            think: *random.pick(&[
+                Duration::from_millis(2),
+                Duration::from_millis(20),
+                Duration::from_millis(50),
+            ]),
         }
     }
 }

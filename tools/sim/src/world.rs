@@ -237,6 +237,8 @@ impl World {
             Action::Deadline { request } => self.give_up(request),
             Action::Fault => self.strike(),
             Action::StartNode { node } => self.start_stopped_node(node),
+            Action::CrashNode { node, life } => self.crash_node(node, life),
+            Action::NoticeBreak { observer, peer } => self.notice_break(observer, peer),
             Action::StartMeta => self.start_meta(),
             Action::Heal => self.heal_network(),
             Action::MetaTick => self.tick_meta(),

@@ -15,6 +15,8 @@
 )]
 
 mod answers;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod any_bytes;
 mod clock;
 mod connection;
 mod decider;

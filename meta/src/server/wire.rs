@@ -3,8 +3,8 @@
 use super::letter::{Failed, Query};
 use super::register::NONCE_BYTES;
 use crate::state::{
-    ClusterId, Command, Core, CreateTable, Node, NodeAddress, Proposal, ReplicaHealth, ReplicaKey,
-    ReplicaStatus, Report, Sync, TableInfo,
+    CORES_MAX, ClusterId, Command, Core, CreateTable, Node, NodeAddress, Proposal, ReplicaHealth,
+    ReplicaKey, ReplicaStatus, Report, Sync, TableInfo,
 };
 use pegasus_fbs::body::{self, BodyError};
 use pegasus_fbs::code::Code;
@@ -15,6 +15,9 @@ use pegasus_replication::config::{Configuration, Member, Stage};
 use pegasus_replication::ids::{
     Ballot, Decree, NodeId, NodeIncarnation, PartitionId, ReplicaIncarnation, TableId,
 };
+
+/// Of `ip:port`, with room.
+const ADDRESS_BYTES_MAX: usize = 128;
 
 type Builder<'a> = FlatBufferBuilder<'a>;
 type Strings<'a> = Option<Vector<'a, ForwardsUOffset<&'a str>>>;
@@ -38,7 +41,10 @@ impl From<BodyError> for Failed {
 
 pub(super) fn register(bytes: &[u8]) -> Result<Register, Failed> {
     let it = body::read::<meta::Register<'_>>(bytes)?;
-    let (clients, peers) = (strings(it.client_addresses()), strings(it.peer_addresses()));
+    let (clients, peers) = (
+        addresses(it.client_addresses())?,
+        addresses(it.peer_addresses())?,
+    );
     if clients.len() != peers.len() {
         return Err(Failed::new(
             Code::InvalidArgument,
@@ -68,8 +74,23 @@ pub(super) fn register(bytes: &[u8]) -> Result<Register, Failed> {
     })
 }
 
-fn strings(vector: Strings<'_>) -> Vec<String> {
-    vector.into_iter().flatten().map(str::to_owned).collect()
+/// Bounded before they are copied: the strings of a frame may share their bytes, and a small frame would else grow to
+/// hundreds of MiB before its sender has proved who it is.
+fn addresses(vector: Strings<'_>) -> Result<Vec<String>, Failed> {
+    let Some(vector) = vector else {
+        return Ok(Vec::new());
+    };
+    let fits = vector.len() <= CORES_MAX
+        && vector
+            .iter()
+            .all(|address| address.len() <= ADDRESS_BYTES_MAX);
+    if !fits {
+        let message = format!(
+            "a node has at most {CORES_MAX} cores, with addresses of at most {ADDRESS_BYTES_MAX} bytes"
+        );
+        return Err(Failed::new(Code::InvalidArgument, message));
+    }
+    Ok(vector.iter().map(str::to_owned).collect())
 }
 
 pub(super) fn proof(bytes: &[u8]) -> Result<Vec<u8>, Failed> {

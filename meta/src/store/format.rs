@@ -33,6 +33,9 @@ pub const RECORD_HEADER_BYTES: usize = 16;
 /// A batch, or a snapshot, is at most this long.
 pub const RECORD_BYTES_MAX: usize = 1 << 30;
 
+/// No cluster lives to see this batch; numbers in files stay below it, so that counting on never runs over.
+const SEQUENCE_MAX: u64 = u64::MAX >> 1;
+
 const MAGIC: [u8; 8] = *b"PGSMETA\0";
 
 /// What a file is.
@@ -96,11 +99,15 @@ impl FileHeader {
             2 => FileKind::Log,
             _ => return Err(HeaderError::Bad("unknown kind of file")),
         };
+        let sequence = le_u64(&bytes[32..]);
+        if sequence > SEQUENCE_MAX {
+            return Err(HeaderError::Bad("its number is higher than any batch has"));
+        }
         let cluster = ClusterId::from_halves(le_u64(&bytes[24..]), le_u64(&bytes[16..]));
         Ok(Self {
             kind,
             cluster,
-            sequence: le_u64(&bytes[32..]),
+            sequence,
         })
     }
 }

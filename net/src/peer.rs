@@ -17,6 +17,8 @@
 //!  Up          --HelloProof--> Up
 //! ```
 
+#[cfg(test)]
+mod any_bytes;
 pub(crate) mod handshake;
 
 use crate::connection::ConnectionId;

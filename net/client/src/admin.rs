@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
+#[cfg(test)]
+mod any_bytes;
 mod info;
 
 pub use info::{

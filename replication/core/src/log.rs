@@ -365,6 +365,13 @@ impl ShardLog {
         true
     }
 
+    /// Whether records of this partition wait to be written again.
+    #[must_use]
+    pub fn is_reappending(&self, partition: PartitionId) -> bool {
+        let mut waiting = self.reappended.iter();
+        waiting.any(|record| record.stamp().partition == partition)
+    }
+
     /// The next write, if there is anything to write, a segment to write to and room in flight.
     /// Ask again until `None`; then again after every append, `on_durable` and `on_segment_ready`.
     pub fn next_write(&mut self) -> Option<LogWrite> {

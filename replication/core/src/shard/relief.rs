@@ -84,7 +84,7 @@ impl Relief {
                         .get(&partition)
                         .is_some_and(|(asked, _)| *asked == blocker.segment) => {}
                 Some(replica)
-                    if blocker.remedy == Remedy::Reappend && reappend(replica, &blocker, log) =>
+                    if may_reappend(replica, &blocker, log) && reappend(replica, &blocker, log) =>
                 {
                     self.note_asked(partition, blocker.segment, now);
                 }
@@ -113,10 +113,24 @@ const ASK_AGAIN: Duration = Duration::from_secs(15);
 /// A blocker's records are appended again only if so many times as much fits a segment.
 const REAPPEND_SHARE: u64 = 64;
 
+/// What cannot commit, because a member is away, no flush makes durable: it is appended again however much it is. It is
+/// bounded by the windows of the links, and that old only if its member is away for long.
+fn may_reappend(replica: &Replica, blocker: &Blocker, log: &ShardLog) -> bool {
+    let segment_bytes = log.options().segment_bytes;
+    if blocker.first > replica.committed() {
+        return blocker.bytes * REAPPEND_PENDING_SHARE <= segment_bytes;
+    }
+    // With small segments copies would fill the log as fast as they free it.
+    blocker.remedy == Remedy::Reappend && blocker.bytes * REAPPEND_SHARE <= segment_bytes
+}
+
+/// The same for what is not committed.
+const REAPPEND_PENDING_SHARE: u64 = 2;
+
 /// Appends the blocker's records again. False if some are no longer at hand, or the log takes no more now.
 fn reappend(replica: &Replica, blocker: &Blocker, log: &mut ShardLog) -> bool {
-    // With small segments copies would fill the log as fast as they free it.
-    if blocker.bytes * REAPPEND_SHARE > log.options().segment_bytes {
+    // Those that wait are not in their new place yet, and would be appended twice.
+    if log.is_reappending(blocker.partition) {
         return false;
     }
     let Some(records) = replica.unflushed(blocker.first, blocker.last) else {

@@ -73,6 +73,7 @@ pub(crate) struct Operation<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallOptions {
     pub(crate) timeout: Duration,
+    pub(crate) refusal_timeout: Duration,
     pub(crate) retry_unknown: bool,
 }
 
@@ -169,7 +170,7 @@ pub(crate) async fn call(
         ));
     }
     let deadline = Instant::now() + options.timeout;
-    let mut progress = Progress::new(operation.class, options.retry_unknown);
+    let mut progress = Progress::new(operation.class, options);
     let result = match timeout_at(
         deadline,
         attempts(router, operation, deadline, &mut progress),
@@ -177,7 +178,7 @@ pub(crate) async fn call(
     .await
     {
         Ok(result) => result,
-        Err(_) => Err(progress.expired(options.timeout)),
+        Err(_) => Err(progress.expired()),
     };
     if result.is_err() && progress.sent {
         // Nobody answered: the partition may have moved. The next operation should not find out the same way.

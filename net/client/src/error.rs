@@ -19,7 +19,7 @@ pub enum Error {
     #[error("outcome unknown: {0}")]
     Unknown(Cause),
     /// The server refused it for good; it took no effect. Sending the same again changes nothing.
-    #[error("{code}: {message}")]
+    #[error("{}", sentence(Some(*code), message))]
     Failed { code: Code, message: String },
 }
 
@@ -28,7 +28,7 @@ pub enum Error {
 pub struct Cause {
     /// The code a server gave; `None` when the client itself found out (no connection, deadline).
     pub code: Option<Code>,
-    /// A sentence that names the address or thing concerned.
+    /// What is known beyond the code: the address, partition or bound concerned. May be empty where there is a code.
     pub message: String,
 }
 
@@ -79,10 +79,15 @@ impl From<FailureBody> for Cause {
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.code {
-            Some(code) if self.message.is_empty() => code.fmt(f),
-            Some(code) => write!(f, "{code}: {}", self.message),
-            None => f.write_str(&self.message),
-        }
+        f.write_str(&sentence(self.code, &self.message))
+    }
+}
+
+/// The code's sentence, and behind it what is known beyond it.
+fn sentence(code: Option<Code>, message: &str) -> String {
+    match code {
+        Some(code) if message.is_empty() => code.to_string(),
+        Some(code) => format!("{code}: {message}"),
+        None => message.to_owned(),
     }
 }

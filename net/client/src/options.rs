@@ -18,6 +18,10 @@ pub struct ClientOptions {
     /// Requests in flight on one connection; further ones wait within their deadline. A request takes one place, and
     /// one more for each 16 KiB. Default 1,024, range 1 to 1,000,000.
     pub inflight_max: usize,
+    /// How long an operation is tried while the primary refuses it with one and the same state that seldom passes in
+    /// seconds: too few replicas, or a replica out of service. Default: until the deadline, which may survive the restart of a
+    /// node. Shorter: the caller hears of it early; zero: at once.
+    pub refusal_timeout: Duration,
     /// Send a blind write again when its outcome is unknown. Off by default: the lost first copy may have been
     /// executed, or may still be, after another client's later write to the same row, and the second copy would then
     /// undo that write. On suits loads in which each row has one writer.
@@ -33,6 +37,7 @@ impl ClientOptions {
             admin_timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(1),
             inflight_max: 1_024,
+            refusal_timeout: Duration::MAX,
             retry_unknown_writes: false,
         }
     }

@@ -32,6 +32,7 @@ impl Table {
         let defaults = &router.driver().options;
         let options = CallOptions {
             timeout: defaults.timeout,
+            refusal_timeout: defaults.refusal_timeout,
             retry_unknown: defaults.retry_unknown_writes,
         };
         Self { router, options }

@@ -1,10 +1,11 @@
 //! What the attempts of one operation so far mean for its outcome.
 
-use super::{Class, Problem};
+use super::{CallOptions, Class, Problem};
 use crate::error::{Cause, Error, Result};
 use pegasus_fbs::body::FailureBody;
 use pegasus_fbs::code::{Code, Execution};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// What to do before the next attempt.
 pub(super) struct Next {
@@ -22,30 +23,38 @@ pub(super) enum Pause {
 
 /// What the attempts so far mean for the outcome.
 pub(super) struct Progress {
-    pub(super) class: Class,
-    pub(super) retry_unknown: bool,
+    class: Class,
+    options: CallOptions,
+    started: Instant,
     /// The current attempt may have left this process.
     pub(super) sent: bool,
     /// An earlier attempt may have been executed.
     ambiguous: bool,
     redirects: u32,
+    /// The lasting refusal that every attempt since has met.
+    refused: Option<(Code, Instant)>,
     last: Option<Cause>,
 }
 
 impl Progress {
-    pub(super) fn new(class: Class, retry_unknown: bool) -> Self {
+    pub(super) fn new(class: Class, options: CallOptions) -> Self {
         Self {
             class,
-            retry_unknown,
+            options,
+            started: Instant::now(),
             sent: false,
             ambiguous: false,
             redirects: 0,
+            refused: None,
             last: None,
         }
     }
 
     /// What follows from an attempt without an answer: what to do next, or the final error.
     pub(super) fn judge(&mut self, problem: Problem) -> Result<Next> {
+        if !matches!(problem, Problem::Refused(_)) {
+            self.refused = None;
+        }
         match problem {
             Problem::Unsent(reason) => {
                 self.sent = false;
@@ -71,6 +80,10 @@ impl Progress {
             Execution::Unknown => self.judge_unknown(failure.into(), false),
             Execution::NotExecuted if code.may_retry() || code == Code::UnknownTable => {
                 self.sent = false;
+                if self.is_refused_for_long(code) {
+                    self.last = Some(failure.into());
+                    return Err(self.give_up());
+                }
                 Ok(self.judge_retryable(failure))
             }
             Execution::NotExecuted if code == Code::Expired => {
@@ -83,6 +96,21 @@ impl Progress {
                 Err(self.final_error(Error::failed(code, failure.message)))
             }
         }
+    }
+
+    /// Whether the same state has refused every attempt for longer than the caller wants to wait for its end.
+    fn is_refused_for_long(&mut self, code: Code) -> bool {
+        if !matches!(code, Code::NotEnoughMembers | Code::OutOfService) {
+            self.refused = None;
+            return false;
+        }
+        let now = Instant::now();
+        let since = match self.refused {
+            Some((before, since)) if before == code => since,
+            _ => now,
+        };
+        self.refused = Some((code, since));
+        now.duration_since(since) >= self.options.refusal_timeout
     }
 
     /// The first redirects are followed at once; then cores contradict each other, and every third time meta decides.
@@ -108,7 +136,7 @@ impl Progress {
     /// The attempt may have been executed. Reads do no harm twice; a write only with the caller's leave.
     fn judge_unknown(&mut self, cause: Cause, refresh: bool) -> Result<Next> {
         if self.class == Class::Write {
-            if !self.retry_unknown || cause.code == Some(Code::Internal) {
+            if !self.options.retry_unknown || cause.code == Some(Code::Internal) {
                 return Err(Error::Unknown(cause));
             }
             self.ambiguous = true;
@@ -133,6 +161,7 @@ impl Progress {
         }
     }
 
+    /// No further attempt.
     pub(super) fn give_up(&mut self) -> Error {
         let cause = self
             .last
@@ -141,20 +170,39 @@ impl Progress {
         if self.ambiguous {
             Error::Unknown(cause)
         } else {
+            Error::NotExecuted(self.with_time(cause))
+        }
+    }
+
+    /// The deadline has passed.
+    pub(super) fn expired(&mut self) -> Error {
+        let Some(last) = self.last.take().filter(|_| !self.sent) else {
+            return self.unanswered();
+        };
+        if self.class == Class::Write && self.ambiguous {
+            return Error::Unknown(last);
+        }
+        Error::NotExecuted(self.with_time(last))
+    }
+
+    /// The deadline has passed while an attempt was under way, or before there was any.
+    fn unanswered(&mut self) -> Error {
+        let cause = Cause::local(format!("no answer within {:?}", self.options.timeout));
+        if self.class == Class::Write && (self.sent || self.ambiguous) {
+            Error::Unknown(cause)
+        } else {
             Error::NotExecuted(cause)
         }
     }
 
-    pub(super) fn expired(&mut self, timeout: Duration) -> Error {
-        let last = self.last.take();
-        let code = last.as_ref().and_then(|cause| cause.code);
-        let before = last.map_or(String::new(), |cause| format!(", before that: {cause}"));
-        let message = format!("no answer within {timeout:?}{before}");
-        if self.class == Class::Write && (self.sent || self.ambiguous) {
-            // An earlier attempt's code would say too much about the one that matters.
-            Error::Unknown(Cause::local(message))
-        } else {
-            Error::NotExecuted(Cause { code, message })
+    /// Says how long it was tried, unless the first attempt was the last.
+    fn with_time(&self, mut cause: Cause) -> Cause {
+        let tried = self.started.elapsed();
+        if tried >= Duration::from_millis(100) {
+            let gap = if cause.message.is_empty() { "" } else { "; " };
+            let tried = format!("{gap}tried for {:.1} s", tried.as_secs_f64());
+            cause.message.push_str(&tried);
         }
+        cause
     }
 }

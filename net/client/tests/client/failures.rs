@@ -203,6 +203,31 @@ async fn trouble_that_outlasts_the_deadline_is_reported_by_the_servers_own_words
 }
 
 #[tokio::test]
+async fn a_lasting_refusal_is_told_before_the_deadline_to_those_who_ask_for_it() {
+    let requests = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&requests);
+    let core = Fake::start(move |frame, out| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        out.fail(&frame.header, Code::NotEnoughMembers);
+    })
+    .await;
+    let meta = Fake::meta(&primaries(&[&core.address, &core.address])).await;
+    let options = ClientOptions {
+        timeout: Duration::from_secs(3_600),
+        refusal_timeout: Duration::ZERO,
+        ..ClientOptions::new([&meta.address[..]])
+    };
+    let client = pegasus_client::Client::connect(options).await.unwrap();
+    let table = client.table("t").await.unwrap();
+    let error = table.put(b"h", b"s", b"v").await.unwrap_err();
+    assert_eq!(
+        (error.execution(), error.code()),
+        (Execution::NotExecuted, Some(Code::NotEnoughMembers))
+    );
+    assert_eq!(requests.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
 async fn final_refusals_are_not_repeated() {
     let requests = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&requests);

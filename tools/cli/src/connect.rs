@@ -30,6 +30,10 @@ impl Connect {
         if let Some(timeout) = self.timeout {
             options.timeout = timeout;
             options.admin_timeout = timeout;
+            options.refusal_timeout = timeout;
+        } else {
+            // Somebody waits at a terminal: say what is wrong while they look.
+            options.refusal_timeout = Duration::from_secs(2);
         }
         change(&mut options);
         Client::connect(options)

@@ -5,6 +5,7 @@
 
 use crate::connect::Connect;
 use crate::exit::{Exit, Failed};
+use crate::local::process;
 use crate::output::{Output, Style, bytes, count, rate, table};
 use anyhow::ensure;
 use clap::{Args, Subcommand};
@@ -19,7 +20,9 @@ pub(crate) enum Command {
     /// Show requests, latencies, flushes and queues of each core
     #[command(after_help = "\
 Latencies are those of the interval, from a request's last byte to its answer, measured in the node.
-A core that has not published for three seconds is shown as stuck.
+A core is running, stopped (it has ended as it should), dead (its process is gone) or stuck (its process is there, and the
+core has published nothing for three seconds). Cache hits are the reads that needed no disk. Stalls count how often a core
+did not return to its loop within 10 ms.
 
 Examples:
   pegasus core list
@@ -44,8 +47,7 @@ struct Core {
     node: u32,
     core: u32,
     pid: u32,
-    /// Published within the last three seconds.
-    alive: bool,
+    state: State,
     interval_seconds: f64,
     requests_per_second: f64,
     failures_per_second: f64,
@@ -54,9 +56,24 @@ struct Core {
     primaries: u64,
     queues: Queues,
     memtable_bytes: u64,
+    block_cache_bytes: u64,
+    /// Share of the reads of the interval that needed no disk; none without reads.
+    cache_hit_ratio: Option<f64>,
     stalls: u64,
+    /// Requests answered with busy in the interval, by the bound they ran into.
+    rejects: BTreeMap<&'static str, u64>,
     /// By kind of operation and stage; only what happened in the interval.
     latencies: BTreeMap<&'static str, Latency>,
+}
+
+/// What a core does, as far as its page and process tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Running,
+    Stopped,
+    Dead,
+    Stuck,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -99,12 +116,15 @@ pub(crate) async fn run(
     let now_us = unix_us(SystemTime::now());
     let cores: Vec<Core> = second
         .iter()
-        .filter_map(|(path, now)| Some(Core::new(&now.since(first.get(path)?), now, now_us)))
+        .filter_map(|(path, now)| {
+            let state = State::of(now, now_us, process::age(now.identity().pid));
+            Some(Core::new(&now.since(first.get(path)?), now, state))
+        })
         .collect();
     if cores.is_empty() {
         return Err(Failed::error(
             Exit::NotFound,
-            "no statistics page found; are the nodes on this machine?",
+            "no statistics page found: the nodes run elsewhere, or have never run; --stats-dir names a directory of pages",
         ));
     }
     match out.style {
@@ -156,15 +176,48 @@ fn files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-impl Core {
-    fn new(interval: &Interval, now: &Snapshot, now_us: u64) -> Self {
+impl State {
+    /// `process_age`: how long the process of the page's number has been running, `None` if there is none.
+    fn of(page: &Snapshot, now_us: u64, process_age: Option<Duration>) -> Self {
         const STUCK_AFTER_US: u64 = 3_000_000;
+        /// A process is older than its page; the clocks of the two readings may differ by this much.
+        const SLACK: Duration = Duration::from_secs(10);
+        if page.is_stopped() {
+            return Self::Stopped;
+        }
+        let Some(process_age) = process_age else {
+            return Self::Dead;
+        };
+        if now_us.saturating_sub(page.published_unix_us()) < STUCK_AFTER_US {
+            return Self::Running;
+        }
+        let page_age_us = now_us.saturating_sub(page.identity().started_unix_us);
+        if process_age + SLACK < Duration::from_micros(page_age_us) {
+            // Another process has got its number.
+            Self::Dead
+        } else {
+            Self::Stuck
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Dead => "dead",
+            Self::Stuck => "stuck",
+        }
+    }
+}
+
+impl Core {
+    fn new(interval: &Interval, now: &Snapshot, state: State) -> Self {
         let identity = now.identity();
         Self {
             node: identity.node,
             core: identity.core,
             pid: identity.pid,
-            alive: now_us.saturating_sub(now.published_unix_us()) < STUCK_AFTER_US,
+            state,
             interval_seconds: interval.elapsed().as_secs_f64(),
             requests_per_second: interval.rate_of(Counter::requests()),
             failures_per_second: interval.rate_of(Counter::failures()),
@@ -173,7 +226,14 @@ impl Core {
             primaries: now.gauge(Gauge::Primaries),
             queues: Queues::new(now),
             memtable_bytes: now.gauge(Gauge::MemtableBytes),
+            block_cache_bytes: now.gauge(Gauge::BlockCacheBytes),
+            cache_hit_ratio: cache_hit_ratio(interval),
             stalls: interval.count(Counter::Stalls),
+            rejects: Counter::rejects()
+                .iter()
+                .map(|reject| (reject.name(), interval.count(*reject)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
             latencies: Timing::ALL
                 .iter()
                 .filter_map(|timing| {
@@ -182,6 +242,13 @@ impl Core {
                 .collect(),
         }
     }
+}
+
+fn cache_hit_ratio(interval: &Interval) -> Option<f64> {
+    let hits = interval.count(Counter::ReadsFromMemory);
+    let reads = hits + interval.count(Counter::ReadsFromDisk);
+    #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
+    (reads > 0).then(|| hits as f64 / reads as f64)
 }
 
 impl Queues {
@@ -236,15 +303,16 @@ fn show(cores: &[Core], out: &mut Output) -> anyhow::Result<()> {
             "apply",
             "reads",
             "log pending",
+            "cache hits",
             "stalls",
         ],
-        &[0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13],
+        &[0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14],
     );
     for core in cores {
         loads.add_row([
             core.node.to_string(),
             core.core.to_string(),
-            if core.alive { "running" } else { "stuck" }.to_owned(),
+            core.state.name().to_owned(),
             rate(core.requests_per_second),
             rate(core.failures_per_second),
             rate(core.flushes_per_second),
@@ -255,6 +323,8 @@ fn show(cores: &[Core], out: &mut Output) -> anyhow::Result<()> {
             core.queues.apply_queue.to_string(),
             core.queues.read_queue.to_string(),
             bytes(core.queues.log_pending_bytes),
+            core.cache_hit_ratio
+                .map_or("-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0)),
             core.stalls.to_string(),
         ]);
     }
@@ -295,11 +365,11 @@ fn show(cores: &[Core], out: &mut Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whole operations, in the order of the page, then the flush that durable writes wait for; JSON has all stages.
+/// Whole operations, in the order of the page, then what durable writes wait for; JSON has all stages.
 fn shown(core: &Core) -> impl Iterator<Item = (&'static str, &Latency)> {
     Timing::operations()
         .iter()
-        .chain(&[Timing::LogFlush])
+        .chain(&[Timing::LogFlush, Timing::LogAppend, Timing::SecondaryAck])
         .filter_map(|timing| Some((timing.name(), core.latencies.get(timing.name())?)))
 }
 
@@ -308,7 +378,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
     use pegasus_fbs::stats_page::{PAGE_WORDS, Writer};
-    use std::sync::atomic::AtomicU64;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     struct Page(Vec<AtomicU64>);
 
@@ -331,20 +402,45 @@ mod tests {
         let earlier = writer.snapshot();
         writer.add(Counter::RequestPut, 500);
         writer.add(Counter::LogFlushes, 50);
+        writer.add(Counter::ReadsFromMemory, 3);
+        writer.add(Counter::ReadsFromDisk, 1);
+        writer.add(Counter::RejectLogFull, 2);
         writer.set(Gauge::Primaries, 4);
         writer.record(Timing::Put, Duration::from_micros(200));
         writer.publish(3_000_000);
         let now = writer.snapshot();
-        let core = Core::new(&now.since(&earlier), &now, 3_500_000);
+        let core = Core::new(&now.since(&earlier), &now, State::Running);
+        assert_eq!((core.node, core.core, core.primaries), (2, 1, 4));
+        assert_eq!(core.cache_hit_ratio, Some(0.75));
         assert_eq!(
-            (core.node, core.core, core.primaries, core.alive),
-            (2, 1, 4, true)
+            core.rejects.into_iter().collect::<Vec<_>>(),
+            [("reject_log_full", 2)]
         );
         assert!((core.requests_per_second - 250.0).abs() < 1e-6);
         assert!((core.flushes_per_second - 25.0).abs() < 1e-6);
         assert_eq!(core.latencies.keys().copied().collect::<Vec<_>>(), ["put"]);
         assert!((core.latencies["put"].p50_us - 200.0).abs() < 5.0);
-        assert!(!Core::new(&now.since(&earlier), &now, 9_000_000).alive);
+    }
+
+    #[test]
+    fn a_core_is_running_stopped_dead_or_stuck() {
+        let page: Arc<[AtomicU64]> = (0..PAGE_WORDS).map(|_| AtomicU64::new(0)).collect();
+        let mut writer = Writer::new(Arc::clone(&page), 2, 1, 77, 0);
+        writer.publish(1_000_000);
+        let now = writer.snapshot();
+        let old = Some(Duration::from_secs(3_600));
+        assert_eq!(State::of(&now, 2_000_000, old), State::Running);
+        assert_eq!(State::of(&now, 4_000_000, old), State::Stuck);
+        assert_eq!(State::of(&now, 2_000_000, None), State::Dead);
+        let young = Some(Duration::from_secs(5));
+        assert_eq!(State::of(&now, 90_000_000, young), State::Dead);
+        writer.stop(5_000_000);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("page");
+        let words = page.iter().map(|word| word.load(Ordering::Relaxed));
+        std::fs::write(&path, words.flat_map(u64::to_le_bytes).collect::<Vec<u8>>()).unwrap();
+        let stopped = read_at(&path).unwrap();
+        assert_eq!(State::of(&stopped, 99_000_000, None), State::Stopped);
     }
 
     #[test]

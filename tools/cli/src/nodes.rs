@@ -52,13 +52,21 @@ fn show(cluster: &ClusterInfo, out: &mut Output) -> anyhow::Result<()> {
                 core.client_address.clone(),
                 core.replicas.to_string(),
                 core.primaries.to_string(),
-                format!("{} of {}", bytes(node.disk_free), bytes(node.disk_total)),
+                disk(node),
                 node.host.clone(),
                 node.pid.to_string(),
             ]);
         }
     }
     Ok(out.table(&rows)?)
+}
+
+/// `-` until the node has said so in a heartbeat.
+fn disk(node: &NodeInfo) -> String {
+    if node.disk_total == 0 {
+        return "-".to_owned();
+    }
+    format!("{} of {}", bytes(node.disk_free), bytes(node.disk_total))
 }
 
 fn state(node: &NodeInfo) -> String {

@@ -200,9 +200,14 @@ async fn drop_table(
     }
 }
 
-/// Epoch and counter, as logs show it.
+/// Epoch (16 bits) and counter (47 bits), as logs show them.
 fn ballot(ballot: u64) -> String {
-    format!("{}.{}", ballot >> 32, ballot & u64::from(u32::MAX))
+    const COUNTER_BITS: u32 = 47;
+    format!(
+        "{}|{}",
+        ballot >> COUNTER_BITS,
+        ballot & ((1 << COUNTER_BITS) - 1)
+    )
 }
 
 /// `node 1 core 0 serving`, and why it does not.
@@ -262,8 +267,9 @@ mod tests {
 
     #[test]
     fn a_ballot_reads_as_epoch_and_counter() {
-        assert_eq!(ballot(7), "0.7");
-        assert_eq!(ballot((2 << 32) | 5), "2.5");
+        assert_eq!(ballot(7), "0|7");
+        assert_eq!(ballot((2 << 47) | 5), "2|5");
+        assert_eq!(ballot((1 << 47) - 1), "0|140737488355327");
     }
 
     #[test]

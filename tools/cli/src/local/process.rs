@@ -10,6 +10,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// One process of a local cluster and the directory that belongs to it.
 #[derive(Clone, Debug)]
@@ -186,6 +187,17 @@ impl std::fmt::Display for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {} {}", self.pid, self.start_ticks, self.boot)
     }
+}
+
+/// How long a process of this number has been running; `None` if there is none.
+pub(crate) fn age(pid: u32) -> Option<Duration> {
+    // The unit of /proc on every Linux.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    #[allow(clippy::cast_precision_loss, reason = "seconds since boot")]
+    let started = start_ticks(pid)? as f64 / TICKS_PER_SECOND;
+    Duration::try_from_secs_f64((uptime - started).max(0.0)).ok()
 }
 
 /// Field 22 of `/proc/PID/stat`; the name in field 2 may hold spaces and brackets, so count from its end.

@@ -396,7 +396,7 @@ fn read_identity(root: &Path) -> Result<Option<IdentityFile>, DataDirError> {
         }
     };
     let found = toml::from_str::<FormatOnly>(&text)
-        .map_err(|error| damaged(error.to_string()))?
+        .map_err(|error| damaged(error.message().to_owned()))?
         .format;
     if found != DISK_FORMAT {
         return Err(DataDirError::Format {
@@ -406,7 +406,7 @@ fn read_identity(root: &Path) -> Result<Option<IdentityFile>, DataDirError> {
     }
     toml::from_str(&text)
         .map(Some)
-        .map_err(|error| damaged(error.to_string()))
+        .map_err(|error| damaged(error.message().to_owned()))
 }
 
 #[cfg(test)]

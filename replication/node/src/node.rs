@@ -16,9 +16,11 @@ use crate::route_relay::RouteRelay;
 use crate::shard_loop::{CoreError, Finished};
 use crate::stall::Watchdog;
 use crate::start_checks::{self, CpuClaims, StartError};
+use pegasus_fbs::code::Code;
 use pegasus_net::listener::BindError;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 /// Why a node does not start; each is one sentence that names the thing.
@@ -36,6 +38,8 @@ pub enum NodeError {
     Ring(#[from] pegasus_net::StartError),
     #[error(transparent)]
     Meta(#[from] SessionError),
+    #[error("data directory {path}: {error}")]
+    Foreign { path: PathBuf, error: SessionError },
     #[error("shard {shard}: {error}")]
     Shard { shard: u16, error: OpenShardError },
     #[error("core {core}: {error}")]
@@ -156,7 +160,17 @@ fn join(
 ) -> Result<(), NodeError> {
     let meta = &config.process.meta;
     let registered = match identity.node {
-        Some(_) => meta_link::greet(meta, identity)?,
+        Some(_) => meta_link::greet(meta, identity).map_err(|error| match error {
+            SessionError::Foreign { .. }
+            | SessionError::Refused {
+                code: Code::WrongCluster,
+                ..
+            } => NodeError::Foreign {
+                path: dir.root().into(),
+                error,
+            },
+            error => NodeError::Meta(error),
+        })?,
         None => Some(meta_link::join(meta, identity, is_stopped)?),
     };
     if let Some(registered) = registered {

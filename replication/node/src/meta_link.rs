@@ -355,7 +355,7 @@ impl Link {
                 if self
                     .assignment
                     .ballot(key.partition)
-                    .is_none_or(|known| known <= ballot)
+                    .is_some_and(|known| known <= ballot)
                 {
                     self.reports.propose(key, ballot);
                 }

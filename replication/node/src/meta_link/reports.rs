@@ -64,12 +64,12 @@ impl Reports {
         self.unknown = unknown;
     }
 
-    /// Drops the proposals that a newer configuration has answered.
+    /// Drops the proposals that a newer configuration has answered, and those for partitions that are not ours any more.
     pub(super) fn forget_answered(&mut self, configurations: &HashMap<PartitionId, Configuration>) {
         self.proposals.retain(|partition, (_, ballot)| {
             configurations
                 .get(partition)
-                .is_none_or(|configuration| configuration.ballot <= *ballot)
+                .is_some_and(|configuration| configuration.ballot <= *ballot)
         });
     }
 
@@ -99,6 +99,7 @@ impl Reports {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pegasus_replication::config::Stage;
     use pegasus_replication::ids::{Decree, ReplicaIncarnation, TableId};
 
     fn key(index: u32) -> ReplicaKey {
@@ -139,6 +140,26 @@ mod tests {
         assert_eq!(named(&reports.heartbeat(0, (0, 0))), 1);
         reports.all_again();
         assert_eq!(named(&reports.heartbeat(0, (0, 0))), 2);
+    }
+
+    #[test]
+    fn a_proposal_is_repeated_until_it_is_answered_or_its_partition_is_dropped() {
+        let configuration = |index: u32, ballot: u64| Configuration {
+            partition: key(index).partition,
+            ballot: Ballot(ballot),
+            stage: Stage::Active,
+            primary: None,
+            secondaries: Vec::new(),
+            replica_count: 1,
+            min_replicas: 1,
+        };
+        let mut reports = Reports::default();
+        (0..3).for_each(|index| reports.propose(key(index), Ballot(1)));
+        let known = [configuration(0, 1), configuration(1, 2)];
+        let known = known.map(|configuration| (configuration.partition, configuration));
+        reports.forget_answered(&HashMap::from(known));
+        let left: Vec<PartitionId> = reports.proposals.keys().copied().collect();
+        assert_eq!(left, [key(0).partition]);
     }
 
     #[test]

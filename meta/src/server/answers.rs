@@ -117,12 +117,7 @@ pub(super) fn creating(state: &State, table: TableId) -> String {
 
 fn named<'a>(state: &'a State, name: &str) -> Result<&'a Table, Failed> {
     let shown: String = name.chars().take(256).collect();
-    let unknown = || {
-        Failed::new(
-            Code::UnknownTable,
-            format!("table {shown:?} does not exist"),
-        )
-    };
+    let unknown = || Failed::new(Code::UnknownTable, format!("{shown:?}"));
     state.durable().table_named(name).ok_or_else(unknown)
 }
 

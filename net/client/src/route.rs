@@ -227,7 +227,7 @@ async fn fetch(
 }
 
 fn unknown_table(name: &str) -> Error {
-    Error::failed(Code::UnknownTable, format!("table {name:?} does not exist"))
+    Error::failed(Code::UnknownTable, format!("{name:?}"))
 }
 
 fn read_routes(

@@ -36,17 +36,16 @@ impl Connect {
             options.refusal_timeout = Duration::from_secs(2);
         }
         change(&mut options);
-        Client::connect(options)
-            .await
-            .with_context(|| format!("cluster at {}", self.meta.join(", ")))
+        Client::connect(options).await.with_context(|| {
+            format!(
+                "cluster at {} (--meta or PEGASUS_META names another)",
+                self.meta.join(", ")
+            )
+        })
     }
 
     pub(crate) async fn table(&self, name: &str) -> anyhow::Result<Table> {
-        self.client()
-            .await?
-            .table(name)
-            .await
-            .with_context(|| format!("table {name}"))
+        Ok(self.client().await?.table(name).await?)
     }
 
     pub(crate) async fn nodes(&self) -> anyhow::Result<Vec<NodeInfo>> {

@@ -7,7 +7,6 @@ use crate::connect::Connect;
 use crate::exit::{Exit, Failed};
 use crate::local::process;
 use crate::output::{Output, Style, bytes, count, rate, table};
-use anyhow::ensure;
 use clap::{Args, Subcommand};
 use pegasus_fbs::stats_page::{Counter, Gauge, Histogram, Interval, Snapshot, Timing, read_at};
 use serde::Serialize;
@@ -101,11 +100,15 @@ pub(crate) async fn run(
     out: &mut Output,
 ) -> anyhow::Result<()> {
     let Command::List(options) = command;
-    ensure!(
-        (0.1..=3600.0).contains(&options.interval),
-        "--interval {}: 0.1 to 3600 seconds are allowed",
-        options.interval
-    );
+    if !(0.1..=3600.0).contains(&options.interval) {
+        return Err(Failed::error(
+            Exit::Usage,
+            format!(
+                "--interval {}: 0.1 to 3600 seconds are allowed",
+                options.interval
+            ),
+        ));
+    }
     let directories = directories(options, connect).await?;
     let (first, _) = read_pages(&directories);
     tokio::time::sleep(Duration::from_secs_f64(options.interval)).await;

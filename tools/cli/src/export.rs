@@ -181,7 +181,8 @@ impl Part {
             .to_owned();
         name.push(format!(".part-{}", std::process::id()));
         let path = target.with_file_name(name);
-        let file = File::create(&path).with_context(|| path.display().to_string())?;
+        let file = File::create(&path)
+            .with_context(|| format!("{}: cannot write there", target.display()))?;
         Ok(Self {
             file,
             path,

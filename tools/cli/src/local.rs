@@ -236,7 +236,7 @@ impl Start {
             Failed::error(
                 Exit::Failed,
                 format!(
-                    "this cluster has {what} {there}, not {asked}; `pegasus local wipe` it first or choose another --dir"
+                    "{what}: this cluster has {there}, not {asked}; `pegasus local wipe` it first or choose another --dir"
                 ),
             )
         };

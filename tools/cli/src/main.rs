@@ -23,7 +23,7 @@ mod text;
 
 use clap::{Parser, Subcommand};
 use connect::Connect;
-use exit::{EXIT_CODES, Exit, exit_of};
+use exit::{EXIT_CODES, Exit, Failed, exit_of};
 use local::process;
 use output::{Output, Style};
 use std::ffi::OsString;
@@ -39,21 +39,25 @@ struct Cli {
     #[arg(
         long,
         global = true,
+        help_heading = GLOBAL,
         env = "PEGASUS_META",
         value_name = "ADDR[,ADDR]",
         value_delimiter = ',',
+        value_parser = address,
         default_value = "127.0.0.1:34601"
     )]
     meta: Vec<String>,
     /// Print JSON for programs instead of tables for people
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
-    /// Deadline of one request, in seconds [default: 5; 15 for tables and nodes]
-    #[arg(long, global = true, value_name = "SECONDS")]
+    /// How long one request is tried, in seconds [default: 5; 15 for tables and nodes; 2 while replicas are missing]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "SECONDS")]
     timeout: Option<f64>,
     #[command(subcommand)]
     command: Command,
 }
+
+const GLOBAL: &str = "Options of all commands";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -167,14 +171,26 @@ async fn dispatch(command: Command, connect: &Connect, out: &mut Output) -> anyh
     }
 }
 
+/// An address without a port reaches nobody: said before anything is tried.
+fn address(text: &str) -> Result<String, &'static str> {
+    let has_port = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    has_port
+        .then(|| text.to_owned())
+        .ok_or("an address is HOST:PORT, for example 127.0.0.1:34601")
+}
+
 fn timeout(seconds: Option<f64>) -> anyhow::Result<Option<Duration>> {
     let Some(seconds) = seconds else {
         return Ok(None);
     };
-    anyhow::ensure!(
-        (0.001..=3600.0).contains(&seconds),
-        "--timeout {seconds}: 0.001 to 3600 seconds are allowed"
-    );
+    if !(0.001..=3600.0).contains(&seconds) {
+        return Err(Failed::error(
+            Exit::Usage,
+            format!("--timeout {seconds}: 0.001 to 3600 seconds are allowed"),
+        ));
+    }
     Ok(Some(Duration::from_secs_f64(seconds)))
 }
 
@@ -202,6 +218,14 @@ mod tests {
         let cli = parsed.unwrap_or_else(|error| panic!("{error}"));
         assert!(cli.json);
         assert_eq!(cli.meta, ["a:1", "b:2"]);
+    }
+
+    #[test]
+    fn an_address_without_a_port_is_refused() {
+        assert_eq!(address("[::1]:34601").as_deref(), Ok("[::1]:34601"));
+        for text in ["127.0.0.1", "localhost:", ":34601", "localhost:http", ""] {
+            assert!(address(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -21,7 +21,9 @@ Examples:
   pegasus ttl demo user-1 session
   pegasus exist demo --escaped 'user\\x00one' name && echo there")]
 pub(crate) struct Key {
+    /// Name of the table
     table: String,
+    /// The hash key, which decides where the row lives
     hash_key: OsString,
     /// The sort key; empty if left out
     #[arg(default_value = "")]
@@ -52,7 +54,9 @@ Examples:
   pegasus set demo user-1 session 8f14e45f --ttl 3600
   pegasus set demo user-1 photo - < photo.jpg")]
 pub(crate) struct Set {
+    /// Name of the table
     table: String,
+    /// The hash key, which decides where the row lives
     hash_key: OsString,
     /// The sort key; '' is an empty one
     sort_key: OsString,

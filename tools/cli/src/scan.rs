@@ -20,6 +20,7 @@ Examples:
   pegasus scan demo --hash-prefix user- --no-value  keys of the whole table that start so
   pegasus scan demo --count                         how many rows there are")]
 pub(crate) struct Scan {
+    /// Name of the table
     table: String,
     /// Only this hash key [default: the whole table, partition by partition]
     hash_key: Option<OsString>,

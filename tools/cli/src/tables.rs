@@ -3,7 +3,6 @@
 use crate::connect::Connect;
 use crate::local::confirm;
 use crate::output::{Output, Style, table};
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use pegasus_client::{CreateTable, MemberInfo, PartitionInfo, TableInfo};
 use serde_json::{Value, json};
@@ -21,9 +20,13 @@ Examples:
     /// All tables
     List,
     /// One table: its partitions, who holds them and how they are
-    Show { name: String },
+    Show {
+        /// Name of the table
+        name: String,
+    },
     /// Delete a table with all its rows
     Drop {
+        /// Name of the table
         name: String,
         /// Do not ask
         #[arg(long)]
@@ -67,10 +70,7 @@ async fn create(options: Create, connect: &Connect, out: &mut Output) -> anyhow:
         allow_degraded: options.allow_degraded,
     };
     let client = connect.client().await?;
-    let created = client
-        .create_table(&wanted)
-        .await
-        .with_context(|| format!("table {}", wanted.name))?;
+    let created = client.create_table(&wanted).await?;
     match out.style {
         Style::Json => out.json(&json!({
             "name": wanted.name, "table_id": created.table_id, "degraded": created.degraded,
@@ -123,12 +123,7 @@ async fn list(connect: &Connect, out: &mut Output) -> anyhow::Result<()> {
 }
 
 async fn show(name: &str, connect: &Connect, out: &mut Output) -> anyhow::Result<()> {
-    let info = connect
-        .client()
-        .await?
-        .show_table(name)
-        .await
-        .with_context(|| format!("table {name}"))?;
+    let info = connect.client().await?.show_table(name).await?;
     if out.style == Style::Json {
         let mut shown = table_json(&info);
         shown["partitions"] = info.partitions.iter().map(partition_json).collect();
@@ -183,17 +178,11 @@ async fn drop_table(
 ) -> anyhow::Result<()> {
     let client = connect.client().await?;
     // Asked first, so that nobody confirms the deletion of a table that is not there.
-    client
-        .show_table(name)
-        .await
-        .with_context(|| format!("table {name}"))?;
+    client.show_table(name).await?;
     if !yes {
         confirm(&format!("Delete table {name} with all its rows?"))?;
     }
-    let number = client
-        .drop_table(name)
-        .await
-        .with_context(|| format!("table {name}"))?;
+    let number = client.drop_table(name).await?;
     match out.style {
         Style::Json => out.json(&json!({ "name": name, "table_id": number, "dropped": true })),
         Style::People => Ok(out.line(format!("dropped table {name} (number {number})"))?),

@@ -287,6 +287,10 @@ impl ShardLoop {
             .shard
             .deadline()
             .map_or(until, |deadline| until.min(deadline));
+        until = self
+            .stats
+            .deadline()
+            .map_or(until, |deadline| until.min(deadline));
         if self.outbox.is_waiting() || self.engine_work.is_stuck() {
             until = until.min(self.now.after(RETRY_PERIOD));
         }

@@ -25,6 +25,8 @@ const PUBLISH_PERIOD: Duration = Duration::from_millis(20);
 pub struct Stats {
     writer: Writer<PageMap>,
     publish_at: Instant,
+    /// Answers were given since the last publication.
+    has_news: bool,
 }
 
 impl Stats {
@@ -43,6 +45,7 @@ impl Stats {
         Ok(Self {
             writer,
             publish_at: Instant::default(),
+            has_news: false,
         })
     }
 
@@ -68,6 +71,7 @@ impl Stats {
 
     /// An answered request: its code, and how long it took where the operation has a histogram.
     pub fn answered(&mut self, timing: Option<Timing>, code: Code, duration: Duration) {
+        self.has_news = true;
         self.writer.add(Counter::answer(code), 1);
         if let Some(timing) = timing {
             self.writer.record(timing, duration);
@@ -85,7 +89,15 @@ impl Stats {
         self.writer.stop(wall_us);
     }
 
+    /// When a core with nothing to do should publish: a reader that comes later must not take requests of long ago for
+    /// new ones.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.has_news.then_some(self.publish_at)
+    }
+
     pub fn publish(&mut self, now: Instant, wall_us: u64) {
+        self.has_news = false;
         self.publish_at = now.after(PUBLISH_PERIOD);
         self.writer.publish(wall_us);
     }

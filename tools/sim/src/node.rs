@@ -526,6 +526,13 @@ impl World {
         if self.life(core.node) != life {
             return Ok(());
         }
+        // A flush that takes too long has failed for those who wait for it.
+        let now = self.now;
+        let sim_core = self.core_mut(core);
+        if sim_core.stalled_until > now {
+            sim_core.engine.abort_flush(partition);
+            return Ok(());
+        }
         match self.core_mut(core).engine.flush_unmarked(partition) {
             Some(decree) => self.core_event(core, Event::Flushed { partition, decree }),
             None => Ok(()),

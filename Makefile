@@ -7,12 +7,13 @@ BIN := $(CARGO_TARGET_DIR)/release
 PURE := -p pegasus-replication -p pegasus-meta -p sim
 DEMO_DIR ?= $(HOME)/.local/share/pegasus-demo
 
-.PHONY: demo test setup build sim soak help
+.PHONY: demo test setup build sim soak fuzz help
 
 help:
 	@echo 'make demo   build, start a local cluster (1 meta, 3 replica nodes), load it, measure it, leave it running'
 	@echo 'make test   build and run all tests'
 	@echo 'make sim    1,000 fresh simulator seeds'
+	@echo 'make fuzz   every decoder against random bytes, FUZZ_SECONDS (60) each; needs a nightly compiler and cargo-fuzz'
 	@echo 'make soak   the long checks: power cuts, mixed load (about 40 minutes)'
 
 setup:
@@ -34,6 +35,19 @@ test: setup
 
 sim: setup
 	cargo run --profile checked -p sim -- run --seeds 1..1000 --seconds 60 --jobs $$(nproc)
+
+FUZZ_SECONDS ?= 60
+# Outside the other target directories: instrumented, by another compiler.
+FUZZ_TARGET_DIR ?= $(HOME)/.cache/pegasus/target-fuzz
+FUZZ_CORPUS ?= $(HOME)/.cache/pegasus/fuzz-corpus
+
+fuzz:
+	@cargo +nightly fuzz --version >/dev/null 2>&1 || { echo 'fuzzing needs: rustup toolchain install nightly; cargo install --locked cargo-fuzz'; exit 1; }
+	@set -e; export CARGO_TARGET_DIR='$(FUZZ_TARGET_DIR)'; for target in $$(cargo +nightly fuzz list --fuzz-dir tests/fuzz); do \
+	  echo "== $$target, $(FUZZ_SECONDS) s"; mkdir -p "$(FUZZ_CORPUS)/$$target"; \
+	  cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target "$(FUZZ_CORPUS)/$$target" tests/fuzz/corpus/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -verbosity=0; \
+	done
 
 soak: build
 	cargo test --release -p e2e -- --ignored --nocapture --test-threads 1

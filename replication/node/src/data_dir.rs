@@ -293,8 +293,9 @@ impl std::str::FromStr for ClusterId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let has_digits_only = text.len() == 32 && !text.starts_with('+');
         match u128::from_str_radix(text, 16) {
-            Ok(number) if number != 0 && text.len() == 32 => Ok(Self(number)),
+            Ok(number) if number != 0 && has_digits_only => Ok(Self(number)),
             _ => Err(format!(
                 "`{text}` is not a cluster id of 32 hexadecimal digits"
             )),

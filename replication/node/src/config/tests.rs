@@ -1,3 +1,5 @@
+mod any_bytes;
+
 use super::*;
 
 fn parse(text: &str) -> Result<Config, String> {

@@ -22,6 +22,9 @@ pub enum Cores {
     List(Vec<u32>),
 }
 
+/// CPUs have numbers of 16 bits here; a list of more names one twice.
+const CPUS_MAX: usize = 1 << 16;
+
 const UNITS: [(&str, u64); 4] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -123,6 +126,9 @@ impl FromStr for Cores {
             let first: u16 = first.trim().parse().map_err(|_| refused())?;
             let last: u16 = last.trim().parse().map_err(|_| refused())?;
             cpus.extend((first..=last).map(u32::from));
+            if cpus.len() > CPUS_MAX {
+                return Err(refused());
+            }
         }
         let count = cpus.len();
         let unique: std::collections::BTreeSet<u32> = cpus.iter().copied().collect();

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod any_bytes;
+
 use super::*;
 
 const CLUSTER: ClusterId = ClusterId(7);

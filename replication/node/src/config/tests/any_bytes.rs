@@ -29,6 +29,8 @@ pub(crate) fn run(input: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
     use std::path::PathBuf;
 

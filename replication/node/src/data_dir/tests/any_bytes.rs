@@ -59,6 +59,8 @@ impl Drop for TemporaryDir {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     const GOOD: &str = "format = 1\ncluster = \"00000000000000000000000000000007\"\nnode = 3\nincarnation = 4\nshards = 2\n";

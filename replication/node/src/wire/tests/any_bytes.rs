@@ -52,6 +52,8 @@ fn check_size(message: &Message, bytes: usize) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::super::messages;
     use super::*;
     use std::path::PathBuf;

@@ -2,10 +2,10 @@
 //!
 //! **Its job.** Keep the rows of every replica of one core behind the small synchronous trait [`Engine`], apply
 //! encoded batches of blind puts and removes in decree order, answer point and range reads within bounds, and say
-//! what is durable. [`RocksEngine`](rocks::RocksEngine) is one RocksDB database per core with a column family per
+//! what is durable. `rocks::RocksEngine` is one RocksDB database per core with a column family per
 //! replica; [`MemEngine`] is the oracle of the tests and the engine of the simulator.
 //!
-//! **What it must never do.** Block the core that calls [`Engine`] (slow calls live on [`rocks::RocksStore`] and run
+//! **What it must never do.** Block the core that calls [`Engine`] (slow calls live on `rocks::RocksStore` and run
 //! on helper threads), read a row in order to apply, know about protocols, ballots' meaning, leases or clients, or
 //! claim as durable what a crash could take away: the marker in the replica's own column family is the only proof.
 //!

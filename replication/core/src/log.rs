@@ -11,7 +11,7 @@
 //! * A segment is freed when no replica needs it *and* a durable batch says so, so that recovery can tell
 //!   a freed segment from a lost one.
 //!
-//! After a crash [`recover`] reads the segments and gives the [`LogStart`] of the next life.
+//! After a crash [`recover()`] reads the segments and gives the [`LogStart`] of the next life.
 //! Reading order: `record`, `batch`, `segment`, `index`, this file, `recover`. Bytes: docs/formats.md.
 //! What it has to keep, and why: docs/replication.md, "Ballots and adoption", "Reconciliation", "Restart"; docs/formats.md,
 //! "Recovery".
@@ -189,7 +189,7 @@ impl ReplicaNote {
     }
 }
 
-/// Where the next life of a log begins; made by [`recover`], also for a log that does not exist yet.
+/// Where the next life of a log begins; made by [`recover()`], also for a log that does not exist yet.
 #[derive(Debug)]
 pub struct LogStart {
     identity: LogIdentity,

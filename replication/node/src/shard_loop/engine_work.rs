@@ -237,6 +237,7 @@ impl ShardLoop {
                 self.on_answered(ticket, partition, reply);
                 return true;
             }
+            Step::More if task.is_of_one_hash_key() => self.read_away(ticket),
             Step::More => {
                 self.engine_work.ranges.push_back(ticket);
                 return true;

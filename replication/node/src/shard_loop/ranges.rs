@@ -25,6 +25,8 @@ const FIRST_KEY: &[u8] = &[0, 0];
 #[derive(Debug)]
 pub(super) struct Range {
     spec: ScanSpec,
+    /// As asked, to begin again with.
+    whole: ScanSpec,
     shape: Shape,
     rows: Vec<KeyedRow>,
     count: u64,
@@ -168,16 +170,29 @@ fn scan_range(scan: Scan, now_s: u32) -> Result<Result<Range, Response>, Failure
 
 impl Range {
     fn new(spec: ScanSpec, shape: Shape) -> Self {
-        let spec = ScanSpec {
+        let stepwise = ScanSpec {
             turn_time_max: Some(STEP_TIME),
-            ..spec
+            ..spec.clone()
         };
         Self {
-            spec,
+            spec: stepwise,
+            whole: spec,
             shape,
             rows: Vec::new(),
             count: 0,
         }
+    }
+
+    /// Whether the client takes all rows for one state of the replica. Pages of a scan never were.
+    pub(super) const fn is_of_one_answer(&self) -> bool {
+        matches!(self.shape, Shape::MultiGet | Shape::Count)
+    }
+
+    /// Begins again, in one step without a bound of time.
+    pub(super) fn restart_whole(&mut self) {
+        self.spec = self.whole.clone();
+        self.rows.clear();
+        self.count = 0;
     }
 
     /// One page of the engine; the answer when it was the last.

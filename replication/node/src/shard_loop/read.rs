@@ -62,6 +62,16 @@ pub struct ReadTask {
     /// Second since 2016-01-01 UTC as of which rows are expired.
     now_s: u32,
     plan: Plan,
+    pace: Pace,
+}
+
+/// How much a step may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// So much that the core is back in its loop soon.
+    Step,
+    /// Everything, by one call of the engine, and so from one state of the replica.
+    Whole,
 }
 
 /// What is left of it.
@@ -157,7 +167,18 @@ impl ReadTask {
             partition,
             now_s,
             plan,
+            pace: Pace::Step,
         })
+    }
+
+    /// Rows of one hash key are written as one, and so have to be read as one: such a read does not go on in a later
+    /// turn, between which other writes are applied. What one step cannot hold is read whole on the pool.
+    pub const fn is_of_one_hash_key(&self) -> bool {
+        match &self.plan {
+            Plan::Range(range) => range.is_of_one_answer(),
+            Plan::Keys(keys) => keys.may_be_partial,
+            Plan::Point { .. } | Plan::Nothing(_) => false,
+        }
     }
 
     /// Whether it may take several turns.
@@ -171,7 +192,7 @@ impl ReadTask {
             Plan::Point { raw_key, want } => {
                 read_point(source, self.partition, raw_key, *want, self.now_s, tier)
             }
-            Plan::Keys(keys) => keys.step(source, self.partition, self.now_s, tier),
+            Plan::Keys(keys) => keys.step(source, self.partition, self.now_s, tier, self.pace),
             Plan::Range(range) => range.step(source, self.partition, tier),
             Plan::Nothing(response) => Ok(Some(Ok(response.clone()))),
         };
@@ -192,6 +213,9 @@ impl ReadTask {
 
     /// Reads to the end, on a pool thread.
     pub fn finish(mut self, source: &impl RowSource) -> ReadOutcome {
+        if self.is_of_one_hash_key() {
+            self.read_whole();
+        }
         loop {
             match self.step(source, Tier::Full) {
                 Step::Done(reply) => return ReadOutcome::Answer(reply),
@@ -203,6 +227,18 @@ impl ReadTask {
                     return ReadOutcome::Answer(Err(failure));
                 }
             }
+        }
+    }
+}
+
+impl ReadTask {
+    /// Begins again, and reads all by one call.
+    fn read_whole(&mut self) {
+        self.pace = Pace::Whole;
+        match &mut self.plan {
+            Plan::Keys(keys) => keys.restart(),
+            Plan::Range(range) => range.restart_whole(),
+            Plan::Point { .. } | Plan::Nothing(_) => {}
         }
     }
 }
@@ -295,8 +331,12 @@ impl Keys {
         partition: PartitionId,
         now_s: u32,
         tier: Tier,
+        pace: Pace,
     ) -> Result<Option<Reply>, ReadError> {
-        let end = self.raw_keys.len().min(self.next + KEYS_PER_STEP);
+        let end = match pace {
+            Pace::Step => self.raw_keys.len().min(self.next + KEYS_PER_STEP),
+            Pace::Whole => self.raw_keys.len(),
+        };
         let rows = source.rows(partition, &self.raw_keys[self.next..end], now_s, tier)?;
         for (index, row) in (self.next..end).zip(rows) {
             let Some(row) = row else { continue };
@@ -304,7 +344,7 @@ impl Keys {
             if self.is_full() {
                 return Ok(Some(self.partial()));
             }
-            let name = std::mem::take(&mut self.names[index]);
+            let name = self.names[index].clone();
             let value = if self.no_value {
                 Bytes::new()
             } else {
@@ -325,6 +365,12 @@ impl Keys {
         }
         self.next = end;
         Ok((self.next == self.raw_keys.len()).then(|| Ok(self.take_rows(true))))
+    }
+
+    fn restart(&mut self) {
+        self.next = 0;
+        self.found.clear();
+        self.bytes = 0;
     }
 
     const fn is_full(&self) -> bool {
@@ -392,3 +438,6 @@ pub(super) fn bounded(asked: u32, most: usize) -> usize {
         asked => asked.min(most),
     }
 }
+
+#[cfg(test)]
+mod tests;

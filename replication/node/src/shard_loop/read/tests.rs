@@ -1,0 +1,128 @@
+//! Reads of several rows, against a source that changes between two calls, as a replica under writes does.
+
+use super::*;
+use pegasus_engine::scan::{KeyedRow, Stop};
+use pegasus_net::request::{Filter, SortKeyRange};
+use pegasus_replication::ids::TableId;
+use std::cell::Cell;
+
+const PARTITION: PartitionId = PartitionId {
+    table: TableId(1),
+    index: 0,
+};
+
+/// Every row holds the number of the call that reads it; a page ends after two rows if it is bounded in time.
+#[derive(Default)]
+struct Changing {
+    calls: Cell<u8>,
+}
+
+impl Changing {
+    fn row_now(&self) -> EngineRow {
+        EngineRow {
+            expire_at: 0,
+            timetag: 0,
+            data: Bytes::copy_from_slice(&[self.calls.get()]),
+        }
+    }
+}
+
+impl RowSource for Changing {
+    fn row(
+        &self,
+        _: PartitionId,
+        _: &[u8],
+        _: u32,
+        _: Tier,
+    ) -> Result<Option<EngineRow>, ReadError> {
+        self.calls.set(self.calls.get() + 1);
+        Ok(Some(self.row_now()))
+    }
+
+    fn rows(
+        &self,
+        _: PartitionId,
+        raw_keys: &[Bytes],
+        _: u32,
+        _: Tier,
+    ) -> Result<Vec<Option<EngineRow>>, ReadError> {
+        self.calls.set(self.calls.get() + 1);
+        Ok(raw_keys.iter().map(|_| Some(self.row_now())).collect())
+    }
+
+    fn page(&self, _: PartitionId, spec: &ScanSpec, _: Tier) -> Result<ScanPage, ReadError> {
+        self.calls.set(self.calls.get() + 1);
+        let row_of = |sort_key: &[u8]| KeyedRow {
+            key: key::encode(b"h", sort_key).expect("short keys"),
+            row: self.row_now(),
+        };
+        let is_bounded = spec.turn_time_max.is_some();
+        let rows: Vec<KeyedRow> = if is_bounded {
+            vec![row_of(b"a"), row_of(b"b")]
+        } else {
+            vec![row_of(b"a"), row_of(b"b"), row_of(b"c")]
+        };
+        let after = rows.last().expect("two at least").key.clone();
+        let stop = if is_bounded {
+            Stop::Yield { after }
+        } else {
+            Stop::Exhausted
+        };
+        Ok(ScanPage {
+            count: rows.len(),
+            examined: rows.len(),
+            bytes: 0,
+            rows,
+            stop,
+        })
+    }
+}
+
+fn multi_get(rows: MultiGetRows) -> ReadTask {
+    let operation = Operation::MultiGet(MultiGet {
+        hash_key: Bytes::from_static(b"h"),
+        rows,
+        max_rows: 0,
+        max_bytes: 0,
+        no_value: false,
+    });
+    ReadTask::new(PARTITION, operation, 1).expect("a good request")
+}
+
+/// One step on the core that does not come to the end, then the pool.
+fn values_after_a_change(mut task: ReadTask) -> Vec<u8> {
+    let source = Changing::default();
+    assert!(matches!(task.step(&source, Tier::CacheOnly), Step::More));
+    assert!(task.is_of_one_hash_key());
+    match task.finish(&source) {
+        ReadOutcome::Answer(Ok(Response::Rows(rows))) => {
+            assert!(rows.complete);
+            rows.rows.iter().map(|row| row.value[0]).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn rows_of_one_hash_key_read_by_name_are_of_one_state_of_the_replica() {
+    let count = 3 * KEYS_PER_STEP;
+    let names = (0..count).map(|n| Bytes::from(format!("s{n}")));
+    let values = values_after_a_change(multi_get(MultiGetRows::Named(names.collect())));
+    assert_eq!(values, vec![2; count]);
+}
+
+#[test]
+fn rows_of_one_hash_key_read_by_range_are_of_one_state_of_the_replica() {
+    let range = SortKeyRange {
+        start: Bytes::new(),
+        start_inclusive: true,
+        stop: Bytes::new(),
+        stop_inclusive: false,
+    };
+    let rows = MultiGetRows::Range {
+        range,
+        filter: Filter::default(),
+        reverse: false,
+    };
+    assert_eq!(values_after_a_change(multi_get(rows)), [2, 2, 2]);
+}

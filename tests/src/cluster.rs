@@ -131,13 +131,15 @@ impl Cluster {
         )?)
     }
 
-    /// The CLI with its meta address set.
+    /// The CLI with its meta address set, once it is known.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(program("pegasus"));
-        command
-            .args(arguments)
-            .env("PEGASUS_META", &self.meta)
-            .stdin(Stdio::null());
+        command.args(arguments).stdin(Stdio::null());
+        if self.meta.is_empty() {
+            command.env_remove("PEGASUS_META");
+        } else {
+            command.env("PEGASUS_META", &self.meta);
+        }
         command
     }
 

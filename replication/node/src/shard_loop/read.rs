@@ -82,7 +82,8 @@ enum Plan {
         want: Want,
     },
     Keys(Keys),
-    Range(Range),
+    /// Boxed, so that point reads stay small.
+    Range(Box<Range>),
     /// Nothing to read, for example an empty range.
     Nothing(Response),
 }
@@ -159,7 +160,7 @@ impl ReadTask {
             }
             Operation::BatchGet(names) => Plan::Keys(Keys::new(names)?),
             operation => match range_of(operation, now_s)? {
-                Ok(range) => Plan::Range(range),
+                Ok(range) => Plan::Range(Box::new(range)),
                 Err(empty) => Plan::Nothing(empty),
             },
         };

@@ -57,8 +57,9 @@ async fn without_a_member_writes_are_refused_definitely_and_resume_by_themselves
     assert_eq!(rows, WRITERS * 8);
 }
 
-/// Waits until each writer was refused with this code on average. Only what was under way may have an unknown outcome.
-async fn wait_for_refusals(writers: &Writers, code: Code) -> Failures {
+/// Waits until each writer was refused with this code on average. Only what was under way may have an unknown outcome: at
+/// most one write of a writer for each primary, because a primary may not have noticed yet when the next one has.
+async fn wait_for_refusals(writers: &Writers, code: Code) {
     let mut all = Failures::default();
     let start = std::time::Instant::now();
     while all.refused(code) < WRITERS as u64 {
@@ -66,8 +67,7 @@ async fn wait_for_refusals(writers: &Writers, code: Code) -> Failures {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         all.add(&writers.take_failures());
     }
-    assert!(all.unknown <= WRITERS as u64, "{all:?}");
-    all
+    assert!(all.unknown <= 3 * WRITERS as u64, "{all:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -169,8 +169,8 @@ async fn a_core_whose_log_cannot_be_flushed_serves_no_more_until_its_node_is_sta
         flushes_until_eio: Some(3),
         ..Faults::default()
     });
-    let failures = wait_for_refusals(&writers, Code::OutOfService).await;
-    assert!(failures.refused(Code::NotEnoughMembers) > 0, "{failures:?}");
+    wait_for_refusals(&writers, Code::OutOfService).await;
+    wait_for_refusals(&writers, Code::NotEnoughMembers).await;
     let log = cluster.log("node-1").unwrap();
     assert!(
         log.contains("the log has failed, this core serves no more"),

@@ -1,5 +1,6 @@
 //! A local cluster of real processes, started and driven by the `pegasus` CLI as a user would.
 
+use crate::port_block::PortBlock;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -15,6 +16,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Cluster {
     directory: PathBuf,
     meta: String,
+    ports: PortBlock,
 }
 
 impl Cluster {
@@ -33,10 +35,12 @@ impl Cluster {
         let mut cluster = Self {
             directory: directory.to_owned(),
             meta: String::new(),
+            ports: PortBlock::take()?,
         };
+        let base_port = cluster.ports.base().to_string();
         let (nodes, cores) = (nodes.to_string(), cores.to_string());
         let mut arguments = vec!["start", "--nodes", &nodes, "--cores", &cores];
-        arguments.extend(["--base-port", "0"]);
+        arguments.extend(["--base-port", &base_port]);
         if !node_options.is_empty() {
             arguments.push("--");
             arguments.extend(node_options);

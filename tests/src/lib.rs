@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod packages;
+pub mod port_block;
 pub mod power_disk;
 pub mod raw;
 pub mod writers;

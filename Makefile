@@ -1,6 +1,6 @@
 # The two commands of the README, and what stands behind them.
 SHELL := /bin/bash
-export PATH := /usr/lib/ccache:$(HOME)/.cargo/bin:$(PATH)
+export PATH := /usr/lib/ccache:$(HOME)/.cargo/bin:$(HOME)/.local/bin:$(PATH)
 # Outside the checkout, so that a fresh clone does not compile RocksDB again.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/pegasus/target
 BIN := $(CARGO_TARGET_DIR)/release

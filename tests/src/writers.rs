@@ -60,6 +60,8 @@ pub struct Writers {
 pub async fn connect(meta: &str, table: &str) -> Result<Table> {
     let mut options = ClientOptions::new([meta]);
     options.timeout = Duration::from_secs(2);
+    // A refusal is told well before the deadline, at which a last attempt under way would make the outcome unknown.
+    options.refusal_timeout = Duration::from_millis(500);
     let client = Client::connect(options)
         .await
         .with_context(|| format!("connect to {meta}"))?;

@@ -13,7 +13,6 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 use tempfile::TempDir;
 
 const PARTITIONS: u32 = 8;
@@ -142,7 +141,7 @@ impl Scene {
     /// This partition's row is neither read nor written, for this reason, and nothing is executed.
     async fn assert_refused(&self, partition: u32, code: Code) {
         let (key, _) = &self.rows[&partition];
-        let table = self.table.with_timeout(Duration::from_secs(1));
+        let table = &self.table;
         // A primary that starts needs all members once, before it knows what it may answer reads with.
         let refused = table.get(key.as_bytes(), b"s").await.unwrap_err();
         assert_eq!(refused.code(), Some(code), "{refused}");
@@ -235,8 +234,7 @@ async fn a_flipped_byte_in_an_sst_costs_that_replica_only_and_the_others_go_on_f
 
     // Nobody knows before somebody looks.
     let (key, _) = &scene.rows[&led];
-    let table = scene.table.with_timeout(Duration::from_secs(1));
-    let met = table.get(key.as_bytes(), b"s").await.unwrap_err();
+    let met = scene.table.get(key.as_bytes(), b"s").await.unwrap_err();
     assert_eq!(met.code(), Some(Code::OutOfService), "{met}");
     let reason = scene.wait_out_of_service("t", led);
     let name = file_name(&damaged);

@@ -14,13 +14,13 @@ help:
 	@echo 'make test   build and run all tests'
 	@echo 'make sim    1,000 fresh simulator seeds'
 	@echo 'make fuzz   every decoder against random bytes, FUZZ_SECONDS (60) each; needs a nightly compiler and cargo-fuzz'
-	@echo 'make soak   the long checks: power cuts, mixed load (about 40 minutes)'
+	@echo 'make soak   the long checks: twenty power cuts (under a minute)'
 
 setup:
 	@.ci/setup
 
 build: setup
-	@echo '== building (the first time about 20 minutes on two cores, nearly all of it RocksDB)'
+	@echo '== building (the first time RocksDB alone takes about 12 minutes on two cores)'
 	cargo build --release --workspace --bins
 
 demo: build

@@ -26,7 +26,6 @@ use floor::Floor;
 use keys::{Chooser, Distribution, Names};
 use pegasus_client::{Client, ClientOptions};
 use report::{Facts, Report};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -68,7 +67,7 @@ enum Command {
     /// Run a mix of operations over loaded records
     Run(Run),
     /// Measure this machine's own limits: loopback echo, and 4 KiB overwrite + fdatasync
-    Floor(FloorOptions),
+    Floor(floor::FloorOptions),
 }
 
 /// What load and run have in common.
@@ -158,38 +157,16 @@ struct Run {
     /// CPU of the echo server of --with-floor: that of the data core [default: the first allowed one]
     #[arg(long, value_name = "CPU", requires = "with_floor")]
     server_cpu: Option<usize>,
+    /// How the echo server of --with-floor waits: as the nodes do (poll in their configuration)
+    #[arg(long, value_enum, default_value_t = floor::Poll::Sleep, requires = "with_floor")]
+    poll: floor::Poll,
 }
-
-#[derive(Debug, Args)]
-struct FloorOptions {
-    /// Directory to flush in: on the disk that the server will use
-    #[arg(long)]
-    dir: PathBuf,
-    /// Seconds for each of the two
-    #[arg(long, default_value_t = 5.0)]
-    seconds: f64,
-    /// Bytes of an echoed frame; a get of a 100-byte value takes about 200 bytes each way
-    #[arg(long, value_name = "BYTES", default_value_t = FRAME_BYTES)]
-    frame_size: usize,
-    /// CPU of the echo server [default: the first allowed one]
-    #[arg(long, value_name = "CPU")]
-    server_cpu: Option<usize>,
-    /// CPU of its client; on the server's own CPU answers come faster than any other client sees them
-    /// [default: the scheduler chooses]
-    #[arg(long, value_name = "CPU")]
-    client_cpu: Option<usize>,
-    /// Write the limits to this file, as JSON (- for standard output, instead of the text)
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
-const FRAME_BYTES: usize = 200;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Load(options) => load(&options),
         Command::Run(options) => run(&options),
-        Command::Floor(options) => measure_floor(&options),
+        Command::Floor(options) => options.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -271,19 +248,6 @@ fn run(options: &Run) -> anyhow::Result<()> {
     }
 }
 
-fn measure_floor(options: &FloorOptions) -> anyhow::Result<()> {
-    let floor = floor::measure(&floor::Options {
-        dir: options.dir.clone(),
-        frame_bytes: options.frame_size,
-        each: seconds("--seconds", options.seconds)?,
-        server_cpu: options.server_cpu,
-        client_cpu: options.client_cpu,
-    })?;
-    publish(options.json.as_deref(), &floor, || {
-        report::floor_text(&floor)
-    })
-}
-
 impl Common {
     fn check(&self) -> anyhow::Result<Shape> {
         let shape = Shape {
@@ -355,7 +319,7 @@ impl Common {
     }
 
     fn publish(&self, report: &Report) -> anyhow::Result<()> {
-        publish(self.json.as_deref(), report, || report.text())
+        report::publish(self.json.as_deref(), report, || report.text())
     }
 }
 
@@ -400,41 +364,13 @@ impl Run {
     }
 
     fn measure_floor(&self, dir: &Path) -> anyhow::Result<Floor> {
-        floor::measure(&floor::Options {
-            dir: dir.to_owned(),
-            frame_bytes: FRAME_BYTES,
-            each: Duration::from_secs(2),
-            server_cpu: self.server_cpu,
-            client_cpu: self.common.cpus.first().copied(),
-        })
+        Floor::quick(
+            dir.to_owned(),
+            self.poll,
+            self.server_cpu,
+            self.common.cpus.first().copied(),
+        )
     }
-}
-
-fn seconds(option: &str, value: f64) -> anyhow::Result<Duration> {
-    ensure!(
-        (0.001..=86_400.0).contains(&value),
-        "{option} {value}: 0.001 to 86400 are allowed"
-    );
-    Ok(Duration::from_secs_f64(value))
-}
-
-/// The text goes to standard output, unless the JSON is wanted there.
-fn publish(
-    json: Option<&Path>,
-    value: &impl serde::Serialize,
-    text: impl FnOnce() -> String,
-) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout();
-    if let Some(path) = json {
-        let mut content = serde_json::to_string_pretty(value)?;
-        content.push('\n');
-        if path == Path::new("-") {
-            return Ok(stdout.write_all(content.as_bytes())?);
-        }
-        std::fs::write(path, content).with_context(|| path.display().to_string())?;
-    }
-    stdout.write_all(text().as_bytes())?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,12 +1,16 @@
 //! What a run says: one structure, as JSON for machines and as text for people. It holds what was measured and the
 //! setup it was measured with, nothing derived from elsewhere.
 
+mod file;
+mod machine;
 mod text;
 
+pub(crate) use file::{publish, read_json};
+pub(crate) use machine::Machine;
 pub(crate) use text::floor_text;
 
 use crate::driver::{Outcome, Plan, Work};
-use crate::floor::Floor;
+use crate::floor::{Floor, Validity};
 use crate::histogram::Percentiles;
 use crate::keys::Distribution;
 use crate::record::ErrorCount;
@@ -94,7 +98,7 @@ pub(crate) struct Compared {
     pub(crate) limits: Floor,
     pub(crate) multiples: BTreeMap<Kind, Multiples>,
     /// A latency lies below the floor at p50, so the limits were not measured under the same conditions as the run:
-    /// the multiples mean nothing.
+    /// the multiples mean nothing. The limits' own verdict is theirs.
     pub(crate) invalid: bool,
 }
 
@@ -228,6 +232,18 @@ impl Compared {
     }
 }
 
+impl Compared {
+    /// Why the multiples may mean nothing, as sentences; empty: nothing speaks against them.
+    pub(crate) fn doubts(&self) -> Vec<String> {
+        let verdict = &self.limits.verdict;
+        let floor = (verdict.validity != Validity::Valid).then(|| verdict.sentence());
+        let below = self.invalid.then(|| {
+            "INVALID comparison: a latency lies below the floor, which was measured under other conditions".to_owned()
+        });
+        floor.into_iter().chain(below).collect()
+    }
+}
+
 impl Multiples {
     fn new(kind: Kind, latency: &Percentiles, limits: &Floor) -> Self {
         let echoes = if kind == Kind::ReadModifyWrite {
@@ -299,6 +315,8 @@ mod tests {
     fn floor() -> Floor {
         Floor {
             schema: crate::floor::SCHEMA.to_owned(),
+            machine: Machine::default(),
+            poll: crate::floor::Poll::Sleep,
             echo_frame_bytes: 200,
             echo_server_cpu: 0,
             echo_client_cpu: None,
@@ -307,7 +325,8 @@ mod tests {
             flush_dir: PathBuf::from("/data"),
             flush: percentiles(180.0),
             seconds_each: 1.0,
-            cpus: 2,
+            check: None,
+            verdict: crate::floor::Verdict::of(None),
         }
     }
 

@@ -3,8 +3,9 @@
 use super::{Compared, Report, Setup, Verified};
 use crate::floor::Floor;
 use crate::histogram::Percentiles;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
+
+const LATENCY_HEADING: &str = "latency in us           count      mean       p50       p90       p99     p99.9    p99.99        max";
 
 impl Report {
     /// For people.
@@ -37,11 +38,7 @@ impl Report {
     }
 
     fn write_latencies(&self, text: &mut String) -> std::fmt::Result {
-        writeln!(
-            text,
-            "{:<18} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}",
-            "latency in us", "count", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"
-        )?;
+        writeln!(text, "{LATENCY_HEADING}")?;
         for (kind, latency) in &self.latencies {
             writeln!(text, "{:<18} {}", kind.name(), row(latency))?;
         }
@@ -130,20 +127,8 @@ impl Verified {
 
 impl Compared {
     fn write_text(&self, text: &mut String) -> std::fmt::Result {
-        writeln!(text, "this machine's limits, one at a time:")?;
-        let echo = format!("echo {} B", self.limits.echo_frame_bytes);
-        writeln!(text, "{echo:<18} {}", row(&self.limits.echo))?;
-        let client = self
-            .limits
-            .echo_client_cpu
-            .map_or("any CPU".to_owned(), |cpu| format!("CPU {cpu}"));
-        writeln!(
-            text,
-            "  (echo server on CPU {}, its client on {client})",
-            self.limits.echo_server_cpu
-        )?;
-        let flush = format!("flush {} B", self.limits.flush_bytes);
-        writeln!(text, "{flush:<18} {}", row(&self.limits.flush))?;
+        writeln!(text, "this machine's limits, one operation at a time:")?;
+        self.limits.write_text(text)?;
         for (kind, multiples) in &self.multiples {
             writeln!(
                 text,
@@ -155,32 +140,57 @@ impl Compared {
                 multiples.p999
             )?;
         }
-        if self.invalid {
-            writeln!(
-                text,
-                "INVALID: faster than the floor, so the floor was measured under other conditions"
-            )?;
+        for reason in self.doubts() {
+            writeln!(text, "{reason}")?;
         }
         Ok(())
+    }
+}
+
+impl Floor {
+    fn write_text(&self, text: &mut String) -> std::fmt::Result {
+        let echo = format!("echo {} B", self.echo_frame_bytes);
+        writeln!(text, "{echo:<18} {}", row(&self.echo))?;
+        let flush = format!("flush {} B", self.flush_bytes);
+        writeln!(text, "{flush:<18} {}", row(&self.flush))?;
+        let client = self
+            .echo_client_cpu
+            .map_or("any CPU".to_owned(), |cpu| format!("CPU {cpu}"));
+        writeln!(
+            text,
+            "  (echo server on CPU {}, {}; its client on {client}; flushes in {})",
+            self.echo_server_cpu,
+            self.poll.sentence(),
+            self.flush_dir.display()
+        )
     }
 }
 
 /// The limits alone, for `floor`.
 pub(crate) fn floor_text(floor: &Floor) -> String {
     let mut text = String::new();
-    let compared = Compared {
-        limits: floor.clone(),
-        multiples: BTreeMap::new(),
-        invalid: false,
-    };
-    let _ = writeln!(
-        text,
-        "{:<18} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}",
-        "latency in us", "count", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"
-    );
-    let _ = compared.write_text(&mut text);
-    let _ = writeln!(text, "flushes are of {}", floor.flush_dir.display());
+    // Writing to a String cannot fail.
+    let _ = write_floor(floor, &mut text);
     text
+}
+
+fn write_floor(floor: &Floor, text: &mut String) -> std::fmt::Result {
+    writeln!(text, "{}", floor.machine.sentence())?;
+    writeln!(text, "{LATENCY_HEADING}")?;
+    floor.write_text(text)?;
+    let references = floor
+        .check
+        .iter()
+        .flat_map(|check| [("echo", Some(&check.echo)), ("flush", check.flush.as_ref())])
+        .filter_map(|(what, reference)| Some((what, reference?)));
+    for (what, reference) in references {
+        writeln!(
+            text,
+            "{what} p50 {:.1} us; {}, in turn with it: {:.1} us ({:.2} x)",
+            reference.floor_p50_us, reference.tool, reference.reference_p50_us, reference.ratio
+        )?;
+    }
+    writeln!(text, "{}", floor.verdict.sentence())
 }
 
 fn row(latency: &Percentiles) -> String {

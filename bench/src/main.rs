@@ -7,14 +7,18 @@
 #![forbid(unsafe_code)]
 
 mod affinity;
+mod arrival;
 mod driver;
 #[cfg(test)]
 mod fake_server;
 mod floor;
 mod histogram;
 mod keys;
+mod layout;
+mod outcome;
 mod record;
 mod report;
+mod target;
 mod verify;
 mod worker;
 mod workload;
@@ -334,7 +338,7 @@ impl Run {
             shape.workers()
         );
         ensure!(
-            !mix.has(Kind::Range) || common.rows_per_hash_key > 1,
+            !mix.has(Kind::Scan) || common.rows_per_hash_key > 1,
             "workload e reads ranges of a hash key: load and run with --rows-per-hash-key 100, for example"
         );
         ensure!(

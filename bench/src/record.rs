@@ -223,10 +223,10 @@ mod tests {
         let mut sum = Recorder::new();
         for _ in 0..2 {
             let mut recorder = Recorder::new();
-            recorder.success(Kind::Get, Instant::now(), &shared);
-            recorder.error(Kind::Put, Instant::now(), &busy(), &shared);
+            recorder.success(Kind::Read, Instant::now(), &shared);
+            recorder.error(Kind::Update, Instant::now(), &busy(), &shared);
             recorder.error(
-                Kind::Put,
+                Kind::Update,
                 Instant::now(),
                 &Error::Unknown(Cause {
                     code: None,
@@ -236,7 +236,7 @@ mod tests {
             );
             sum.add(recorder);
         }
-        assert_eq!(sum.latency(Kind::Get).count(), 2);
+        assert_eq!(sum.latency(Kind::Read).count(), 2);
         let errors = sum.error_counts();
         let shown: Vec<_> = errors
             .iter()
@@ -245,8 +245,8 @@ mod tests {
         assert_eq!(
             shown,
             [
-                (Kind::Put, "busy", "not_executed", 2),
-                (Kind::Put, "none", "unknown", 2)
+                (Kind::Update, "busy", "not_executed", 2),
+                (Kind::Update, "none", "unknown", 2)
             ]
         );
         assert_eq!(shared.errors(), 4);
@@ -256,9 +256,9 @@ mod tests {
     fn nothing_of_the_warm_up_is_recorded() {
         let shared = Shared::new(Duration::from_secs(3600), 1);
         let mut recorder = Recorder::new();
-        recorder.success(Kind::Get, Instant::now(), &shared);
-        recorder.error(Kind::Get, Instant::now(), &busy(), &shared);
-        assert_eq!(recorder.latency(Kind::Get).count(), 0);
+        recorder.success(Kind::Read, Instant::now(), &shared);
+        recorder.error(Kind::Read, Instant::now(), &busy(), &shared);
+        assert_eq!(recorder.latency(Kind::Read).count(), 0);
         assert!(recorder.error_counts().is_empty());
         shared.thread_ends();
         assert_eq!(shared.measured(), Duration::ZERO);

@@ -409,7 +409,7 @@ mod tests {
         );
         assert_eq!(names(&json["verify"]), "examples swept unread violations");
         assert_eq!(json["verify"]["examples"][0]["fault"], "lost");
-        assert_eq!(names(&json["setup"]["mix"]), "get put");
+        assert_eq!(names(&json["setup"]["mix"]), "read update");
         assert_eq!(
             names(&json["floor"]["limits"]["echo"]),
             "count max_us mean_us min_us p50_us p90_us p9999_us p999_us p99_us"
@@ -438,15 +438,15 @@ mod tests {
                 compared.multiples[&kind].p50,
             )
         };
-        assert_eq!(shown(Kind::Get), ("echo", 22.0));
-        assert_eq!(shown(Kind::Put), ("echo + flush", 2.2));
+        assert_eq!(shown(Kind::Read), ("echo", 22.0));
+        assert_eq!(shown(Kind::Update), ("echo + flush", 2.2));
         assert_eq!(shown(Kind::ReadModifyWrite), ("2 echo + flush", 2.0));
     }
 
     #[test]
     fn a_latency_below_the_floor_makes_the_comparison_invalid() {
         let compared =
-            |p50_us| Compared::new(floor(), &BTreeMap::from([(Kind::Get, percentiles(p50_us))]));
+            |p50_us| Compared::new(floor(), &BTreeMap::from([(Kind::Read, percentiles(p50_us))]));
         assert!(!compared(21.0).invalid);
         assert!(compared(19.0).invalid);
     }

@@ -3,7 +3,7 @@
 use crate::keys::{Chooser, Names};
 use crate::record::{Recorder, Shared};
 use crate::verify::{LOADED_VERSION, Shadow, Violation, check_whole, value};
-use crate::workload::{Kind, Mix, RANGE_ROWS_MAX};
+use crate::workload::{Kind, Mix, SCAN_RECORDS_MAX};
 use pegasus_client::{Bytes, Error, Execution, MultiGet, SortKeyRange, Table};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -144,11 +144,11 @@ impl Worker {
 
     async fn operate(&mut self, kind: Kind) -> Result<Answer, Error> {
         match kind {
-            Kind::Get => {
+            Kind::Read => {
                 let record = self.chooser.existing(&mut self.random);
                 self.get(record).await
             }
-            Kind::Put => {
+            Kind::Update => {
                 let record = self.chooser.existing(&mut self.random);
                 self.put(record).await
             }
@@ -157,7 +157,7 @@ impl Worker {
                 self.chooser.inserted();
                 Ok(answer)
             }
-            Kind::Range => self.range().await,
+            Kind::Scan => self.range().await,
             Kind::ReadModifyWrite => {
                 let record = self.chooser.existing(&mut self.random);
                 self.get(record).await?;
@@ -217,7 +217,7 @@ impl Worker {
                 start: Bytes::from(names.sort_key(record)),
                 ..SortKeyRange::default()
             },
-            max_rows: self.random.random_range(1..=RANGE_ROWS_MAX),
+            max_rows: self.random.random_range(1..=SCAN_RECORDS_MAX),
             ..MultiGet::default()
         };
         let found = self

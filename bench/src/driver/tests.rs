@@ -181,7 +181,7 @@ fn a_run_for_a_time_ends_and_leaves_out_its_warm_up() {
         time,
     };
     let outcome = run(&Arc::new(plan(&server, work, Workload::C.mix(), false))).unwrap();
-    assert!(outcome.recorder.latency(Kind::Get).count() > 0);
+    assert!(outcome.recorder.latency(Kind::Read).count() > 0);
     assert!(outcome.elapsed > Duration::ZERO && outcome.longest_gap <= outcome.elapsed + time);
 }
 

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 #[cfg(test)]
 mod any_bytes;
+mod core_stats;
 mod info;
 
 pub use info::{

@@ -40,7 +40,6 @@ impl ShardLoop {
         };
         let reply = match work {
             Work::Write { count, rows, bytes } => {
-                self.stats.record(Timing::Commit, self.now.since(received));
                 self.stats.add(Counter::RowsWritten, rows as u64);
                 self.stats.add(Counter::BytesWritten, bytes as u64);
                 Ok(Response::Written {

@@ -104,7 +104,7 @@ impl ShardLoop {
             let ended = clock::now();
             if is_applied {
                 self.stats.count(Counter::MutationsApplied);
-                self.stats.record(Timing::Apply, ended.since(started));
+                self.stats.record(Timing::EngineApply, ended.since(started));
                 applied = Some((partition, decree));
             }
             started = ended;

@@ -1,8 +1,8 @@
 //! The client that commands use: options from the command line, connected when first needed.
 
-use anyhow::Context as _;
+use crate::exit::{Exit, Failed};
 use pegasus_client::{Client, ClientOptions, NodeInfo, Table};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// How to reach the cluster.
@@ -36,12 +36,22 @@ impl Connect {
             options.refusal_timeout = Duration::from_secs(2);
         }
         change(&mut options);
-        Client::connect(options).await.with_context(|| {
-            format!(
-                "cluster at {} (--meta or PEGASUS_META names another)",
-                self.meta.join(", ")
-            )
-        })
+        Client::connect(options)
+            .await
+            .map_err(|error| self.no_cluster(error))
+    }
+
+    /// A server that answers with something else than frames will do so next time, too.
+    fn no_cluster(&self, error: pegasus_client::Error) -> anyhow::Error {
+        let place = format!(
+            "cluster at {} (--meta or PEGASUS_META names another)",
+            self.meta.join(", ")
+        );
+        if error.to_string().contains("not a native frame") {
+            let sentence = format!("{place}: whoever listens there is no Pegasus server: {error}");
+            return Failed::error(Exit::Failed, sentence);
+        }
+        anyhow::Error::new(error).context(place)
     }
 
     pub(crate) async fn table(&self, name: &str) -> anyhow::Result<Table> {
@@ -53,16 +63,19 @@ impl Connect {
     }
 }
 
-/// The client addresses of all cores that meta at `address` hears from.
-pub(crate) async fn alive_addresses(
+/// The client addresses of all cores that meta at `address` hears from, each with the process it belongs to.
+pub(crate) async fn alive_cores(
     address: &str,
     timeout: Duration,
-) -> anyhow::Result<HashSet<String>> {
+) -> anyhow::Result<HashMap<String, u32>> {
     let connect = Connect::new(vec![address.to_owned()], Some(timeout));
     let nodes = connect.nodes().await?;
-    let cores = nodes
-        .into_iter()
-        .filter(|node| node.alive)
-        .flat_map(|node| node.cores);
-    Ok(cores.map(|core| core.client_address).collect())
+    let alive = nodes.into_iter().filter(|node| node.alive);
+    let cores = alive.flat_map(|node| {
+        let pid = node.pid;
+        node.cores
+            .into_iter()
+            .map(move |core| (core.client_address, pid))
+    });
+    Ok(cores.collect())
 }

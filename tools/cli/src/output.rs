@@ -60,6 +60,11 @@ impl Output {
     }
 }
 
+/// A line on standard error. One that cannot be written (closed, full disk) is lost: the exit code still tells.
+pub(crate) fn note(text: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "{}", text.as_ref());
+}
+
 /// An empty table with this header. Columns in `right` (from 0) hold numbers.
 pub(crate) fn table(header: &[&str], right: &[usize]) -> Table {
     let mut table = Table::new();

@@ -1,6 +1,7 @@
 //! The reading side of an import: a thread that turns a file into batches of parsed lines, never far ahead.
 
 use super::columns::{Format, Parser, Row, Selection};
+use crate::exit::Failed;
 use anyhow::{Context as _, ensure};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
@@ -102,7 +103,8 @@ impl Input {
             first.is_some() || header == Header::Absent,
             "the file is empty, it has no header"
         );
-        let parser = Parser::new(format, selection, first.as_deref())?;
+        let parser = Parser::new(format, selection, first.as_deref())
+            .map_err(|error| Failed::usage(format!("{error:#}")))?;
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         std::thread::Builder::new()
             .name("reader".to_owned())

@@ -278,19 +278,25 @@ impl Snapshot {
         &self.histograms[timing as usize]
     }
 
+    /// Everything since the start of the process.
+    #[must_use]
+    pub fn since_start(&self) -> Interval {
+        let elapsed_us = self
+            .published_unix_us
+            .saturating_sub(self.identity.started_unix_us);
+        Interval {
+            elapsed: Duration::from_micros(elapsed_us),
+            later: self.clone(),
+        }
+    }
+
     /// What happened after `earlier`. If that is of an earlier life of the core, everything since this life's start.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Interval {
-        let mut later = self.clone();
         if earlier.identity != self.identity {
-            let elapsed_us = self
-                .published_unix_us
-                .saturating_sub(self.identity.started_unix_us);
-            return Interval {
-                elapsed: Duration::from_micros(elapsed_us),
-                later,
-            };
+            return self.since_start();
         }
+        let mut later = self.clone();
         for (now, then) in later
             .values
             .iter_mut()

@@ -10,7 +10,11 @@
 //! Sessions are an enum and not a trait object, so that no operation allocates a future of its own. They are used from
 //! the thread that made them.
 
+mod etcd;
+mod link;
 pub(crate) mod native;
+mod null;
+mod redis;
 
 use crate::layout::{CellName, Layout};
 use anyhow::{Context as _, bail, ensure};
@@ -31,7 +35,7 @@ pub(crate) enum Target {
     Redis { address: String, database: u32 },
     /// `etcd://HOST:PORT`
     Etcd { address: String },
-    /// `null://`: answers within this process, at once. Measures the bench itself.
+    /// `null://`: answers within this process, at once. Measures the bench itself; empty in every process.
     Null,
 }
 
@@ -49,6 +53,8 @@ pub(crate) struct ConnectOptions {
 #[derive(Clone, Debug)]
 pub(crate) enum Session {
     Native(native::Session),
+    Redis(redis::Session),
+    Etcd(etcd::Session),
 }
 
 /// One stored value that a read returned.
@@ -111,7 +117,15 @@ impl Target {
             Self::Native { meta, table } => native::Session::connect(meta, table, options)
                 .await
                 .map(Session::Native),
-            other => bail!("{other}: this program cannot talk to it"),
+            Self::Redis { address, database } => redis::Session::connect(address, *database, options)
+                .await
+                .map(Session::Redis),
+            Self::Etcd { address } => etcd::Session::connect(address, options)
+                .await
+                .map(Session::Etcd),
+            Self::Null => native::Session::connect(&[null::address()?], "null", options)
+                .await
+                .map(Session::Native),
         }
     }
 
@@ -122,7 +136,9 @@ impl Target {
     pub(crate) async fn describe(&self) -> anyhow::Result<Description> {
         let mut description = match self {
             Self::Native { meta, table } => native::describe(meta, table).await?,
-            other => bail!("{other}: this program cannot talk to it"),
+            Self::Redis { address, database } => redis::describe(address, *database).await?,
+            Self::Etcd { address } => etcd::describe(address).await?,
+            Self::Null => null::describe(),
         };
         description.url = self.to_string();
         Ok(description)
@@ -134,6 +150,8 @@ macro_rules! each {
     ($session:expr, $inner:ident => $call:expr) => {
         match $session {
             Session::Native($inner) => $call,
+            Session::Redis($inner) => $call,
+            Session::Etcd($inner) => $call,
         }
     };
 }

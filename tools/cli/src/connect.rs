@@ -17,6 +17,11 @@ impl Connect {
         Self { meta, timeout }
     }
 
+    /// What `--timeout` says, else `default`.
+    pub(crate) fn timeout_or(&self, default: Duration) -> Duration {
+        self.timeout.unwrap_or(default)
+    }
+
     pub(crate) async fn client(&self) -> anyhow::Result<Client> {
         self.client_with(|_| ()).await
     }

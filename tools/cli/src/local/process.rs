@@ -50,7 +50,7 @@ impl Process {
         match Identity::load(&self.pid_path()) {
             Some(known) if known.is_alive() => Life::Runs {
                 pid: known.pid,
-                paused: stat(known.pid).is_some_and(|stat| matches!(stat.state, 'T' | 't')),
+                paused: stat(known.pid).is_some_and(|stat| stat.is_paused()),
             },
             Some(_) => Life::Ended,
             None => Life::None,
@@ -230,15 +230,28 @@ impl std::fmt::Display for Identity {
     }
 }
 
-/// How long a process of this number has been running; `None` if there is none.
-pub(crate) fn age(pid: u32) -> Option<Duration> {
+/// A process as anybody on this machine sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sight {
+    /// How long it has been running.
+    pub(crate) age: Duration,
+    /// Stopped by a signal.
+    pub(crate) is_paused: bool,
+}
+
+/// The process of this number; `None` if there is none.
+pub(crate) fn sight(pid: u32) -> Option<Sight> {
     // The unit of /proc on every Linux.
     const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = stat(pid)?;
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
     let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
     #[allow(clippy::cast_precision_loss, reason = "seconds since boot")]
-    let started = start_ticks(pid)? as f64 / TICKS_PER_SECOND;
-    Duration::try_from_secs_f64((uptime - started).max(0.0)).ok()
+    let started = stat.start_ticks as f64 / TICKS_PER_SECOND;
+    Some(Sight {
+        age: Duration::try_from_secs_f64((uptime - started).max(0.0)).ok()?,
+        is_paused: stat.is_paused(),
+    })
 }
 
 /// What `/proc/PID/stat` says.
@@ -246,6 +259,12 @@ struct Stat {
     /// `R`, `S`, `T` (stopped by a signal), ...
     state: char,
     start_ticks: u64,
+}
+
+impl Stat {
+    fn is_paused(&self) -> bool {
+        matches!(self.state, 'T' | 't')
+    }
 }
 
 /// `None` if there is no such process; a zombie counts as gone.

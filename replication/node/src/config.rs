@@ -40,6 +40,7 @@ pub struct ProcessConfig {
     pub log: LogConfig,
     pub disk: DiskConfig,
     pub stall: StallConfig,
+    pub stats: StatsConfig,
 }
 
 /// Addresses and ports.
@@ -134,6 +135,24 @@ pub struct DiskConfig {
 pub struct StallConfig {
     /// A data core that has not returned to its loop for this long is logged. Default 10 ms, 1 to 10000.
     pub limit_ms: Millis,
+}
+
+/// The statistics page of each core.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StatsConfig {
+    /// Whether the stages of each request are measured, with the slowest requests. Default on: it costs well under 1 % of a
+    /// core. Off: whole operations are still timed, and nobody can tell where a slow request's time went.
+    pub stages: StagesConfig,
+}
+
+/// Whether the stages of requests are measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StagesConfig {
+    #[default]
+    On,
+    Off,
 }
 
 /// What must be the same on every node of a cluster.

@@ -7,6 +7,7 @@ use crate::directory::Directory;
 use crate::engine_pool::PoolDone;
 use crate::log_file::ReadySegment;
 use crate::route_relay::RouteAnswer;
+use crate::stats::relay::StatsAnswer;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use pegasus_net::Waker;
 use pegasus_replication::config::Configuration;
@@ -43,6 +44,8 @@ pub enum CoreInput {
     },
     /// Answer to a question for a table's routing.
     Route(RouteAnswer),
+    /// Answer to a question for a core's statistics.
+    Stats(StatsAnswer),
     /// Stop accepting, finish what is in work, then end.
     Stop,
 }

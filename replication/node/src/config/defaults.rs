@@ -2,7 +2,7 @@
 
 use super::{
     ByteSize, ClusterConfig, Cores, CpuConfig, DiskConfig, ListenConfig, LogConfig, MemoryConfig,
-    Millis, Poll, ProcessConfig, StallConfig,
+    Millis, Poll, ProcessConfig, StallConfig, StatsConfig,
 };
 use pegasus_replication::config::ReplicationOptions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,6 +20,7 @@ impl Default for ProcessConfig {
             log: LogConfig::default(),
             disk: DiskConfig::default(),
             stall: StallConfig::default(),
+            stats: StatsConfig::default(),
         }
     }
 }

@@ -46,3 +46,65 @@ pub fn expand(mut compacted: &[u64]) -> Result<Vec<u64>, PageError> {
     }
     Ok(words)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_page_travels_without_its_zeros() {
+        let mut words = vec![0; PAGE_WORDS];
+        words[0] = 5;
+        words[PAGE_WORDS - 2..].copy_from_slice(&[7, 8]);
+        let run = |start: usize, length: u64| start as u64 | length << 32;
+        let compacted = compact(&words);
+        assert_eq!(compacted, [run(0, 1), 5, run(PAGE_WORDS - 2, 2), 7, 8]);
+        assert_eq!(expand(&compacted), Ok(words));
+        assert_eq!(expand(&[]), Ok(vec![0; PAGE_WORDS]));
+    }
+
+    #[test]
+    fn the_longest_is_within_the_bound() {
+        let words: Vec<u64> = (0..PAGE_WORDS as u64).map(|at| (at + 1) % 2).collect();
+        let compacted = compact(&words);
+        assert!(compacted.len() <= COMPACT_WORDS_MAX, "{}", compacted.len());
+        assert_eq!(expand(&compacted), Ok(words));
+        assert!(compact(&vec![1; PAGE_WORDS]).len() <= COMPACT_WORDS_MAX);
+    }
+
+    #[test]
+    fn runs_that_make_no_page_are_refused() {
+        let run = |start: u64, length: u64| start | length << 32;
+        let page = PAGE_WORDS as u64;
+        for bad in [
+            vec![run(0, 2), 1],
+            vec![run(0, 0)],
+            vec![run(5, 1), 1, run(5, 1), 1],
+            vec![run(5, 1), 1, run(0, 1), 1],
+            vec![run(page, 1), 1],
+            vec![run(page - 1, 2), 1, 1],
+            vec![u64::MAX],
+        ] {
+            assert_eq!(expand(&bad), Err(PageError::NotAPage), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_page_comes_back(sparse in proptest::collection::btree_map(0..PAGE_WORDS, any::<u64>(), 0..300)) {
+            let mut words = vec![0; PAGE_WORDS];
+            for (at, word) in sparse {
+                words[at] = word;
+            }
+            prop_assert_eq!(expand(&compact(&words)), Ok(words));
+        }
+
+        #[test]
+        fn anything_is_refused_or_a_page(words in proptest::collection::vec(prop_oneof![any::<u64>(), 0..(4_u64 << 32), Just(1_u64 << 32)], 0..50)) {
+            if let Ok(page) = expand(&words) {
+                prop_assert_eq!(page.len(), PAGE_WORDS);
+            }
+        }
+    }
+}

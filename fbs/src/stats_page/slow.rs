@@ -11,12 +11,13 @@
 //! | 2 | operation (16 bits, the number of its [`Timing`]), code (16 bits), table (32 bits) |
 //! | 3 | partition |
 //! | 4 | bytes of rows written (as logged) or returned |
-//! | 5 | hash of its key, keyed by a secret of the process; 0 = no one key |
+//! | 5 | hash of its key, keyed by a secret of this life of the core; 0 = no one key |
 //! | 6.. | nanoseconds of each stage, in the order of [`Stage`] |
 
 use super::names::{Class, Stage, Timing};
 use super::store;
 use crate::code::Code;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
@@ -42,8 +43,8 @@ pub struct RequestTimes {
     pub partition: u32,
     /// Of rows: written (as logged) or returned.
     pub bytes: u64,
-    /// Tells requests for one key from those for others, within one life of the node; 0 = no one key. The key itself is
-    /// never kept, and the hash is keyed, so that nobody can try keys out.
+    /// 0 = no one key. Given as the hash that picks the partition; in a page it is hashed again with a secret of this life
+    /// of the core: it tells requests for one key from those for others, and nobody can try keys out.
     pub key_hash: u64,
     /// Nanoseconds by [`Stage`].
     pub stages: [u64; Stage::COUNT],
@@ -98,6 +99,8 @@ pub(super) struct SlowSlots {
     totals: [u64; SLOW_PER_MINUTE],
     /// A request has to be slower than this: 0 while there are free slots.
     threshold: u64,
+    /// The secret of this life of the core: keys cannot be tried out against the hashes in the page.
+    secret: RandomState,
 }
 
 impl SlowSlots {
@@ -121,7 +124,15 @@ impl SlowSlots {
         self.sequence += 2;
         let start = (self.group * SLOW_PER_MINUTE + slot) * SLOW_WORDS;
         if let Some(words) = words.get(start..start + SLOW_WORDS) {
-            write_slot(words, self.sequence, request, answered_us);
+            let key_hash = match request.key_hash {
+                0 => 0,
+                hash => self.secret.hash_one(hash).max(1),
+            };
+            let request = RequestTimes {
+                key_hash,
+                ..*request
+            };
+            write_slot(words, self.sequence, &request, answered_us);
         }
     }
 
@@ -211,3 +222,6 @@ fn decode_slot(words: &[u64]) -> Option<SlowRequest> {
         },
     })
 }
+
+#[cfg(test)]
+mod tests;

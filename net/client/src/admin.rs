@@ -203,7 +203,7 @@ async fn ask(
         .as_millis();
     let header =
         Header::request(kind, 0).with_timeout_ms(u32::try_from(left).unwrap_or(u32::MAX).max(1));
-    match exchange(endpoint, header, Some(body), 0, on_sent).await? {
+    match exchange(endpoint, header, Some(body), 0, None, on_sent).await? {
         Answer::Body(body) => Ok(body),
         Answer::NotFound => Err(Problem::Refused(not_found())),
     }

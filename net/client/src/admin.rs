@@ -159,7 +159,7 @@ impl Client {
                 Ok(Err(Problem::Refused(failure))) => {
                     return Err(Error::failed(failure.code, failure.message));
                 }
-                Err(_) => {
+                Ok(Err(Problem::Expired)) | Err(_) => {
                     let cause = Cause::local(format!(
                         "{} gave no answer within {limit:?}",
                         endpoint.address()

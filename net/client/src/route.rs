@@ -215,7 +215,7 @@ async fn fetch(
             Ok(Err(Problem::Unsent(reason) | Problem::Lost(reason))) => {
                 cause = Cause::local(reason)
             }
-            Err(_) => {
+            Ok(Err(Problem::Expired)) | Err(_) => {
                 cause = Cause::local(format!(
                     "{} gave no routes within a second",
                     endpoint.address()

@@ -50,7 +50,7 @@ impl Client {
                 Err(Error::NotExecuted(failure.into()))
             }
             Ok(Err(Problem::Refused(failure))) => Err(Error::failed(failure.code, failure.message)),
-            Err(_) => Err(Error::NotExecuted(Cause::local(format!(
+            Ok(Err(Problem::Expired)) | Err(_) => Err(Error::NotExecuted(Cause::local(format!(
                 "{address} gave no answer within {limit:?}"
             )))),
         }

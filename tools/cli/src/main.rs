@@ -138,9 +138,19 @@ fn main() -> ExitCode {
             // What was printed before the error is part of the answer.
             let _ = out.flush();
             let exit = exit_of(&error);
-            tell(&format!("{error:#}"), exit, style);
+            tell(&describe(&error), exit, style);
             ExitCode::from(exit as u8)
         }
+    }
+}
+
+/// Everything but standard output is named where it fails.
+fn describe(error: &anyhow::Error) -> String {
+    let is_bare = error.chain().count() == 1;
+    let is_output = error.is::<std::io::Error>() || error.is::<serde_json::Error>();
+    match is_bare && is_output {
+        true => format!("standard output: {error}"),
+        false => format!("{error:#}"),
     }
 }
 

@@ -80,7 +80,12 @@ pub(crate) fn table(header: &[&str], right: &[usize]) -> Table {
 
 /// The same without lines between the columns, for tables with many of them.
 pub(crate) fn wide_table(header: &[&str], right: &[usize]) -> Table {
-    styled(UTF8_BORDERS_ONLY, header, right)
+    let mut table = styled(UTF8_BORDERS_ONLY, header, right);
+    let last = header.len().saturating_sub(1);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((1, u16::from(index == last)));
+    }
+    table
 }
 
 fn styled(style: TableStyle, header: &[&str], right: &[usize]) -> Table {

@@ -45,7 +45,7 @@ impl State {
             Self::Stuck => {
                 "its process is there and has published nothing for seconds, or is paused (SIGSTOP): the node's log names the phase it hangs in; these are its last numbers"
             }
-            Self::Silent => "its node does not answer, and its page is not on this machine",
+            Self::Silent => "nothing can be read of it",
         }
     }
 

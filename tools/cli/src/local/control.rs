@@ -3,7 +3,7 @@
 use super::cluster_file::{BASE_PORT_DEFAULT, ClusterFile, FILE_NAME};
 use super::place::{LOCK_NAME, default_dir};
 use super::process::Process;
-use super::status::{ProcessStatus, Status};
+use super::status::{ProcessStatus, State, Status};
 use crate::connect;
 use crate::exit::{Exit, Failed};
 use anyhow::{Context as _, bail};
@@ -123,7 +123,9 @@ impl Cluster {
     async fn wait_for(&self, deadline: Instant, names: &[&str]) -> anyhow::Result<()> {
         const LOOK_EVERY: Duration = Duration::from_millis(20);
         loop {
-            let mut waiting = self.status().await.processes;
+            let status = self.status().await;
+            let start = status.start_command();
+            let mut waiting = status.processes;
             waiting.retain(|process| names.contains(&process.name.as_str()));
             if let Some(dead) = waiting.iter().find(|process| process.pid.is_none()) {
                 let process = Process::new(&dead.name, &self.dir);
@@ -134,6 +136,10 @@ impl Cluster {
                 );
             }
             waiting.retain(|process| !process.answers);
+            if let Some(paused) = waiting.iter().find(|p| p.state == State::Paused) {
+                let advice = paused.advice(&start).unwrap_or_default();
+                return Err(Failed::error(Exit::Unavailable, advice));
+            }
             if waiting.is_empty() {
                 return Ok(());
             }
@@ -356,7 +362,6 @@ fn text(path: &Path) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
-    use crate::local::status::State;
 
     fn cluster(dir: &Path) -> Cluster {
         Cluster::new(dir.to_owned(), ClusterFile::new(2, 2, 20_000).unwrap())

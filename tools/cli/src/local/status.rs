@@ -86,7 +86,7 @@ impl ProcessStatus {
             name: process.name.clone(),
             state: State::of(process, life, answers),
             pid,
-            answers: answers && pid.is_some(),
+            answers: answers && matches!(life, Life::Runs { paused: false, .. }),
             addresses,
             log: process.log_path(),
         }
@@ -105,7 +105,7 @@ impl ProcessStatus {
     }
 
     /// What to do about it, if something is to be done.
-    fn advice(&self, start: &str) -> Option<String> {
+    pub(super) fn advice(&self, start: &str) -> Option<String> {
         let name = &self.name;
         let log = self.log.display();
         Some(match self.state {
@@ -126,9 +126,14 @@ impl ProcessStatus {
 }
 
 impl Status {
+    /// What starts whatever of the cluster does not run.
+    pub(super) fn start_command(&self) -> String {
+        format!("pegasus local start --dir {}", self.dir.display())
+    }
+
     /// What to do about every process that does not run and answer; `None` when all do.
     pub(crate) fn advice(&self) -> Option<String> {
-        let start = format!("pegasus local start --dir {}", self.dir.display());
+        let start = self.start_command();
         let is_stopped = |process: &ProcessStatus| process.state == State::Stopped;
         if self.processes.iter().all(is_stopped) {
             return Some(format!("the cluster is stopped; `{start}` starts it"));

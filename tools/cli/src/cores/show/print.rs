@@ -304,10 +304,8 @@ fn explain(class: Class, stages: &Stages, report: &Report, out: &mut Output) -> 
         .iter()
         .map(|slow| slow::largest(&slow.request))
         .collect();
-    out.line(format!(
-        "\n{} (kept of the last minutes; * took most of it):",
-        of_the_slowest(class, &dominating)
-    ))?;
+    let sentence = format!("{} (marked *):", of_the_slowest(class, &dominating));
+    out.line(format!("\n{}", wrapped(&sentence)))?;
     let shown = &slowest[..slowest.len().min(SLOW_SHOWN)];
     Ok(out.table(&slow::table(class, shown, report.published_unix_us))?)
 }

@@ -52,7 +52,7 @@ impl Stages {
             requests,
             mean_us: (mean_us * 10.0).round() / 10.0,
             largest: largest.map(|(stage, _)| stage.name()),
-            explanation: largest.map(|(stage, share)| explain(class, stage, share)),
+            explanation: largest.map(|(stage, share)| explain(class, stage, share, interval)),
             stages: times
                 .into_iter()
                 .map(|(stage, latency, total_us)| StageRow {
@@ -68,7 +68,7 @@ impl Stages {
 /// Below this share the largest stage is named and not blamed.
 const DOMINATES_FROM: f64 = 0.4;
 
-fn explain(class: Class, stage: Stage, share: f64) -> String {
+fn explain(class: Class, stage: Stage, share: f64, interval: &Interval) -> String {
     let percent = format!("{:.0} %", share * 100.0);
     let (class_name, name) = (class.name(), stage.name());
     let sentence = if share >= DOMINATES_FROM {
@@ -82,10 +82,13 @@ fn explain(class: Class, stage: Stage, share: f64) -> String {
             what(stage)
         )
     };
-    format!("{sentence} If that is too much: {}.", advice(class, stage))
+    format!(
+        "{sentence} If that is too much: {}.",
+        advice(class, stage, interval)
+    )
 }
 
-/// `12 of the 16 slowest writes spent most of their time in flush, 4 in queue`; empty without any.
+/// `12 of the 16 slowest writes of the last minutes spent most of their time in flush, 4 in queue`; empty without any.
 pub(super) fn of_the_slowest(class: Class, dominating: &[Stage]) -> String {
     let mut counts: Vec<(Stage, usize)> = Stage::ALL
         .iter()
@@ -106,7 +109,7 @@ pub(super) fn of_the_slowest(class: Class, dominating: &[Stage]) -> String {
         .map(|(stage, count)| format!(", {count} in {}", stage.name()))
         .collect();
     format!(
-        "{most} of the {} slowest {}s spent most of their time in {}{}",
+        "{most} of the {} slowest {}s of the last minutes spent most of their time in {}{}",
         count(dominating.len() as u64),
         class.name(),
         first.name(),
@@ -139,7 +142,10 @@ mod tests {
         assert!((flush.share - 0.8).abs() < 1e-3);
         let explanation = writes.explanation.unwrap();
         assert!(explanation.starts_with("80 % of the time of writes went into flush"));
-        assert!(explanation.contains("the drive"), "{explanation}");
+        assert!(
+            explanation.contains("the drive is the limit"),
+            "{explanation}"
+        );
         let reads = Stages::new(Class::Read, &interval);
         assert_eq!((reads.requests, reads.largest), (0, None));
     }
@@ -166,7 +172,7 @@ mod tests {
         let stages = [Stage::Queue, Stage::Flush, Stage::Flush];
         assert_eq!(
             of_the_slowest(Class::Write, &stages),
-            "2 of the 3 slowest writes spent most of their time in flush, 1 in queue"
+            "2 of the 3 slowest writes of the last minutes spent most of their time in flush, 1 in queue"
         );
         assert_eq!(of_the_slowest(Class::Read, &[]), "");
     }

@@ -51,6 +51,11 @@ pub(crate) fn publish(
     Ok(())
 }
 
+/// Writes a page.
+pub(crate) fn write_html(path: &Path, page: &str) -> anyhow::Result<()> {
+    std::fs::write(path, page).with_context(|| path.display().to_string())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]

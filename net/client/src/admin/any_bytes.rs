@@ -1,7 +1,6 @@
 //! Answers of servers: any body is refused by an error, or becomes values that share the body's memory. Run by the tests
 //! and by the fuzz target `client_replies`.
 
-use super::core_stats::read_snapshot;
 use super::info;
 use crate::error::{Error, Result};
 use crate::reply::{self, Row, Ttl};
@@ -63,7 +62,7 @@ pub(crate) fn run(input: &[u8]) {
 }
 
 fn check_core_stats(frame: &Bytes) {
-    match read_snapshot(frame) {
+    match reply::read_core_stats(frame) {
         Ok(snapshot) => assert!(snapshot.slow_requests().len() <= SLOW_SLOTS),
         Err(error) => {
             let code = error.code();

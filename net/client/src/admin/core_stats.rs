@@ -4,12 +4,11 @@ use super::{Builder, ask};
 use crate::client::Client;
 use crate::driver::Problem;
 use crate::error::{Cause, Error, Result};
-use crate::reply::read;
-use bytes::Bytes;
+use crate::reply::read_core_stats;
 use pegasus_fbs::code::{Code, Execution};
 use pegasus_fbs::frame::FrameKind;
 use pegasus_fbs::kv;
-use pegasus_fbs::stats_page::{COMPACT_WORDS_MAX, Snapshot, expand};
+use pegasus_fbs::stats_page::Snapshot;
 use tokio::time::{Instant, timeout_at};
 
 /// In a request: the core that is asked. Everything below is the index of a core within the node.
@@ -36,7 +35,7 @@ impl Client {
         let endpoint = self.driver().endpoints().at(address);
         let asked = ask(&endpoint, FrameKind::CoreStats, deadline, &body, || ());
         match timeout_at(deadline, asked).await {
-            Ok(Ok(answer)) => read_snapshot(&answer),
+            Ok(Ok(answer)) => read_core_stats(&answer),
             Ok(Err(Problem::Unsent(reason) | Problem::Lost(reason))) => {
                 Err(Error::NotExecuted(Cause::local(reason)))
             }
@@ -55,21 +54,4 @@ impl Client {
             )))),
         }
     }
-}
-
-/// The page in an answer.
-pub(super) fn read_snapshot(answer: &Bytes) -> Result<Snapshot> {
-    let reply = read::<kv::CoreStatsReply<'_>>(answer)?;
-    let words = reply.words().unwrap_or_default();
-    let incompatible = |message: String| Error::failed(Code::Incompatible, message);
-    if words.len() > COMPACT_WORDS_MAX {
-        return Err(incompatible(format!(
-            "statistics of {} words, at most {COMPACT_WORDS_MAX} are expected",
-            words.len()
-        )));
-    }
-    let words: Vec<u64> = words.iter().collect();
-    expand(&words)
-        .and_then(|words| Snapshot::of_words(&words))
-        .map_err(|error| incompatible(error.to_string()))
 }

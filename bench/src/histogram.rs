@@ -5,13 +5,14 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Latencies of one kind of operation, 100 ns to 100 s; outside of that the bound is recorded.
+/// Latencies of one kind of operation, 1 ns to 100 s with three significant digits; outside of that the bound is recorded.
 #[derive(Clone, Debug)]
 pub(crate) struct Latency {
     nanoseconds: Histogram<u64>,
 }
 
-const LOWEST_NS: u64 = 100;
+/// Below 1,024 times this a histogram has fewer than three digits, so it is far below anything that is measured.
+const LOWEST_NS: u64 = 1;
 const HIGHEST_NS: u64 = 100_000_000_000;
 
 impl Latency {
@@ -97,6 +98,25 @@ impl Latency {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Buckets(pub(crate) Vec<(u64, u64)>);
+
+impl Buckets {
+    /// Adds those of another one.
+    pub(crate) fn merge(&mut self, other: Self) {
+        if self.0.is_empty() {
+            self.0 = other.0;
+            return;
+        }
+        self.0.extend(other.0);
+        self.0.sort_unstable();
+        self.0.dedup_by(|next, kept| {
+            let same = next.0 == kept.0;
+            if same {
+                kept.1 += next.1;
+            }
+            same
+        });
+    }
+}
 
 /// What a histogram says, in microseconds with three significant digits. All zero when `count` is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

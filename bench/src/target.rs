@@ -200,6 +200,15 @@ impl Session {
     }
 }
 
+impl Execution {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::NotExecuted => "not_executed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 impl Failure {
     /// The deadline came without an answer.
     pub(crate) fn timeout(execution: Execution, within: Duration) -> Self {

@@ -16,12 +16,21 @@ pub(crate) fn allowed() -> anyhow::Result<Vec<usize>> {
 pub(crate) fn pinned_to(process: i32) -> Vec<usize> {
     let set = rustix::thread::Pid::from_raw(process)
         .and_then(|process| sched_getaffinity(Some(process)).ok());
-    let online = std::fs::read_to_string("/proc/cpuinfo")
-        .map_or(0, |text| text.lines().filter(|line| line.starts_with("processor")).count());
-    let cpus: Vec<usize> = set.map_or_else(Vec::new, |set| {
-        (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
+    let online = std::fs::read_to_string("/proc/cpuinfo").map_or(0, |text| {
+        text.lines()
+            .filter(|line| line.starts_with("processor"))
+            .count()
     });
-    if cpus.len() < online { cpus } else { Vec::new() }
+    let cpus: Vec<usize> = set.map_or_else(Vec::new, |set| {
+        (0..CpuSet::MAX_CPU)
+            .filter(|cpu| set.is_set(*cpu))
+            .collect()
+    });
+    if cpus.len() < online {
+        cpus
+    } else {
+        Vec::new()
+    }
 }
 
 /// Pins the calling thread.

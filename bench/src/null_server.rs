@@ -36,7 +36,10 @@ impl NullServer {
     ///
     /// # Errors
     /// When the system gives no socket, no thread, or no such CPU.
-    pub(crate) fn start(rows: impl Rows + Send + 'static, cpu: Option<usize>) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        rows: impl Rows + Send + 'static,
+        cpu: Option<usize>,
+    ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("null server")?;
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
@@ -63,7 +66,9 @@ impl NullServer {
                 server.run();
             })
             .context("null server")?;
-        is_pinned.recv().map_err(|_| anyhow!("null server ended"))??;
+        is_pinned
+            .recv()
+            .map_err(|_| anyhow!("null server ended"))??;
         Ok(Self {
             address,
             end: Some(end),
@@ -140,7 +145,8 @@ impl<R: Rows> Server<R> {
                 .and_then(|()| stream.set_nodelay(true))
                 .and_then(|()| watch(&self.epoll, &stream, self.opened).map_err(Into::into));
             if ready.is_ok() {
-                self.connections.insert(self.opened, Connection::new(stream));
+                self.connections
+                    .insert(self.opened, Connection::new(stream));
                 self.opened += 1;
             }
         }
@@ -247,6 +253,3 @@ fn watch(epoll: &OwnedFd, source: impl std::os::fd::AsFd, number: u64) -> rustix
     };
     epoll::add(epoll, source, epoll::EventData::new_u64(number), flags)
 }
-
-#[cfg(test)]
-mod tests;

@@ -71,7 +71,11 @@ impl Native {
             FrameKind::Put => {
                 let request = body::read::<kv::PutRequest<'_>>(body).ok()?;
                 let (hash_key, sort_key) = (request.hash_key(), request.sort_key());
-                rows.put(body::bytes(hash_key), body::bytes(sort_key), body::bytes(request.value()));
+                rows.put(
+                    body::bytes(hash_key),
+                    body::bytes(sort_key),
+                    body::bytes(request.value()),
+                );
                 self.written(1);
             }
             FrameKind::MultiPut => self.multi_put(body, rows)?,
@@ -98,7 +102,11 @@ impl Native {
         let written = request.rows()?;
         for row in written {
             let (hash_key, sort_key) = (request.hash_key(), row.sort_key());
-            rows.put(body::bytes(hash_key), body::bytes(sort_key), body::bytes(row.value()));
+            rows.put(
+                body::bytes(hash_key),
+                body::bytes(sort_key),
+                body::bytes(row.value()),
+            );
         }
         self.written(u32::try_from(written.len()).ok()?);
         Some(())
@@ -170,7 +178,10 @@ impl Native {
 
     fn table(&mut self, body: &[u8]) -> Option<()> {
         let request = body::read::<admin::ShowTable<'_>>(body).ok()?;
-        let name = Some(self.builder.create_string(request.name().unwrap_or_default()));
+        let name = Some(
+            self.builder
+                .create_string(request.name().unwrap_or_default()),
+        );
         let arguments = admin::TableDetailArgs {
             table_id: 1,
             name,

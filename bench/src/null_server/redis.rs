@@ -38,9 +38,9 @@ impl Redis {
 fn reply(command: &Command, rows: &mut impl Rows) -> Option<Value> {
     let key = command.argument(1).unwrap_or_default();
     Some(match command.argument(0)? {
-        b"GET" => rows
-            .row(key, b"")
-            .map_or(Value::Null, |value| Value::Bulk(Bytes::from(value.into_owned()))),
+        b"GET" => rows.row(key, b"").map_or(Value::Null, |value| {
+            Value::Bulk(Bytes::from(value.into_owned()))
+        }),
         b"SET" => {
             rows.put(key, b"", command.argument(2)?);
             Value::Simple(Bytes::from_static(b"OK"))
@@ -75,7 +75,10 @@ fn reply(command: &Command, rows: &mut impl Rows) -> Option<Value> {
 /// `ZRANGEBYLEX key [start + LIMIT 0 count`, in this form only.
 fn range_by_lex(command: &Command, rows: &mut impl Rows) -> Option<Value> {
     let start = command.argument(2)?.strip_prefix(b"[")?;
-    let count: usize = std::str::from_utf8(command.argument(6)?).ok()?.parse().ok()?;
+    let count: usize = std::str::from_utf8(command.argument(6)?)
+        .ok()?
+        .parse()
+        .ok()?;
     let mut members = Vec::new();
     rows.range(command.argument(1)?, start, b"", count, &mut |member, _| {
         members.push(bulk(member));

@@ -187,7 +187,9 @@ impl Keys {
     /// Which cell a key names, among those under `record`'s hash key.
     fn name_of(&self, record: u64, key: &[u8]) -> Option<CellName> {
         let hash_key = self.0.hash_key(record);
-        let sort_key = key.strip_prefix(hash_key.as_ref())?.strip_prefix(&[SEPARATOR])?;
+        let sort_key = key
+            .strip_prefix(hash_key.as_ref())?
+            .strip_prefix(&[SEPARATOR])?;
         self.0.cell_of(record, sort_key)
     }
 }
@@ -230,8 +232,14 @@ pub(super) async fn describe(address: &str) -> anyhow::Result<Description> {
         durability: Some("log flushed by a majority before the answer".to_owned()),
         notes: BTreeMap::from([
             ("reads".to_owned(), "linearizable".to_owned()),
-            ("scan".to_owned(), "a range from a record on, within its hash key".to_owned()),
-            ("rows".to_owned(), "a key for each field; inserts are one transaction".to_owned()),
+            (
+                "scan".to_owned(),
+                "a range from a record on, within its hash key".to_owned(),
+            ),
+            (
+                "rows".to_owned(),
+                "a key for each field; inserts are one transaction".to_owned(),
+            ),
         ]),
         ..Description::default()
     })

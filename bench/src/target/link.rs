@@ -145,13 +145,7 @@ impl<C: Connection> Link<C> {
         }
     }
 
-    fn expired(
-        &self,
-        class: Class,
-        within: Duration,
-        sent: bool,
-        last: Option<String>,
-    ) -> Failure {
+    fn expired(&self, class: Class, within: Duration, sent: bool, last: Option<String>) -> Failure {
         if sent && let Some(connection) = self.current() {
             connection.on_timeout();
         }
@@ -181,7 +175,9 @@ impl Failure {
 pub(super) async fn dial(address: &Address) -> anyhow::Result<tokio::net::TcpStream> {
     use anyhow::{Context as _, ensure};
     let Address {
-        address, timeout: within, ..
+        address,
+        timeout: within,
+        ..
     } = address;
     let stream = timeout(*within, tokio::net::TcpStream::connect(address))
         .await

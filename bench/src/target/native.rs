@@ -4,7 +4,8 @@ use super::{Cell, ConnectOptions, Description, Execution, Failure};
 use crate::layout::{CellName, Layout};
 use anyhow::Context as _;
 use pegasus_client::{
-    Bytes, Client, ClientOptions, Code, Error, Execution as Known, MultiGet, Row, SortKeyRange, Table,
+    Bytes, Client, ClientOptions, Code, Error, Execution as Known, MultiGet, Row, SortKeyRange,
+    Table,
 };
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -161,7 +162,10 @@ pub(super) async fn describe(meta: &[String], table: &str) -> anyhow::Result<Des
         .await
         .map(|cluster| cluster.nodes)
         .unwrap_or_default();
-    let here = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let here = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     let mut server_cpus: Vec<usize> = nodes
         .iter()
         .filter(|node| node.alive && node.host == here)
@@ -171,7 +175,10 @@ pub(super) async fn describe(meta: &[String], table: &str) -> anyhow::Result<Des
     server_cpus.dedup();
     Ok(Description {
         protocol: "native".to_owned(),
-        server: format!("pegasus, {} nodes", nodes.iter().filter(|node| node.alive).count()),
+        server: format!(
+            "pegasus, {} nodes",
+            nodes.iter().filter(|node| node.alive).count()
+        ),
         partitions: Some(found.partition_count),
         replicas: Some(found.replica_count),
         durability: Some("on stable storage of every member before the answer".to_owned()),

@@ -25,7 +25,13 @@ pub(super) fn describe() -> Description {
         protocol: "null".to_owned(),
         server: "a thread of this process".to_owned(),
         durability: Some("none: memory only, and only while this process runs".to_owned()),
-        notes: BTreeMap::from([("wire".to_owned(), "the native protocol over loopback".to_owned())]),
+        notes: BTreeMap::from([(
+            "wire".to_owned(),
+            "the native protocol over loopback".to_owned(),
+        )]),
         ..Description::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,7 +115,13 @@ impl Session {
         };
         let (start, count) = (format!("[{member}"), records.to_string());
         let command = [
-            b"ZRANGEBYLEX", index.as_bytes(), start.as_bytes(), b"+", b"LIMIT", b"0", count.as_bytes(),
+            b"ZRANGEBYLEX",
+            index.as_bytes(),
+            start.as_bytes(),
+            b"+",
+            b"LIMIT",
+            b"0",
+            count.as_bytes(),
         ];
         self.link
             .call(Class::Read, within, async |connection, sent| {
@@ -142,7 +148,9 @@ impl Session {
         let mut asked = Vec::with_capacity(members.len());
         for member in members {
             // A name that is none of ours is an answer too: the check of the caller counts it.
-            let named = std::str::from_utf8(member).ok().and_then(|text| text.parse::<u64>().ok());
+            let named = std::str::from_utf8(member)
+                .ok()
+                .and_then(|text| text.parse::<u64>().ok());
             let record = named.filter(|index| *index < self.layout.records_per_hash_key);
             match record.map(|index| first + index) {
                 Some(record) => asked.push((record, self.ask_record(connection, record)?)),
@@ -162,7 +170,11 @@ impl Session {
     }
 
     fn ask_record(&self, connection: &Connection, record: u64) -> Result<Waiting, Problem> {
-        let command: &[u8] = if self.layout.is_rows() { b"HGETALL" } else { b"GET" };
+        let command: &[u8] = if self.layout.is_rows() {
+            b"HGETALL"
+        } else {
+            b"GET"
+        };
         let key = self.key(record);
         connection.send(|out| encode_command(out, [command, &key]))
     }
@@ -186,10 +198,14 @@ impl Session {
     fn put(&self, out: &mut BytesMut, record: u64, values: &[(usize, &[u8])]) {
         let key = self.key(record);
         match values {
-            [(_, value)] if !self.layout.is_rows() => encode_command(out, [b"SET", &key[..], value]),
+            [(_, value)] if !self.layout.is_rows() => {
+                encode_command(out, [b"SET", &key[..], value])
+            }
             values => {
-                let names: Vec<String> =
-                    values.iter().map(|(field, _)| format!("field{field}")).collect();
+                let names: Vec<String> = values
+                    .iter()
+                    .map(|(field, _)| format!("field{field}"))
+                    .collect();
                 let mut command: Vec<&[u8]> = vec![b"HSET", &key];
                 for (name, (_, value)) in names.iter().zip(values) {
                     command.extend([name.as_bytes(), value]);
@@ -261,15 +277,24 @@ pub(super) async fn describe(address: &str, database: u32) -> anyhow::Result<Des
         found.map_or("", |(_, value)| &value[..])
     };
     let mut notes = BTreeMap::from([
-        ("scan".to_owned(), "a sorted set of each hash key's records, then the records".to_owned()),
+        (
+            "scan".to_owned(),
+            "a sorted set of each hash key's records, then the records".to_owned(),
+        ),
         ("rows".to_owned(), "hashes: HSET, HGETALL".to_owned()),
     ]);
     notes.insert("mode".to_owned(), greeting("mode").to_owned());
-    let protocol = if greeting("proto") == "3" { "RESP3" } else { "RESP2" };
+    let protocol = if greeting("proto") == "3" {
+        "RESP3"
+    } else {
+        "RESP2"
+    };
     notes.insert("protocol".to_owned(), protocol.to_owned());
     Ok(Description {
         protocol: "redis".to_owned(),
-        server: format!("{} {}", greeting("server"), greeting("version")).trim().to_owned(),
+        server: format!("{} {}", greeting("server"), greeting("version"))
+            .trim()
+            .to_owned(),
         durability: durability(&connection).await,
         server_cpus: server_cpus(&connection, address).await,
         notes,
@@ -283,7 +308,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 async fn durability(connection: &Connection) -> Option<String> {
     let mut sentence = Vec::new();
     for name in ["appendonly", "appendfsync"] {
-        let answer = connection.ask(&[b"CONFIG", b"GET", name.as_bytes()]).await.ok()?;
+        let answer = connection
+            .ask(&[b"CONFIG", b"GET", name.as_bytes()])
+            .await
+            .ok()?;
         let (_, value) = pairs(answer).ok()?.into_iter().next()?;
         sentence.push(format!("{name} {}", String::from_utf8_lossy(&value)));
         if &value[..] == b"no" {
@@ -295,12 +323,16 @@ async fn durability(connection: &Connection) -> Option<String> {
 
 /// CPUs that a server on this machine is pinned to.
 async fn server_cpus(connection: &Connection, address: &str) -> Vec<usize> {
-    let local = ["127.0.0.1:", "localhost:", "[::1]:"].iter().any(|host| address.starts_with(host));
+    let local = ["127.0.0.1:", "localhost:", "[::1]:"]
+        .iter()
+        .any(|host| address.starts_with(host));
     let Ok(Ok(Some(info))) = connection.ask(&[b"INFO", b"server"]).await.map(string) else {
         return Vec::new();
     };
     let info = String::from_utf8_lossy(&info);
-    let process = info.lines().find_map(|line| line.strip_prefix("process_id:"));
+    let process = info
+        .lines()
+        .find_map(|line| line.strip_prefix("process_id:"));
     match process.and_then(|number| number.trim().parse().ok()) {
         Some(process) if local => affinity::pinned_to(process),
         _ => Vec::new(),

@@ -53,7 +53,12 @@ impl Connection {
         let (head, mut body) = answer.await.map_err(lost)?.into_parts();
         if !head.status.is_success() {
             let sentence = format!("HTTP status {}", head.status);
-            return Err(refused(Cow::Borrowed("http"), Execution::Unknown, true, sentence));
+            return Err(refused(
+                Cow::Borrowed("http"),
+                Execution::Unknown,
+                true,
+                sentence,
+            ));
         }
         let message = whole(&mut body).await.map_err(lost)?;
         let trailers = body.trailers().await.map_err(lost)?;
@@ -79,7 +84,9 @@ impl Connection {
     /// What ended the connection says more than what happened to the stream.
     fn reason(&self, error: &h2::Error) -> String {
         let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        closed.clone().unwrap_or_else(|| format!("connection lost: {error}"))
+        closed
+            .clone()
+            .unwrap_or_else(|| format!("connection lost: {error}"))
     }
 }
 
@@ -114,7 +121,10 @@ impl link::Connection for Connection {
     }
 
     fn is_closed(&self) -> bool {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.closed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
     }
 }
 
@@ -151,13 +161,22 @@ async fn whole(body: &mut RecvStream) -> Result<Bytes, h2::Error> {
             pieces.extend_from_slice(&piece);
         }
     }
-    Ok(if pieces.is_empty() { first } else { pieces.freeze() })
+    Ok(if pieces.is_empty() {
+        first
+    } else {
+        pieces.freeze()
+    })
 }
 
 fn parsed<A: Message + Default>(mut message: Bytes) -> Result<A, Problem> {
     let strange = |what: &str| {
         let sentence = format!("the answer is no gRPC message: {what}");
-        refused(Cow::Borrowed("protocol"), Execution::Unknown, true, sentence)
+        refused(
+            Cow::Borrowed("protocol"),
+            Execution::Unknown,
+            true,
+            sentence,
+        )
     };
     if message.len() < PREFIX_BYTES {
         return Err(strange("it is empty"));
@@ -202,13 +221,24 @@ fn status(trailers: &HeaderMap) -> Result<(), Problem> {
     if number == "0" {
         return Ok(());
     }
-    let known = number.parse().ok().and_then(|number: usize| STATUS.get(number));
-    let (code, execution, permanent) = known.copied().unwrap_or(("unknown", Execution::Unknown, false));
+    let known = number
+        .parse()
+        .ok()
+        .and_then(|number: usize| STATUS.get(number));
+    let (code, execution, permanent) =
+        known
+            .copied()
+            .unwrap_or(("unknown", Execution::Unknown, false));
     let sentence = format!("grpc status {number:?}: {}", text("grpc-message"));
     Err(refused(Cow::Borrowed(code), execution, permanent, sentence))
 }
 
-fn refused(code: Cow<'static, str>, execution: Execution, permanent: bool, message: String) -> Problem {
+fn refused(
+    code: Cow<'static, str>,
+    execution: Execution,
+    permanent: bool,
+    message: String,
+) -> Problem {
     Problem::Refused(Failure {
         code,
         execution,
@@ -235,7 +265,13 @@ mod tests {
 
     #[test]
     fn answers_that_are_no_messages_are_refused() {
-        for bytes in [&b""[..], b"\0\0\0\0", b"\x01\0\0\0\0", b"\0\0\0\0\x05a", b"\0\0\0\0\x01\xff"] {
+        for bytes in [
+            &b""[..],
+            b"\0\0\0\0",
+            b"\x01\0\0\0\0",
+            b"\0\0\0\0\x05a",
+            b"\0\0\0\0\x01\xff",
+        ] {
             let answer = parsed::<RangeResponse>(Bytes::from_static(bytes));
             assert!(matches!(answer, Err(Problem::Refused(_))), "{bytes:?}");
         }

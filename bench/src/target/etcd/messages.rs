@@ -112,7 +112,8 @@ mod tests {
         };
         assert_eq!(range.encode_to_vec(), b"\x0a\x01a\x12\x01b\x18\xac\x02");
         // header (1), a row with its revisions (2 to 4), count (4).
-        let response = b"\x0a\x02\x08\x01\x12\x0c\x0a\x01a\x10\x05\x18\x06\x20\x01\x2a\x01v\x20\x01";
+        let response =
+            b"\x0a\x02\x08\x01\x12\x0c\x0a\x01a\x10\x05\x18\x06\x20\x01\x2a\x01v\x20\x01";
         let decoded = RangeResponse::decode(&response[..]).expect("it is whole");
         let row = KeyValue {
             key: Bytes::from_static(b"a"),

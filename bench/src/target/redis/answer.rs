@@ -16,7 +16,14 @@ pub(super) fn checked(value: Value) -> Result<Value, Problem> {
 
 /// Errors that go away by themselves.
 const PASSING: [&str; 9] = [
-    "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY",
+    "BUSY",
+    "CLUSTERDOWN",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "NOREPLICAS",
+    "OOM",
+    "READONLY",
     "TRYAGAIN",
 ];
 
@@ -29,7 +36,9 @@ fn refusal(sentence: String) -> Failure {
         execution: Execution::NotExecuted,
         permanent: !PASSING.contains(&&code[..]),
         message: if redirected {
-            format!("{sentence}: the server is one of a Redis cluster, and this program follows no redirects; name a standalone server")
+            format!(
+                "{sentence}: the server is one of a Redis cluster, and this program follows no redirects; name a standalone server"
+            )
         } else {
             sentence
         },
@@ -55,7 +64,10 @@ pub(super) fn pairs(value: Value) -> Result<Vec<(Bytes, Bytes)>, Problem> {
         _ => Err(unexpected(&Value::Null, "pairs of strings")),
     };
     match checked(value)? {
-        Value::Map(map) => map.into_iter().map(|(first, second)| pair(first, second)).collect(),
+        Value::Map(map) => map
+            .into_iter()
+            .map(|(first, second)| pair(first, second))
+            .collect(),
         Value::Array(flat) if flat.len().is_multiple_of(2) => {
             let mut flat = flat.into_iter();
             let mut pairs = Vec::with_capacity(flat.len() / 2);
@@ -71,7 +83,10 @@ pub(super) fn pairs(value: Value) -> Result<Vec<(Bytes, Bytes)>, Problem> {
 /// The strings of an array.
 pub(super) fn strings(value: Value) -> Result<Vec<Bytes>, Problem> {
     match checked(value)? {
-        Value::Array(values) => values.into_iter().filter_map(|value| string(value).transpose()).collect(),
+        Value::Array(values) => values
+            .into_iter()
+            .filter_map(|value| string(value).transpose())
+            .collect(),
         other => Err(unexpected(&other, "an array of strings")),
     }
 }
@@ -84,7 +99,10 @@ pub(super) fn pairs_as_text(value: &Value) -> Vec<(String, String)> {
         _ => String::new(),
     };
     match value {
-        Value::Map(map) => map.iter().map(|(name, value)| (text(name), text(value))).collect(),
+        Value::Map(map) => map
+            .iter()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect(),
         Value::Array(flat) => flat
             .chunks_exact(2)
             .map(|pair| (text(&pair[0]), text(&pair[1])))
@@ -141,6 +159,9 @@ mod tests {
         let Err(Problem::Refused(failure)) = checked(moved) else {
             panic!("a redirect is an error");
         };
-        assert!(failure.permanent && failure.message.contains("follows no redirects"), "{failure}");
+        assert!(
+            failure.permanent && failure.message.contains("follows no redirects"),
+            "{failure}"
+        );
     }
 }

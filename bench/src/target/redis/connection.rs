@@ -64,7 +64,9 @@ impl Connection {
             return Err(Problem::Unsent(reason.clone()));
         }
         if state.waiting.len() == WAITING_MAX {
-            return Err(Problem::Unsent(format!("{WAITING_MAX} commands wait for answers")));
+            return Err(Problem::Unsent(format!(
+                "{WAITING_MAX} commands wait for answers"
+            )));
         }
         if state.outgoing.is_empty() {
             self.shared.written.notify_one();
@@ -135,7 +137,9 @@ impl link::Connection for Connection {
             .await
             .context("no answer to HELLO and PING")
             .flatten()
-            .with_context(|| format!("{} does not greet as a Redis server does", address.address))?;
+            .with_context(|| {
+                format!("{} does not greet as a Redis server does", address.address)
+            })?;
         Ok(connection)
     }
 
@@ -174,7 +178,10 @@ impl Shared {
 
     fn reason(&self) -> String {
         let state = self.lock();
-        state.closed.clone().unwrap_or_else(|| "connection lost".to_owned())
+        state
+            .closed
+            .clone()
+            .unwrap_or_else(|| "connection lost".to_owned())
     }
 }
 

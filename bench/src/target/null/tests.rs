@@ -1,7 +1,9 @@
+//! Both targets of the null server read what they wrote.
+
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use super::{Memory, NullServer};
 use crate::layout::Layout;
+use crate::null_server::{Memory, NullServer};
 use crate::target::{Cell, ConnectOptions, Session, Target};
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -9,7 +11,11 @@ use std::time::Duration;
 
 const WITHIN: Duration = Duration::from_secs(10);
 
-fn with_session<F: Future<Output = ()>>(url: &str, layout: Layout, test: impl FnOnce(Session) -> F) {
+fn with_session<F: Future<Output = ()>>(
+    url: &str,
+    layout: Layout,
+    test: impl FnOnce(Session) -> F,
+) {
     let target: Target = url.parse().unwrap();
     let options = ConnectOptions {
         layout,
@@ -61,7 +67,11 @@ fn rows_of_fields_are_read_as_they_were_written() {
             let expected = |record: u64| {
                 (0..3_usize).map(move |field| {
                     let changed = (record, field) == (first + 7, 1);
-                    let value = if changed { "new".to_owned() } else { format!("{record}.{field}") };
+                    let value = if changed {
+                        "new".to_owned()
+                    } else {
+                        format!("{record}.{field}")
+                    };
                     (record, field, value.into_bytes())
                 })
             };
@@ -86,7 +96,10 @@ fn single_values_are_read_as_they_were_written() {
         };
         with_session(url, layout, async |session| {
             assert!(session.read(record, WITHIN).await.unwrap().is_empty());
-            session.insert(record, &[b"value".to_vec()], WITHIN).await.unwrap();
+            session
+                .insert(record, &[b"value".to_vec()], WITHIN)
+                .await
+                .unwrap();
             let read = values(session.read(record, WITHIN).await.unwrap());
             assert_eq!(read, [(record, 0, b"value".to_vec())], "{url}");
         });
@@ -103,7 +116,10 @@ fn answers_that_do_not_fit_the_socket_all_arrive() {
             value_bytes: 1 << 20,
         };
         with_session(&url, layout, async |session| {
-            session.insert(1, &[vec![7; 1 << 20]], WITHIN).await.unwrap();
+            session
+                .insert(1, &[vec![7; 1 << 20]], WITHIN)
+                .await
+                .unwrap();
             let reads = (0..20).map(|_| session.read(1, WITHIN));
             for read in futures::future::join_all(reads).await {
                 assert_eq!(read.unwrap()[0].value.len(), 1 << 20, "{url}");
@@ -115,12 +131,18 @@ fn answers_that_do_not_fit_the_socket_all_arrive() {
 #[test]
 fn bytes_of_no_protocol_end_their_connection_only() {
     let server = NullServer::start(Memory::default(), None).unwrap();
-    for garbage in [&b"\x89PGSgarbage of no version at all, forty bytes"[..], b"*1\r\n:1\r\n"] {
+    for garbage in [
+        &b"\x89PGSgarbage of no version at all, forty bytes"[..],
+        b"*1\r\n:1\r\n",
+    ] {
         let mut stream = TcpStream::connect(server.address).unwrap();
         stream.write_all(garbage).unwrap();
         stream.set_read_timeout(Some(WITHIN)).unwrap();
         let ended = std::io::Read::read(&mut stream, &mut [0; 16]);
-        assert!(matches!(ended, Ok(0)) || ended.unwrap_err().kind() == std::io::ErrorKind::ConnectionReset);
+        assert!(
+            matches!(ended, Ok(0))
+                || ended.unwrap_err().kind() == std::io::ErrorKind::ConnectionReset
+        );
     }
     let layout = Layout {
         records_per_hash_key: 1,

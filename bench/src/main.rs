@@ -11,6 +11,7 @@
 mod affinity;
 mod alarm;
 mod arrival;
+mod calibrate;
 mod compare;
 mod driver;
 mod floor;

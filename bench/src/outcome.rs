@@ -97,6 +97,23 @@ pub(crate) struct BenchUse {
     pub(crate) cpu_us_per_operation: f64,
     /// A thread had work for more than [`BUSY_PERCENT_MAX`] of the time: the bench may be what limits the rate and adds to latencies.
     pub(crate) bottleneck: bool,
+    /// The same load against a server that has nothing to do, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) calibration: Option<Calibration>,
+}
+
+/// What this bench could drive in the same shape.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Calibration {
+    /// What the null server was spoken to in: `native`, `redis`.
+    pub(crate) protocol: String,
+    pub(crate) operations_per_second: f64,
+    /// Of the threads that drive load.
+    pub(crate) cpu_us_per_operation: f64,
+    /// The rate of the run, as a share of `operations_per_second`.
+    pub(crate) used_percent: f64,
+    /// Not even then was the bench the limit, but round trips, or the null server: it could do more.
+    pub(crate) at_least: bool,
 }
 
 /// Above it a thread counts as a bottleneck.

@@ -61,6 +61,7 @@ impl BenchUse {
             cpu_us_per_operation: (cpu_us * 100.0).round() / 100.0,
             bottleneck: threads.iter().any(ThreadUse::is_bottleneck),
             threads,
+            calibration: None,
         }
     }
 }

@@ -95,6 +95,8 @@ fn bench_facts(bench: &BenchUse) -> Vec<Fact> {
         format!("{:.1} µs of CPU an operation", bench.cpu_us_per_operation),
     )];
     rows.extend(bench.threads.iter().enumerate().map(thread));
+    let calibration = bench.calibration.as_ref();
+    rows.extend(calibration.map(|it| fact("what the bench can drive", it.sentence())));
     rows
 }
 

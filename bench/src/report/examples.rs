@@ -100,6 +100,7 @@ pub(crate) fn outcome(p50_us: f64, rate: f64) -> Outcome {
             }],
             cpu_us_per_operation: 4.5,
             bottleneck: false,
+            calibration: None,
         },
         verify: None,
         warnings: Vec::new(),

@@ -139,7 +139,11 @@ impl BenchUse {
             "the bench itself: {} threads, the busiest ran {busiest:.0} % of the time; {:.1} us of CPU an operation",
             self.threads.len(),
             self.cpu_us_per_operation
-        )
+        )?;
+        match &self.calibration {
+            Some(calibration) => writeln!(text, "{}", calibration.sentence()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod bench;
+mod calibrate;
 mod foreign;
 mod liar;
 mod process;

@@ -11,7 +11,7 @@ mod machine;
 mod run;
 mod text;
 
-pub(crate) use compared::Compared;
+pub(crate) use compared::{Compared, Multiples};
 pub(crate) use cores::{CoreTiming, CoreUse, Cores, Watch};
 pub(crate) use file::{publish, read_json, write_html};
 pub(crate) use finding::{Finding, Weight};

@@ -54,6 +54,15 @@ fn card(title: &str, note: &str, html: &str) -> String {
     )
 }
 
+/// What few readers need, behind a click.
+fn folded(title: &str, html: &str) -> String {
+    wrap(
+        "details",
+        "",
+        format!("{}{html}", element("summary", "", title)),
+    )
+}
+
 fn load_table(cores: &[CoreUse]) -> String {
     let heading = [
         "core",
@@ -62,12 +71,9 @@ fn load_table(cores: &[CoreUse]) -> String {
         "flushes/s",
         "flush p50",
         "flush p99",
-        "replicas",
-        "primaries",
+        "primaries of replicas",
         "in work",
-        "apply queue",
-        "read queue",
-        "log pending",
+        "queues: log, apply, read",
         "memory hits",
         "sleeps/s",
         "stalls",
@@ -84,12 +90,14 @@ fn load_table(cores: &[CoreUse]) -> String {
             rate(core.per_second("log_flushes")),
             flush(|flush| flush.p50_us),
             flush(|flush| flush.p99_us),
-            count(core.gauge("replicas")),
-            count(core.gauge("primaries")),
+            format!("{} of {}", core.gauge("primaries"), core.gauge("replicas")),
             count(core.gauge("requests_inflight")),
-            count(core.gauge("apply_queue")),
-            count(core.gauge("read_queue")),
-            format!("{} B", count(core.gauge("log_pending_bytes"))),
+            format!(
+                "{} B, {}, {}",
+                count(core.gauge("log_pending_bytes")),
+                count(core.gauge("apply_queue")),
+                count(core.gauge("read_queue"))
+            ),
             core.memory_hit_percent()
                 .map_or("-".to_owned(), |percent| format!("{percent:.1} %")),
             rate(core.per_second("sleeps")),
@@ -143,7 +151,11 @@ fn stages(cores: &[CoreUse]) -> String {
             card(
                 &format!("Where the time of {what} goes"),
                 "The mean request of each core, cut into its stages; the stages of a request follow one another without a gap.",
-                &format!("{}{bars}{}", stage_legend(cores, of), timing_table(cores, of)),
+                &format!(
+                    "{}{bars}{}",
+                    stage_legend(cores, of),
+                    folded("Percentiles of each stage", &timing_table(cores, of))
+                ),
             )
         })
         .collect()

@@ -9,7 +9,7 @@ use super::markup::{
 use super::{cores, page, setup};
 use crate::histogram::{Latency, Percentiles};
 use crate::outcome::{Measured, Outcome};
-use crate::report::{Compared, Report};
+use crate::report::{Compared, Multiples, Report};
 use crate::workload::Kind;
 
 impl Report {
@@ -41,41 +41,51 @@ impl Report {
 
     fn tiles(&self) -> String {
         let outcome = &self.outcome;
-        let mut tiles = tile(
-            "operations a second",
-            &rate(outcome.operations_per_second),
-            &outcome
-                .offered
-                .as_ref()
-                .map_or_else(String::new, |offered| {
-                    format!("{} offered", rate(offered.rate))
-                }),
-        );
+        let offered = outcome.offered.as_ref();
+        let mut tiles = [
+            tile(
+                "operations a second",
+                &rate(outcome.operations_per_second),
+                &offered.map_or_else(String::new, |it| format!("{} offered", rate(it.rate))),
+            ),
+            tile("operations", &count(outcome.operations), ""),
+            tile("failed", &count(outcome.errors_total), ""),
+            tile(
+                "longest time without a success",
+                &time(outcome.longest_gap_ms * 1e3),
+                "",
+            ),
+        ]
+        .concat();
+        let floor = self.floor.as_ref().map_or("", Compared::word);
         for (kind, latency) in &outcome.latencies {
             let multiples = self
                 .floor
                 .as_ref()
                 .and_then(|compared| compared.multiples.get(kind));
-            let times = |multiple: Option<f64>| {
-                multiple.map_or_else(String::new, |multiple| format!("{multiple:.2} x the floor"))
+            let of_floor = |pick: fn(&Multiples) -> f64| {
+                multiples.map_or_else(String::new, |it| format!("{:.2} x {floor}", pick(it)))
             };
-            let p = &latency.percentiles;
-            let name = spoken(*kind);
-            tiles += &tile(
-                &format!("{name} p50"),
-                &time(p.p50_us),
-                &times(multiples.map(|m| m.p50)),
-            );
-            tiles += &tile(
-                &format!("{name} p99"),
-                &time(p.p99_us),
-                &times(multiples.map(|m| m.p99)),
-            );
-            tiles += &tile(
-                &format!("{name} p99.9"),
-                &time(p.p999_us),
-                &times(multiples.map(|m| m.p999)),
-            );
+            let (p, name) = (&latency.percentiles, spoken(*kind));
+            tiles += &[
+                tile(
+                    &format!("{name} p50"),
+                    &time(p.p50_us),
+                    &of_floor(|it| it.p50),
+                ),
+                tile(
+                    &format!("{name} p99"),
+                    &time(p.p99_us),
+                    &of_floor(|it| it.p99),
+                ),
+                tile(
+                    &format!("{name} p99.9"),
+                    &time(p.p999_us),
+                    &of_floor(|it| it.p999),
+                ),
+                tile(&format!("{name} max"), &time(p.max_us), ""),
+            ]
+            .concat();
         }
         wrap("div", "tiles", tiles)
     }
@@ -353,7 +363,7 @@ fn floor_series(floor: &Compared, kinds: impl Iterator<Item = Kind>) -> Vec<Seri
         }
         series.push(Series {
             name,
-            class: if kind.writes() { "p4" } else { "floor" },
+            class: class(kind),
             shape: Shape::Dashes,
             points: floor.curve(kind),
         });

@@ -15,7 +15,7 @@ impl SweepReport {
         let under = [
             format!("{}; {}", setup.target_sentence(), setup.records_sentence()),
             format!(
-                "{}; steps of {:.0} s after {:.0} s of warm-up, open loop, {} workers",
+                "{}; steps of {:.1} s after {:.1} s of warm-up, open loop, {} workers",
                 date(setup.started_unix_ms),
                 self.step_seconds,
                 setup.warm_up_seconds,
@@ -65,7 +65,10 @@ impl SweepReport {
         Chart {
             title: "Latency over the offered rate".to_owned(),
             note: String::new(),
-            x: rate_axis(),
+            x: Axis {
+                scale: Scale::Log,
+                ..rate_axis()
+            },
             y: latency_axis(),
             x_exact: false,
             series: vec![

@@ -91,15 +91,7 @@ fn sweep() -> SweepReport {
     }
     let first = examples::outcome(60.0, 1_000.0);
     let floor = Some(examples::floor());
-    SweepReport::new(
-        Machine::default(),
-        limits,
-        5.0,
-        &search,
-        &first,
-        floor,
-        Vec::new(),
-    )
+    SweepReport::new(Machine::default(), limits, 5.0, &search, &first, floor)
 }
 
 fn compared(report: &Report) -> String {
@@ -165,7 +157,7 @@ fn a_run_shows_every_part_that_was_measured() {
         "floor: echo + flush",
         "this floor is not proven",
         "core 2/0: gone",
-        "2.50 x the floor",
+        "2.50 x an unproven floor",
     ] {
         assert!(page.contains(part), "{part}");
     }

@@ -50,7 +50,19 @@ impl Compared {
         let below = self.below.then(|| {
             "INVALID comparison: a latency lies below the floor, which was measured under other conditions".to_owned()
         });
-        floor.into_iter().chain(below).collect()
+        let anywhere = (self.limits.echo_client_cpu.is_none() && self.limits.machine.cpus > 1).then(|| {
+            "the floor's echo client was not pinned: an echo within one CPU is several times faster than one between two (floor --client-cpu, run --cpus)".to_owned()
+        });
+        floor.into_iter().chain(below).chain(anywhere).collect()
+    }
+
+    /// What a multiple is of, in a word or three.
+    pub(crate) fn word(&self) -> &'static str {
+        match (self.limits.verdict.validity, self.below) {
+            (Validity::Invalid, _) | (_, true) => "an invalid floor",
+            (Validity::Unchecked, false) => "an unproven floor",
+            (Validity::Valid, false) => "the floor",
+        }
     }
 
     /// The floor of a kind of operation at the percentiles that are drawn: pairs of 1 / (1 - q) and microseconds.

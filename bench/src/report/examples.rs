@@ -65,7 +65,7 @@ pub(crate) fn floor() -> Floor {
 pub(crate) fn outcome(p50_us: f64, rate: f64) -> Outcome {
     let latencies = BTreeMap::from([
         (Kind::Read, measured(p50_us)),
-        (Kind::Update, measured(p50_us * 3.0)),
+        (Kind::Update, measured(p50_us * 5.0)),
     ]);
     Outcome {
         format: FORMAT,

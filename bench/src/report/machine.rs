@@ -44,6 +44,17 @@ impl Machine {
         }
     }
 
+    /// Whether it was busy with something else before the measurement, as a sentence.
+    pub(crate) fn busy(&self) -> Option<String> {
+        let busy = self.cpus > 0 && self.load_before > self.cpus as f64;
+        busy.then(|| {
+            format!(
+                "the machine was busy before the measurement: load {:.1} on {} CPUs in the minute before",
+                self.load_before, self.cpus
+            )
+        })
+    }
+
     /// One line for people.
     pub(crate) fn sentence(&self) -> String {
         let known = |what: &str, text: &str| {
@@ -105,6 +116,21 @@ mod tests {
         assert_eq!(field(cpuinfo, "cache size"), "");
         assert_eq!(memory_bytes("MemTotal:       16 kB\n"), 16 << 10);
         assert_eq!(memory_bytes(""), 0);
+    }
+
+    #[test]
+    fn a_machine_with_more_work_than_cpus_was_busy() {
+        let machine = |load_before| Machine {
+            cpus: 2,
+            load_before,
+            ..Machine::default()
+        };
+        assert_eq!(machine(1.9).busy(), None);
+        assert!(
+            machine(7.7)
+                .busy()
+                .is_some_and(|it| it.contains("load 7.7"))
+        );
     }
 
     #[test]

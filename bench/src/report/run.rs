@@ -83,6 +83,7 @@ impl Report {
         findings.extend(doubts.map(Finding::doubt));
         findings.extend(self.poll_mismatch().map(Finding::doubt));
         findings.extend(self.stalls().map(Finding::doubt));
+        findings.extend(self.machine.busy().map(Finding::doubt));
         if findings.is_empty() {
             findings.push(Finding {
                 weight: Weight::Good,

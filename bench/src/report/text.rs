@@ -251,9 +251,10 @@ impl Compared {
         for (kind, multiples) in &self.multiples {
             writeln!(
                 text,
-                "{} is {:.2} x ({}) at p50, {:.2} x at p99, {:.2} x at p99.9",
+                "{} is {:.2} x {} ({}) at p50, {:.2} x at p99, {:.2} x at p99.9",
                 kind.name(),
                 multiples.p50,
+                self.word(),
                 multiples.of,
                 multiples.p99,
                 multiples.p999
@@ -267,12 +268,12 @@ impl Cores {
     fn write_text(&self, text: &mut String) -> std::fmt::Result {
         writeln!(
             text,
-            "{:<10} {:>10} {:>9} {:>9} {:>9} {:>10} {:>9} {:>9} {:>7} {:>7}",
+            "{:<10} {:>10} {:>9} {:>12} {:>12} {:>10} {:>9} {:>9} {:>7} {:>7}",
             "core",
             "requests/s",
             "flushes/s",
-            "flush p50",
-            "p99 us",
+            "flush p50 us",
+            "flush p99 us",
             "sleeps/s",
             "replicas",
             "primaries",
@@ -283,7 +284,7 @@ impl Cores {
             let flush = core.work("log_flush").cloned().unwrap_or_default();
             writeln!(
                 text,
-                "{:<10} {:>10.0} {:>9.0} {:>9.1} {:>9.1} {:>10.0} {:>9} {:>9} {:>7} {:>7}",
+                "{:<10} {:>10.0} {:>9.0} {:>12.1} {:>12.1} {:>10.0} {:>9} {:>9} {:>7} {:>7}",
                 core.name(),
                 core.requests_per_second(),
                 core.per_second("log_flushes"),

@@ -1,6 +1,6 @@
 //! `pegasus-bench sweep`: the command line, and the steps.
 
-use super::report::{STEP_HEADING, SweepReport, merge_warnings, step_line};
+use super::report::{STEP_HEADING, SweepReport, step_line};
 use super::search::{Limits, STEPS_MAX, Sample, Search};
 use crate::driver;
 use crate::options::{RunOptions, seconds};
@@ -56,7 +56,6 @@ impl SweepOptions {
         let floor = self.run.floor()?;
         let mut search = Search::new(limits);
         let mut first = None;
-        let mut warnings = Vec::new();
         let end = Instant::now() + patience;
         eprintln!("{STEP_HEADING}");
         while let Some(rate) = search.next() {
@@ -65,20 +64,11 @@ impl SweepOptions {
             }
             let outcome = step(&plan, rate, search.steps().len())
                 .with_context(|| format!("step of {rate:.0} operations a second"))?;
-            merge_warnings(&mut warnings, &outcome.warnings);
             eprintln!("{}", step_line(search.record(rate, Sample::of(&outcome)?)));
             first.get_or_insert(outcome);
         }
         let first: Outcome = first.context("a search begins with a step")?;
-        let report = SweepReport::new(
-            machine,
-            limits,
-            self.step_seconds,
-            &search,
-            &first,
-            floor,
-            warnings,
-        );
+        let report = SweepReport::new(machine, limits, self.step_seconds, &search, &first, floor);
         if let Some(path) = &self.run.common.html {
             write_html(path, &report.html())?;
         }

@@ -33,7 +33,7 @@ pub(crate) struct SweepReport {
     pub(crate) broke_at: Option<f64>,
     /// Multiples are those of the lowest rate.
     pub(crate) floor: Option<Compared>,
-    /// What steps warned of, each once.
+    /// What the first step warned of. What others do (late starts, a busy bench) their figures show.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -70,7 +70,6 @@ impl SweepReport {
         search: &Search,
         first: &Outcome,
         floor: Option<Floor>,
-        warnings: Vec<String>,
     ) -> Self {
         Self {
             schema: SCHEMA.to_owned(),
@@ -84,7 +83,7 @@ impl SweepReport {
             knee: search.held(),
             broke_at: search.broke(),
             floor: floor.map(|limits| Compared::new(limits, &first.latencies)),
-            warnings,
+            warnings: first.warnings.clone(),
         }
     }
 
@@ -137,6 +136,7 @@ impl SweepReport {
                 .flat_map(Compared::doubts)
                 .map(Finding::doubt),
         );
+        findings.extend(self.machine.busy().map(Finding::doubt));
         findings.extend(self.warnings.iter().cloned().map(Finding::doubt));
         findings
     }
@@ -177,7 +177,7 @@ impl SweepReport {
         writeln!(text, "{}", self.machine.sentence())?;
         writeln!(
             text,
-            "steps of {:.0} s after {:.0} s of warm-up; a step breaks when p99 is over {:.0} us, less than 95 % is achieved, or more than 1 % fails",
+            "steps of {:.1} s after {:.1} s of warm-up; a step breaks when p99 is over {:.0} us, less than 95 % is achieved, or more than 1 % fails",
             self.step_seconds, self.setup.warm_up_seconds, self.p99_bound_us
         )?;
         writeln!(text)?;
@@ -234,13 +234,4 @@ pub(super) fn step_line(step: &Step) -> String {
         sample.all.max_us,
         sample.errors + sample.never_sent
     )
-}
-
-/// Each warning once, in the order in which they came.
-pub(super) fn merge_warnings(into: &mut Vec<String>, warnings: &[String]) {
-    for warning in warnings {
-        if !into.contains(warning) {
-            into.push(warning.clone());
-        }
-    }
 }

@@ -110,7 +110,7 @@ impl Search {
             (Some(held), Some(broke)) => {
                 let refined = self.steps.iter().filter(|step| step.phase == Phase::Refine);
                 let more = refined.count() < self.limits.refinements && broke / held > NEAR;
-                more.then(|| (held * broke).sqrt())
+                more.then(|| between(held, broke))
             }
         }
     }
@@ -197,6 +197,18 @@ impl Search {
     /// In the order in which they were tried.
     pub(crate) fn steps(&self) -> &[Step] {
         &self.steps
+    }
+}
+
+/// The geometric middle, with as few digits as keep it between the two.
+fn between(low: f64, high: f64) -> f64 {
+    let middle = (low * high).sqrt();
+    let unit = 10_f64.powf(middle.log10().floor() - 2.0);
+    let rounded = (middle / unit).round() * unit;
+    if low < rounded && rounded < high {
+        rounded
+    } else {
+        middle
     }
 }
 
@@ -307,6 +319,14 @@ mod tests {
         });
         assert!(search.held().is_some_and(|held| held < 8_000.0));
         assert_eq!(search.broke(), Some(8_000.0));
+    }
+
+    #[test]
+    fn rates_between_two_are_round_numbers() {
+        assert_eq!(between(16_000.0, 32_000.0), 22_600.0);
+        assert_eq!(between(0.5, 1.0), 0.707);
+        let near = between(1_000.1, 1_000.3);
+        assert!(1_000.1 < near && near < 1_000.3);
     }
 
     #[test]

@@ -236,3 +236,6 @@ pub const fn of_operation(operation: &Operation) -> (Counter, Option<Timing>) {
         Operation::CoreStats { .. } => (Counter::RequestCoreStats, None),
     }
 }
+
+#[cfg(test)]
+mod cost;

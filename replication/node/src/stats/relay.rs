@@ -88,3 +88,41 @@ impl Pages {
         Ok(Response::CoreStats(compact(&copy_of(page.as_ref()))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StagesConfig;
+    use crate::stats::Stats;
+    use pegasus_fbs::stats_page::{Counter, Snapshot, expand, read_at};
+    use pegasus_replication::ids::{CoreId, NodeId};
+
+    /// Nobody runs these cores: what is asked about may be stuck for ever.
+    #[test]
+    fn a_core_that_never_runs_again_is_told_about_as_its_file_says() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |core: u16| dir.path().join(core.to_string());
+        let create = |core| {
+            let core = CoreId(core);
+            Stats::create(&path(core.0), NodeId(3), core, 1, StagesConfig::On).expect("a page")
+        };
+        let mut cores = [create(0), create(1)];
+        cores[1].add(Counter::Stalls, 5);
+        cores[1].publish(pegasus_replication::ids::Instant(1), 2_000_000);
+        let pages: Pages = cores.iter().map(Stats::page).collect();
+        let Ok(Response::CoreStats(words)) = pages.answer(1) else {
+            panic!("core 1 has a page")
+        };
+        let told = expand(&words).map(|words| Snapshot::of_words(&words).expect("a page"));
+        let on_disk = read_at(&path(1)).expect("a page");
+        assert_eq!(told.as_ref(), Ok(&on_disk));
+        assert_eq!(on_disk.counter(Counter::Stalls), 5);
+        assert!(words.len() < 500, "{} words", words.len());
+        let refused = pages.answer(2).expect_err("there are two");
+        assert_eq!(refused.code, Code::NotFound);
+        assert_eq!(
+            refused.message,
+            "there is no core 2, this node has 2 from 0"
+        );
+    }
+}

@@ -32,8 +32,13 @@ impl Alarm {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags).context("timerfd")?;
+        #[allow(
+            deprecated,
+            reason = "its successor is unsafe; what it asks for holds here: an OwnedFd stays open and the same until it is dropped"
+        )]
+        let timer = AsyncFd::new(timer).context("timerfd")?;
         Ok(Self {
-            timer: AsyncFd::new(timer).context("timerfd")?,
+            timer,
             sleepers: RefCell::default(),
             first_sleeper: Notify::new(),
         })

@@ -236,7 +236,7 @@ impl Worker {
             .map(|name| value(name, version, layout.value_bytes))
             .collect();
         let began = Instant::now();
-        for history in &self.history {
+        if let Some(history) = &self.history {
             names
                 .clone()
                 .for_each(|name| history.write_begins(name, version, began));
@@ -245,7 +245,7 @@ impl Worker {
             .session
             .insert(record, &values, left(deadline, began))
             .await;
-        for history in &self.history {
+        if let Some(history) = &self.history {
             let (end, now) = (write_end(&result), Instant::now());
             names
                 .clone()

@@ -1,6 +1,10 @@
 //! Whole runs against a server in this process.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "ranks and rates of a test are small"
+)]
 
 use super::*;
 use crate::arrival::Arrival;

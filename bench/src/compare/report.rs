@@ -215,21 +215,40 @@ fn end_of(name: &str, length: usize) -> String {
     name.chars().skip(count.saturating_sub(length)).collect()
 }
 
-/// Files whose reports warn of something; the same warning of one side is told once.
+/// What the reports warn of, each sort once, with the first file that has it: sentences that differ in their figures only
+/// are of one sort.
 fn warnings(sides: &[Side]) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for side in sides {
-        let mut told: Vec<String> = Vec::new();
-        for (file, report) in side.files.iter().zip(&side.reports) {
-            for finding in report.findings() {
-                if finding.weight != Weight::Good && !told.contains(&finding.sentence) {
-                    warnings.push(format!("{file}: {}", finding.sentence));
-                    told.push(finding.sentence);
-                }
+    let mut sorts: Vec<(String, String, usize)> = Vec::new();
+    let runs = sides
+        .iter()
+        .flat_map(|side| side.files.iter().zip(&side.reports));
+    for (file, report) in runs {
+        for finding in report.findings() {
+            if finding.weight == Weight::Good {
+                continue;
+            }
+            let sort = without_figures(&finding.sentence);
+            match sorts.iter_mut().find(|(known, ..)| *known == sort) {
+                Some((_, _, others)) => *others += 1,
+                None => sorts.push((sort, format!("{file}: {}", finding.sentence), 0)),
             }
         }
     }
-    warnings
+    sorts
+        .into_iter()
+        .map(|(_, sentence, others)| match others {
+            0 => sentence,
+            1 => format!("{sentence} (1 other run warns of the same)"),
+            _ => format!("{sentence} ({others} other runs warn of the same)"),
+        })
+        .collect()
+}
+
+fn without_figures(sentence: &str) -> String {
+    sentence
+        .chars()
+        .filter(|character| !character.is_ascii_digit() && *character != '.')
+        .collect()
 }
 
 #[cfg(test)]
@@ -314,12 +333,15 @@ mod tests {
     #[test]
     fn what_a_run_warned_of_is_in_every_comparison_with_it() {
         let mut other = side("B", &BASE);
-        other.reports[0]
-            .outcome
-            .warnings
-            .push("the bench was busy".to_owned());
+        for (report, percent) in other.reports.iter_mut().zip([91.5, 97.0]) {
+            let warning = format!("the bench was busy: {percent} %");
+            report.outcome.warnings.push(warning);
+        }
         let report = CompareReport::new(&[side("A", &BASE), other], None);
-        assert_eq!(report.warnings, ["B100.json: the bench was busy"]);
+        assert_eq!(
+            report.warnings,
+            ["B100.json: the bench was busy: 91.5 % (1 other run warns of the same)"]
+        );
     }
 
     #[test]

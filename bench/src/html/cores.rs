@@ -6,6 +6,9 @@ use crate::report::{CoreTiming, CoreUse, Cores};
 /// Cores whose stages are drawn; the tables have all.
 const DRAWN_MAX: usize = 16;
 
+/// Which of a core's lists.
+type Timings = fn(&CoreUse) -> &[CoreTiming];
+
 pub(super) fn html(cores: &Cores) -> String {
     let missing: String = cores
         .missing
@@ -108,7 +111,7 @@ fn load_table(cores: &[CoreUse]) -> String {
     table(1, &heading, &rows)
 }
 
-fn timing_table(cores: &[CoreUse], of: fn(&CoreUse) -> &[CoreTiming]) -> String {
+fn timing_table(cores: &[CoreUse], of: Timings) -> String {
     let rows: Vec<_> = cores
         .iter()
         .flat_map(|core| of(core).iter().map(|timing| timing_row(core, timing)))
@@ -134,7 +137,7 @@ fn timing_row(core: &CoreUse, timing: &CoreTiming) -> Vec<String> {
 
 /// Reads and writes: a bar for each core, cut into the stages of its mean request, and the table.
 fn stages(cores: &[CoreUse]) -> String {
-    let classes: [(&str, fn(&CoreUse) -> &[CoreTiming]); 2] = [
+    let classes: [(&str, Timings); 2] = [
         ("reads", |core| &core.reads),
         ("writes", |core| &core.writes),
     ];
@@ -176,7 +179,7 @@ fn class(stage: &str) -> &'static str {
     }
 }
 
-fn stage_legend(cores: &[CoreUse], of: fn(&CoreUse) -> &[CoreTiming]) -> String {
+fn stage_legend(cores: &[CoreUse], of: Timings) -> String {
     let longest = cores
         .iter()
         .map(of)

@@ -57,10 +57,9 @@ impl Machine {
 
     /// One line for people.
     pub(crate) fn sentence(&self) -> String {
-        let known = |what: &str, text: &str| {
-            (!text.is_empty())
-                .then(|| format!(", {what} {text}"))
-                .unwrap_or_default()
+        let known = |what: &str, text: &str| match text {
+            "" => String::new(),
+            text => format!(", {what} {text}"),
         };
         format!(
             "{}: {} x {}{}, {:.1} GiB, kernel {}{}{}, load {:.1}",

@@ -124,3 +124,109 @@ impl Report {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+    use crate::report::examples;
+
+    fn sentences(report: &Report) -> Vec<String> {
+        let findings = report.findings().into_iter();
+        findings.map(|finding| finding.sentence).collect()
+    }
+
+    fn one_at_a_time(poll: Poll, sleeps: u64) -> Report {
+        let mut floor = examples::floor();
+        floor.poll = poll;
+        let mut outcome = examples::outcome(500.0, 2_000.0);
+        outcome.setup.workers = 1;
+        let mut cores = examples::cores();
+        cores.cores[0].counts.insert("sleeps".to_owned(), sleeps);
+        Report::new(Machine::default(), outcome, Some(floor), Some(cores))
+    }
+
+    #[test]
+    fn a_report_survives_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        let report = examples::report();
+        std::fs::write(&path, serde_json::to_string(&report).unwrap()).unwrap();
+        assert_eq!(Report::load(&path).unwrap(), report);
+    }
+
+    #[test]
+    fn a_report_with_a_part_missing_or_of_another_outcome_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        let refused = |value: &serde_json::Value| {
+            std::fs::write(&path, value.to_string()).unwrap();
+            format!("{:#}", Report::load(&path).unwrap_err())
+        };
+        let whole = serde_json::to_value(examples::report()).unwrap();
+        let mut part = whole.clone();
+        part["outcome"].as_object_mut().unwrap().remove("setup");
+        let error = refused(&part);
+        assert!(
+            error.contains("not a whole report of a run") && error.contains("setup"),
+            "{error}"
+        );
+        let mut other = whole;
+        other["outcome"]["format"] = 1.into();
+        let error = refused(&other);
+        assert!(
+            error.contains("outcome of format 1, this program reads 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn failures_come_first_and_silence_is_said() {
+        let mut report = examples::report();
+        report.floor = None;
+        assert_eq!(report.findings()[0].weight, Weight::Good);
+        report.outcome.warnings.push("a doubt".to_owned());
+        report.outcome.errors_total = 3;
+        let findings = report.findings();
+        assert_eq!(
+            (findings[0].weight, findings[1].weight),
+            (Weight::Bad, Weight::Doubt)
+        );
+        assert!(findings[0].sentence.starts_with("3 operations failed"));
+        assert!(
+            report.text().contains("FAILED: 3 operations failed"),
+            "{}",
+            report.text()
+        );
+        assert!(report.text().contains("NOTE: a doubt"), "{}", report.text());
+    }
+
+    #[test]
+    fn a_floor_that_waits_otherwise_than_the_cores_is_told() {
+        let told = |poll, sleeps| {
+            sentences(&one_at_a_time(poll, sleeps))
+                .into_iter()
+                .find(|sentence| sentence.contains("measure the floor with"))
+        };
+        assert!(told(Poll::Sleep, 10).is_some_and(|it| it.ends_with("--poll busy")));
+        assert!(told(Poll::Busy, 20_000).is_some_and(|it| it.ends_with("--poll sleep")));
+        assert_eq!(told(Poll::Sleep, 20_000), None);
+        assert_eq!(told(Poll::Busy, 10), None);
+    }
+
+    #[test]
+    fn the_text_has_every_part() {
+        let text = examples::report().text();
+        for part in [
+            "workload a (50 % read, 50 % update)",
+            "1000 records of 100 bytes",
+            "8 partitions, 3 replicas",
+            "2 workers (1 connection x 2 in flight), 1 thread pinned to CPUs 1",
+            "read is 2.50 x an unproven floor (echo) at p50",
+            "1/0              2000       900        110.0",
+            "NOTE: this floor is not proven",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+}

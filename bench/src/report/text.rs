@@ -136,8 +136,8 @@ impl BenchUse {
             .fold(0.0, f64::max);
         writeln!(
             text,
-            "the bench itself: {} threads, the busiest ran {busiest:.0} % of the time; {:.1} us of CPU an operation",
-            self.threads.len(),
+            "the bench itself: {}, the busiest ran {busiest:.0} % of the time; {:.1} us of CPU an operation",
+            counted(self.threads.len(), "thread"),
             self.cpu_us_per_operation
         )?;
         match &self.calibration {
@@ -209,8 +209,12 @@ impl Setup {
             format!("pinned to CPUs {}", list(&self.pinned_to))
         };
         format!(
-            "{kind}: {} workers ({} connections x {} in flight), {} threads {pinned}, deadline {} ms",
-            self.workers, self.connections, self.inflight, self.threads, self.timeout_ms
+            "{kind}: {} ({} x {} in flight), {} {pinned}, deadline {} ms",
+            counted(self.workers, "worker"),
+            counted(self.connections, "connection"),
+            self.inflight,
+            counted(self.threads, "thread"),
+            self.timeout_ms
         )
     }
 
@@ -222,6 +226,12 @@ impl Setup {
         }
         writeln!(text, "{}", self.loop_sentence())
     }
+}
+
+/// `1 thread`, `2 threads`
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 /// `1, 2, 3`

@@ -1,7 +1,8 @@
 //! The client that commands use: options from the command line, connected when first needed.
 
 use crate::exit::{Exit, Failed};
-use pegasus_client::{Client, ClientOptions, NodeInfo, Table};
+use futures::future::join_all;
+use pegasus_client::{Client, ClientOptions, Table};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -62,19 +63,19 @@ impl Connect {
     pub(crate) async fn table(&self, name: &str) -> anyhow::Result<Table> {
         Ok(self.client().await?.table(name).await?)
     }
-
-    pub(crate) async fn nodes(&self) -> anyhow::Result<Vec<NodeInfo>> {
-        Ok(self.client().await?.list_nodes().await?.nodes)
-    }
 }
 
-/// The client addresses of all cores that meta at `address` hears from, each with the process it belongs to.
-pub(crate) async fn alive_cores(
+/// The client addresses of all cores that answer, as far as meta at `address` hears from their nodes, each with the
+/// process it belongs to. A node registers before its cores have replayed their logs.
+pub(crate) async fn answering_cores(
     address: &str,
     timeout: Duration,
 ) -> anyhow::Result<HashMap<String, u32>> {
     let connect = Connect::new(vec![address.to_owned()], Some(timeout));
-    let nodes = connect.nodes().await?;
+    let client = connect
+        .client_with(|options| options.connect_timeout = timeout)
+        .await?;
+    let nodes = client.list_nodes().await?.nodes;
     let alive = nodes.into_iter().filter(|node| node.alive);
     let cores = alive.flat_map(|node| {
         let pid = node.pid;
@@ -82,5 +83,9 @@ pub(crate) async fn alive_cores(
             .into_iter()
             .map(move |core| (core.client_address, pid))
     });
-    Ok(cores.collect())
+    let pings = cores.map(async |(address, pid)| {
+        let answer = client.ping(&address).await;
+        answer.is_ok().then_some((address, pid))
+    });
+    Ok(join_all(pings).await.into_iter().flatten().collect())
 }

@@ -26,6 +26,7 @@ needed no disk; stalls: how often the core did not return to its loop within 10 
 
 States:
   running   it publishes its numbers
+  starting  its node has been started again and has not opened this core yet
   stopped   it has ended as it should
   stuck     its process is there, but paused, or has published nothing for three seconds
   dead      its process is gone

@@ -43,7 +43,7 @@ What runs is left alone. A cluster keeps its cores and ports for life; --nodes m
     /// Show the processes and whether they answer (exit code 4 if one does not, 3 if there is no cluster)
     #[command(after_help = "\
 States:
-  running        it answers (a node: meta hears from it)
+  running        it answers (a node: meta hears from it, and all its cores answer)
   not answering  its process is there; it starts, or hangs: its log tells
   paused         its process is stopped by a signal (SIGSTOP); kill -CONT PID lets it go on
   stopped        it has ended as it should

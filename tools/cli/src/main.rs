@@ -53,7 +53,8 @@ struct Cli {
     /// Print JSON for programs instead of tables for people
     #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
-    /// How long one request is tried, in seconds [default: 5; 15 for tables and nodes; 2 while replicas are missing]
+    /// How long one request is tried, in seconds [default: 5; 15 for tables and nodes; 2 while replicas are missing and
+    /// for statistics]
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "SECONDS", allow_negative_numbers = true)]
     timeout: Option<f64>,
     #[command(subcommand)]

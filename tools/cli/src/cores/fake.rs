@@ -38,8 +38,12 @@ pub(super) fn stopped(node: u32, core: u16, at_us: u64) -> Snapshot {
 
 /// The content of a page's file.
 pub(super) fn page_bytes(node: u32, core: u16) -> Vec<u8> {
+    page_bytes_of(node, core, 77)
+}
+
+pub(super) fn page_bytes_of(node: u32, core: u16, pid: u32) -> Vec<u8> {
     let page = empty();
-    Writer::new(Arc::clone(&page), node, core, 77, 0).publish(1);
+    Writer::new(Arc::clone(&page), node, core, pid, 0).publish(1);
     words(&page)
         .into_iter()
         .flat_map(u64::to_le_bytes)

@@ -179,6 +179,13 @@ fn has_pages_here(node: &NodeInfo, host: &str) -> bool {
 fn read_pages(node: &NodeInfo, problems: &mut Vec<String>) -> Vec<Reading> {
     let directory = Path::new(&node.stats_dir);
     let mut readings = read_directory(directory, Some(node.node), problems);
+    for reading in &mut readings {
+        let is_of_this_life = |page: &Snapshot| page.identity().pid == node.pid;
+        let has_ended = matches!(reading.state, State::Dead | State::Stopped);
+        if node.alive && has_ended && !reading.page.as_ref().is_ok_and(is_of_this_life) {
+            reading.state = State::Starting;
+        }
+    }
     for core in 0..u32::try_from(node.cores.len()).unwrap_or(u32::MAX) {
         if readings.iter().all(|reading| reading.core != core) {
             readings.push(Reading {
@@ -285,7 +292,7 @@ fn of_answers(node: &NodeInfo, answers: Vec<Result<Snapshot, String>>) -> Vec<Re
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use super::super::fake::{node, page_bytes, snapshot};
+    use super::super::fake::{node, page_bytes, page_bytes_of, snapshot};
     use super::*;
 
     #[test]
@@ -320,6 +327,21 @@ mod tests {
         assert!(readings[0].page.is_ok());
         assert_eq!(readings[1].state, State::Silent);
         assert!(readings[1].page.as_ref().unwrap_err().contains("no page"));
+    }
+
+    #[test]
+    fn a_page_of_the_life_before_means_that_the_core_is_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        // Its process is gone: no pid is that large.
+        let of_pid = |pid| page_bytes_of(1, 0, pid);
+        std::fs::write(dir.path().join("00"), of_pid(u32::MAX)).unwrap();
+        let mut node = node(1, 1, dir.path());
+        let state = |node: &NodeInfo| read_pages(node, &mut Vec::new())[0].state;
+        assert_eq!(state(&node), State::Starting);
+        node.pid = u32::MAX;
+        assert_eq!(state(&node), State::Dead);
+        (node.pid, node.alive) = (77, false);
+        assert_eq!(state(&node), State::Dead);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[serde(rename_all = "lowercase")]
 pub(super) enum State {
     Running,
+    /// Its node has been started again and has not opened this core yet; the page is of the life before.
+    Starting,
     /// It has ended as it should.
     Stopped,
     /// Its process is gone without that.
@@ -27,6 +29,7 @@ impl State {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::Starting => "starting",
             Self::Stopped => "stopped",
             Self::Dead => "dead",
             Self::Stuck => "stuck",
@@ -38,6 +41,9 @@ impl State {
     pub(super) const fn meaning(self) -> &'static str {
         match self {
             Self::Running => "it runs",
+            Self::Starting => {
+                "its node has been started again and has not opened this core yet (it replays its log); these are the last numbers of the life before"
+            }
             Self::Stopped => "its node was stopped; these are its last numbers",
             Self::Dead => {
                 "its process is gone without a stop: killed, or failed (the node's log tells); these are its last numbers. Start the node again with the same directory"

@@ -174,7 +174,7 @@ impl Cluster {
         const ASK_FOR: Duration = Duration::from_secs(1);
         let meta_address = self.file.meta_address().to_string();
         let heard = match self.meta().running() {
-            Some(_) => connect::alive_cores(&meta_address, ASK_FOR).await.ok(),
+            Some(_) => connect::answering_cores(&meta_address, ASK_FOR).await.ok(),
             None => None,
         };
         let mut processes = vec![ProcessStatus::look(

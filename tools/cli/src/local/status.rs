@@ -21,7 +21,7 @@ pub(crate) struct ProcessStatus {
     pub(crate) state: State,
     /// Absent: not running.
     pub(crate) pid: Option<u32>,
-    /// Meta: it answers. A node: meta hears from it.
+    /// Meta: it answers. A node: meta hears from it, and all its cores answer.
     pub(crate) answers: bool,
     pub(crate) addresses: Vec<String>,
     pub(crate) log: PathBuf,

@@ -15,9 +15,14 @@ use std::time::Duration;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CommonOptions {
-    /// What to measure: native://META[,META]/TABLE, redis://HOST:PORT[/DATABASE], etcd://HOST:PORT, or null:// (a server in
+    /// What to measure: `native://META[,META]/TABLE`, `redis://HOST:PORT[/DATABASE]`, `etcd://HOST:PORT`, or `null://` (a server in
     /// this process that has nothing to do: measures the bench itself)
-    #[arg(long, value_name = "URL", conflicts_with = "table", required_unless_present = "table")]
+    #[arg(
+        long,
+        value_name = "URL",
+        conflicts_with = "table",
+        required_unless_present = "table"
+    )]
     pub(crate) target: Option<String>,
     /// Addresses of meta servers: with --table the short form of --target native://META/TABLE
     #[arg(
@@ -39,14 +44,24 @@ pub(crate) struct CommonOptions {
     #[arg(long, default_value_t = 10, conflicts_with = "value_size")]
     pub(crate) fields: usize,
     /// Bytes of each field; at least 24 to verify it
-    #[arg(long, value_name = "BYTES", default_value_t = 100, conflicts_with = "value_size")]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 100,
+        conflicts_with = "value_size"
+    )]
     pub(crate) field_size: usize,
     /// A record is one value of so many bytes instead; at least 24 to verify it
     #[arg(long, value_name = "BYTES")]
     pub(crate) value_size: Option<usize>,
     /// Records that share a hash key. Scans (workload e) go from a record to the end of its hash key at most, because
     /// data is spread over partitions by hash key; they need more than 1
-    #[arg(long, value_name = "RECORDS", default_value_t = 1, alias = "rows-per-hash-key")]
+    #[arg(
+        long,
+        value_name = "RECORDS",
+        default_value_t = 1,
+        alias = "rows-per-hash-key"
+    )]
     pub(crate) records_per_hash_key: u64,
     /// Threads of this program
     #[arg(long, default_value_t = 1)]
@@ -185,7 +200,10 @@ impl CommonOptions {
         if let Some(url) = &self.target {
             return Target::from_str(url);
         }
-        let table = self.table.clone().context("--table or --target is needed")?;
+        let table = self
+            .table
+            .clone()
+            .context("--table or --target is needed")?;
         ensure!(!table.is_empty(), "--table: the name is empty");
         let meta = self.meta.iter().map(|text| address(text));
         Ok(Target::Native {

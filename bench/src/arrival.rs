@@ -124,7 +124,10 @@ mod tests {
     #[test]
     fn threads_share_a_constant_rate_in_turn() {
         assert_eq!(starts(Arrival::Constant, 0, 4), [0, 2_000, 4_000, 6_000]);
-        assert_eq!(starts(Arrival::Constant, 1, 4), [1_000, 3_000, 5_000, 7_000]);
+        assert_eq!(
+            starts(Arrival::Constant, 1, 4),
+            [1_000, 3_000, 5_000, 7_000]
+        );
     }
 
     #[test]
@@ -137,7 +140,10 @@ mod tests {
             .filter(|pair| pair[1] - pair[0] > 4_000)
             .count();
         // exp(-2) = 13.5 % of them.
-        assert!((6_300..7_200).contains(&over_twice_the_mean), "{over_twice_the_mean}");
+        assert!(
+            (6_300..7_200).contains(&over_twice_the_mean),
+            "{over_twice_the_mean}"
+        );
     }
 
     #[test]

@@ -277,7 +277,12 @@ impl Common {
         (workers, load_failure)
     }
 
-    fn pace(&self, thread: usize, go: &Go, recorder: &Rc<RefCell<Recorder>>) -> anyhow::Result<Pace> {
+    fn pace(
+        &self,
+        thread: usize,
+        go: &Go,
+        recorder: &Rc<RefCell<Recorder>>,
+    ) -> anyhow::Result<Pace> {
         let (Some(rate), Until::Time(end)) = (self.plan.rate, &*go.until) else {
             return Ok(Pace::Closed(Arc::clone(&go.until)));
         };

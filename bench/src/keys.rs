@@ -214,7 +214,8 @@ mod tests {
             chooser.insert_ends(*record);
         }
         let mut random = SmallRng::seed_from_u64(1);
-        let mut draws = || -> Vec<u64> { (0..10_000).map(|_| chooser.existing(&mut random)).collect() };
+        let mut draws =
+            || -> Vec<u64> { (0..10_000).map(|_| chooser.existing(&mut random)).collect() };
         let early = draws();
         assert_eq!(early.iter().max(), Some(&1_049));
         assert!(early.iter().filter(|record| **record == 1_049).count() > 1_000);

@@ -99,7 +99,10 @@ impl Layout {
             } else {
                 index.is_empty().then_some(0)?
             };
-            (index, usize::try_from(digits(field.strip_prefix(b"field")?)?).ok()?)
+            (
+                index,
+                usize::try_from(digits(field.strip_prefix(b"field")?)?).ok()?,
+            )
         } else {
             (digits(sort_key)?, 0)
         };
@@ -198,14 +201,29 @@ mod tests {
         assert_eq!(text(layout(10, 10).sort_key(57, 0)), "00000007field0");
         assert_eq!(text(layout(1, 0).sort_key(57, 0)), "00000000");
         assert_eq!(text(layout(10, 0).sort_key(57, 0)), "00000007");
-        assert_eq!(text(layout(10, 0).hash_key(57)), text(layout(10, 0).hash_key(50)));
-        assert_eq!(text(layout(1, 0).hash_key(u64::MAX)), format!("user{}", u64::MAX));
+        assert_eq!(
+            text(layout(10, 0).hash_key(57)),
+            text(layout(10, 0).hash_key(50))
+        );
+        assert_eq!(
+            text(layout(1, 0).hash_key(u64::MAX)),
+            format!("user{}", u64::MAX)
+        );
     }
 
     #[test]
     fn strange_sort_keys_name_nothing() {
         let rows = layout(10, 10);
-        for key in ["", "field0", "00000010field0", "00000001field10", "1field0", "00000001field+1", "00000001field01", "x"] {
+        for key in [
+            "",
+            "field0",
+            "00000010field0",
+            "00000001field10",
+            "1field0",
+            "00000001field+1",
+            "00000001field01",
+            "x",
+        ] {
             assert_eq!(rows.cell_of(50, key.as_bytes()), None, "{key}");
         }
         assert_eq!(layout(1, 10).cell_of(5, b"00000000field0"), None);

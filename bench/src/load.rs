@@ -16,7 +16,7 @@ pub(crate) struct LoadOptions {
     /// Seconds to try a record before the load stops
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
     give_up_after: f64,
-    /// Leave records alone that are there already, whole: goes on with a load that was interrupted
+    /// Leave records alone that are there already, as a load writes them: goes on with one that was interrupted
     #[arg(long)]
     resume: bool,
 }
@@ -39,9 +39,9 @@ impl LoadOptions {
             eprintln!("{} records were there already", finished.skipped);
         }
         match finished.load_failure {
-            Some(failure) => bail!(
-                "the load is not complete: {failure}; load --resume goes on with it"
-            ),
+            Some(failure) => {
+                bail!("the load is not complete: {failure}; load --resume goes on with it")
+            }
             None => driver::keep_loaded_state(&plan),
         }
     }

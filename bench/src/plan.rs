@@ -25,7 +25,10 @@ pub(crate) struct Shape {
 pub(crate) enum Work {
     /// Write every record once.
     Load(Loading),
-    RunFor { warm_up: Duration, time: Duration },
+    RunFor {
+        warm_up: Duration,
+        time: Duration,
+    },
     RunOperations(u64),
 }
 

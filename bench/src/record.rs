@@ -62,8 +62,10 @@ impl Shared {
 
     /// A thread has done its measured part.
     pub(crate) fn thread_ends(&self) {
-        self.ended_us
-            .fetch_max(microseconds(self.measured_from.elapsed()), Ordering::Relaxed);
+        self.ended_us.fetch_max(
+            microseconds(self.measured_from.elapsed()),
+            Ordering::Relaxed,
+        );
         self.measuring.fetch_sub(1, Ordering::Release);
     }
 
@@ -220,7 +222,8 @@ impl Recorder {
     /// In an open loop, how late an operation was started.
     pub(crate) fn started(&mut self, intended: Instant, started: Instant) {
         if intended >= self.shared.measured_from {
-            self.start_delay.record(started.saturating_duration_since(intended));
+            self.start_delay
+                .record(started.saturating_duration_since(intended));
         }
     }
 
@@ -286,7 +289,9 @@ impl Recorder {
     fn success(&mut self, kind: Kind, times: Times, done: Done) {
         let latency = times.ended.saturating_duration_since(times.intended);
         self.latencies[kind.index()].record(latency);
-        let at = times.ended.saturating_duration_since(self.shared.measured_from);
+        let at = times
+            .ended
+            .saturating_duration_since(self.shared.measured_from);
         self.series.success(kind, latency, at);
         self.misses += u64::from(done == Done::Missing);
         let counters = &self.shared.threads[self.thread];
@@ -295,7 +300,9 @@ impl Recorder {
     }
 
     fn failure(&mut self, kind: Kind, times: Times, failure: &Failure) {
-        let at = times.ended.saturating_duration_since(self.shared.measured_from);
+        let at = times
+            .ended
+            .saturating_duration_since(self.shared.measured_from);
         self.series.error(at);
         increment(&self.shared.threads[self.thread].errors);
         let key = (kind, failure.code.to_string(), failure.execution);
@@ -369,8 +376,16 @@ mod tests {
             .collect();
         for recorder in &mut recorders {
             recorder.operation(Kind::Read, times(start, 1), &Ok(Done::Found));
-            recorder.operation(Kind::Update, times(start, 1), &failed("busy", Execution::NotExecuted));
-            recorder.operation(Kind::Update, times(start, 1), &failed("timeout", Execution::Unknown));
+            recorder.operation(
+                Kind::Update,
+                times(start, 1),
+                &failed("busy", Execution::NotExecuted),
+            );
+            recorder.operation(
+                Kind::Update,
+                times(start, 1),
+                &failed("timeout", Execution::Unknown),
+            );
         }
         let (mut sum, other) = (recorders.remove(0), recorders.remove(0));
         sum.add(other);
@@ -396,15 +411,29 @@ mod tests {
         let shared = Arc::new(Shared::new(start, Duration::from_secs(3600), 1));
         let mut recorder = Recorder::new(Arc::clone(&shared), 0, None);
         recorder.operation(Kind::Read, times(start, 1), &Ok(Done::Missing));
-        recorder.operation(Kind::Read, times(start, 1), &failed("busy", Execution::NotExecuted));
+        recorder.operation(
+            Kind::Read,
+            times(start, 1),
+            &failed("busy", Execution::NotExecuted),
+        );
         recorder.never_sent(start);
         recorder.started(start, start + Duration::from_secs(1));
         assert_eq!(recorder.latency(Kind::Read).count(), 0);
-        assert_eq!((recorder.misses, recorder.never_sent, recorder.start_delay.count()), (0, 0, 0));
+        assert_eq!(
+            (
+                recorder.misses,
+                recorder.never_sent,
+                recorder.start_delay.count()
+            ),
+            (0, 0, 0)
+        );
         assert!(recorder.error_counts().is_empty());
         shared.thread_ends();
         shared.end_gaps();
-        assert_eq!((shared.measured(), shared.longest_gap()), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(
+            (shared.measured(), shared.longest_gap()),
+            (Duration::ZERO, Duration::ZERO)
+        );
     }
 
     #[test]

@@ -185,7 +185,13 @@ mod tests {
             .collect();
         assert_eq!(
             shown,
-            [(0.0, 1.0, 2, 0), (1.0, 1.0, 1, 0), (2.0, 1.0, 0, 0), (3.0, 1.0, 0, 1), (4.0, 0.25, 0, 0)]
+            [
+                (0.0, 1.0, 2, 0),
+                (1.0, 1.0, 1, 0),
+                (2.0, 1.0, 0, 0),
+                (3.0, 1.0, 0, 1),
+                (4.0, 0.25, 0, 0)
+            ]
         );
         assert!((intervals[0].all.max_us - 3_000.0).abs() < 4.0);
         assert!((intervals[1].latencies[&Kind::Update].p50_us - 7_000.0).abs() < 8.0);
@@ -200,7 +206,13 @@ mod tests {
         }
         let intervals = series.intervals(Duration::from_secs(seconds));
         assert!(intervals.len() <= SLICES_MAX);
-        assert!(intervals.iter().all(|i| i.operations == 4 && i.seconds == 4.0), "{:?}", intervals[0]);
+        assert!(
+            intervals
+                .iter()
+                .all(|i| i.operations == 4 && i.seconds == 4.0),
+            "{:?}",
+            intervals[0]
+        );
         assert_eq!(intervals.iter().map(|i| i.operations).sum::<u64>(), seconds);
     }
 

@@ -117,9 +117,11 @@ impl Target {
             Self::Native { meta, table } => native::Session::connect(meta, table, options)
                 .await
                 .map(Session::Native),
-            Self::Redis { address, database } => redis::Session::connect(address, *database, options)
-                .await
-                .map(Session::Redis),
+            Self::Redis { address, database } => {
+                redis::Session::connect(address, *database, options)
+                    .await
+                    .map(Session::Redis)
+            }
             Self::Etcd { address } => etcd::Session::connect(address, options)
                 .await
                 .map(Session::Etcd),
@@ -263,7 +265,10 @@ fn parse(url: &str) -> anyhow::Result<Target> {
                 "native://META[,META]/TABLE needs one table"
             );
             Ok(Target::Native {
-                meta: meta.split(',').map(address).collect::<anyhow::Result<_>>()?,
+                meta: meta
+                    .split(',')
+                    .map(address)
+                    .collect::<anyhow::Result<_>>()?,
                 table: table.to_owned(),
             })
         }

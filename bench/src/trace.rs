@@ -114,9 +114,9 @@ impl Trace {
         for time in [traced.intended, traced.started, traced.ended] {
             self.buffer.extend_from_slice(&time.to_le_bytes());
         }
-        let kind = traced
-            .kind
-            .map_or(u8::MAX, |kind| u8::try_from(kind.index()).unwrap_or(u8::MAX));
+        let kind = traced.kind.map_or(u8::MAX, |kind| {
+            u8::try_from(kind.index()).unwrap_or(u8::MAX)
+        });
         self.buffer.extend_from_slice(&[kind, traced.code as u8]);
         self.buffer.extend_from_slice(&self.thread.to_le_bytes());
         self.buffer.extend_from_slice(&[0; 4]);

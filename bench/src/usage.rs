@@ -93,7 +93,10 @@ mod tests {
             later = Sample::of_this_thread();
         }
         let used = before.until(&later, Some(1));
-        assert!(used.cpu_seconds >= 0.005 && used.busy_percent > 0.0, "{used:?}");
+        assert!(
+            used.cpu_seconds >= 0.005 && used.busy_percent > 0.0,
+            "{used:?}"
+        );
         assert_eq!(used.cpu, Some(1));
     }
 

@@ -60,10 +60,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<(CellName, u64)> {
     }
     let (record, tail) = (word(8)?, word(16)?);
     let field = usize::try_from(tail >> VERSION_BITS).ok()?;
-    Some((
-        CellName { record, field },
-        tail & ((1 << VERSION_BITS) - 1),
-    ))
+    Some((CellName { record, field }, tail & ((1 << VERSION_BITS) - 1)))
 }
 
 /// Xorshift64: incompressible enough, and far cheaper than the request that carries it.

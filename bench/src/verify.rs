@@ -168,7 +168,9 @@ impl History {
         let mut violations = Vec::new();
         let mut next = CellName { record, field: 0 };
         let last = self.layout.last_sibling(record);
-        let end = record.saturating_add(u64::from(records)).min(last.saturating_add(1));
+        let end = record
+            .saturating_add(u64::from(records))
+            .min(last.saturating_add(1));
         // Fields of one record come in the order of their names, which is not that of their numbers from ten on.
         let mut ordered: Vec<&Found> = found.iter().collect();
         ordered.sort_by_key(|cell| cell.name);
@@ -293,7 +295,11 @@ impl History {
             Answer::Absent => "nothing".to_owned(),
             Answer::Version(version) => format!("version {version}"),
         };
-        Err(violation(fault, name, format!("{found}, expected {expected}")))
+        Err(violation(
+            fault,
+            name,
+            format!("{found}, expected {expected}"),
+        ))
     }
 
     fn with<T>(&self, name: CellName, work: impl FnOnce(&mut Cell) -> T) -> T {
@@ -341,7 +347,9 @@ fn out_of_place(record: u64, name: Option<CellName>) -> Violation {
     Violation {
         fault: Fault::Foreign,
         record,
-        sentence: format!("record {record}: the answer has {found}, which was not asked for, or twice"),
+        sentence: format!(
+            "record {record}: the answer has {found}, which was not asked for, or twice"
+        ),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::layout::{CellName, Layout};
 use crate::pace::Pace;
 use crate::record::{Done, Recorder, Times};
 use crate::target::{Cell, Execution, Failure, Session};
-use crate::value::{LOADED_VERSION, decode, value, write_value};
+use crate::value::{LOADED_VERSION, value, write_value};
 use crate::verify::{History, Span, Violation, WriteEnd};
 use crate::workload::{Kind, Mix, SCAN_RECORDS_MAX};
 use rand::rngs::SmallRng;
@@ -50,7 +50,7 @@ pub(crate) struct Worker {
 pub(crate) struct Loading {
     /// A record that cannot be written is tried again for so long.
     pub(crate) give_up_after: Duration,
-    /// Records that are there, whole, are left alone.
+    /// Records that are there as a load writes them are left alone.
     pub(crate) resume: bool,
 }
 
@@ -114,9 +114,16 @@ impl Worker {
                 self.recorder.borrow_mut().skipped += 1;
                 continue;
             }
-            let cell = |field| value(CellName { record, field }, LOADED_VERSION, layout.value_bytes);
+            let cell = |field| {
+                value(
+                    CellName { record, field },
+                    LOADED_VERSION,
+                    layout.value_bytes,
+                )
+            };
             let values: Vec<Vec<u8>> = (0..layout.cells()).map(cell).collect();
-            self.load_one(record, &values, loading.give_up_after).await?;
+            self.load_one(record, &values, loading.give_up_after)
+                .await?;
         }
         Ok(())
     }
@@ -153,19 +160,18 @@ impl Worker {
         }
     }
 
-    /// Whether all of a record is there, and its own. When in doubt it is not.
+    /// Whether all of a record is there, as a load writes it. When in doubt it is not.
     async fn is_there(&self, record: u64) -> bool {
         let Ok(found) = self.session.read(record, self.task.timeout).await else {
             return false;
         };
         let layout = self.task.layout;
         let own = |field| {
-            found.iter().any(|cell| {
-                let name = CellName { record, field };
-                cell.name == Some(name)
-                    && cell.value.len() == layout.value_bytes
-                    && decode(&cell.value).is_none_or(|(written, _)| written == name)
-            })
+            let name = CellName { record, field };
+            let bytes = value(name, LOADED_VERSION, layout.value_bytes);
+            found
+                .iter()
+                .any(|cell| cell.name == Some(name) && cell.value[..] == bytes[..])
         };
         found.len() == layout.cells() && (0..layout.cells()).all(own)
     }

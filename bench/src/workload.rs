@@ -6,9 +6,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 /// What one operation does. Each kind has its own histogram. The words are YCSB's.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     /// One record: all fields of a row, or the value

@@ -28,7 +28,10 @@ pub(super) fn gather(
         load_failure = load_failure.or(share.load_failure);
     }
     let (elapsed, errors) = (shared.measured(), recorder.error_counts());
-    let operations: u64 = Kind::ALL.iter().map(|kind| recorder.latency(*kind).count()).sum();
+    let operations: u64 = Kind::ALL
+        .iter()
+        .map(|kind| recorder.latency(*kind).count())
+        .sum();
     let errors_total: u64 = errors.iter().map(|error| error.count).sum();
     let offered = plan
         .rate
@@ -139,10 +142,17 @@ fn shared_with_servers(plan: &Plan) -> Option<String> {
     } else {
         plan.cpus.clone()
     };
-    let mut both: Vec<usize> = own.into_iter().filter(|cpu| servers.contains(cpu)).collect();
+    let mut both: Vec<usize> = own
+        .into_iter()
+        .filter(|cpu| servers.contains(cpu))
+        .collect();
     both.sort_unstable();
     both.dedup();
-    let verb = if plan.cpus.is_empty() { "may run" } else { "run" };
+    let verb = if plan.cpus.is_empty() {
+        "may run"
+    } else {
+        "run"
+    };
     (!both.is_empty()).then(|| {
         format!(
             "threads of the bench {verb} on CPUs that servers of this machine use ({}): each takes time from the other; --cpus pins \

@@ -154,7 +154,12 @@ fn load(server: &NullServer, layout: Layout) -> Finished {
 }
 
 fn verified(server: &NullServer, operations: u64, workload: Workload, layout: Layout) -> Plan {
-    let mut plan = plan(server, Work::RunOperations(operations), workload.mix(), layout);
+    let mut plan = plan(
+        server,
+        Work::RunOperations(operations),
+        workload.mix(),
+        layout,
+    );
     plan.verification.verify = true;
     plan
 }
@@ -183,13 +188,19 @@ fn an_honest_server_passes_with_every_mix_and_layout() {
                 continue;
             }
             let what = format!("{workload:?} {layout:?}");
-            let outcome = run(&verified(&server, 3_000, workload, layout)).unwrap().outcome;
+            let outcome = run(&verified(&server, 3_000, workload, layout))
+                .unwrap()
+                .outcome;
             assert_true(&outcome, &what);
             assert_eq!((outcome.operations, outcome.misses), (3_000, 0), "{what}");
             let verify = outcome.verify.unwrap();
             assert_eq!(verify.swept > 0, workload != Workload::C, "{what}");
             assert!(verify.checked > 0, "{what}");
-            assert_eq!(outcome.scanned_records > 0, workload == Workload::E, "{what}");
+            assert_eq!(
+                outcome.scanned_records > 0,
+                workload == Workload::E,
+                "{what}"
+            );
         }
     }
 }
@@ -221,13 +232,24 @@ fn a_load_writes_every_record_exactly_once_and_resumes_with_what_is_missing() {
     let kept = Kept::default();
     let server = server(kept.clone());
     let loaded = load(&server, ROWS);
-    assert_eq!(loaded.outcome.latencies[&Kind::Insert].percentiles.count, RECORDS);
+    assert_eq!(
+        loaded.outcome.latencies[&Kind::Insert].percentiles.count,
+        RECORDS
+    );
     // One field of one record is not whole any more.
     let (hash_key, sort_key) = (ROWS.hash_key(7), ROWS.sort_key(7, 2));
-    kept.0.lock().unwrap().put(hash_key.as_ref(), sort_key.as_ref(), b"cut");
+    kept.0
+        .lock()
+        .unwrap()
+        .put(hash_key.as_ref(), sort_key.as_ref(), b"cut");
     let resumed = run(&plan(&server, loading(true), Mix::LOAD, ROWS)).unwrap();
-    assert_eq!((resumed.skipped, resumed.outcome.operations), (RECORDS - 1, 1));
-    let outcome = run(&verified(&server, 1_000, Workload::C, ROWS)).unwrap().outcome;
+    assert_eq!(
+        (resumed.skipped, resumed.outcome.operations),
+        (RECORDS - 1, 1)
+    );
+    let outcome = run(&verified(&server, 1_000, Workload::C, ROWS))
+        .unwrap()
+        .outcome;
     assert_true(&outcome, "resumed");
 }
 
@@ -247,9 +269,15 @@ fn a_value_that_is_lost_between_two_runs_is_found_with_a_state_file() {
     assert_true(&run(&writing).unwrap().outcome, "first run");
     // All records were written since; one goes back to what was loaded.
     let (hash_key, sort_key) = (VALUES.hash_key(7), VALUES.sort_key(7, 0));
-    let name = crate::layout::CellName { record: 7, field: 0 };
+    let name = crate::layout::CellName {
+        record: 7,
+        field: 0,
+    };
     let old = crate::value::value(name, crate::value::LOADED_VERSION, VALUES.value_bytes);
-    kept.0.lock().unwrap().put(hash_key.as_ref(), sort_key.as_ref(), &old);
+    kept.0
+        .lock()
+        .unwrap()
+        .put(hash_key.as_ref(), sort_key.as_ref(), &old);
     let reading = |state| {
         let mut plan = verified(&server, 5_000, Workload::C, VALUES);
         plan.distribution = Distribution::Uniform;
@@ -259,7 +287,12 @@ fn a_value_that_is_lost_between_two_runs_is_found_with_a_state_file() {
     assert_eq!(reading(None).violations, 0, "nobody can know");
     let found = reading(state);
     assert!(found.violations > 0);
-    assert!(found.examples.iter().all(|it| (it.fault, it.record) == (Fault::Stale, 7)));
+    assert!(
+        found
+            .examples
+            .iter()
+            .all(|it| (it.fault, it.record) == (Fault::Stale, 7))
+    );
 }
 
 #[test]
@@ -271,12 +304,18 @@ fn a_run_for_a_time_ends_and_leaves_out_its_warm_up() {
         warm_up: time,
         time,
     };
-    let outcome = run(&plan(&server, work, Workload::C.mix(), VALUES)).unwrap().outcome;
+    let outcome = run(&plan(&server, work, Workload::C.mix(), VALUES))
+        .unwrap()
+        .outcome;
     assert!(outcome.operations > 0 && outcome.elapsed_seconds >= 0.05);
     assert!(outcome.longest_gap_ms / 1_000.0 <= outcome.elapsed_seconds);
     assert_eq!(outcome.bench.threads.len(), 2);
     assert!(outcome.bench.cpu_us_per_operation > 0.0);
-    let in_series: u64 = outcome.series.iter().map(|interval| interval.operations).sum();
+    let in_series: u64 = outcome
+        .series
+        .iter()
+        .map(|interval| interval.operations)
+        .sum();
     assert_eq!(in_series, outcome.operations);
 }
 
@@ -300,7 +339,10 @@ fn assert_near(reported_us: f64, exact_ns: u64, what: &str) {
     let exact_us = exact_ns as f64 / 1_000.0;
     // Three significant digits, and a tenth of a microsecond by rounding.
     let allowed = exact_us / 1_000.0 + 0.1;
-    assert!((reported_us - exact_us).abs() <= allowed, "{what}: {reported_us} is not {exact_us}");
+    assert!(
+        (reported_us - exact_us).abs() <= allowed,
+        "{what}: {reported_us} is not {exact_us}"
+    );
 }
 
 #[test]
@@ -326,7 +368,10 @@ fn reported_percentiles_are_those_of_the_raw_trace() {
     for record in bytes[32..].chunks_exact(32) {
         let word = |at: usize| u64::from_le_bytes(record[at..at + 8].try_into().unwrap());
         assert!(record[25] == 0, "every operation is answered");
-        by_kind.entry(record[24]).or_default().push(word(16) - word(0));
+        by_kind
+            .entry(record[24])
+            .or_default()
+            .push(word(16) - word(0));
     }
     assert_eq!(by_kind.len(), 2);
     for (kind, mut latencies) in by_kind {
@@ -395,7 +440,10 @@ fn an_open_loop_shows_a_pause_that_a_closed_loop_hides() {
     );
     let read = &open.latencies[&Kind::Read].percentiles;
     // All operations of the first half of the pause, a sixth of the run, waited that long.
-    assert!(read.p999_us >= LONG_US && read.p99_us >= LONG_US, "{read:?}");
+    assert!(
+        read.p999_us >= LONG_US && read.p99_us >= LONG_US,
+        "{read:?}"
+    );
     assert_eq!(open.offered.unwrap().never_sent, 0);
 }
 
@@ -424,10 +472,20 @@ fn operations_whose_deadline_passes_before_a_worker_is_free_are_counted_and_not_
     plan.task.workers = 1;
     let outcome = run(&plan).unwrap().outcome;
     let offered = outcome.offered.as_ref().unwrap();
-    assert!(offered.never_sent > 0 && outcome.errors_total > 0, "{offered:?}");
+    assert!(
+        offered.never_sent > 0 && outcome.errors_total > 0,
+        "{offered:?}"
+    );
     let sent = outcome.operations + outcome.errors_total;
     assert_eq!(offered.intended, sent + offered.never_sent);
     assert_eq!(offered.intended, 30_000);
     assert!(outcome.errors.iter().all(|error| error.kind == Kind::Read));
-    assert!(outcome.warnings.iter().any(|it| it.contains("started late")), "{:?}", outcome.warnings);
+    assert!(
+        outcome
+            .warnings
+            .iter()
+            .any(|it| it.contains("started late")),
+        "{:?}",
+        outcome.warnings
+    );
 }

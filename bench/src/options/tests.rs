@@ -42,9 +42,14 @@ fn nonsense_is_refused_with_the_option_and_its_range() {
         ("--verify --value-size 23", "at least 24 bytes"),
         ("--verify-state x", "--verify-state needs --verify"),
         ("--workload e", "--records-per-hash-key"),
-        ("--workload e --records-per-hash-key 10 --fields 31", "--fields"),
+        (
+            "--workload e --records-per-hash-key 10 --fields 31",
+            "--fields",
+        ),
     ] {
-        let error = options(&format!("--target null:// {arguments}")).plan().unwrap_err();
+        let error = options(&format!("--target null:// {arguments}"))
+            .plan()
+            .unwrap_err();
         let error = format!("{error:#}");
         assert!(error.contains(named), "{arguments}: {error}");
     }
@@ -73,18 +78,24 @@ fn what_excludes_each_other_is_a_usage_error() {
         "--table t --floor a --with-floor b",
     ] {
         let words = ["bench"].into_iter().chain(arguments.split_whitespace());
-        let kind = Line::try_parse_from(words).map(|_| ()).map_err(|error| error.kind());
+        let kind = Line::try_parse_from(words)
+            .map(|_| ())
+            .map_err(|error| error.kind());
         assert!(kind.is_err(), "{arguments}");
     }
 }
 
 #[test]
 fn a_plan_is_what_the_options_say() {
-    let plan = options("--target null:// --rate 500 --arrival poisson --workload d --value-size 50")
-        .plan()
-        .unwrap();
+    let plan =
+        options("--target null:// --rate 500 --arrival poisson --workload d --value-size 50")
+            .plan()
+            .unwrap();
     assert_eq!(plan.rate.unwrap().per_second, 500.0);
-    assert_eq!((plan.task.layout.fields, plan.task.layout.value_bytes), (0, 50));
+    assert_eq!(
+        (plan.task.layout.fields, plan.task.layout.value_bytes),
+        (0, 50)
+    );
     assert_eq!(plan.distribution, crate::keys::Distribution::Latest);
     assert!(matches!(plan.work, Work::RunFor { .. }));
     let rows = options("--target null://").layout_of_rows();

@@ -15,7 +15,10 @@ pub(super) enum Judged {
     True,
     /// It was overwritten about when the read was sent, and the cell is too hot to remember the order.
     TooOldToTell,
-    False { fault: Fault, expected: String },
+    False {
+        fault: Fault,
+        expected: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,9 +185,7 @@ impl Cell {
             let guess =
                 |write: &Write| write.content == Content::Earlier && write.effective == NEVER;
             let alive = self.writes.iter().filter(|write| {
-                write.dead == NEVER
-                    && !guess(write)
-                    && (write.effective != NEVER) == effective
+                write.dead == NEVER && !guess(write) && (write.effective != NEVER) == effective
             });
             alive
                 .map(|write| match write.content {

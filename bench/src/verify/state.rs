@@ -121,9 +121,9 @@ impl State {
         let text = text_of(name);
         let as_loaded = self.loaded
             && name.record < self.key.records
-            && left.as_ref().is_some_and(|left| {
-                left.open.is_empty() && left.live == [LOADED_VERSION]
-            });
+            && left
+                .as_ref()
+                .is_some_and(|left| left.open.is_empty() && left.live == [LOADED_VERSION]);
         match left {
             Some(left) if !as_loaded => self.cells.insert(text, left),
             _ => self.cells.remove(&text),
@@ -141,7 +141,11 @@ impl State {
             }),
             None => Cell::absent(),
         };
-        if self.unfinished { cell.or_later() } else { cell }
+        if self.unfinished {
+            cell.or_later()
+        } else {
+            cell
+        }
     }
 }
 

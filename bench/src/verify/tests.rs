@@ -61,11 +61,13 @@ impl Clock {
     }
 
     fn begin(&self, record: u64, version: u64, at: u64) {
-        self.history.write_begins(name(record), version, self.at(at));
+        self.history
+            .write_begins(name(record), version, self.at(at));
     }
 
     fn end(&self, record: u64, version: u64, end: WriteEnd, at: u64) {
-        self.history.write_ends(name(record), version, end, self.at(at));
+        self.history
+            .write_ends(name(record), version, end, self.at(at));
     }
 
     /// A write between two moments that was acknowledged.
@@ -81,7 +83,9 @@ impl Clock {
     }
 
     fn read_cells(&self, record: u64, cells: &[Found], began: u64, ended: u64) -> Option<Fault> {
-        let violations = self.history.check_read(record, cells, self.span(began, ended));
+        let violations = self
+            .history
+            .check_read(record, cells, self.span(began, ended));
         assert!(violations.len() <= 1, "{violations:?}");
         violations.first().map(|violation| violation.fault)
     }
@@ -93,7 +97,10 @@ fn the_acknowledged_version_passes_and_nothing_else() {
     clock.write(7, 1_001, 1, 2);
     assert_eq!(clock.read(7, Some(1_001), 3, 4), None);
     assert_eq!(clock.read(7, None, 3, 4), Some(Fault::Lost));
-    assert_eq!(clock.read(7, Some(LOADED_VERSION), 3, 4), Some(Fault::Stale));
+    assert_eq!(
+        clock.read(7, Some(LOADED_VERSION), 3, 4),
+        Some(Fault::Stale)
+    );
     assert_eq!(clock.read(7, Some(1_002), 3, 4), Some(Fault::NeverWritten));
     let other = Found {
         name: Some(name(7)),
@@ -182,7 +189,10 @@ fn a_refused_write_must_never_be_seen() {
 fn a_loaded_record_must_be_there_in_one_earlier_version() {
     let clock = clock(None);
     assert_eq!(clock.read(3, None, 1, 2), Some(Fault::Lost));
-    assert_eq!(clock.read(3, Some(BASE + 1), 1, 2), Some(Fault::NeverWritten));
+    assert_eq!(
+        clock.read(3, Some(BASE + 1), 1, 2),
+        Some(Fault::NeverWritten)
+    );
     assert_eq!(clock.read(3, Some(999), 3, 4), None);
     assert_eq!(clock.read(3, Some(998), 5, 6), Some(Fault::Stale));
     assert_eq!(clock.read(3, None, 7, 8), Some(Fault::Lost));
@@ -222,17 +232,27 @@ fn every_field_of_a_row_is_checked_by_itself() {
     };
     let row = |versions: [u64; 3]| -> Vec<Found> {
         let fields = versions.iter().enumerate();
-        fields.map(|(field, version)| found(7, field, *version)).collect()
+        fields
+            .map(|(field, version)| found(7, field, *version))
+            .collect()
     };
     let second = CellName {
         record: 7,
         field: 1,
     };
     clock.history.write_begins(second, 1_001, clock.at(1));
-    clock.history.write_ends(second, 1_001, WriteEnd::Acknowledged, clock.at(2));
+    clock
+        .history
+        .write_ends(second, 1_001, WriteEnd::Acknowledged, clock.at(2));
     assert_eq!(clock.read_cells(7, &row([1, 1_001, 1]), 3, 4), None);
-    assert_eq!(clock.read_cells(7, &row([1, 1, 1]), 5, 6), Some(Fault::Stale));
-    assert_eq!(clock.read_cells(7, &row([1, 1_001, 1])[..2], 7, 8), Some(Fault::Lost));
+    assert_eq!(
+        clock.read_cells(7, &row([1, 1, 1]), 5, 6),
+        Some(Fault::Stale)
+    );
+    assert_eq!(
+        clock.read_cells(7, &row([1, 1_001, 1])[..2], 7, 8),
+        Some(Fault::Lost)
+    );
     let mut twice = row([1, 1_001, 1]);
     twice.push(twice[0].clone());
     assert_eq!(clock.read_cells(7, &twice, 9, 10), Some(Fault::Foreign));
@@ -287,7 +307,10 @@ fn a_state_lets_a_later_run_notice_what_was_lost_meanwhile() {
         start: Instant::now(),
     };
     let clock = later(state());
-    assert_eq!(clock.read(7, Some(LOADED_VERSION), 1, 2), Some(Fault::Stale));
+    assert_eq!(
+        clock.read(7, Some(LOADED_VERSION), 1, 2),
+        Some(Fault::Stale)
+    );
     assert_eq!(clock.read(7, Some(1_001), 1, 2), None);
     assert_eq!(clock.read(7, Some(1_500), 1, 2), Some(Fault::NeverWritten));
     assert_eq!(clock.read(LOADED, None, 1, 2), Some(Fault::Lost));
@@ -296,11 +319,17 @@ fn a_state_lets_a_later_run_notice_what_was_lost_meanwhile() {
     // Of unknown outcome: the loaded version, or that one; once seen it stays.
     assert_eq!(clock.read(8, Some(LOADED_VERSION), 1, 2), None);
     assert_eq!(clock.read(8, Some(1_002), 3, 4), None);
-    assert_eq!(clock.read(8, Some(LOADED_VERSION), 5, 6), Some(Fault::Stale));
+    assert_eq!(
+        clock.read(8, Some(LOADED_VERSION), 5, 6),
+        Some(Fault::Stale)
+    );
 
     // A run that did not come to its end may have written more, but older versions stay impossible.
     let clock = later(state().begun());
-    assert_eq!(clock.read(7, Some(LOADED_VERSION), 1, 2), Some(Fault::Stale));
+    assert_eq!(
+        clock.read(7, Some(LOADED_VERSION), 1, 2),
+        Some(Fault::Stale)
+    );
     assert_eq!(clock.read(7, Some(1_500), 3, 4), None);
     assert_eq!(clock.read(7, Some(1_001), 5, 6), Some(Fault::Stale));
     assert_eq!(clock.read(7, Some(1_500), 7, 8), None);
@@ -316,7 +345,10 @@ fn a_state_of_other_records_is_refused_by_name() {
         ..key()
     };
     let error = format!("{:#}", State::read(&path, &other).unwrap_err());
-    assert!(error.contains("state.json") && error.contains("101 records"), "{error}");
+    assert!(
+        error.contains("state.json") && error.contains("101 records"),
+        "{error}"
+    );
     std::fs::write(&path, "{}").unwrap();
     let error = format!("{:#}", State::read(&path, &key()).unwrap_err());
     assert!(error.contains("no verify state"), "{error}");

@@ -4,7 +4,7 @@ use super::{Ends, Poll};
 use crate::affinity;
 use crate::histogram::Latency;
 use anyhow::{Context as _, anyhow};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ fn serve(listener: &TcpListener, ends: Ends) -> std::io::Result<()> {
 }
 
 /// False at the end of the stream. A stream that does not block is asked until it has something.
-fn read_frame(stream: &mut TcpStream, frame: &mut [u8]) -> std::io::Result<bool> {
+fn read_frame(stream: &mut impl Read, frame: &mut [u8]) -> std::io::Result<bool> {
     let mut left = frame;
     while !left.is_empty() {
         match stream.read(left) {
@@ -139,6 +139,35 @@ mod tests {
         };
         let server = std::thread::spawn(move || serve(&listener, ends));
         (TcpStream::connect(address).unwrap(), server)
+    }
+
+    /// Gives one byte at a time, and nothing every other time.
+    struct Dribble<'a> {
+        bytes: &'a [u8],
+        calls: usize,
+    }
+
+    impl Read for Dribble<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.calls += 1;
+            if self.calls.is_multiple_of(2) {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let count = 1.min(buffer.len());
+            Read::read(&mut self.bytes, &mut buffer[..count])
+        }
+    }
+
+    #[test]
+    fn a_frame_that_comes_byte_by_byte_is_read_whole() {
+        let mut stream = Dribble {
+            bytes: b"hello wor",
+            calls: 0,
+        };
+        let mut frame = [0; 5];
+        assert!(read_frame(&mut stream, &mut frame).unwrap());
+        assert_eq!(&frame, b"hello");
+        assert!(!read_frame(&mut stream, &mut frame).unwrap());
     }
 
     #[test]

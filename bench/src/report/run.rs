@@ -221,7 +221,7 @@ mod tests {
             "workload a (50 % read, 50 % update)",
             "1000 records of 100 bytes",
             "8 partitions, 3 replicas",
-            "2 workers (1 connection x 2 in flight), 1 thread pinned to CPUs 1",
+            "2 workers (1 connection x 2 in flight), 1 thread pinned to CPU 1",
             "read is 2.50 x an unproven floor (echo) at p50",
             "1/0              2000       900        110.0",
             "NOTE: this floor is not proven",

@@ -206,7 +206,8 @@ impl Setup {
         let pinned = if self.pinned_to.is_empty() {
             "not pinned".to_owned()
         } else {
-            format!("pinned to CPUs {}", list(&self.pinned_to))
+            let plural = if self.pinned_to.len() == 1 { "" } else { "s" };
+            format!("pinned to CPU{plural} {}", list(&self.pinned_to))
         };
         format!(
             "{kind}: {} ({} x {} in flight), {} {pinned}, deadline {} ms",

@@ -165,12 +165,11 @@ impl Search {
         })
     }
 
-    /// The knee so far: the highest rate that held below the lowest that broke.
+    /// The knee so far: the highest rate that held. It is below the lowest that broke, for no rate above that is tried.
     pub(crate) fn held(&self) -> Option<f64> {
-        let below = self.broke().unwrap_or(f64::INFINITY);
         self.steps
             .iter()
-            .filter(|step| step.broke.is_none() && step.offered < below)
+            .filter(|step| step.broke.is_none())
             .map(|step| step.offered)
             .max_by(f64::total_cmp)
     }
@@ -312,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lucky_step_above_a_broken_one_is_not_the_knee() {
+    fn no_rate_above_one_that_broke_by_chance_is_tried() {
         let search = sweep(limits(), |rate| {
             let unlucky = (rate - 8_000.0).abs() < 1.0;
             queue(if unlucky { 1.0 } else { 1e9 }, rate)

@@ -42,23 +42,27 @@ impl Watch {
 
     /// The second look, and what happened between the two.
     pub(crate) fn finish(self) -> Cores {
-        let after = look(&self.meta);
-        let mut missing = self.before.missing;
-        missing.extend(after.missing);
-        let mut cores = Vec::new();
-        for (place, later) in &after.cores {
-            match self.before.cores.get(place) {
-                Some(earlier) => cores.push(core_use(*place, &later.since(earlier))),
-                None => missing.push(format!(
-                    "core {}/{} could not be asked before the run",
-                    place.0, place.1
-                )),
-            }
-        }
-        missing.sort();
-        missing.dedup();
-        Cores { cores, missing }
+        difference(self.before, look(&self.meta))
     }
+}
+
+/// What happened between two looks.
+fn difference(before: Look, after: Look) -> Cores {
+    let mut missing = before.missing;
+    missing.extend(after.missing);
+    let mut cores = Vec::new();
+    for (place, later) in &after.cores {
+        match before.cores.get(place) {
+            Some(earlier) => cores.push(core_use(*place, &later.since(earlier))),
+            None => missing.push(format!(
+                "core {}/{} could not be asked before the run",
+                place.0, place.1
+            )),
+        }
+    }
+    missing.sort();
+    missing.dedup();
+    Cores { cores, missing }
 }
 
 /// Asks every core that meta knows of.
@@ -168,7 +172,17 @@ mod tests {
             writer.record(Timing::LogFlush, Duration::from_micros(100));
         }
         writer.publish(4_000_000);
-        let core = core_use((3, 1), &writer.snapshot().since(&earlier));
+        let look = |places: &[Place], snapshot: &CoreSnapshot| Look {
+            cores: places.iter().map(|it| (*it, snapshot.clone())).collect(),
+            missing: Vec::new(),
+        };
+        let before = look(&[(3, 1)], &earlier);
+        let after = look(&[(3, 1), (4, 0)], &writer.snapshot());
+        let Cores { cores, missing } = difference(before, after);
+        assert_eq!(missing, ["core 4/0 could not be asked before the run"]);
+        let [core] = &cores[..] else {
+            panic!("one core has two looks: {cores:?}");
+        };
         assert_eq!(
             (core.name().as_str(), core.requests, core.failures),
             ("3/1", 100, 2)

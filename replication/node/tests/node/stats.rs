@@ -36,6 +36,19 @@ fn count(snapshot: &Snapshot, timing: Timing) -> u64 {
     snapshot.histogram(timing).count()
 }
 
+/// Whether the stages of all answered requests are published.
+fn is_settled(page: &Snapshot) -> bool {
+    Class::ALL.into_iter().all(|class| {
+        let of_class = Timing::operations()
+            .iter()
+            .filter(|timing| timing.class() == Some(class));
+        let answered: u64 = of_class.map(|timing| count(page, *timing)).sum();
+        class
+            .stages()
+            .all(|(_, timing)| count(page, timing) == answered)
+    })
+}
+
 async fn write_and_read(table: &Table, rows: u32) {
     for row in 0..rows {
         let key = row.to_be_bytes();
@@ -67,7 +80,8 @@ async fn the_stages_of_requests_add_up_to_what_they_took() {
         let pages: Vec<_> = cluster.nodes.iter().map(|node| page(node, 0)).collect();
         let pages: Vec<_> = pages.iter().map(|path| read_at(path).unwrap()).collect();
         let answered = |page| count(page, Timing::Put) + count(page, Timing::Get);
-        if pages.iter().map(answered).sum::<u64>() == u64::from(2 * ROWS) {
+        let all = pages.iter().map(answered).sum::<u64>() == u64::from(2 * ROWS);
+        if all && pages.iter().all(is_settled) {
             break pages;
         }
         assert!(Instant::now() < deadline, "not all requests are counted");
@@ -175,6 +189,7 @@ async fn a_core_tells_its_own_page_and_those_of_the_others() {
         let own = |page: &Snapshot| page.counter(Counter::RequestPut) > 0;
         let on_disk = page_with(&page(node, core), "all answers", |page| {
             own(page)
+                && is_settled(page)
                 && count(page, Timing::Put) == page.counter(Counter::RequestPut)
                 && count(page, Timing::Get) == page.counter(Counter::RequestGet)
         });

@@ -42,7 +42,7 @@ fn the_stages_of_a_write_follow_its_steps_and_add_up() {
     traces.wait_for_right(id, 2_500);
     let receipt = traces.release(id, Code::Ok, 2_600).unwrap();
     traces.end_encoding(2_700);
-    let times = traces.end(receipt, 4_300).unwrap();
+    let times = *traces.end(receipt, 4_300).unwrap();
     assert_eq!(
         stages(&times),
         [
@@ -70,7 +70,7 @@ fn waiting_for_a_right_counts_as_the_gate_only_beyond_the_turn() {
     traces.begin_turn();
     let receipt = traces.release(id, Code::Ok, 1_900).unwrap();
     traces.end_encoding(1_901);
-    let times = traces.end(receipt, 1_903).unwrap();
+    let times = *traces.end(receipt, 1_903).unwrap();
     assert_eq!(
         stages(&times),
         [

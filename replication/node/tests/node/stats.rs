@@ -140,7 +140,7 @@ async fn a_write_that_waits_for_a_secondary_says_so() {
         }
     };
     let secondary = &cluster.nodes[1 - primary];
-    secondary.signal(Signal::STOP);
+    secondary.halt();
     let put = {
         let table = table.clone();
         tokio::spawn(async move { table.put(b"h", b"s", b"after").await })
@@ -250,7 +250,7 @@ async fn the_page_of_a_stopped_and_of_a_dead_node_is_read_from_its_file() {
     let address = node.clients()[0].to_string();
     let client = asking(&address).await;
     client.core_stats(&address, None).await.unwrap();
-    node.signal(Signal::STOP);
+    node.halt();
     let asked = client.core_stats(&address, None);
     let silent = tokio::time::timeout(Duration::from_millis(200), asked).await;
     assert!(silent.is_err(), "a stopped process answers nothing");

@@ -6,7 +6,7 @@ use pegasus_fbs::stats_page::{
     Class, Counter, Gauge, RequestTimes, Snapshot, Stage, Timing, read_at,
 };
 use rustix::process::Signal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 fn page(node: &TestNode, core: u16) -> PathBuf {
@@ -20,7 +20,7 @@ fn page(node: &TestNode, core: u16) -> PathBuf {
 }
 
 /// What the page of a core says, once it satisfies `condition`.
-fn page_with(path: &PathBuf, what: &str, condition: impl Fn(&Snapshot) -> bool) -> Snapshot {
+fn page_with(path: &Path, what: &str, condition: impl Fn(&Snapshot) -> bool) -> Snapshot {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let snapshot = read_at(path).unwrap();
@@ -128,7 +128,7 @@ async fn a_write_that_waits_for_a_secondary_says_so() {
     let table = cluster.table("t", 2, 2).await;
     table.put(b"h", b"s", b"before").await.unwrap();
     let paths = [page(&cluster.nodes[0], 0), page(&cluster.nodes[1], 0)];
-    let is_primary = |path| {
+    let is_primary = |path: &PathBuf| {
         let snapshot = page_with(path, "the first write", |page| page.published_unix_us() > 0);
         snapshot.counter(Counter::RequestPut) > 0
     };

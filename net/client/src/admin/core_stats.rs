@@ -2,7 +2,7 @@
 
 use super::{Builder, ask};
 use crate::client::Client;
-use crate::driver::Problem;
+use crate::driver::{Class, Limits, Problem};
 use crate::error::{Cause, Error, Result};
 use crate::reply::read_core_stats;
 use pegasus_fbs::code::{Code, Execution};
@@ -31,10 +31,17 @@ impl Client {
             builder.finish(request, None);
         };
         let limit = self.driver().options.admin_timeout;
-        let deadline = Instant::now() + limit;
+        let limits = Limits::new(Instant::now(), limit);
         let endpoint = self.driver().endpoints().at(address);
-        let asked = ask(&endpoint, FrameKind::CoreStats, deadline, &body, || ());
-        match timeout_at(deadline, asked).await {
+        let asked = ask(
+            &endpoint,
+            FrameKind::CoreStats,
+            Class::Read,
+            limits,
+            &body,
+            || (),
+        );
+        match timeout_at(limits.deadline, asked).await {
             Ok(Ok(answer)) => read_core_stats(&answer),
             Ok(Err(Problem::Unsent(reason) | Problem::Lost(reason))) => {
                 Err(Error::NotExecuted(Cause::local(reason)))
@@ -49,9 +56,9 @@ impl Client {
                 Err(Error::NotExecuted(failure.into()))
             }
             Ok(Err(Problem::Refused(failure))) => Err(Error::failed(failure.code, failure.message)),
-            Ok(Err(Problem::Expired)) | Err(_) => Err(Error::NotExecuted(Cause::local(format!(
-                "{address} gave no answer within {limit:?}"
-            )))),
+            Ok(Err(Problem::Expired | Problem::Moved { .. })) | Err(_) => Err(Error::NotExecuted(
+                Cause::local(format!("{address} gave no answer within {limit:?}")),
+            )),
         }
     }
 }

@@ -37,7 +37,7 @@ fn totals(page: &[AtomicU64]) -> Vec<u64> {
 
 #[test]
 fn a_slow_request_reads_back_whole() {
-    let (page, mut writer) = page();
+    let (_page, mut writer) = page();
     let mut stages = [0; Stage::COUNT];
     for (stage, ns) in stages.iter_mut().zip(1_000..) {
         *stage = ns;

@@ -9,6 +9,7 @@ mod model;
 mod random;
 mod rules;
 mod size;
+mod suffix;
 
 use proptest::test_runner::{Config, RngSeed};
 

@@ -44,11 +44,17 @@ pub enum FrameKind {
     PrepareReject = 65,
     Beacon = 66,
     BeaconAck = 67,
+    // Node to node, on transfer ports, after the handshake of the core-to-core links.
+    TransferOpen = 80,
+    TransferManifest = 81,
+    TransferFetch = 82,
+    TransferChunk = 83,
+    TransferEntries = 84,
 }
 
 impl FrameKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 38] = [
         Self::Get,
         Self::Put,
         Self::Remove,
@@ -82,6 +88,11 @@ impl FrameKind {
         Self::PrepareReject,
         Self::Beacon,
         Self::BeaconAck,
+        Self::TransferOpen,
+        Self::TransferManifest,
+        Self::TransferFetch,
+        Self::TransferChunk,
+        Self::TransferEntries,
     ];
 
     /// The number in the header.
@@ -129,6 +140,11 @@ impl TryFrom<u8> for FrameKind {
             65 => Self::PrepareReject,
             66 => Self::Beacon,
             67 => Self::BeaconAck,
+            80 => Self::TransferOpen,
+            81 => Self::TransferManifest,
+            82 => Self::TransferFetch,
+            83 => Self::TransferChunk,
+            84 => Self::TransferEntries,
             _ => return Err(DecodeError::Kind { found: number }),
         })
     }

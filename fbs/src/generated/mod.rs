@@ -144,4 +144,23 @@ pub mod pegasus {
     mod beacon_ack_generated;
     pub use self::beacon_ack_generated::*;
   } // peer
+  pub mod transfer {
+    use super::*;
+    mod open_generated;
+    pub use self::open_generated::*;
+    mod manifest_generated;
+    pub use self::manifest_generated::*;
+    mod file_generated;
+    pub use self::file_generated::*;
+    mod fetch_generated;
+    pub use self::fetch_generated::*;
+    mod chunk_generated;
+    pub use self::chunk_generated::*;
+    mod entries_generated;
+    pub use self::entries_generated::*;
+    mod entry_list_generated;
+    pub use self::entry_list_generated::*;
+    mod entry_generated;
+    pub use self::entry_generated::*;
+  } // transfer
 } // pegasus

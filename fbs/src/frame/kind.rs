@@ -27,6 +27,10 @@ pub enum FrameKind {
     ListTables = 32,
     ShowTable = 33,
     ListNodes = 34,
+    MovePrimary = 35,
+    MoveReplica = 36,
+    DrainNode = 37,
+    UndrainNode = 38,
     // Node to meta and back.
     Register = 40,
     RegisterReply = 41,
@@ -35,6 +39,7 @@ pub enum FrameKind {
     Heartbeat = 44,
     HeartbeatReply = 45,
     ProposeNextBallot = 46,
+    ProposeChange = 47,
     // Core to core, on peer ports.
     Hello = 60,
     HelloReply = 61,
@@ -53,8 +58,8 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
-    /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 38] = [
+    /// Every kind; later ones at the end, so that each keeps its place.
+    pub const ALL: [Self; 43] = [
         Self::Get,
         Self::Put,
         Self::Remove,
@@ -93,6 +98,11 @@ impl FrameKind {
         Self::TransferFetch,
         Self::TransferChunk,
         Self::TransferEntries,
+        Self::MovePrimary,
+        Self::MoveReplica,
+        Self::DrainNode,
+        Self::UndrainNode,
+        Self::ProposeChange,
     ];
 
     /// The number in the header.
@@ -125,6 +135,10 @@ impl TryFrom<u8> for FrameKind {
             32 => Self::ListTables,
             33 => Self::ShowTable,
             34 => Self::ListNodes,
+            35 => Self::MovePrimary,
+            36 => Self::MoveReplica,
+            37 => Self::DrainNode,
+            38 => Self::UndrainNode,
             40 => Self::Register,
             41 => Self::RegisterReply,
             42 => Self::RegisterProof,
@@ -132,6 +146,7 @@ impl TryFrom<u8> for FrameKind {
             44 => Self::Heartbeat,
             45 => Self::HeartbeatReply,
             46 => Self::ProposeNextBallot,
+            47 => Self::ProposeChange,
             60 => Self::Hello,
             61 => Self::HelloReply,
             62 => Self::HelloProof,

@@ -22,6 +22,10 @@ pub mod pegasus {
     pub use self::show_table_generated::*;
     mod member_detail_generated;
     pub use self::member_detail_generated::*;
+    mod learner_detail_generated;
+    pub use self::learner_detail_generated::*;
+    mod backoff_detail_generated;
+    pub use self::backoff_detail_generated::*;
     mod partition_detail_generated;
     pub use self::partition_detail_generated::*;
     mod table_detail_generated;
@@ -34,6 +38,16 @@ pub mod pegasus {
     pub use self::node_detail_generated::*;
     mod list_nodes_reply_generated;
     pub use self::list_nodes_reply_generated::*;
+    mod move_primary_generated;
+    pub use self::move_primary_generated::*;
+    mod move_replica_generated;
+    pub use self::move_replica_generated::*;
+    mod drain_node_generated;
+    pub use self::drain_node_generated::*;
+    mod undrain_node_generated;
+    pub use self::undrain_node_generated::*;
+    mod change_reply_generated;
+    pub use self::change_reply_generated::*;
   } // admin
   pub mod kv {
     use super::*;
@@ -84,6 +98,10 @@ pub mod pegasus {
     use super::*;
     mod replica_health_generated;
     pub use self::replica_health_generated::*;
+    mod proposal_kind_generated;
+    pub use self::proposal_kind_generated::*;
+    mod removal_cause_generated;
+    pub use self::removal_cause_generated::*;
     mod register_generated;
     pub use self::register_generated::*;
     mod register_reply_generated;
@@ -96,6 +114,10 @@ pub mod pegasus {
     pub use self::node_address_generated::*;
     mod sync_generated;
     pub use self::sync_generated::*;
+    mod learner_generated;
+    pub use self::learner_generated::*;
+    mod hand_over_generated;
+    pub use self::hand_over_generated::*;
     mod table_info_generated;
     pub use self::table_info_generated::*;
     mod replica_key_generated;
@@ -110,6 +132,10 @@ pub mod pegasus {
     pub use self::propose_next_ballot_generated::*;
     mod proposal_generated;
     pub use self::proposal_generated::*;
+    mod propose_change_generated;
+    pub use self::propose_change_generated::*;
+    mod change_proposal_generated;
+    pub use self::change_proposal_generated::*;
   } // meta
   pub mod peer {
     use super::*;

@@ -24,6 +24,7 @@ roots! {
     meta::ProposeNextBallot,
     peer::Hello, peer::HelloReply, peer::HelloProof, peer::Prepare, peer::PrepareReject, peer::PrepareAcks,
     peer::Beacon, peer::BeaconAck,
+    meta::ProposeChange, admin::MovePrimary, admin::MoveReplica, admin::DrainNode, admin::UndrainNode, admin::ChangeReply,
 }
 
 /// The first byte says which table the rest is read as.

@@ -190,6 +190,7 @@ fn write_partition<'b>(
         health: write_health(view.health),
         primary,
         secondaries: Some(secondaries),
+        ..Default::default()
     };
     Some(admin::PartitionDetail::create(b, &arguments))
 }
@@ -265,6 +266,7 @@ fn write_node<'b>(
         disk_total: live.map_or(0, |live| live.disk_total),
         disk_free: live.map_or(0, |live| live.disk_free),
         cores: Some(b.create_vector(&cores)),
+        ..Default::default()
     };
     admin::NodeDetail::create(b, &arguments)
 }

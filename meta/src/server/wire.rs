@@ -272,6 +272,7 @@ pub(super) fn sync(sync: &Sync) -> Vec<u8> {
         tables: Some(b.create_vector(&tables)),
         configurations: Some(b.create_vector(&configurations)),
         drops: Some(b.create_vector(&drops)),
+        ..Default::default()
     };
     let root = meta::Sync::create(b, &arguments);
     finished(builder, root)
@@ -304,7 +305,7 @@ fn write_table<'b>(b: &mut Builder<'b>, table: &TableInfo) -> WIPOffset<meta::Ta
         name: Some(b.create_string(&table.name)),
         partition_count: table.partition_count,
         dropped: table.dropped,
-        default_ttl_seconds: 0,
+        ..Default::default()
     };
     meta::TableInfo::create(b, &arguments)
 }

@@ -284,6 +284,7 @@ impl FakeNode {
             full,
             disk_total: 2,
             disk_free: 1,
+            ..Default::default()
         };
         let root = meta::Heartbeat::create(&mut b, &arguments);
         b.finish(root, None);

@@ -97,6 +97,7 @@ pub(super) fn write_heartbeat<'r>(
             prepared: report.prepared.0,
             health: write_health(report.health, is_unknown),
             reason,
+            ..Default::default()
         };
         written.push(meta::ReplicaReport::create(&mut builder, &arguments));
     }
@@ -107,6 +108,7 @@ pub(super) fn write_heartbeat<'r>(
         full: is_full,
         disk_total,
         disk_free,
+        ..Default::default()
     };
     let root = meta::Heartbeat::create(&mut builder, &arguments);
     builder.finish(root, None);

@@ -114,6 +114,8 @@ pub enum RoleName {
     Idle,
     Secondary,
     Primary(Phase),
+    /// Catching up; not a member.
+    Learner,
     OutOfService,
 }
 

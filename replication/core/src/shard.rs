@@ -176,6 +176,10 @@ impl Shard {
             Event::PeerUp { peer } => self.on_peer_up(now, peer, effects),
             Event::PeerDown { peer } => self.on_peer_down(now, peer, effects),
             Event::Pressure { pressure } => self.on_pressure(pressure, effects),
+            Event::PeerRefused { .. } | Event::Fence => {}
+            Event::LearnerAssigned { configuration, .. } => {
+                self.on_configured(now, configuration, effects)
+            }
             Event::Timeout => self.on_timeout(now, effects),
             of_replica => self.handle_replica_event(now, of_replica, effects),
         }
@@ -255,8 +259,11 @@ impl Shard {
                 }
                 if let (true, Some(configuration)) = (is_up, replica.configuration()) {
                     entries.push(BeaconEntry {
-                        configuration: configuration.clone(),
+                        partition,
+                        ballot: configuration.ballot,
                         committed: replica.committed(),
+                        configuration: Some(configuration.clone()),
+                        learner: None,
                     });
                 }
             }
@@ -509,6 +516,7 @@ impl Shard {
         for to in primaries {
             let ack = BeaconAck {
                 number: 0,
+                partial: true,
                 states: Vec::new(),
                 excluded: Vec::new(),
                 disk_full,

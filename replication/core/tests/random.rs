@@ -226,9 +226,9 @@ impl Run {
     fn meta(&mut self) {
         for (node, effect) in std::mem::take(&mut self.world.said) {
             match effect {
-                Effect::ProposeNextBallot { partition, ballot } => {
-                    self.grant(node, partition, ballot)
-                }
+                Effect::Propose {
+                    partition, ballot, ..
+                } => self.grant(node, partition, ballot),
                 Effect::Quarantine { partition, reason } => {
                     panic!("{partition} on node {node}: {reason}")
                 }

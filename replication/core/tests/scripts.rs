@@ -30,9 +30,9 @@
 mod world;
 
 use bytes::Bytes;
-use pegasus_replication::config::{Configuration, ReplicationOptions, Stage};
+use pegasus_replication::config::{Configuration, Member, Proposal, ReplicationOptions, Stage};
 use pegasus_replication::event::{Effect, Event, Pressure};
-use pegasus_replication::ids::{Instant, PartitionId, ReplicaIncarnation, Ticket};
+use pegasus_replication::ids::{Ballot, Instant, PartitionId, ReplicaIncarnation, Ticket};
 use pegasus_replication::log::SegmentId;
 use pegasus_replication::message::Message;
 use pegasus_replication::{Phase, Replica, RoleName};
@@ -334,9 +334,12 @@ impl Script {
                 Effect::Reject { ticket, reason } => {
                     format!("{} refused: {reason:?}", self.names[&ticket])
                 }
-                Effect::ProposeNextBallot { partition, ballot } => {
-                    format!("{partition} asks for the ballot after {ballot}")
-                }
+                Effect::Propose {
+                    partition,
+                    ballot,
+                    proposal,
+                    ..
+                } => propose(partition, ballot, proposal),
                 Effect::Quarantine { partition, reason } => {
                     format!("{partition} out of service: {reason}")
                 }
@@ -383,6 +386,35 @@ impl Script {
     }
 }
 
+fn propose(partition: PartitionId, ballot: Ballot, proposal: Proposal) -> String {
+    let on = |member: Member| member.address;
+    match proposal {
+        Proposal::NextBallot => format!("{partition} asks for the ballot after {ballot}"),
+        Proposal::TakeOver {
+            prepared,
+            prepared_ballot,
+        } => {
+            let stamp = prepared_ballot.counter();
+            format!("{partition} asks to take over after {ballot}, prepared {prepared}({stamp})")
+        }
+        Proposal::Remove { member, cause } => {
+            format!(
+                "{partition} asks to remove {} after {ballot}: {cause:?}",
+                on(member)
+            )
+        }
+        Proposal::Add { member } => {
+            format!("{partition} asks to add {} after {ballot}", on(member))
+        }
+        Proposal::HandOver { to } => {
+            format!("{partition} asks to hand over to {} after {ballot}", on(to))
+        }
+        Proposal::WithdrawLearner { member } => {
+            format!("{partition} asks to withdraw the learner {}", on(member))
+        }
+    }
+}
+
 fn tamper(message: &mut Message) {
     match message {
         Message::Prepare(prepare) => {
@@ -403,6 +435,8 @@ fn describe(replica: &Replica) -> String {
         RoleName::Primary(Phase::Reconciling) => "primary, reconciles",
         RoleName::Primary(Phase::Serving) => "primary, serves",
         RoleName::Primary(Phase::Superseded) => "primary, superseded",
+        RoleName::Primary(Phase::Yielded) => "primary, yielded",
+        RoleName::Learner => "learner",
     };
     let entries: Vec<String> = replica
         .entries()

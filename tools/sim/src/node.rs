@@ -322,9 +322,10 @@ impl World {
                 core.found.remove(&number);
                 self.reject(number, reason)?;
             }
-            Effect::ProposeNextBallot { partition, ballot } => {
-                self.propose_next_ballot(address, partition, ballot)
-            }
+            Effect::Propose {
+                partition, ballot, ..
+            } => self.propose_next_ballot(address, partition, ballot),
+            Effect::FetchLog { .. } | Effect::FetchCheckpoint { .. } => {}
             Effect::Create {
                 partition,
                 incarnation,

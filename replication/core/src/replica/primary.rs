@@ -4,7 +4,7 @@ use super::deadline::Due;
 use super::prepared_list::Waiter;
 use super::progress::{Progress, Reach};
 use super::{Replica, Restamp, Role};
-use crate::config::Configuration;
+use crate::config::{Configuration, Proposal};
 use crate::event::{BusyReason, Effect, Pressure, Reject};
 use crate::ids::{Ballot, CoreAddress, Decree, Instant, RequestId, Ticket};
 use crate::log::LogFill;
@@ -43,6 +43,8 @@ pub enum Phase {
     Serving,
     /// A member knows a newer ballot; ours gives nothing any more. Meta's configuration is on its way.
     Superseded,
+    /// Everything is committed and handed over; it never serves again in this ballot.
+    Yielded,
 }
 
 #[derive(Debug)]
@@ -383,6 +385,7 @@ impl Replica {
                 entry,
                 previous,
                 committed: self.committed,
+                learner: None,
             };
             turn.effects.push(Effect::Send {
                 to,
@@ -434,6 +437,7 @@ impl Replica {
             RejectReason::StaleBallot => {}
             RejectReason::Gap => self.on_gap(from, turn),
             RejectReason::OutOfService => self.on_member_out(from, turn),
+            RejectReason::Adopting | RejectReason::Promised => {}
         }
     }
 
@@ -568,7 +572,10 @@ impl Replica {
         }
         match reason {
             RejectReason::StaleBallot if ballot > own => self.on_superseded(from, turn),
-            RejectReason::StaleBallot | RejectReason::Gap => {}
+            RejectReason::StaleBallot
+            | RejectReason::Gap
+            | RejectReason::Adopting
+            | RejectReason::Promised => {}
             RejectReason::OutOfService => self.on_member_out(from, turn),
         }
     }
@@ -638,9 +645,11 @@ impl Replica {
         let at = turn.now.after(Self::PROPOSE_PERIOD);
         primary.propose_at = Some(at);
         turn.desk.deadlines.insert(at, self.partition, Due::Propose);
-        turn.effects.push(Effect::ProposeNextBallot {
+        turn.effects.push(Effect::Propose {
             partition: self.partition,
+            incarnation: self.incarnation,
             ballot: self.ballot,
+            proposal: Proposal::NextBallot,
         });
     }
 

@@ -28,6 +28,7 @@ impl Replica {
             entry,
             previous,
             committed,
+            learner: _,
         } = prepare;
         let (ballot, decree) = (configuration.ballot, entry.decree);
         // A primary sends under its own ballot only, and decrees begin at 1; anything else is not one of us.
@@ -215,6 +216,7 @@ impl Replica {
         if let Some((to, number)) = self.beacon_owed.take() {
             let ack = BeaconAck {
                 number,
+                partial: true,
                 states: vec![self.state()],
                 excluded: Vec::new(),
                 disk_full: turn.desk.pressure == Pressure::DiskFull,

@@ -54,6 +54,10 @@ impl Shard {
                 });
             }
             Event::Flushed { partition, decree } => self.on_flushed(partition, decree),
+            Event::HandOver { .. }
+            | Event::LogFetched { .. }
+            | Event::CheckpointInstalled { .. }
+            | Event::FetchFailed { .. } => {}
             Event::ReplicaFailed { partition, error } => {
                 self.tell(now, partition, effects, |replica, turn| {
                     replica.quarantine(error, turn)
@@ -169,6 +173,7 @@ impl Shard {
             }
             Message::Beacon(beacon) => self.handle_beacon(now, from, beacon, effects),
             Message::BeaconAck(ack) => self.handle_beacon_ack(now, from, &ack, effects),
+            Message::LearnRequest(_) | Message::LearnReply(_) | Message::Yield(_) => {}
         }
     }
 
@@ -181,12 +186,16 @@ impl Shard {
     ) {
         let mut ack = BeaconAck {
             number: beacon.number,
+            partial: false,
             states: Vec::new(),
             excluded: Vec::new(),
             disk_full: self.desk.pressure == Pressure::DiskFull,
         };
         for entry in beacon.entries {
-            let partition = entry.configuration.partition;
+            let partition = entry.partition;
+            let Some(configuration) = entry.configuration else {
+                continue;
+            };
             let Some(replica) = self.replicas.get_mut(&partition) else {
                 ack.excluded
                     .push((partition, Ballot::NONE, RejectReason::OutOfService));
@@ -200,7 +209,7 @@ impl Shard {
             let answer = replica.handle_beacon_entry(
                 from,
                 beacon.number,
-                entry.configuration,
+                configuration,
                 entry.committed,
                 turn,
             );

@@ -49,6 +49,9 @@ pub enum FrameKind {
     PrepareReject = 65,
     Beacon = 66,
     BeaconAck = 67,
+    LearnRequest = 68,
+    LearnReply = 69,
+    Yield = 70,
     // Node to node, on transfer ports, after the handshake of the core-to-core links.
     TransferOpen = 80,
     TransferManifest = 81,
@@ -59,7 +62,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind; later ones at the end, so that each keeps its place.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 46] = [
         Self::Get,
         Self::Put,
         Self::Remove,
@@ -93,6 +96,9 @@ impl FrameKind {
         Self::PrepareReject,
         Self::Beacon,
         Self::BeaconAck,
+        Self::LearnRequest,
+        Self::LearnReply,
+        Self::Yield,
         Self::TransferOpen,
         Self::TransferManifest,
         Self::TransferFetch,
@@ -155,6 +161,9 @@ impl TryFrom<u8> for FrameKind {
             65 => Self::PrepareReject,
             66 => Self::Beacon,
             67 => Self::BeaconAck,
+            68 => Self::LearnRequest,
+            69 => Self::LearnReply,
+            70 => Self::Yield,
             80 => Self::TransferOpen,
             81 => Self::TransferManifest,
             82 => Self::TransferFetch,

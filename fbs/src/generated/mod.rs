@@ -141,6 +141,8 @@ pub mod pegasus {
     use super::*;
     mod reject_reason_generated;
     pub use self::reject_reason_generated::*;
+    mod learn_step_generated;
+    pub use self::learn_step_generated::*;
     mod hello_generated;
     pub use self::hello_generated::*;
     mod hello_reply_generated;
@@ -161,6 +163,8 @@ pub mod pegasus {
     pub use self::prepare_reject_generated::*;
     mod prepare_acks_generated;
     pub use self::prepare_acks_generated::*;
+    mod covered_generated;
+    pub use self::covered_generated::*;
     mod beacon_entry_generated;
     pub use self::beacon_entry_generated::*;
     mod beacon_generated;
@@ -169,6 +173,12 @@ pub mod pegasus {
     pub use self::excluded_generated::*;
     mod beacon_ack_generated;
     pub use self::beacon_ack_generated::*;
+    mod learn_request_generated;
+    pub use self::learn_request_generated::*;
+    mod learn_reply_generated;
+    pub use self::learn_reply_generated::*;
+    mod yield_generated;
+    pub use self::yield_generated::*;
   } // peer
   pub mod transfer {
     use super::*;

@@ -20,6 +20,7 @@
 pub mod aligned;
 pub mod core_io;
 pub mod counters;
+mod dial;
 pub mod frontend;
 pub mod listener;
 pub mod mesh;
@@ -36,6 +37,7 @@ mod connection;
 mod ring;
 
 pub use core_io::{CoreIo, IoEvent, ReplyTo};
+pub use dial::dial;
 pub use options::{Identity, NetOptions, PeerId, PollPolicy};
 pub use ring::{StartError, probe};
 pub use waker::Waker;

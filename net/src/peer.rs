@@ -19,7 +19,7 @@
 
 #[cfg(test)]
 mod any_bytes;
-pub(crate) mod handshake;
+pub mod handshake;
 
 use crate::connection::ConnectionId;
 use crate::options::PeerId;

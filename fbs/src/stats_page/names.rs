@@ -123,6 +123,13 @@ numbered! {
         Stalls = "stalls",
         /// Times the thread slept in the kernel.
         Sleeps = "sleeps",
+        // Learners and planned changes.
+        /// Mutations that learners here have taken from another core's log.
+        LearnEntries = "learn_entries",
+        /// Checkpoints that learners here have taken.
+        LearnCheckpoints = "learn_checkpoints",
+        /// The partition is being handed over.
+        RejectHandOver = "reject_hand_over",
     }
 }
 
@@ -157,6 +164,7 @@ numbered! {
         DiskFreeBytes = "disk_free_bytes",
         /// 1 while writes are refused for lack of disk space.
         DiskFull = "disk_full",
+        Learners = "learners",
     }
 }
 

@@ -16,6 +16,7 @@
 pub mod background;
 pub mod clock;
 pub mod config;
+mod connection;
 pub mod data_dir;
 pub mod directory;
 pub mod engine_pool;
@@ -32,4 +33,5 @@ pub mod shard_loop;
 pub mod stall;
 pub mod start_checks;
 pub mod stats;
+pub mod transfer;
 pub mod wire;

@@ -12,6 +12,7 @@ mod answer;
 mod collect;
 mod engine_work;
 mod gauges;
+mod learning;
 mod outbox;
 mod peers;
 mod perform;
@@ -35,8 +36,10 @@ use crate::meta_link::MetaSender;
 use crate::route_relay::RouteRelay;
 use crate::stall::{Phase, Pulse};
 use crate::stats::Stats;
+use crate::transfer::Transfers;
 use crossbeam_channel::Receiver;
 use engine_work::EngineWork;
+use learning::Learning;
 use outbox::Outbox;
 use peers::Peers;
 use pegasus_engine::{Engine, RocksEngine, RocksStore};
@@ -86,6 +89,7 @@ pub struct CoreHandles {
     pub own_inbox: InboxSender,
     pub pool: EnginePool,
     pub background: Background,
+    pub transfers: Transfers,
     pub meta: MetaSender,
     pub relay: RouteRelay,
 }
@@ -130,6 +134,11 @@ pub struct ShardLoop {
     requests: Requests,
     engine_work: EngineWork,
     held: Held,
+    learning: Learning,
+    /// The replication core waits for entries of these.
+    learning_due: Vec<PartitionId>,
+    /// Fetches that could not be started, and why.
+    learning_failed: Vec<(PartitionId, String)>,
     reports: Reports,
     stats: Stats,
     pulse: Arc<Pulse>,
@@ -176,10 +185,18 @@ impl ShardLoop {
             own_inbox,
             pool,
             background,
+            transfers,
             meta,
             relay,
         } = handles;
-        let outbox = Outbox::new(address.core, meta, pool, background, own_inbox.clone());
+        let outbox = Outbox::new(
+            address.core,
+            meta,
+            pool,
+            background,
+            transfers,
+            own_inbox.clone(),
+        );
         Self {
             address,
             io,
@@ -198,6 +215,9 @@ impl ShardLoop {
             requests: Requests::new(limits.requests_max),
             engine_work: EngineWork::default(),
             held: Held::default(),
+            learning: Learning::default(),
+            learning_due: Vec::new(),
+            learning_failed: Vec::new(),
             reports: Reports::default(),
             stats,
             pulse,
@@ -240,6 +260,7 @@ impl ShardLoop {
         self.now = clock::now();
         let started = self.now;
         self.collect();
+        self.continue_learning();
         self.perform();
         if self.engine_work.is_waiting() || self.engine_work.is_stuck() {
             self.submit()?;
@@ -278,6 +299,8 @@ impl ShardLoop {
         let has_work = !self.events.is_empty()
             || !self.inbox.is_empty()
             || !self.effects.is_empty()
+            || !self.learning_due.is_empty()
+            || !self.learning_failed.is_empty()
             || self.engine_work.is_waiting();
         if has_work {
             return Duration::ZERO;

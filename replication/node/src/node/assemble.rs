@@ -11,7 +11,7 @@ use crate::inbox::{CoreInput, InboxSender, inbox};
 use crate::meta_link::{LinkIdentity, MetaLink, MetaLinkOptions, MetaSender, mailbox};
 use crate::open_shard::{OpenOptions, OpenedShard, open_shard};
 use crate::placement;
-use crate::ports::CoreSockets;
+use crate::ports::{CoreSockets, NodeSockets};
 use crate::route_relay::RouteRelay;
 use crate::shard_loop::{
     CoreError, CoreHandles, CoreLimits, CoreParts, Finished, MeshMessage, ShardLoop,
@@ -19,6 +19,7 @@ use crate::shard_loop::{
 use crate::stall::{Pulse, Watchdog};
 use crate::start_checks::CpuClaims;
 use crate::stats::Stats;
+use crate::transfer::{TransferCore, TransferOptions, TransferThreads, Transfers};
 use crate::{clock, data_dir};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use pegasus_engine::rocks::EngineOptions;
@@ -27,6 +28,7 @@ use pegasus_net::waker::Waker;
 use pegasus_net::{CoreIo, Identity, NetOptions, PollPolicy};
 use pegasus_replication::ids::{CoreAddress, CoreId, NodeId};
 use pegasus_replication::log::LogOptions;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -62,7 +64,7 @@ pub(super) fn assemble(
     config: &Config,
     dir: DataDir,
     claims: CpuClaims,
-    sockets: Vec<CoreSockets>,
+    sockets: NodeSockets,
     identity: LinkIdentity,
 ) -> Result<Node, NodeError> {
     let process = &config.process;
@@ -78,6 +80,10 @@ pub(super) fn assemble(
         node,
         incarnation: own.incarnation.0,
     };
+    let NodeSockets {
+        cores: sockets,
+        transfer,
+    } = sockets;
     let count = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
 
     let board = NoticeBoard::default();
@@ -89,7 +95,9 @@ pub(super) fn assemble(
         .map_err(thread("wakers"))?;
     let (inboxes, receivers): (Vec<_>, Vec<_>) = wakers.iter().cloned().map(inbox).unzip();
     let (meta_sender, mail) = mailbox();
-    let (shared, mut helpers, routes) = start_helpers(process, &dir, &inboxes)?;
+    let own = peer_identity(known, 0, &identity);
+    let (transfers, transfer_threads) = start_transfers(process, &dir, &inboxes, transfer, own)?;
+    let (shared, mut helpers, routes) = start_helpers(process, &dir, &inboxes, transfers)?;
 
     let watched = shards.iter().zip(&inboxes);
     let watched = watched.map(|(opened, inbox)| WatchedCore {
@@ -164,6 +172,7 @@ pub(super) fn assemble(
         cores,
         shared,
         helpers,
+        transfers: transfer_threads,
         meta,
         watch,
         watchdog,
@@ -182,6 +191,7 @@ fn start_helpers(
     process: &ProcessConfig,
     dir: &DataDir,
     inboxes: &[InboxSender],
+    transfers: Transfers,
 ) -> Result<(Shared, Vec<JoinHandle<()>>, Routes), NodeError> {
     let cpus = process.cpu.background.clone();
     let pool_cpus = cpus.clone();
@@ -213,6 +223,7 @@ fn start_helpers(
         Shared {
             pool,
             background,
+            transfers,
             relay,
         },
         helpers,
@@ -223,11 +234,37 @@ fn start_helpers(
     ))
 }
 
+fn start_transfers(
+    process: &ProcessConfig,
+    dir: &DataDir,
+    inboxes: &[InboxSender],
+    listener: TcpListener,
+    identity: Identity,
+) -> Result<(Transfers, TransferThreads), NodeError> {
+    let cores = (0..).zip(inboxes).map(|(core, inbox)| {
+        let shard = dir.shard(CoreId(core));
+        TransferCore {
+            log_dir: shard.log,
+            learn_dir: shard.learn,
+            inbox: inbox.clone(),
+        }
+    });
+    let options = TransferOptions {
+        bytes_per_second: process.transfer.bytes_per_second.0,
+        sessions_max: process.transfer.sessions_max,
+    };
+    let cpus = process.cpu.background.clone();
+    let on_start = move || placement::background(&cpus);
+    Transfers::start(listener, identity, cores.collect(), options, on_start)
+        .map_err(thread("transfers"))
+}
+
 fn handles(inbox: &InboxSender, shared: &Shared, meta: &MetaSender) -> CoreHandles {
     CoreHandles {
         own_inbox: inbox.clone(),
         pool: shared.pool.clone(),
         background: shared.background.clone(),
+        transfers: shared.transfers.clone(),
         meta: meta.clone(),
         relay: shared.relay.clone(),
     }

@@ -75,6 +75,9 @@ impl ShardLoop {
                     peer: core_address(peer),
                 });
             }
+            IoEvent::PeerRefused { peer } => self.decide(Event::PeerRefused {
+                peer: core_address(peer),
+            }),
             IoEvent::Woken => {}
         }
     }
@@ -157,6 +160,28 @@ impl ShardLoop {
                 self.decide(Event::Configured { configuration });
                 self.reports.watch(partition);
             }
+            CoreInput::LearnerAssigned {
+                configuration,
+                learner,
+            } => {
+                let partition = configuration.partition;
+                self.decide(Event::LearnerAssigned {
+                    configuration,
+                    learner,
+                });
+                self.reports.watch(partition);
+            }
+            CoreInput::HandOver {
+                partition,
+                ballot,
+                to,
+            } => self.decide(Event::HandOver {
+                partition,
+                ballot,
+                to,
+            }),
+            CoreInput::Export(request) => self.export(request),
+            CoreInput::Fetched(fetched) => self.on_fetched(fetched),
             CoreInput::Dropped {
                 partition,
                 incarnation,

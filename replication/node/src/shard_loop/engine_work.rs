@@ -302,6 +302,8 @@ impl ShardLoop {
         if let Some(pending) = self.requests.get_mut(ticket) {
             pending.work = Work::Answered(reply);
         }
+        // The right to answer is that of the moment after the engine has read: a pause before it must be seen.
+        self.now = clock::now();
         self.decide(Event::ReadDone { partition, ticket });
     }
 

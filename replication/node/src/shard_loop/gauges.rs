@@ -38,10 +38,11 @@ impl ShardLoop {
         let [
             mut primaries,
             mut secondaries,
+            mut learners,
             mut out,
             mut inflight,
             mut replicas,
-        ] = [0; 5];
+        ] = [0; 6];
         for replica in self.shard.replicas() {
             replicas += 1;
             inflight += replica.inflight() as u64;
@@ -49,12 +50,14 @@ impl ShardLoop {
             match replica.role() {
                 RoleName::Primary(_) => primaries += 1,
                 RoleName::Secondary => secondaries += 1,
+                RoleName::Learner => learners += 1,
                 RoleName::Creating | RoleName::Idle | RoleName::OutOfService => {}
             }
         }
         self.stats.set(Gauge::Replicas, replicas);
         self.stats.set(Gauge::Primaries, primaries);
         self.stats.set(Gauge::Secondaries, secondaries);
+        self.stats.set(Gauge::Learners, learners);
         self.stats.set(Gauge::ReplicasOutOfService, out);
         self.stats.set(Gauge::PreparesInflight, inflight);
     }

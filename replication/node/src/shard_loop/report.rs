@@ -46,6 +46,9 @@ pub(super) const fn gone() -> Report {
         prepared: Decree::ZERO,
         health: Health::Gone,
         reason: String::new(),
+        prepared_ballot: Ballot::NONE,
+        applied: Decree::ZERO,
+        configuration: None,
     }
 }
 
@@ -85,6 +88,9 @@ impl ShardLoop {
             prepared: replica.prepared(),
             health: health_of(replica),
             reason: replica.reason().unwrap_or_default().to_owned(),
+            prepared_ballot: replica.state().prepared_ballot,
+            applied: replica.applied(),
+            configuration: replica.configuration().cloned(),
         };
         let is_settled = is_settled(replica);
         let is_news = self

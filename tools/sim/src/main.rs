@@ -1,26 +1,36 @@
 //! Runs the production shard and meta state machines on virtual time, with a network, disks and faults of a seed's making.
 //!
-//! One seed is one run, always the same. Reading order: `scenario`, `world`, `node`, `meta`, `clients`, `faults`; what is
-//! checked: `history`, `checks`.
+//! One seed is one run, always the same. Reading order: `scenario`, `world`; a node: `node`, `cores`, `perform`, `storage`,
+//! `disk`, `clock`; what lies between: `network`, `links`, `meta`, `clients`; `faults`. What is checked: `checks` after every
+//! event, `history` and `settle` at the end; `coverage` shows that it was worth it.
 
 #![forbid(unsafe_code)]
 
 mod action;
 mod checks;
 mod clients;
+mod clock;
+mod cores;
+mod coverage;
 mod disk;
 mod faults;
 mod history;
+mod links;
 mod meta;
 mod network;
 mod node;
+mod perform;
 mod random;
 mod run;
 mod scenario;
+mod settle;
+mod storage;
+mod trace;
 mod world;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
+use run::OnFailure;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +39,7 @@ use std::time::Duration;
 #[derive(Parser)]
 #[command(
     version,
-    about = "Seeded simulation of replication and meta: crashes, broken links, lost writes"
+    about = "Seeded simulation of replication and meta: crashes, pauses, cuts, drift, disks that lie"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -52,6 +62,9 @@ enum Command {
         /// Runs at once.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
         jobs: u16,
+        /// Go on when a seed has failed.
+        #[arg(long)]
+        keep_going: bool,
     },
     /// Run one seed again.
     Replay {
@@ -71,12 +84,19 @@ fn main() -> Result<ExitCode> {
             seeds_file,
             seconds,
             jobs,
+            keep_going,
         } => {
             let mut all: Vec<u64> = seeds.into_iter().flatten().collect();
             if let Some(file) = seeds_file {
                 all.extend(read_seeds(&file)?);
             }
-            Ok(run::run_all(&all, Duration::from_secs(seconds), jobs))
+            let on_failure = if keep_going {
+                OnFailure::GoOn
+            } else {
+                OnFailure::Stop
+            };
+            let span = Duration::from_secs(seconds);
+            Ok(run::run_all(&all, span, jobs, on_failure))
         }
         Command::Replay {
             seed,

@@ -41,6 +41,7 @@ pub struct ProcessConfig {
     pub disk: DiskConfig,
     pub stall: StallConfig,
     pub transfer: TransferConfig,
+    pub scrub: ScrubConfig,
 }
 
 /// Addresses and ports.
@@ -146,6 +147,16 @@ pub struct TransferConfig {
     pub bytes_per_second: ByteSize,
     /// Transfers at a time, in each direction. Default 2, 1 to 64.
     pub sessions_max: usize,
+}
+
+/// Reading everything on disk to find damage before a client does.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScrubConfig {
+    /// A pass begins so long after the last one ended. Default 168 (a week), at most 8760; 0 = only when an operator asks.
+    pub period_hours: u64,
+    /// Share of the time that a pass works. Default 10 percent, 1 to 100. Too large: clients feel the disk.
+    pub share_percent: u8,
 }
 
 /// What must be the same on every node of a cluster.
@@ -268,6 +279,7 @@ impl ProcessConfig {
         self.log.check()?;
         self.stall.check()?;
         self.transfer.check()?;
+        self.scrub.check()?;
         self.disk.check()
     }
 

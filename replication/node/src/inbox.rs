@@ -59,6 +59,8 @@ pub enum CoreInput {
     Export(ExportRequest),
     /// What a learner of this core has asked for.
     Fetched(Fetched),
+    /// What the log holds of this replica is damaged: make the engine hold it durably.
+    Flush { partition: PartitionId },
     /// Stop accepting, finish what is in work, then end.
     Stop,
 }

@@ -13,6 +13,7 @@ use crate::meta_link::{self, LinkIdentity, MetaLink, SessionError};
 use crate::open_shard::OpenShardError;
 use crate::ports::{self, CoreSockets};
 use crate::route_relay::RouteRelay;
+use crate::scrub::Scrub;
 use crate::shard_loop::{CoreError, Finished};
 use crate::stall::Watchdog;
 use crate::start_checks::{self, CpuClaims, StartError};
@@ -63,6 +64,7 @@ pub struct Node {
     shared: Shared,
     /// Threads that end when nobody can ask them any more.
     helpers: Vec<JoinHandle<()>>,
+    scrub: Scrub,
     transfers: TransferThreads,
     meta: MetaLink,
     watch: EngineWatch,
@@ -144,7 +146,7 @@ impl Node {
             }
         }
         self.meta.stop();
-        drop((self.shared, self.watch, self.watchdog));
+        drop((self.shared, self.scrub, self.watch, self.watchdog));
         self.transfers.stop();
         for helper in self.helpers {
             let _ = helper.join();

@@ -20,6 +20,7 @@ mod log_source;
 mod serve;
 
 pub use fetch::{FetchJob, Fetched, Permit, Wanted};
+pub(crate) use log_source::LogSource;
 
 use crate::inbox::InboxSender;
 use budget::Budget;

@@ -2,7 +2,7 @@
 
 use super::{
     ClusterConfig, ConfigError, CpuConfig, DiskConfig, ListenConfig, LogConfig, MemoryConfig,
-    StallConfig, TransferConfig,
+    ScrubConfig, StallConfig, TransferConfig,
 };
 
 impl ListenConfig {
@@ -178,6 +178,23 @@ impl TransferConfig {
             "process.transfer.sessions_max",
             &self.sessions_max,
             "1 to 64 are allowed",
+        )
+    }
+}
+
+impl ScrubConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        require(
+            self.period_hours <= 8760,
+            "process.scrub.period_hours",
+            &self.period_hours,
+            "0 to 8760 are allowed",
+        )?;
+        require(
+            (1..=100).contains(&self.share_percent),
+            "process.scrub.share_percent",
+            &self.share_percent,
+            "1 to 100 are allowed",
         )
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     ByteSize, ClusterConfig, Cores, CpuConfig, DiskConfig, ListenConfig, LogConfig, MemoryConfig,
-    Millis, Poll, ProcessConfig, StallConfig, TransferConfig,
+    Millis, Poll, ProcessConfig, ScrubConfig, StallConfig, TransferConfig,
 };
 use pegasus_replication::config::ReplicationOptions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,6 +21,7 @@ impl Default for ProcessConfig {
             disk: DiskConfig::default(),
             stall: StallConfig::default(),
             transfer: TransferConfig::default(),
+            scrub: ScrubConfig::default(),
         }
     }
 }
@@ -86,6 +87,15 @@ impl Default for TransferConfig {
         Self {
             bytes_per_second: ByteSize::mib(64),
             sessions_max: 2,
+        }
+    }
+}
+
+impl Default for ScrubConfig {
+    fn default() -> Self {
+        Self {
+            period_hours: 168,
+            share_percent: 10,
         }
     }
 }

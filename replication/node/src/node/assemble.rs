@@ -13,6 +13,7 @@ use crate::open_shard::{OpenOptions, OpenedShard, open_shard};
 use crate::placement;
 use crate::ports::{CoreSockets, NodeSockets};
 use crate::route_relay::RouteRelay;
+use crate::scrub::{Scrub, ScrubbedCore};
 use crate::shard_loop::{
     CoreError, CoreHandles, CoreLimits, CoreParts, Finished, MeshMessage, ShardLoop,
 };
@@ -27,7 +28,7 @@ use pegasus_net::mesh::{MeshEnd, mesh};
 use pegasus_net::waker::Waker;
 use pegasus_net::{CoreIo, Identity, NetOptions, PollPolicy};
 use pegasus_replication::ids::{CoreAddress, CoreId, NodeId};
-use pegasus_replication::log::LogOptions;
+use pegasus_replication::log::{LogIdentity, LogOptions};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -98,6 +99,9 @@ pub(super) fn assemble(
     let own = peer_identity(known, 0, &identity);
     let (transfers, transfer_threads) = start_transfers(process, &dir, &inboxes, transfer, own)?;
     let (shared, mut helpers, routes) = start_helpers(process, &dir, &inboxes, transfers)?;
+
+    let (scrub, scrub_thread) = start_scrub(process, &dir, known, &shards, &inboxes)?;
+    helpers.push(scrub_thread);
 
     let watched = shards.iter().zip(&inboxes);
     let watched = watched.map(|(opened, inbox)| WatchedCore {
@@ -172,6 +176,7 @@ pub(super) fn assemble(
         cores,
         shared,
         helpers,
+        scrub,
         transfers: transfer_threads,
         meta,
         watch,
@@ -257,6 +262,29 @@ fn start_transfers(
     let on_start = move || placement::background(&cpus);
     Transfers::start(listener, identity, cores.collect(), options, on_start)
         .map_err(thread("transfers"))
+}
+
+fn start_scrub(
+    process: &ProcessConfig,
+    dir: &DataDir,
+    known: Known,
+    shards: &[OpenedShard],
+    inboxes: &[InboxSender],
+) -> Result<(Scrub, JoinHandle<()>), NodeError> {
+    let cores = (0..).zip(shards).zip(inboxes);
+    let cores = cores.map(|((core, opened), inbox)| ScrubbedCore {
+        store: opened.engine.store().clone(),
+        log_dir: dir.shard(CoreId(core)).log,
+        log_identity: LogIdentity {
+            cluster: known.cluster.0,
+            node: known.node,
+            shard: CoreId(core),
+        },
+        inbox: inbox.clone(),
+    });
+    let cpus = process.cpu.background.clone();
+    let on_start = move || placement::background(&cpus);
+    Scrub::start(dir.root(), cores.collect(), &process.scrub, on_start).map_err(thread("scrub"))
 }
 
 fn handles(inbox: &InboxSender, shared: &Shared, meta: &MetaSender) -> CoreHandles {

@@ -180,6 +180,7 @@ impl ShardLoop {
                 ballot,
                 to,
             }),
+            CoreInput::Flush { partition } => self.flush(partition),
             CoreInput::Export(request) => self.export(request),
             CoreInput::Fetched(fetched) => self.on_fetched(fetched),
             CoreInput::Dropped {

@@ -14,12 +14,12 @@ use std::path::Path;
 
 /// Segments as they were when it was opened. One that is freed meanwhile stays readable until this is dropped.
 #[derive(Debug)]
-pub(super) struct LogSource {
+pub(crate) struct LogSource {
     files: BTreeMap<SegmentId, (File, u64)>,
 }
 
 impl LogSource {
-    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let mut files = BTreeMap::new();
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();

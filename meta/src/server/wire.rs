@@ -3,17 +3,18 @@
 use super::letter::{Failed, Query};
 use super::register::NONCE_BYTES;
 use crate::state::{
-    CORES_MAX, ClusterId, Command, Core, CreateTable, Node, NodeAddress, Proposal, ReplicaHealth,
-    ReplicaKey, ReplicaStatus, Report, Sync, TableInfo,
+    Assignment, CORES_MAX, ClusterId, Command, Core, CreateTable, Drain, HandOver, Node,
+    NodeAddress, Proposed, ReplicaHealth, ReplicaKey, ReplicaStatus, Report, Sync, TableInfo,
 };
 use pegasus_fbs::body::{self, BodyError};
 use pegasus_fbs::code::Code;
 use pegasus_fbs::flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
 use pegasus_fbs::frame::FrameKind;
 use pegasus_fbs::{admin, kv, meta, peer};
-use pegasus_replication::config::{Configuration, Member, Stage};
+use pegasus_replication::config::{Configuration, Member, Proposal, RemovalCause, Stage};
 use pegasus_replication::ids::{
-    Ballot, Decree, NodeId, NodeIncarnation, PartitionId, ReplicaIncarnation, TableId,
+    Ballot, CoreAddress, CoreId, Decree, NodeId, NodeIncarnation, PartitionId, ReplicaIncarnation,
+    TableId,
 };
 
 /// Of `ip:port`, with room.
@@ -119,6 +120,11 @@ fn status(replica: &meta::ReplicaReport<'_>) -> ReplicaStatus {
         ballot: Ballot(replica.ballot()),
         committed: Decree(replica.committed()),
         prepared: Decree(replica.prepared()),
+        prepared_ballot: Ballot(replica.prepared_ballot()),
+        applied: Decree(replica.applied()),
+        core: Some(replica.core())
+            .filter(|core| *core != u16::MAX)
+            .map(CoreId),
         health: match replica.health() {
             meta::ReplicaHealth::Unset => ReplicaHealth::Gone,
             meta::ReplicaHealth::Opening => ReplicaHealth::Opening,
@@ -147,13 +153,62 @@ fn key(key: &meta::ReplicaKey) -> ReplicaKey {
     replica_key(key.table_id(), key.partition(), key.incarnation())
 }
 
-pub(super) fn proposals(bytes: &[u8]) -> Result<Vec<Proposal>, BodyError> {
+/// Proposals of primaries that started again, as nodes of the first version send them.
+pub(super) fn next_ballots(bytes: &[u8]) -> Result<Vec<Proposed>, BodyError> {
     let it = body::read::<meta::ProposeNextBallot<'_>>(bytes)?;
-    let proposal = |it: &meta::Proposal| Proposal {
+    let proposal = |it: &meta::Proposal| Proposed {
         replica: replica_key(it.table_id(), it.partition(), it.incarnation()),
         ballot: Ballot(it.ballot()),
+        proposal: Proposal::NextBallot,
     };
     Ok(it.replicas().into_iter().flatten().map(proposal).collect())
+}
+
+/// What replicas want. A kind of a later version is left out: it is repeated, and meanwhile nothing is lost.
+pub(super) fn proposals(bytes: &[u8]) -> Result<Vec<Proposed>, BodyError> {
+    let it = body::read::<meta::ProposeChange<'_>>(bytes)?;
+    let proposals = it.proposals().into_iter().flatten();
+    Ok(proposals.filter_map(|it| proposed(&it)).collect())
+}
+
+fn proposed(it: &meta::ChangeProposal<'_>) -> Option<Proposed> {
+    let about = || it.member().map(read_member);
+    let proposal = match it.kind() {
+        meta::ProposalKind::NextBallot => Proposal::NextBallot,
+        meta::ProposalKind::TakeOver => Proposal::TakeOver {
+            prepared: Decree(it.prepared()),
+            prepared_ballot: Ballot(it.prepared_ballot()),
+        },
+        meta::ProposalKind::Remove => Proposal::Remove {
+            member: about()?,
+            cause: match it.cause() {
+                meta::RemovalCause::Down => RemovalCause::Down,
+                meta::RemovalCause::Slow => RemovalCause::Slow,
+                meta::RemovalCause::Lost => RemovalCause::Lost,
+                meta::RemovalCause::OutOfService => RemovalCause::OutOfService,
+                _ => return None,
+            },
+        },
+        meta::ProposalKind::Add => Proposal::Add { member: about()? },
+        meta::ProposalKind::HandOver => Proposal::HandOver { to: about()? },
+        meta::ProposalKind::WithdrawLearner => Proposal::WithdrawLearner { member: about()? },
+        _ => return None,
+    };
+    Some(Proposed {
+        replica: key(it.replica()?),
+        ballot: Ballot(it.ballot()),
+        proposal,
+    })
+}
+
+fn read_member(it: &peer::Member) -> Member {
+    Member {
+        address: CoreAddress {
+            node: NodeId(it.node()),
+            core: CoreId(it.core()),
+        },
+        incarnation: ReplicaIncarnation(it.incarnation()),
+    }
 }
 
 /// A question of a client or an operator. `kind` is one of the four that ask.
@@ -177,15 +232,66 @@ pub(super) fn query(kind: FrameKind, bytes: &[u8]) -> Result<Query, Failed> {
     }
 }
 
-/// An order of an operator. `kind` is one of the two that order.
+/// An order of an operator. `kind` is one of those that order.
 pub(super) fn order(kind: FrameKind, bytes: &[u8], now_ms: u64) -> Result<Command, Failed> {
-    if kind == FrameKind::DropTable {
-        let it = body::read::<admin::DropTable<'_>>(bytes)?;
-        return Ok(Command::DropTable {
-            name: it.name().unwrap_or_default().to_owned(),
-            now_ms,
-        });
+    match kind {
+        FrameKind::DropTable => {
+            let it = body::read::<admin::DropTable<'_>>(bytes)?;
+            Ok(Command::DropTable {
+                name: it.name().unwrap_or_default().to_owned(),
+                now_ms,
+            })
+        }
+        FrameKind::MovePrimary => {
+            let it = body::read::<admin::MovePrimary<'_>>(bytes)?;
+            Ok(Command::MovePrimary {
+                table: it.table_name().unwrap_or_default().to_owned(),
+                index: it.partition(),
+                to: NodeId(it.node()),
+                now_ms,
+            })
+        }
+        FrameKind::MoveReplica => {
+            let it = body::read::<admin::MoveReplica<'_>>(bytes)?;
+            let to = CoreAddress {
+                node: NodeId(it.to_node()),
+                // What does not fit is refused as what it is: no core of any node.
+                core: CoreId(u16::try_from(it.to_core()).unwrap_or(u16::MAX)),
+            };
+            Ok(Command::MoveReplica {
+                table: it.table_name().unwrap_or_default().to_owned(),
+                index: it.partition(),
+                from: NodeId(it.from_node()),
+                to,
+                now_ms,
+            })
+        }
+        FrameKind::DrainNode => {
+            let it = body::read::<admin::DrainNode<'_>>(bytes)?;
+            let drain = if it.move_replicas() {
+                Drain::Replicas
+            } else {
+                Drain::Primaries
+            };
+            Ok(drain_node(it.node(), Some(drain), now_ms))
+        }
+        FrameKind::UndrainNode => {
+            let it = body::read::<admin::UndrainNode<'_>>(bytes)?;
+            Ok(drain_node(it.node(), None, now_ms))
+        }
+        _ => create_table(bytes, now_ms),
     }
+}
+
+const fn drain_node(node: u32, drain: Option<Drain>, now_ms: u64) -> Command {
+    Command::DrainNode {
+        node: NodeId(node),
+        drain,
+        now_ms,
+    }
+}
+
+fn create_table(bytes: &[u8], now_ms: u64) -> Result<Command, Failed> {
     let it = body::read::<admin::CreateTable<'_>>(bytes)?;
     Ok(Command::CreateTable(CreateTable {
         name: it.name().unwrap_or_default().to_owned(),
@@ -243,6 +349,13 @@ pub(super) fn drop_reply(table: TableId) -> Vec<u8> {
     finished(builder, root)
 }
 
+pub(super) fn change_reply(done: bool, message: &str) -> Vec<u8> {
+    let mut builder = Builder::new();
+    let message = Some(builder.create_string(message));
+    let root = admin::ChangeReply::create(&mut builder, &admin::ChangeReplyArgs { done, message });
+    finished(builder, root)
+}
+
 pub(super) fn sync(sync: &Sync) -> Vec<u8> {
     let mut builder = Builder::new();
     let b = &mut builder;
@@ -265,6 +378,12 @@ pub(super) fn sync(sync: &Sync) -> Vec<u8> {
         )
     };
     let drops: Vec<_> = sync.drops.iter().map(write_key).collect();
+    let learners: Vec<_> = sync
+        .assignments
+        .iter()
+        .map(|it| write_learner(b, it))
+        .collect();
+    let handovers: Vec<_> = sync.handovers.iter().map(write_handover).collect();
     let arguments = meta::SyncArgs {
         full: sync.full,
         digest: sync.digest,
@@ -272,7 +391,8 @@ pub(super) fn sync(sync: &Sync) -> Vec<u8> {
         tables: Some(b.create_vector(&tables)),
         configurations: Some(b.create_vector(&configurations)),
         drops: Some(b.create_vector(&drops)),
-        ..Default::default()
+        learners: Some(b.create_vector(&learners)),
+        handovers: Some(b.create_vector(&handovers)),
     };
     let root = meta::Sync::create(b, &arguments);
     finished(builder, root)
@@ -305,6 +425,8 @@ fn write_table<'b>(b: &mut Builder<'b>, table: &TableInfo) -> WIPOffset<meta::Ta
         name: Some(b.create_string(&table.name)),
         partition_count: table.partition_count,
         dropped: table.dropped,
+        replica_count: table.replica_count,
+        min_replicas: table.min_replicas,
         ..Default::default()
     };
     meta::TableInfo::create(b, &arguments)
@@ -327,6 +449,21 @@ fn write_configuration<'b>(
         min_replicas: it.min_replicas,
     };
     peer::Configuration::create(b, &arguments)
+}
+
+fn write_learner<'b>(b: &mut Builder<'b>, it: &Assignment) -> WIPOffset<meta::Learner<'b>> {
+    let learner = it.learner.as_ref().map(write_member);
+    let arguments = meta::LearnerArgs {
+        configuration: Some(write_configuration(b, &it.configuration)),
+        learner: learner.as_ref(),
+        fresh: it.is_fresh,
+    };
+    meta::Learner::create(b, &arguments)
+}
+
+fn write_handover(it: &HandOver) -> meta::HandOver {
+    let PartitionId { table, index } = it.partition;
+    meta::HandOver::new(&write_member(&it.to), it.ballot.0, table.0, index)
 }
 
 fn write_member(member: &Member) -> peer::Member {

@@ -39,6 +39,11 @@ impl State {
             self.creating, waiting,
             "the set of partitions in creation is wrong"
         );
+        let ailing: BTreeSet<_> = super::ailing(&self.durable);
+        assert_eq!(
+            self.ailing, ailing,
+            "the set of partitions that need looking after is wrong"
+        );
     }
 }
 
@@ -68,7 +73,7 @@ fn check_incarnations(durable: &Durable) {
         .tables()
         .values()
         .flat_map(|table| &table.partitions)
-        .flat_map(Partition::members);
+        .flat_map(Partition::holders);
     for member in members {
         assert!(
             seen.insert(member.incarnation),
@@ -107,7 +112,7 @@ fn check_table(durable: &Durable, table: &Table) {
             "partition {}.{index} grew before it was made",
             table.id
         );
-        for member in partition.members() {
+        for member in partition.holders() {
             let core = durable
                 .nodes()
                 .get(&member.address.node)
@@ -140,5 +145,6 @@ fn check_replay(durable: &Durable) {
         assert_eq!(replayed.counters(), durable.counters(), "counters drift");
         assert_eq!(replayed.tables(), durable.tables(), "tables drift");
         assert_eq!(replayed.nodes(), durable.nodes(), "nodes drift");
+        assert_eq!(replayed.drained(), durable.drained(), "drains drift");
     }
 }

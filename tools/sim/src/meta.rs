@@ -6,7 +6,7 @@ use crate::history::Violation;
 use crate::world::World;
 use pegasus_meta::state::{
     Answer, Change, Cluster, ClusterId, Command, Core, CreateTable, Durable, Node, Outcome,
-    Proposal, Push, ReplicaKey, State, Sync,
+    Proposed, Push, ReplicaKey, State, Sync,
 };
 use pegasus_replication::config;
 use pegasus_replication::event::Event;
@@ -187,7 +187,7 @@ impl World {
         proposal: &config::Proposal,
     ) {
         let index = self.node_index(core.node);
-        if self.nodes[index].joined.is_none() || *proposal != config::Proposal::NextBallot {
+        if self.nodes[index].joined.is_none() {
             return;
         }
         let replica = ReplicaKey {
@@ -195,10 +195,16 @@ impl World {
             incarnation,
         };
         let node = &self.nodes[index];
-        let command = Command::ProposeNextBallot {
+        let proposed = Proposed {
+            replica,
+            ballot,
+            proposal: *proposal,
+        };
+        let command = Command::Propose {
             node: core.node,
             incarnation: node.incarnation,
-            proposals: vec![Proposal { replica, ballot }],
+            proposals: vec![proposed],
+            now_ms: milliseconds(self.now),
         };
         self.send_to_meta(index, command);
     }

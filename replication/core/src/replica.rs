@@ -13,29 +13,40 @@
 //! holds it, up to `committed` every member has it, up to `durable` our log has it, up to `last` it is in our log's buffer.
 
 mod deadline;
+mod handover;
 mod invariants;
+mod learner;
+mod lease;
+mod peers;
 mod prepared_list;
 mod primary;
 mod progress;
 mod read;
 mod reconfigure;
+mod removal;
 mod secondary;
+mod session;
 mod unflushed;
 
 pub use invariants::check_group;
+pub use learner::LearnStage;
 pub use primary::Phase;
 
-use crate::config::Configuration;
+use crate::config::{Configuration, Member, Proposal};
 use crate::event::{Effect, Reject};
 use crate::ids::{Ballot, CoreAddress, Decree, Instant, PartitionId, ReplicaIncarnation, Ticket};
 use crate::log::{Record, RecordKind, Stamp};
 use crate::message::{Entry, ReplicaState};
 use crate::shard::turn::Turn;
-pub(crate) use deadline::{Deadlines, Due};
+use deadline::Timers;
+pub(crate) use deadline::{Deadlines, Due, Timer};
+use learner::Learner;
 use prepared_list::{PreparedList, Waiter};
 use primary::Primary;
 pub(crate) use primary::Write;
+use read::Parked;
 pub(crate) use secondary::BeaconAnswer;
+use session::Session;
 use std::collections::{BTreeMap, VecDeque};
 use unflushed::Unflushed;
 
@@ -73,10 +84,27 @@ pub struct Replica {
     beacon_owed: Option<(CoreAddress, u64)>,
     /// The newest stamp given or seen; the next is larger.
     timestamp_us: u64,
-    /// Reads in the engine, with the ballot under which they were admitted.
-    reads: BTreeMap<Ticket, Ballot>,
+    /// Reads in the engine, with the reign under which they were admitted and their deadlines.
+    reads: BTreeMap<Ticket, (Ballot, Instant)>,
     /// Reads that wait for us to serve.
-    parked: VecDeque<(Ticket, Instant)>,
+    parked: VecDeque<Parked>,
+    /// When this copy last acknowledged a beacon of this partition, or took a role, or started.
+    heard_at: Instant,
+    /// It has asked to take over and acknowledges nothing of `ballot`.
+    promised: bool,
+    /// The primary of this ballot has said that it will not serve again.
+    yielded: Option<Ballot>,
+    /// Who learns this partition, as meta has said last.
+    learner: Option<Member>,
+    /// Made in this life of the process, and empty then.
+    is_fresh: bool,
+    /// What we keep for a learner, as primary.
+    session: Option<Session>,
+    /// Bytes of payloads kept in the list although they are applied.
+    retained_bytes: usize,
+    /// What meta was asked last under this ballot.
+    proposed: Option<Proposal>,
+    timers: Timers,
 }
 
 #[derive(Debug)]
@@ -89,6 +117,8 @@ pub(crate) enum Role {
     Idle,
     Secondary,
     Primary(Primary),
+    /// No member, but meta wants it to become one.
+    Learner(Learner),
     OutOfService {
         reason: String,
     },
@@ -159,6 +189,7 @@ impl Replica {
         };
         Self {
             role: Role::Creating { removed: false },
+            is_fresh: true,
             ..Self::found(found)
         }
     }
@@ -213,7 +244,22 @@ impl Replica {
             timestamp_us,
             reads: BTreeMap::new(),
             parked: VecDeque::new(),
+            heard_at: Instant::default(),
+            promised: false,
+            yielded: None,
+            learner: None,
+            is_fresh: false,
+            session: None,
+            retained_bytes: 0,
+            proposed: None,
+            timers: Timers::default(),
         }
+    }
+
+    /// The process has started: whoever led this partition before may still rely on what an earlier life acknowledged.
+    pub(crate) fn begin(&mut self, turn: &mut Turn<'_>) {
+        self.heard_at = turn.now;
+        self.issue_applies(turn);
     }
 
     /// A record about this replica is durable.
@@ -221,8 +267,8 @@ impl Replica {
         match stamp.kind {
             RecordKind::Entry => self.on_entry_durable(stamp.ballot, stamp.decree, turn),
             RecordKind::Adopt => self.on_adoption_durable(stamp.ballot, turn),
-            RecordKind::Cut
-            | RecordKind::Committed
+            RecordKind::Cut => self.on_cut_durable(turn),
+            RecordKind::Committed
             | RecordKind::Removed
             | RecordKind::Carried
             | RecordKind::Suspect => {}
@@ -253,6 +299,10 @@ impl Replica {
         match self.role {
             Role::Primary(_) => self.advance_commit_point(turn),
             Role::Secondary => self.owe_acknowledgement(turn),
+            Role::Learner(_) => {
+                self.owe_acknowledgement(turn);
+                self.commit_fetched(turn);
+            }
             Role::Creating { .. } | Role::Idle | Role::OutOfService { .. } => {}
         }
     }
@@ -319,6 +369,10 @@ impl Replica {
         match self.role {
             Role::Primary(_) => self.reconcile(turn),
             Role::Secondary => self.answer_owed_beacon(turn),
+            Role::Learner(_) => {
+                self.answer_owed_beacon(turn);
+                self.go_on_learning(turn);
+            }
             Role::Creating { .. } | Role::Idle | Role::OutOfService { .. } => {}
         }
     }
@@ -335,12 +389,18 @@ impl Replica {
         }
         self.answer_writes(decree, turn);
         self.applied = decree;
-        self.list
-            .release_to(decree, |entry| self.unflushed.push(entry));
+        self.release(turn);
         self.issue_applies(turn);
         match self.role {
-            Role::Primary(_) => self.may_start_serving(turn),
+            Role::Primary(_) => {
+                self.may_start_serving(turn);
+                self.may_yield(turn);
+            }
             Role::Secondary => self.owe_acknowledgement(turn),
+            Role::Learner(_) => {
+                self.owe_acknowledgement(turn);
+                self.go_on_learning(turn);
+            }
             Role::Creating { .. } | Role::Idle | Role::OutOfService { .. } => {}
         }
     }
@@ -405,8 +465,27 @@ impl Replica {
     /// Takes part in nothing any more, in this life of the process; the copy itself may be sound.
     pub(crate) fn leave_service(&mut self, reason: String, turn: &mut Turn<'_>) {
         self.refuse_everybody(Reject::OutOfService, turn);
-        self.leave_links(turn);
+        self.leave_role(turn);
         self.role = Role::OutOfService { reason };
+    }
+
+    /// Gives back what the role holds of the shared things.
+    pub(crate) fn leave_role(&mut self, turn: &mut Turn<'_>) {
+        self.leave_links(turn);
+        self.timers.clear_all(self.partition, turn);
+        self.proposed = None;
+    }
+
+    /// One of our timers has gone off.
+    pub(crate) fn on_timer(&mut self, timer: Timer, turn: &mut Turn<'_>) {
+        self.timers.on_due(timer);
+        match timer {
+            Timer::Propose => self.propose(turn),
+            Timer::Suspect => self.on_suspect(turn),
+            Timer::Wait => self.end_wait(turn),
+            Timer::Learn => self.on_learn_timer(turn),
+            Timer::Drain => self.give_up_hand_over(),
+        }
     }
 
     /// Answers all who wait: pending writes with `Unknown`, parked reads with `reason`.
@@ -444,6 +523,7 @@ impl Replica {
                 .list
                 .slot_mut(next)
                 .expect("entries stay until they are applied");
+            self.retained_bytes += slot.entry.mutation.payload.len();
             if let Some(waiter) = slot.waiter.take() {
                 turn.desk
                     .deadlines
@@ -538,7 +618,7 @@ impl Replica {
         usize::try_from(self.committed.0 - self.applied.0).unwrap_or(usize::MAX)
     }
 
-    /// Reads waiting for the replica to serve.
+    /// Reads waiting for the replica to serve, or for its lease.
     pub fn parked_reads(&self) -> usize {
         self.parked.len()
     }
@@ -549,6 +629,7 @@ impl Replica {
             Role::Idle => RoleName::Idle,
             Role::Secondary => RoleName::Secondary,
             Role::Primary(primary) => RoleName::Primary(primary.phase()),
+            Role::Learner(_) => RoleName::Learner,
             Role::OutOfService { .. } => RoleName::OutOfService,
         }
     }
@@ -559,7 +640,8 @@ impl Replica {
             Role::OutOfService { .. } => Health::OutOfService,
             Role::Primary(primary) if primary.phase() == Phase::Serving => Health::Serving,
             Role::Idle if self.issued < self.committed => Health::Opening,
-            Role::Idle | Role::Secondary | Role::Primary(_) => Health::Ready,
+            Role::Learner(_) if !self.is_attached() => Health::Opening,
+            Role::Idle | Role::Secondary | Role::Primary(_) | Role::Learner(_) => Health::Ready,
         }
     }
 
@@ -567,7 +649,11 @@ impl Replica {
     pub fn reason(&self) -> Option<&str> {
         match &self.role {
             Role::OutOfService { reason } => Some(reason),
-            Role::Creating { .. } | Role::Idle | Role::Secondary | Role::Primary(_) => None,
+            Role::Creating { .. }
+            | Role::Idle
+            | Role::Secondary
+            | Role::Primary(_)
+            | Role::Learner(_) => None,
         }
     }
 
@@ -619,10 +705,20 @@ impl Replica {
         matches!(self.role, Role::OutOfService { .. })
     }
 
+    /// Takes what a primary sends: a secondary, or a learner.
+    fn is_follower(&self) -> bool {
+        matches!(self.role, Role::Secondary | Role::Learner(_))
+    }
+
+    fn is_attached(&self) -> bool {
+        self.learn_stage() == Some(LearnStage::Attached)
+    }
+
+    fn primary_member(&self) -> Option<Member> {
+        self.configuration.as_ref()?.primary
+    }
+
     fn primary_hint(&self) -> Option<CoreAddress> {
-        self.configuration
-            .as_ref()?
-            .primary
-            .map(|member| member.address)
+        self.primary_member().map(|member| member.address)
     }
 }

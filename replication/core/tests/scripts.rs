@@ -5,7 +5,8 @@
 //! nodes N                      that many shards, all linked           hold|release disk N | engine N | wire A B
 //! creating P BALLOT A B C      meta: A is primary, all create         run                  until nothing moves (but what is held)
 //! active P BALLOT A B C [to X] meta: the members act; told to X only  step disk N | engine N | wire A B
-//! write NAME P N [ms]          a client writes NAME on node N         tick MS              time passes
+//! write NAME P N [ms]          a client writes NAME on node N         tick MS              time passes, nothing else moves
+//! pass MS                      time passes, and everything moves but what is held
 //! read NAME P N [ms]           a client reads                         crash N | restart N  unsynced log writes are lost
 //! cut A B | mend A B           a link breaks, comes back              flush P N            the engine's marker is durable
 //! drop P N                     meta drops the replica                 pressure N none|engine|disk
@@ -111,6 +112,7 @@ impl Script {
                 self.held.remove(&words[1..].join(" ")),
                 "`{line}`: not held"
             ),
+            "pass" => self.pass(u64::from(number(1)) * MS),
             "tick" => self.world.advance(u64::from(number(1)) * MS),
             "crash" => self.world.crash(number(1), |_, _| {}),
             "restart" => self.restart(number(1)),
@@ -222,6 +224,18 @@ impl Script {
         }
     }
 
+    /// Time passes from one deadline to the next, and everything moves in between.
+    fn pass(&mut self, nanos: u64) {
+        let until = Instant(self.world.now.0 + nanos);
+        self.run();
+        while let Some(at) = self.world.next_deadline().filter(|at| *at <= until) {
+            self.world.advance(at.0.saturating_sub(self.world.now.0));
+            self.run();
+        }
+        self.world.advance(until.0 - self.world.now.0);
+        self.run();
+    }
+
     fn is_held(&self, what: &str) -> bool {
         self.held.contains(what)
     }
@@ -326,7 +340,15 @@ impl Script {
 
     fn said(&mut self) -> String {
         let mut out = String::new();
+        // Proposals are repeated until something comes of them: once is enough to know.
+        let mut proposed = Vec::new();
         for (node, effect) in std::mem::take(&mut self.world.said) {
+            if matches!(effect, Effect::Propose { .. }) {
+                if proposed.contains(&(node, effect.clone())) {
+                    continue;
+                }
+                proposed.push((node, effect.clone()));
+            }
             let text = match effect {
                 Effect::Reply { ticket, decree } => {
                     format!("{} ok, decree {decree}", self.names[&ticket])
@@ -431,6 +453,7 @@ fn describe(replica: &Replica) -> String {
         RoleName::Secondary => "secondary",
         RoleName::OutOfService => "out of service",
         RoleName::Primary(Phase::WaitingForBallot) => "primary, waits for a ballot",
+        RoleName::Primary(Phase::Waiting) => "primary, waits for the one before",
         RoleName::Primary(Phase::Adopting) => "primary, adopts",
         RoleName::Primary(Phase::Reconciling) => "primary, reconciles",
         RoleName::Primary(Phase::Serving) => "primary, serves",

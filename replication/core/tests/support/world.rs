@@ -463,6 +463,12 @@ impl World {
         self.now = until;
     }
 
+    /// When somebody wants to be woken next.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let shards = self.nodes.values().filter_map(|node| node.shard.as_ref());
+        shards.filter_map(Shard::deadline).min()
+    }
+
     /// The ticket of the next request.
     pub(crate) fn next_ticket(&self) -> Ticket {
         Ticket(self.next_ticket)
@@ -567,6 +573,9 @@ impl World {
                 .filter_map(|node| self.replica(*node, partition))
                 .collect();
             check_group(&replicas);
+            let shards = self.nodes.values().filter_map(|node| node.shard.as_ref());
+            let readers = shards.filter(|shard| shard.may_read(partition, self.now));
+            assert!(readers.count() <= 1, "{partition}: two primaries serve");
         }
         for node in self.nodes.values_mut() {
             for replica in node.shard.iter().flat_map(Shard::replicas) {

@@ -73,7 +73,7 @@ fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let token = settings.token()?;
     let (store, durable) = FileStore::open(&settings.dir)?;
     say_who_may_connect(&settings, &token);
-    let state = State::from_durable(durable);
+    let state = State::from_durable(durable).with_options(settings.heal);
     state.check();
     tracing::info!(cluster = %state.durable().cluster().id, tables = state.durable().tables().len(), "state read");
     let runtime = tokio::runtime::Builder::new_multi_thread()

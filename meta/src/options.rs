@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
+use pegasus_meta::state::HealOptions;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -50,7 +51,12 @@ pub(crate) struct RunArguments {
     /// Make a new cluster if the directory holds none.
     #[arg(long)]
     init_if_empty: bool,
-    /// TOML file with `dir`, `listen`, `token_file`, `cluster_name`, `connections_max`; the command line wins.
+    /// How long after it has lost a member a partition gets a new one, unless a copy comes back. Default 60000.
+    #[arg(long, value_name = "MILLISECONDS")]
+    heal_delay_ms: Option<u64>,
+    /// TOML file with `dir`, `listen`, `token_file`, `cluster_name`, `connections_max` and a section `heal` with
+    /// `heal_delay_ms`, `learners_per_node_max`, `learners_max`, `returning_per_node_max`, `slow_removals_per_second_max`; the
+    /// command line wins.
     #[arg(long)]
     config: Option<PathBuf>,
 }
@@ -64,6 +70,8 @@ struct File {
     token_file: Option<PathBuf>,
     cluster_name: Option<String>,
     connections_max: Option<usize>,
+    #[serde(default)]
+    heal: HealOptions,
 }
 
 /// What holds after file and command line were read.
@@ -76,6 +84,7 @@ pub(crate) struct Settings {
     pub(crate) cluster_name: String,
     pub(crate) connections_max: usize,
     pub(crate) init_if_empty: bool,
+    pub(crate) heal: HealOptions,
 }
 
 impl Settings {
@@ -97,9 +106,13 @@ impl Settings {
         if !(1..=1_000_000).contains(&connections_max) {
             bail!("connections_max = {connections_max} is not 1 to 1000000");
         }
+        let mut heal = file.heal;
+        heal.heal_delay_ms = arguments.heal_delay_ms.unwrap_or(heal.heal_delay_ms);
+        heal.check().map_err(anyhow::Error::msg)?;
         let default_listen = SocketAddr::from(([127, 0, 0, 1], 34601));
         Ok(Self {
             dir,
+            heal,
             listen: arguments.listen.or(file.listen).unwrap_or(default_listen),
             token_file: arguments.token_file.or(file.token_file),
             cluster_name: file.cluster_name.unwrap_or_else(|| "pegasus".to_owned()),

@@ -1,7 +1,10 @@
 //! How carefully and how fast partitions are healed.
 
-/// Knobs of healing; durations in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+/// Knobs of healing; durations in milliseconds. The section `heal` of the configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct HealOptions {
     /// A partition that lacks members gets a new replica this long after it lost one, unless a copy has come back by then.
     /// Default 60,000, up to a day. Shorter: a restart of a machine copies all its data; longer: more time with fewer copies.

@@ -33,7 +33,7 @@ pub mod scan;
 pub mod value;
 
 pub use marker::{Marker, RequestWindow};
-pub use mem::MemEngine;
+pub use mem::{MemCheckpoint, MemEngine};
 pub use op::{Batch, BatchError, BatchRef, Op, OpRef};
 #[cfg(feature = "rocks")]
 pub use rocks::{RocksEngine, RocksStore};

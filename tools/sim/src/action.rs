@@ -2,6 +2,8 @@
 
 use crate::history::{Key, Moment, Value};
 use crate::network::{LinkId, Pair, Way};
+use crate::transfer::{Fetch, Parcel};
+use pegasus_engine::MemCheckpoint;
 use pegasus_meta::state::{Command, Sync};
 use pegasus_replication::event::{Event, Reject};
 use pegasus_replication::ids::{CoreAddress, Instant, NodeId, PartitionId};
@@ -93,6 +95,21 @@ pub(crate) enum Action {
         core: CoreAddress,
         life: Life,
         partition: PartitionId,
+    },
+    /// A learner's request for a copy reaches its source.
+    FetchAsked {
+        fetch: Fetch,
+    },
+    /// What the source has sent reaches the learner.
+    FetchArrives {
+        fetch: Fetch,
+        source_life: Life,
+        parcel: Parcel,
+    },
+    /// A checkpoint takes the place of what was there.
+    FetchInstalled {
+        fetch: Fetch,
+        checkpoint: MemCheckpoint,
     },
     /// A node reports to meta.
     Report {

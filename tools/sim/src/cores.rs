@@ -50,6 +50,8 @@ pub(crate) struct SimCore {
     pub(crate) has_damaged_log: bool,
     /// Replicas that may be out of service: their disk or engine has failed them.
     pub(crate) damaged: BTreeSet<(PartitionId, ReplicaIncarnation)>,
+    /// The transfer that each learner here waits for, by its number.
+    pub(crate) fetches: BTreeMap<PartitionId, u64>,
     /// The timer that is set, in true time.
     pub(crate) timer: Option<Instant>,
     /// It does nothing before this time.
@@ -80,6 +82,7 @@ impl SimCore {
             tickets: BTreeSet::new(),
             has_damaged_log: false,
             damaged: BTreeSet::new(),
+            fetches: BTreeMap::new(),
             timer: None,
             paused_until: Instant::default(),
             backlog: VecDeque::new(),
@@ -93,6 +96,7 @@ impl SimCore {
         self.shard = None;
         self.waiting.clear();
         self.found.clear();
+        self.fetches.clear();
         self.timer = None;
         self.paused_until = Instant::default();
         self.backlog.clear();

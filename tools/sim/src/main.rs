@@ -1,12 +1,14 @@
 //! Runs the production shard and meta state machines on virtual time, with a network, disks and faults of a seed's making.
 //!
 //! One seed is one run, always the same. Reading order: `scenario`, `world`; a node: `node`, `cores`, `perform`, `storage`,
-//! `disk`, `clock`; what lies between: `network`, `links`, `meta`, `clients`; `faults`. What is checked: `checks` after every
+//! `disk`, `clock`, `transfer`; what lies between: `network`, `links`, `meta`, `assignment`,
+//! `clients`; `faults`. What is checked: `checks` after every
 //! event, `history` and `settle` at the end; `coverage` shows that it was worth it.
 
 #![forbid(unsafe_code)]
 
 mod action;
+mod assignment;
 mod checks;
 mod clients;
 mod clock;
@@ -26,6 +28,7 @@ mod scenario;
 mod settle;
 mod storage;
 mod trace;
+mod transfer;
 mod world;
 
 use anyhow::{Context, Result, ensure};

@@ -5,13 +5,12 @@ use crate::action::{Action, Life, Session};
 use crate::history::Violation;
 use crate::world::World;
 use pegasus_meta::state::{
-    Answer, Change, Cluster, ClusterId, Command, Core, CreateTable, Durable, Node, Outcome,
-    Proposed, Push, ReplicaKey, State, Sync,
+    Answer, Change, Cluster, ClusterId, Command, Core, CreateTable, Durable, HealOptions, Node,
+    Outcome, Proposed, Push, ReplicaKey, State, Sync,
 };
 use pegasus_replication::config;
-use pegasus_replication::event::Event;
 use pegasus_replication::ids::{
-    Ballot, CoreAddress, CoreId, Instant, NodeId, PartitionId, ReplicaIncarnation,
+    Ballot, CoreAddress, Instant, NodeId, PartitionId, ReplicaIncarnation,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -30,6 +29,7 @@ const CHANGES_MAX: usize = 1_000;
 #[derive(Debug)]
 pub(crate) struct SimMeta {
     pub(crate) state: State,
+    options: HealOptions,
     persisted: Vec<Change>,
     /// Decided, and not persisted yet: nobody has heard of it.
     undecided: VecDeque<Decided>,
@@ -52,11 +52,12 @@ struct Decided {
 }
 
 impl SimMeta {
-    pub(crate) fn new() -> Self {
-        let state = State::new(cluster());
+    pub(crate) fn new(options: HealOptions) -> Self {
+        let state = State::new(cluster()).with_options(options);
         let persisted = state.durable().snapshot();
         Self {
             state,
+            options,
             persisted,
             undecided: VecDeque::new(),
             persisted_at: Instant::default(),
@@ -299,39 +300,8 @@ impl World {
                 .add(paused_until, Action::FromMeta { session, sync });
             return Ok(());
         }
-        self.nodes[index].digest = sync.digest;
-        for configuration in sync.configurations {
-            self.configure(session.node, &configuration)?;
-        }
-        for key in sync.drops {
-            for core in 0..self.scenario.cores {
-                let core = CoreAddress {
-                    node: session.node,
-                    core: CoreId(core),
-                };
-                let (partition, incarnation) = (key.partition, key.incarnation);
-                let dropped = Event::Dropped {
-                    partition,
-                    incarnation,
-                };
-                self.core_event(core, dropped)?;
-            }
-        }
+        self.take_assignment(index, sync)?;
         self.report_now(index);
-        Ok(())
-    }
-
-    fn configure(
-        &mut self,
-        node: NodeId,
-        configuration: &config::Configuration,
-    ) -> Result<(), Violation> {
-        let members = configuration.members().map(|member| member.address);
-        let here: Vec<CoreAddress> = members.filter(|address| address.node == node).collect();
-        for core in here {
-            let configuration = configuration.clone();
-            self.core_event(core, Event::Configured { configuration })?;
-        }
         Ok(())
     }
 
@@ -365,7 +335,8 @@ impl World {
     /// Meta dies: what it had persisted stays, what nodes had told it is gone.
     pub(crate) fn crash_meta(&mut self) {
         if self.meta.up {
-            self.meta.state = State::from_durable(self.meta.replayed());
+            let state = State::from_durable(self.meta.replayed());
+            self.meta.state = state.with_options(self.meta.options);
             self.meta.up = false;
             self.meta.undecided.clear();
             self.meta.arrivals.clear();

@@ -116,7 +116,11 @@ impl Network {
 
     /// Whether either way between the two is blocked: nobody can connect, and what is connected gives up in the end.
     pub(crate) fn is_cut(&self, pair: Pair) -> bool {
-        self.is_blocked(pair.0, pair.1) || self.is_blocked(pair.1, pair.0)
+        self.is_cut_between(pair.0, pair.1)
+    }
+
+    pub(crate) fn is_cut_between(&self, a: CoreAddress, b: CoreAddress) -> bool {
+        self.is_blocked(a, b) || self.is_blocked(b, a)
     }
 
     pub(crate) fn links_of(&self, core: CoreAddress) -> Vec<Pair> {

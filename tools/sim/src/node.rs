@@ -1,6 +1,7 @@
 //! Simulated nodes: how they start, stop, and what they report.
 
 use crate::action::{Action, Life};
+use crate::assignment::Known;
 use crate::clock::Clock;
 use crate::cores::SimCore;
 use crate::history::Violation;
@@ -9,7 +10,9 @@ use crate::world::World;
 use pegasus_engine::Engine;
 use pegasus_meta::state::{ReplicaHealth, ReplicaKey, ReplicaStatus, Report};
 use pegasus_replication::event::Effects;
-use pegasus_replication::ids::{CoreAddress, Instant, NodeId, NodeIncarnation, PartitionId};
+use pegasus_replication::ids::{
+    CoreAddress, CoreId, Instant, NodeId, NodeIncarnation, PartitionId,
+};
 use pegasus_replication::log::{self, LogIdentity, Marker, Recovery};
 use pegasus_replication::replica::{Health, Replica};
 use pegasus_replication::shard::{Shard, StoredReplica};
@@ -30,6 +33,7 @@ pub(crate) struct SimNode {
     pub(crate) is_damage_due: bool,
     /// Digest of the last sync taken over.
     pub(crate) digest: u64,
+    pub(crate) known: Known,
     /// The life of meta that this node has joined.
     pub(crate) joined: Option<Life>,
     /// Connections to meta that this life has lost.
@@ -51,6 +55,7 @@ impl SimNode {
             paused_until: Instant::default(),
             is_damage_due: false,
             digest: 0,
+            known: Known::default(),
             joined: None,
             session: 0,
             meta_arrival: Instant::default(),
@@ -62,19 +67,25 @@ impl SimNode {
         shards.flat_map(Shard::replicas)
     }
 
+    fn placed_replicas(&self) -> impl Iterator<Item = (CoreId, &Replica)> {
+        let cores = (0..).map(CoreId).zip(&self.cores);
+        let shards = cores.filter_map(|(id, core)| Some((id, core.shard.as_ref()?)));
+        shards.flat_map(|(id, shard)| shard.replicas().map(move |replica| (id, replica)))
+    }
+
     /// What the node would say in a full heartbeat.
     pub(crate) fn report(&self) -> Report {
         Report {
             digest: self.digest,
             full: true,
-            replicas: self.replicas().map(status).collect(),
+            replicas: self.placed_replicas().map(status).collect(),
             disk_total: 0,
             disk_free: 0,
         }
     }
 }
 
-fn status(replica: &Replica) -> (ReplicaKey, ReplicaStatus) {
+fn status((core, replica): (CoreId, &Replica)) -> (ReplicaKey, ReplicaStatus) {
     let health = match replica.health() {
         Health::Opening => ReplicaHealth::Opening,
         Health::Ready => ReplicaHealth::Ready,
@@ -89,6 +100,9 @@ fn status(replica: &Replica) -> (ReplicaKey, ReplicaStatus) {
         ballot: replica.ballot(),
         committed: replica.committed(),
         prepared: replica.prepared(),
+        prepared_ballot: replica.state().prepared_ballot,
+        applied: replica.applied(),
+        core: Some(core),
         health,
         reason: replica.reason().unwrap_or_default().to_owned(),
     };
@@ -117,6 +131,8 @@ impl World {
         node.clock = Clock::new(now, self.scenario.drift_percent, &mut self.random.clock);
         node.incarnation = NodeIncarnation(node.incarnation.0 + 1);
         node.paused_until = now;
+        node.digest = 0;
+        node.known = Known::default();
         node.joined = None;
         node.session = 0;
         node.meta_arrival = now;
@@ -166,7 +182,9 @@ impl World {
             Violation::invariant(format!("{address}: the log cannot be used: {error}"))
         })?;
         for (partition, replica) in &recovery.replicas {
-            let Some(reason) = &replica.suspect else {
+            // Of one that was removed the log may still speak.
+            let is_stored = markers.contains_key(partition);
+            let Some(reason) = replica.suspect.as_ref().filter(|_| is_stored) else {
                 continue;
             };
             let damaged = &self.core(address).damaged;

@@ -3,6 +3,7 @@
 use crate::action::{Action, Operation, Reply, RequestNumber};
 use crate::clients::{decode, raw_key};
 use crate::history::Violation;
+use crate::transfer::Wanted;
 use crate::world::World;
 use pegasus_engine::{Engine, Tier};
 use pegasus_replication::event::{Effect, Event, Reject};
@@ -42,7 +43,21 @@ impl World {
                 ballot,
                 proposal,
             } => self.propose(address, partition, incarnation, ballot, &proposal),
-            Effect::FetchLog { .. } | Effect::FetchCheckpoint { .. } => {}
+            Effect::FetchLog {
+                partition,
+                incarnation,
+                source,
+                from,
+                to,
+            } => {
+                let wanted = Wanted::Log { from, to };
+                self.fetch(address, partition, incarnation, source, wanted);
+            }
+            Effect::FetchCheckpoint {
+                partition,
+                incarnation,
+                source,
+            } => self.fetch(address, partition, incarnation, source, Wanted::Checkpoint),
             Effect::Create {
                 partition,
                 incarnation,
@@ -63,6 +78,7 @@ impl World {
                 let core = self.core_mut(address);
                 core.engine.drop_replica(partition, incarnation);
                 core.damaged.remove(&(partition, incarnation));
+                core.fetches.remove(&partition);
                 core.waiting.retain(|(of, _)| *of != partition);
             }
             Effect::Quarantine { partition, reason } => {
@@ -71,6 +87,7 @@ impl World {
                         "{address} quarantines {partition}: {reason}"
                     )));
                 }
+                self.core_mut(address).fetches.remove(&partition);
                 self.totals.coverage.note("quarantine");
             }
             Effect::MemberLost {

@@ -1,6 +1,7 @@
 //! What a seed means: the shape of the cluster, its sizes, and how often what goes wrong.
 
 use crate::random::{Concern, Random};
+use pegasus_meta::state::HealOptions;
 use pegasus_replication::config::ReplicationOptions;
 use pegasus_replication::log::LogOptions;
 use std::time::Duration;
@@ -129,6 +130,7 @@ pub(crate) struct Scenario {
     pub(crate) slow_read_one_in: u64,
     pub(crate) replication: ReplicationOptions,
     pub(crate) log: LogOptions,
+    pub(crate) heal: HealOptions,
     /// Operations of a client stop for this long on average.
     pub(crate) think: Duration,
 }
@@ -169,6 +171,10 @@ impl Scenario {
                 batch_bytes_max: *random.pick(&[4096, 16 << 10, 64 << 10]),
                 writes_inflight_max: *random.pick(&[1, 2, 4]),
                 budget_bytes: segment_bytes * *random.pick(&[4, 8]),
+            },
+            heal: HealOptions {
+                heal_delay_ms: *random.pick(&[500, 2_000, 10_000]),
+                ..HealOptions::default()
             },
             think: *random.pick(&[
                 Duration::from_millis(5),

@@ -88,6 +88,7 @@ pub(crate) struct World {
     pub(crate) history: History,
     pub(crate) requests: BTreeMap<RequestNumber, Request>,
     pub(crate) next_request: u64,
+    pub(crate) next_fetch: u64,
     /// Who has been primary of each partition number, the newest last.
     pub(crate) former_primaries: BTreeMap<u32, Vec<CoreAddress>>,
     pub(crate) ledgers: BTreeMap<PartitionId, Ledger>,
@@ -113,11 +114,12 @@ impl World {
             queue: Queue::default(),
             random,
             nodes,
-            meta: SimMeta::new(),
+            meta: SimMeta::new(scenario.heal),
             network: Network::default(),
             history: History::default(),
             requests: BTreeMap::new(),
             next_request: 0,
+            next_fetch: 0,
             former_primaries: BTreeMap::new(),
             ledgers: BTreeMap::new(),
             ending: false,
@@ -188,6 +190,15 @@ impl World {
                 life,
                 partition,
             } => return self.engine_flushed(core, life, partition),
+            Action::FetchAsked { fetch } => return self.fetch_asked(fetch),
+            Action::FetchArrives {
+                fetch,
+                source_life,
+                parcel,
+            } => return self.fetch_arrives(fetch, source_life, parcel),
+            Action::FetchInstalled { fetch, checkpoint } => {
+                return self.fetch_installed(fetch, checkpoint);
+            }
             Action::Report { node, life } => self.report(node, life),
             Action::Join { node, life } => self.join(node, life),
             Action::ToMeta { session, command } => self.take_command(session, command),

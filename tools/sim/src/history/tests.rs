@@ -100,7 +100,7 @@ fn zones_agree_with_trying_every_order() {
 fn random_history(random: &mut crate::random::Random) -> History {
     let mut history = History::default();
     let (mut writing, mut reading) = (Vec::new(), Vec::new());
-    for _ in 0..10 {
+    for _ in 0..16 {
         match random.below(4) {
             0 if history.writes.len() < 3 => writing.push(history.begin_write(AT, KEY)),
             1 if !writing.is_empty() => {

@@ -45,6 +45,7 @@ impl State {
         }
         if has_moved {
             self.heal.changed.insert(id, self.now_ms);
+            self.heal.strays.insert(id);
         }
         self.record(id, next, work);
         self.tell_group(id, &before, work);

@@ -1,6 +1,7 @@
 //! The other side of meta's connections: an operator's link, and a node that does what it is told.
 
 #![allow(clippy::disallowed_types, reason = "tests open sockets")]
+#![allow(dead_code, reason = "each test binary uses some of it")]
 
 use bytes::BytesMut;
 use hmac::{Hmac, Mac};

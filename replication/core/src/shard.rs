@@ -59,7 +59,7 @@ pub struct Shard {
     /// The first header of this life is durable. Until then nothing is created: storage without a log would look like
     /// storage that has lost its log.
     log_is_open: bool,
-    /// When we wanted to be woken, as of the last turn. Far behind that, our clock and our leases are in doubt.
+    /// When we wanted to be woken, as of the last turn. If nothing happens until far behind that, we were not there.
     wanted_at: Option<Instant>,
     /// Damage found at start, told by `start`.
     suspects: Vec<PartitionId>,
@@ -206,7 +206,7 @@ impl Shard {
         self.relief
             .relieve(now, &mut self.desk.log, &self.replicas, effects);
         self.write_log(now, effects);
-        self.wanted_at = self.deadline();
+        self.wanted_at = self.deadline().map(|at| at.max(now));
     }
 
     /// When `Event::Timeout` is due next; `None`: only other events matter. Cheap, ask after every turn.

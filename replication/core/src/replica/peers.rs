@@ -245,6 +245,10 @@ impl Replica {
             self.on_member_lost(from, reason, turn);
             return;
         }
+        if progress.kind == Kind::Learner && matches {
+            // All it holds is our order, perhaps by older stamps, and durable: it is only asked when there is nothing to send.
+            progress.note_acknowledged(state.prepared.min(last), &mut turn.desk.links);
+        }
         if progress.reach != Reach::Steady {
             // Equal stamps mean equal prefixes; otherwise everything that may differ is sent again.
             let sent = if matches && state.prepared <= last {

@@ -85,7 +85,9 @@ impl Replica {
         if self.asks_though_counted(member, turn) {
             return None;
         }
-        self.drop_learner(turn);
+        // What is kept for it stays in memory until it is settled what it needs next.
+        self.remove_peer(|peer| peer.kind == Kind::Learner, turn);
+        self.end_session(turn);
         let matches = state.prepared <= self.last()
             && self.list.stamp(state.prepared) == Some(state.prepared_ballot);
         let held = if matches {
@@ -99,7 +101,7 @@ impl Replica {
             .log
             .first_held(self.partition)
             .is_some_and(|first| first <= from);
-        Some(if held >= floor {
+        let step = if held >= floor {
             self.attach(member, held, turn);
             LearnStep::Attach { from }
         } else if is_in_log {
@@ -109,7 +111,9 @@ impl Replica {
         } else {
             self.begin_session(member, None, self.applied.next(), turn);
             LearnStep::FetchCheckpoint
-        })
+        };
+        self.release_to(self.releasable(self.applied));
+        Some(step)
     }
 
     /// A counted learner has lost its link: what it holds is what its answer to a beacon says.

@@ -27,7 +27,7 @@ mod write;
 pub use answer::MeshMessage;
 
 use crate::background::Background;
-use crate::clock;
+use crate::clock::{self, ClockWatch};
 use crate::directory::Directory;
 use crate::engine_pool::EnginePool;
 use crate::inbox::{CoreInput, InboxSender};
@@ -148,6 +148,7 @@ pub struct ShardLoop {
     effects: Effects,
     now: Instant,
     waits: Waits,
+    clocks: ClockWatch,
     /// Something was queued on the ring since the last `poll`.
     has_queued_io: bool,
     disk: Pressure,
@@ -226,6 +227,7 @@ impl ShardLoop {
             effects: Effects::new(),
             now: clock::now(),
             waits: Waits::default(),
+            clocks: ClockWatch::default(),
             has_queued_io: false,
             disk: Pressure::None,
             is_without_segment: false,

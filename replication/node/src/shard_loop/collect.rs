@@ -7,10 +7,12 @@ use crate::stall::Phase;
 use crate::wire;
 use pegasus_fbs::stats_page::{Counter, Timing};
 use pegasus_net::{IoEvent, PeerId};
+use pegasus_replication::config::{Configuration, Member, Stage};
 use pegasus_replication::event::Event;
-use pegasus_replication::ids::{CoreAddress, CoreId, NodeId};
+use pegasus_replication::ids::{Ballot, CoreAddress, CoreId, NodeId};
 use pegasus_replication::log::LogWriteId;
 use pegasus_replication::message::Message;
+use pegasus_replication::replica::Replica;
 use std::io;
 
 /// Inputs of each kind taken in one turn.
@@ -157,6 +159,7 @@ impl ShardLoop {
         match input {
             CoreInput::Configured(configuration) => {
                 let partition = configuration.partition;
+                self.note_configuration(&configuration);
                 self.decide(Event::Configured { configuration });
                 self.reports.watch(partition);
             }
@@ -214,6 +217,31 @@ impl ShardLoop {
             CoreInput::Route(answer) => self.io.reply(answer.to, &answer.reply),
             CoreInput::Stop => self.stop_at = Some(self.now.after(super::STOP_TIME)),
         }
+    }
+}
+
+impl ShardLoop {
+    /// Says what a newer ballot makes of the replica here.
+    fn note_configuration(&self, configuration: &Configuration) {
+        let known = self.shard.replica(configuration.partition);
+        let before = known.map_or(Ballot::NONE, Replica::ballot);
+        if configuration.ballot <= before || configuration.stage == Stage::Creating {
+            return;
+        }
+        let own = Some(self.address);
+        let primary = configuration.primary.map(|member| member.address);
+        let is_secondary = |member: &Member| Some(member.address) == own;
+        let role = if primary == own {
+            "primary"
+        } else if configuration.secondaries.iter().any(is_secondary) {
+            "secondary"
+        } else {
+            "none"
+        };
+        tracing::info!(
+            partition = %configuration.partition, ballot = %configuration.ballot, core = self.address.core.0, role,
+            members = configuration.members().count(), "configuration"
+        );
     }
 }
 

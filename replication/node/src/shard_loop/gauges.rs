@@ -7,7 +7,7 @@ use pegasus_engine::Engine;
 use pegasus_engine::rocks::EngineActivity;
 use pegasus_fbs::stats_page::{Counter, Gauge};
 use pegasus_net::counters::CloseReason;
-use pegasus_replication::event::Pressure;
+use pegasus_replication::event::{Event, Pressure};
 use pegasus_replication::replica::{Health, RoleName};
 
 impl ShardLoop {
@@ -17,7 +17,20 @@ impl ShardLoop {
         }
         self.pulse.enter(Phase::Publish);
         self.gather();
-        self.stats.publish(self.now, clock::wall_us());
+        let wall_us = clock::wall_us();
+        self.watch_clocks(wall_us);
+        self.stats.publish(self.now, wall_us);
+    }
+
+    /// Leases rest on the clock of this core: when it and the wall clock have moved apart, one of them is wrong.
+    fn watch_clocks(&mut self, wall_us: u64) {
+        if self.clocks.has_jumped(clock::now(), wall_us) {
+            tracing::warn!(
+                core = self.address.core.0,
+                "the clocks have moved apart, leases are void until the next beacons"
+            );
+            self.decide(Event::Fence);
+        }
     }
 
     pub(super) fn gather(&mut self) {

@@ -46,6 +46,14 @@ enum Stream {
     },
 }
 
+impl Learning {
+    /// Whether a checkpoint is on its way into the engine, whose markers the replica does not know yet.
+    pub(super) fn is_installing(&self, partition: PartitionId) -> bool {
+        let session = self.sessions.get(&partition);
+        session.is_some_and(|session| matches!(session.stream, Stream::Checkpoint))
+    }
+}
+
 impl Session {
     /// Whether it goes on where the replication core is.
     fn continues(&self, incarnation: ReplicaIncarnation, source: Member, from: Decree) -> bool {

@@ -63,6 +63,7 @@ impl Outbox {
         self.wishes
             .retain(|before| before.key != wish.key || before.ballot == wish.ballot);
         if !self.wishes.contains(&wish) {
+            tracing::debug!(partition = %wish.key.partition, ballot = %wish.ballot, proposal = ?wish.proposal, "asks meta");
             self.wishes.push_back(wish);
         }
     }

@@ -293,6 +293,10 @@ impl ShardLoop {
                 result: Ok(decree),
             }
             | PoolDone::Durable { partition, decree } => {
+                // Of the storage that is being put in the place of what the replica knows: told by its installation.
+                if self.learning.is_installing(partition) {
+                    return;
+                }
                 self.engine.end_flush(partition, decree);
                 self.decide(Event::Flushed { partition, decree });
             }

@@ -209,7 +209,7 @@ fn command() -> impl Strategy<Value = Command> {
         3 => (0u32..5, 0u64..4, key(), health(), any::<(bool, u64)>(), time).prop_map(
             |(node, incarnation, key, health, (full, digest), now_ms)| {
                 let replicas = vec![(key, status(Ballot(1), health))];
-                let report = Report { digest, full, replicas, disk_total: 0, disk_free: 0 };
+                let report = Report { digest, full, replicas, ..Report::default() };
                 Command::Report { node: NodeId(node), incarnation: NodeIncarnation(incarnation), report, now_ms }
             }
         ),
@@ -404,6 +404,7 @@ impl World {
                     replicas,
                     disk_total: 0,
                     disk_free: 0,
+                    ..Report::default()
                 };
                 self.apply(Command::Report {
                     node: id,

@@ -218,6 +218,7 @@ impl Script {
             replicas,
             disk_total: 100,
             disk_free: 50,
+            ..Report::default()
         };
         Command::Report {
             node,

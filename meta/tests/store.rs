@@ -336,6 +336,7 @@ fn report_all(
         replicas,
         disk_total: 0,
         disk_free: 0,
+        ..Report::default()
     };
     Command::Report {
         node,

@@ -112,6 +112,12 @@ pub(super) fn report(bytes: &[u8]) -> Result<Report, BodyError> {
         replicas: replicas.collect(),
         disk_total: it.disk_total(),
         disk_free: it.disk_free(),
+        tables: it
+            .tables()
+            .into_iter()
+            .flatten()
+            .map(|table| read_table(&table))
+            .collect(),
     })
 }
 
@@ -135,6 +141,40 @@ fn status(replica: &meta::ReplicaReport<'_>) -> ReplicaStatus {
             _ => ReplicaHealth::Unknown,
         },
         reason: replica.reason().unwrap_or_default().to_owned(),
+        configuration: replica
+            .configuration()
+            .map(|it| Box::new(read_configuration(&it))),
+    }
+}
+
+fn read_configuration(it: &peer::Configuration<'_>) -> Configuration {
+    let secondaries = it.secondaries().into_iter().flatten();
+    Configuration {
+        partition: PartitionId {
+            table: TableId(it.table_id()),
+            index: it.partition(),
+        },
+        ballot: Ballot(it.ballot()),
+        stage: if it.active() {
+            Stage::Active
+        } else {
+            Stage::Creating
+        },
+        primary: it.primary().map(read_member),
+        secondaries: secondaries.map(read_member).collect(),
+        replica_count: it.replica_count(),
+        min_replicas: it.min_replicas(),
+    }
+}
+
+fn read_table(it: &meta::TableInfo<'_>) -> TableInfo {
+    TableInfo {
+        table: TableId(it.table_id()),
+        name: it.name().unwrap_or_default().to_owned(),
+        partition_count: it.partition_count(),
+        dropped: it.dropped(),
+        replica_count: it.replica_count(),
+        min_replicas: it.min_replicas(),
     }
 }
 

@@ -393,6 +393,7 @@ enum Standing {
 fn bounded(status: ReplicaStatus) -> ReplicaStatus {
     ReplicaStatus {
         reason: bounded_reason(status.reason),
+        configuration: None,
         ..status
     }
 }

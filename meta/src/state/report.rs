@@ -1,6 +1,7 @@
 //! What nodes say of their replicas.
 
-use pegasus_replication::config::Proposal;
+use super::command::TableInfo;
+use pegasus_replication::config::{Configuration, Proposal};
 use pegasus_replication::ids::{Ballot, CoreId, Decree, PartitionId, ReplicaIncarnation};
 
 /// Longest reason kept, in bytes; the rest is cut.
@@ -45,6 +46,8 @@ pub struct ReplicaStatus {
     pub health: ReplicaHealth,
     /// Of `OutOfService`, at most [`REASON_BYTES_MAX`] bytes.
     pub reason: String,
+    /// The newest configuration that it has adopted, if the node says. For rebuilding meta only; the state lets go of it.
+    pub configuration: Option<Box<Configuration>>,
 }
 
 impl ReplicaStatus {
@@ -71,6 +74,7 @@ pub(crate) const UNREPORTED: ReplicaStatus = ReplicaStatus {
     core: None,
     health: ReplicaHealth::Opening,
     reason: String::new(),
+    configuration: None,
 };
 
 /// A heartbeat's contents.
@@ -83,6 +87,8 @@ pub struct Report {
     pub replicas: Vec<(ReplicaKey, ReplicaStatus)>,
     pub disk_total: u64,
     pub disk_free: u64,
+    /// That the node knows, in a full report. For rebuilding meta only.
+    pub tables: Vec<TableInfo>,
 }
 
 /// What one replica wants changed.

@@ -48,6 +48,15 @@ impl FileStore {
     /// # Errors
     /// [`StoreError::Exists`] if there is one already; disk errors.
     pub fn create(dir: &Path, cluster: &Cluster) -> Result<Self, StoreError> {
+        Self::create_with(dir, &Durable::new(cluster.clone()))
+    }
+
+    /// Makes a store that holds `durable` from the start: all of it, or, cut short, none.
+    ///
+    /// # Errors
+    /// As [`FileStore::create`].
+    pub fn create_with(dir: &Path, durable: &Durable) -> Result<Self, StoreError> {
+        let cluster = durable.cluster();
         fs::create_dir_all(dir).map_err(at(dir))?;
         let lock = lock(dir)?;
         if !is_empty(dir)? {
@@ -57,9 +66,8 @@ impl FileStore {
         }
         remove_unfinished(dir)?;
         // The log first: a directory with a log alone is an init that was cut short and may be made again.
-        let durable = Durable::new(cluster.clone());
         let log = create_log(dir, cluster.id, 1)?;
-        write_snapshot(dir, &durable, 0)?;
+        write_snapshot(dir, durable, 0)?;
         sync_dir(dir)?;
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_dir(parent)?;

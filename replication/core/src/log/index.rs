@@ -94,6 +94,9 @@ impl SegmentIndex {
                 for segment in &mut self.segments {
                     segment.held.remove(&stamp.partition);
                 }
+                if let Some(tail) = self.tails.get_mut(&stamp.partition) {
+                    *tail = stamp.decree.min(*tail);
+                }
             }
             RecordKind::Removed => self.forget(stamp.partition),
             RecordKind::Adopt
@@ -194,19 +197,18 @@ impl SegmentIndex {
 
     /// The first decree from which on the segments from `oldest` on hold everything of this partition, as far as is known.
     pub(crate) fn first_held(&self, partition: PartitionId, oldest: SegmentId) -> Option<Decree> {
-        let mut known: Option<Decree> = None;
+        let tail = self.tails.get(&partition)?;
+        let mut known = tail.next();
         let newest_first = self.segments.iter().rev();
         for segment in newest_first.take_while(|segment| segment.id >= oldest) {
-            let Some((first, last)) = segment.held.get(&partition) else {
-                continue;
-            };
-            known = match known {
-                None => Some(*first),
-                Some(known) if last.next() >= known => Some(known.min(*first)),
-                Some(_) => break,
-            };
+            let range = segment.held.get(&partition);
+            if let Some((first, last)) = range
+                && last.next() >= known
+            {
+                known = known.min(*first);
+            }
         }
-        known
+        (known <= *tail).then_some(known)
     }
 
     /// Keeps entries of this partition from `decree` on.

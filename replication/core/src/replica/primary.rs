@@ -305,12 +305,10 @@ impl Replica {
         let Role::Primary(primary) = &mut self.role else {
             return;
         };
-        assert_eq!(
-            primary.phase,
-            Phase::Adopting,
-            "{}: reconciles once per ballot",
-            self.partition
-        );
+        // A member may have told of a newer ballot meanwhile.
+        if primary.phase != Phase::Adopting {
+            return;
+        }
         primary.phase = Phase::Reconciling;
         primary.noop = self.list.last().next();
         primary.floor = self.committed;

@@ -9,6 +9,7 @@
 )]
 
 mod options;
+mod rebuild;
 
 use anyhow::{Context as _, bail};
 use clap::Parser as _;
@@ -32,6 +33,7 @@ fn main() -> anyhow::Result<()> {
     match arguments.action {
         Action::Init(arguments) => init(&arguments),
         Action::Run(arguments) => run(arguments),
+        Action::Recover(arguments) => rebuild::recover(&arguments),
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Pushes(BTreeMap<NodeId, Sync>);
 impl Pushes {
     /// What `node` will be told, empty so far.
     pub(super) fn to(&mut self, node: NodeId) -> &mut Sync {
-        self.0.entry(node).or_insert_with(empty)
+        self.0.entry(node).or_insert_with(Sync::nothing)
     }
 
     /// Tells every member of `configuration`.
@@ -88,16 +88,20 @@ impl Pushes {
     }
 }
 
-const fn empty() -> Sync {
-    Sync {
-        full: false,
-        digest: 0,
-        nodes: Vec::new(),
-        tables: Vec::new(),
-        configurations: Vec::new(),
-        drops: Vec::new(),
-        assignments: Vec::new(),
-        handovers: Vec::new(),
+impl Sync {
+    /// A push that changes nothing. A node answers it with a heartbeat.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self {
+            full: false,
+            digest: 0,
+            nodes: Vec::new(),
+            tables: Vec::new(),
+            configurations: Vec::new(),
+            drops: Vec::new(),
+            assignments: Vec::new(),
+            handovers: Vec::new(),
+        }
     }
 }
 
@@ -108,7 +112,7 @@ impl State {
         let mut sync = Sync {
             full: true,
             digest: self.durable.digest(node),
-            ..empty()
+            ..Sync::nothing()
         };
         sync.nodes = self
             .durable

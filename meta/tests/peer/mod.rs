@@ -324,6 +324,61 @@ impl FakeNode {
         self.link.send(FrameKind::Heartbeat, &body, 0).await;
     }
 
+    /// Says everything that it has, with the configurations it knows, and which table it is of; for a meta that is rebuilt.
+    pub(crate) async fn testify(&mut self, table_name: &str, partition_count: u32) {
+        let mut b = FlatBufferBuilder::new();
+        let mut replicas = Vec::new();
+        for (&(table, index), known) in &self.configurations {
+            let key = meta::ReplicaKey::new(known.incarnation, table, index);
+            let member = |it: &MemberName| pegasus_fbs::peer::Member::new(it.0, it.1, it.2);
+            let primary = known.members.first().map(member);
+            let secondaries: Vec<_> = known.members.iter().skip(1).map(member).collect();
+            let here = known.members.iter().find(|it| it.1 == self.node);
+            let arguments = pegasus_fbs::peer::ConfigurationArgs {
+                table_id: table,
+                partition: index,
+                ballot: known.ballot,
+                active: true,
+                primary: primary.as_ref(),
+                secondaries: Some(b.create_vector(&secondaries)),
+                replica_count: 3,
+                min_replicas: 2,
+            };
+            let configuration = pegasus_fbs::peer::Configuration::create(&mut b, &arguments);
+            let arguments = meta::ReplicaReportArgs {
+                key: Some(&key),
+                ballot: known.ballot,
+                prepared: 9,
+                prepared_ballot: known.ballot,
+                health: ReplicaHealth::Ready,
+                core: here.map_or(u16::MAX, |it| it.2),
+                configuration: Some(configuration),
+                ..Default::default()
+            };
+            replicas.push(meta::ReplicaReport::create(&mut b, &arguments));
+        }
+        let arguments = meta::TableInfoArgs {
+            table_id: 1,
+            name: Some(b.create_string(table_name)),
+            partition_count,
+            replica_count: 3,
+            min_replicas: 2,
+            ..Default::default()
+        };
+        let table = meta::TableInfo::create(&mut b, &arguments);
+        let arguments = meta::HeartbeatArgs {
+            digest: self.digest,
+            replicas: Some(b.create_vector(&replicas)),
+            full: true,
+            tables: Some(b.create_vector(&[table])),
+            ..Default::default()
+        };
+        let root = meta::Heartbeat::create(&mut b, &arguments);
+        b.finish(root, None);
+        let body = b.finished_data().to_vec();
+        self.link.send(FrameKind::Heartbeat, &body, 0).await;
+    }
+
     /// Proposes the next ballot of the first partition that it leads; returns the partition and the ballot before.
     pub(crate) async fn propose(&mut self) -> ((u32, u32), u64) {
         let (&partition, known) = self

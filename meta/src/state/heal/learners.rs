@@ -133,6 +133,11 @@ impl State {
             None if !learner.is_fresh && live.is_some_and(|live| live.has_told_all) => {
                 Some(Failure::TooOld)
             }
+            // It was to be made, and was not.
+            None if live.is_some_and(|live| live.has_told_all) => {
+                let waited_ms = self.now_ms.saturating_sub(learner.since_ms);
+                (waited_ms >= LEARNER_SILENCE_MS).then_some(Failure::Failed)
+            }
             _ => None,
         }
     }
@@ -210,8 +215,11 @@ impl State {
         slots: &mut Slots,
     ) -> Option<CoreAddress> {
         let (_, partition) = self.partition(id)?;
-        let may =
-            |node: &NodeId| slots.has_fresh(self, *node) && self.may_join_group(partition, *node);
+        // A node that has not told all it has may have an old copy, which has to go first.
+        let may = |node: &NodeId| {
+            let has_told_all = self.live.get(node).is_some_and(|live| live.has_told_all);
+            has_told_all && slots.has_fresh(self, *node) && self.may_join_group(partition, *node)
+        };
         let nodes: BTreeSet<NodeId> = slots.open.iter().copied().filter(may).collect();
         let clean: BTreeSet<NodeId> = nodes
             .iter()

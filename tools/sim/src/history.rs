@@ -10,21 +10,30 @@ use pegasus_replication::ids::{Instant, TableId};
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// When a run begins, so that time zero means nothing special.
+pub const START: Instant = Instant(1_000_000_000_000);
+
+/// As traces and messages show it.
+#[must_use]
+pub fn milliseconds_of_run(at: Instant) -> f64 {
+    at.since(START).as_secs_f64() * 1e3
+}
+
 /// A row of a simulated table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key {
-    pub(crate) table: TableId,
-    pub(crate) partition: u32,
-    pub(crate) row: u32,
+pub struct Key {
+    pub table: TableId,
+    pub partition: u32,
+    pub row: u32,
 }
 
 /// Number of a write, and the value it puts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Value(pub(crate) u64);
+pub struct Value(pub u64);
 
 /// A place in the order in which clients begin operations and hear of their ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment {
+pub struct Moment {
     number: u64,
     at: Instant,
 }
@@ -66,7 +75,7 @@ struct Read {
 
 /// Which promise was broken: what clients saw, or what only a look inside shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Broken {
+pub enum Broken {
     /// The history of clients has no explanation.
     History,
     /// An invariant of the protocol does not hold.
@@ -77,23 +86,23 @@ pub(crate) enum Broken {
 
 /// A violation of what the store promises, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Violation {
-    pub(crate) broken: Broken,
-    pub(crate) text: String,
+pub struct Violation {
+    pub broken: Broken,
+    pub text: String,
 }
 
 impl Violation {
-    pub(crate) const fn history(text: String) -> Self {
+    pub const fn history(text: String) -> Self {
         let broken = Broken::History;
         Self { broken, text }
     }
 
-    pub(crate) const fn invariant(text: String) -> Self {
+    pub const fn invariant(text: String) -> Self {
         let broken = Broken::Invariant;
         Self { broken, text }
     }
 
-    pub(crate) const fn liveness(text: String) -> Self {
+    pub const fn liveness(text: String) -> Self {
         let broken = Broken::Liveness;
         Self { broken, text }
     }
@@ -106,13 +115,13 @@ impl fmt::Display for Violation {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct History {
+pub struct History {
     /// By value, from 1.
     writes: Vec<Write>,
     reads: BTreeMap<Key, Vec<Read>>,
     moments: u64,
-    pub(crate) acknowledged: u64,
-    pub(crate) read_count: u64,
+    pub acknowledged: u64,
+    pub read_count: u64,
 }
 
 impl History {
@@ -125,30 +134,30 @@ impl History {
     }
 
     /// A client begins to write a fresh value.
-    pub(crate) fn begin_write(&mut self, at: Instant, key: Key) -> Value {
+    pub fn begin_write(&mut self, at: Instant, key: Key) -> Value {
         let begun = self.moment(at);
         let ending = Ending::Open;
         self.writes.push(Write { key, begun, ending });
         Value(self.writes.len() as u64)
     }
 
-    pub(crate) fn acknowledge(&mut self, at: Instant, value: Value) {
+    pub fn acknowledge(&mut self, at: Instant, value: Value) {
         let moment = self.moment(at);
         self.acknowledged += 1;
         self.write_mut(value).ending = Ending::Acknowledged(moment);
     }
 
-    pub(crate) fn not_executed(&mut self, value: Value) {
+    pub fn not_executed(&mut self, value: Value) {
         self.write_mut(value).ending = Ending::NotExecuted;
     }
 
     /// A client begins to read; the moment goes to [`Self::end_read`].
-    pub(crate) fn begin_read(&mut self, at: Instant) -> Moment {
+    pub fn begin_read(&mut self, at: Instant) -> Moment {
         self.moment(at)
     }
 
     /// The read has returned `found`.
-    pub(crate) fn end_read(&mut self, at: Instant, key: Key, begun: Moment, found: Option<Value>) {
+    pub fn end_read(&mut self, at: Instant, key: Key, begun: Moment, found: Option<Value>) {
         let ended = self.moment(at);
         self.read_count += 1;
         let read = Read {
@@ -160,7 +169,7 @@ impl History {
     }
 
     /// Every row that anybody wrote to.
-    pub(crate) fn keys(&self) -> Vec<Key> {
+    pub fn keys(&self) -> Vec<Key> {
         let mut keys: Vec<Key> = self.writes.iter().map(|write| write.key).collect();
         keys.sort_unstable();
         keys.dedup();
@@ -183,7 +192,10 @@ impl History {
     }
 
     /// Whether one copy of each row, with operations one after another, explains all that clients saw.
-    pub(crate) fn check(&self) -> Result<(), Violation> {
+    ///
+    /// # Errors
+    /// The first row for which it does not.
+    pub fn check(&self) -> Result<(), Violation> {
         let mut clusters: BTreeMap<Key, BTreeMap<Option<Value>, Cluster>> = BTreeMap::new();
         for (number, write) in (1..).zip(&self.writes) {
             let of_key = clusters.entry(write.key).or_insert_with(rows_begin_empty);
@@ -332,7 +344,7 @@ fn shown(moment: Moment) -> String {
     match moment {
         Moment::NEVER => "the end".to_owned(),
         Moment::BEFORE_ALL => "the beginning".to_owned(),
-        moment => format!("{:.3} ms", crate::world::milliseconds_of_run(moment.at)),
+        moment => format!("{:.3} ms", milliseconds_of_run(moment.at)),
     }
 }
 

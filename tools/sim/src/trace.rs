@@ -7,7 +7,7 @@ use pegasus_replication::ids::{CoreAddress, Instant};
 use pegasus_replication::message::{Entry, Message};
 
 pub(crate) fn line(at: Instant, text: &str) {
-    eprintln!("{:>12.3}  {text}", crate::world::milliseconds_of_run(at));
+    eprintln!("{:>12.3}  {text}", crate::history::milliseconds_of_run(at));
 }
 
 /// What happens outside of cores; what a core is told shows as an event.

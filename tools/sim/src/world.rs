@@ -6,7 +6,7 @@ use crate::clients::Request;
 use crate::clock::Clock;
 use crate::cores::SimCore;
 use crate::coverage::Coverage;
-use crate::history::{History, Violation};
+use crate::history::{History, START, Violation};
 use crate::meta::SimMeta;
 use crate::network::Network;
 use crate::node::SimNode;
@@ -16,14 +16,6 @@ use pegasus_replication::config::Configuration;
 use pegasus_replication::ids::{CoreAddress, Instant, NodeId, PartitionId, TableId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-/// When the run begins, so that time zero means nothing special.
-const START: Instant = Instant(1_000_000_000_000);
-
-/// As traces and messages show it.
-pub(crate) fn milliseconds_of_run(at: Instant) -> f64 {
-    at.since(START).as_secs_f64() * 1e3
-}
 
 /// What a run has done, for the summary.
 #[derive(Clone, Debug, Default)]

@@ -12,6 +12,27 @@ pub(crate) fn allowed() -> anyhow::Result<Vec<usize>> {
         .collect())
 }
 
+/// CPUs that a process of this machine is pinned to, ascending; empty when it may run on all of them, or is not there.
+pub(crate) fn pinned_to(process: i32) -> Vec<usize> {
+    let set = rustix::thread::Pid::from_raw(process)
+        .and_then(|process| sched_getaffinity(Some(process)).ok());
+    let online = std::fs::read_to_string("/proc/cpuinfo").map_or(0, |text| {
+        text.lines()
+            .filter(|line| line.starts_with("processor"))
+            .count()
+    });
+    let cpus: Vec<usize> = set.map_or_else(Vec::new, |set| {
+        (0..CpuSet::MAX_CPU)
+            .filter(|cpu| set.is_set(*cpu))
+            .collect()
+    });
+    if cpus.len() < online {
+        cpus
+    } else {
+        Vec::new()
+    }
+}
+
 /// Pins the calling thread.
 pub(crate) fn pin(cpu: usize) -> anyhow::Result<()> {
     ensure!(

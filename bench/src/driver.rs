@@ -1,111 +1,46 @@
-//! A run: threads, connections, workers, and the progress bar meanwhile.
+//! A run: threads, connections, workers.
 //!
 //! Each thread has a runtime of its own and shares nothing with the others but a few counters, so that the bench itself
-//! disturbs what it measures as little as possible. `connections` clients are divided between the threads, each with
+//! disturbs what it measures as little as possible. `connections` sessions are divided between the threads, each with
 //! `inflight` workers.
 
+mod gather;
+
 use crate::affinity;
+use crate::arrival::Schedule;
 use crate::keys::Chooser;
+use crate::outcome::{Outcome, ThreadUse};
+use crate::pace::{Gate, Pace, Until};
+use crate::plan::{Plan, Work};
+use crate::progress;
 use crate::record::{Recorder, Shared};
-use crate::worker::{Task, Until, Worker};
-use anyhow::{Context as _, anyhow, ensure};
+use crate::target::{ConnectOptions, Failure, Session};
+use crate::trace::TraceFile;
+use crate::usage::Sample;
+use crate::value::version_base;
+use crate::verify::{History, State, StateKey};
+use crate::worker::Worker;
+use anyhow::{Context as _, anyhow};
 use futures::future::{join_all, try_join_all};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pegasus_client::{Client, ClientOptions, Error, Table};
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
 use std::cell::RefCell;
-use std::io::IsTerminal as _;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::task::LocalSet;
 
-/// How the load is spread.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    pub(crate) threads: usize,
-    /// Clients, each with one connection to every core it needs.
-    pub(crate) connections: usize,
-    /// Workers of each client.
-    pub(crate) inflight: usize,
-}
-
-/// What to do.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Work {
-    /// Write every record once; one that fails is tried again for so long.
-    Load {
-        give_up_after: Duration,
-    },
-    RunFor {
-        warm_up: Duration,
-        time: Duration,
-    },
-    RunOperations(u64),
-}
-
-/// Where and how.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) meta: Vec<String>,
-    pub(crate) table: String,
-    pub(crate) shape: Shape,
-    /// Threads are pinned to these in turn; empty: the scheduler chooses.
-    pub(crate) cpus: Vec<usize>,
-    /// Deadline of one operation.
-    pub(crate) timeout: Duration,
-    pub(crate) work: Work,
-    pub(crate) task: Task,
-    /// One for each worker.
-    pub(crate) choosers: Vec<Chooser>,
-}
-
-/// What came of it.
+/// What a run left.
 #[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) recorder: Recorder,
-    /// Measured time, without warm-up and without reading everything again.
-    pub(crate) elapsed: Duration,
-    pub(crate) longest_gap: Duration,
-    /// Successful operations in each second.
-    pub(crate) per_second: Vec<u64>,
-    /// Attempts that clients made again by themselves, within an operation's deadline; warm-up and reading everything
-    /// again included.
-    pub(crate) retries: u64,
+pub(crate) struct Finished {
+    pub(crate) outcome: Outcome,
     /// A record that could not be loaded.
-    pub(crate) load_error: Option<Error>,
-}
-
-impl Shape {
-    pub(crate) fn workers(self) -> usize {
-        self.connections * self.inflight
-    }
-
-    pub(crate) fn check(self) -> anyhow::Result<()> {
-        ensure!(
-            (1..=256).contains(&self.threads),
-            "--threads {}: 1 to 256 are allowed",
-            self.threads
-        );
-        ensure!(
-            (self.threads..=10_000).contains(&self.connections),
-            "--connections {}: {} (one for each thread) to 10000 are allowed",
-            self.connections,
-            self.threads
-        );
-        ensure!(
-            (1..=10_000).contains(&self.inflight),
-            "--inflight {}: 1 to 10000 are allowed",
-            self.inflight
-        );
-        ensure!(
-            self.workers() <= 100_000,
-            "connections x inflight is {}, at most 100000",
-            self.workers()
-        );
-        Ok(())
-    }
+    pub(crate) load_failure: Option<Failure>,
+    /// Records that a resumed load found whole.
+    pub(crate) skipped: u64,
 }
 
 /// When the clock starts: what every thread is given then.
@@ -113,287 +48,370 @@ impl Shape {
 struct Go {
     shared: Arc<Shared>,
     until: Arc<Until>,
+    trace: Option<Arc<TraceFile>>,
+}
+
+/// What all threads have from the beginning.
+#[derive(Debug)]
+struct Common {
+    plan: Plan,
+    chooser: Chooser,
+    history: Option<Arc<History>>,
 }
 
 /// A thread that is connected and waits for the clock.
 struct Connected {
     go: mpsc::Sender<Go>,
-    handle: JoinHandle<Share>,
+    handle: JoinHandle<anyhow::Result<Share>>,
 }
 
-/// One thread's part of the outcome.
+/// One thread's part of what happened.
 struct Share {
     recorder: Recorder,
+    usage: ThreadUse,
     retries: u64,
-    load_error: Option<Error>,
+    load_failure: Option<Failure>,
 }
 
-/// Runs the plan to its end. An error means that it could not be run (no cluster, no table); operations that fail are
-/// part of the outcome.
-pub(crate) fn run(plan: &Arc<Plan>) -> anyhow::Result<Outcome> {
-    let threads = plan.connect_threads()?;
-    let go = plan.start_clock();
+/// Runs the plan to its end. An error means that it could not be run (nobody there, no table, no file); operations that
+/// fail are part of the outcome.
+pub(crate) fn run(plan: &Plan) -> anyhow::Result<Finished> {
+    let common = Arc::new(Common::new(plan)?);
+    let threads = connect_threads(&common)?;
+    let started = SystemTime::now();
+    let go = start_clock(plan)?;
     for thread in &threads {
-        // A thread that has gone panicked; joining it tells.
+        // A thread that has gone failed; joining it tells.
         let _ = thread.go.send(go.clone());
     }
-    let per_second = watch(plan, &threads, &go.shared);
-    go.shared.note_gap();
-    let mut outcome = Outcome {
-        recorder: Recorder::new(),
-        elapsed: go.shared.measured(),
-        longest_gap: go.shared.longest_gap(),
-        per_second,
-        retries: 0,
-        load_error: None,
-    };
+    progress::watch(plan, &go.shared, || {
+        go.shared.is_over() || threads.iter().all(|thread| thread.handle.is_finished())
+    });
+    let mut shares = Vec::new();
     for thread in threads {
-        let share = thread
-            .handle
-            .join()
-            .map_err(|_| anyhow!("a bench thread panicked"))?;
-        outcome.recorder.add(share.recorder);
-        outcome.retries += share.retries;
-        outcome.load_error = outcome.load_error.or(share.load_error);
+        let share = thread.handle.join();
+        shares.push(share.map_err(|_| anyhow!("a bench thread panicked"))??);
     }
-    Ok(outcome)
+    go.shared.end_gaps();
+    common.keep_state()?;
+    let finished = gather::gather(&common, &go.shared, shares, started);
+    if let Some(trace) = &go.trace {
+        trace.finish()?;
+    }
+    Ok(finished)
 }
 
-impl Plan {
-    /// Threads with all their connections open and routes known, so that neither is measured.
-    fn connect_threads(self: &Arc<Self>) -> anyhow::Result<Vec<Connected>> {
-        let (ready, all_ready) = mpsc::channel();
-        let mut threads = Vec::new();
-        for index in 0..self.shape.threads {
-            let (go, wait) = mpsc::channel();
-            let (plan, ready) = (Arc::clone(self), ready.clone());
-            let handle = std::thread::Builder::new()
-                .name(format!("bench-{index}"))
-                .spawn(move || plan.thread(index, &ready, &wait))
-                .context("bench thread")?;
-            threads.push(Connected { go, handle });
+impl Common {
+    fn new(plan: &Plan) -> anyhow::Result<Self> {
+        let mut plan = plan.clone();
+        // Not earlier: versions have to be newer than those of the load before it.
+        plan.task.version_base = version_base();
+        let is_load = matches!(plan.work, Work::Load(_));
+        let verifies = plan.verification.verify && !is_load;
+        let state = match &plan.verification.state {
+            Some(path) if verifies && path.exists() => Some(State::read(path, &state_key(&plan))?),
+            _ => None,
+        };
+        if let Some(path) = &plan.verification.state {
+            before_writing(path, state.as_ref(), is_load)?;
         }
-        for _ in &threads {
-            all_ready.recv().context("a bench thread panicked")??;
-        }
-        Ok(threads)
+        let task = &plan.task;
+        let history = verifies.then(|| {
+            Arc::new(History::new(
+                task.layout,
+                task.records,
+                task.version_base,
+                state,
+            ))
+        });
+        Ok(Self {
+            chooser: Chooser::new(plan.distribution, plan.task.records),
+            plan,
+            history,
+        })
     }
 
-    fn start_clock(&self) -> Go {
-        let (warm_up, until) = match self.work {
-            Work::RunFor { warm_up, time } => {
-                (warm_up, Until::Time(Instant::now() + warm_up + time))
-            }
-            Work::RunOperations(count) => {
-                (Duration::ZERO, Until::Operations(AtomicU64::new(count)))
-            }
-            Work::Load { .. } => (
-                Duration::ZERO,
-                Until::Operations(AtomicU64::new(self.task.records)),
-            ),
-        };
-        Go {
-            shared: Arc::new(Shared::new(warm_up, self.shape.threads as u64)),
-            until: Arc::new(until),
-        }
-    }
-
-    fn thread(
-        &self,
-        index: usize,
-        ready: &mpsc::Sender<anyhow::Result<()>>,
-        wait: &mpsc::Receiver<Go>,
-    ) -> Share {
-        let mut share = Share {
-            recorder: Recorder::new(),
-            retries: 0,
-            load_error: None,
-        };
-        let connected = self
-            .pin(index)
-            .and_then(|()| runtime())
-            .and_then(|runtime| {
-                let tables = runtime.block_on(self.connect(index))?;
-                Ok((runtime, tables))
-            });
-        let (runtime, tables) = match connected {
-            Ok(connected) => connected,
-            Err(error) => {
-                let _ = ready.send(Err(error));
-                return share;
-            }
-        };
-        let _ = ready.send(Ok(()));
-        // Nobody sends when another thread could not connect.
-        let Ok(go) = wait.recv() else {
-            return share;
-        };
-        let recorder = Rc::new(RefCell::new(Recorder::new()));
-        share.load_error =
-            LocalSet::new().block_on(&runtime, self.work(index, &tables, &go, &recorder));
-        share.recorder = recorder.replace(Recorder::new());
-        share.retries = tables.iter().map(|(client, _)| client.retries()).sum();
-        share
-    }
-
-    fn pin(&self, thread: usize) -> anyhow::Result<()> {
-        match self.cpus.get(thread % self.cpus.len().max(1)) {
-            Some(cpu) => affinity::pin(*cpu),
-            None => Ok(()),
+    /// A run leaves its knowledge to the next one.
+    fn keep_state(&self) -> anyhow::Result<()> {
+        match (&self.plan.verification.state, &self.history) {
+            (Some(path), Some(history)) => history.state(state_key(&self.plan)).write(path),
+            _ => Ok(()),
         }
     }
 
     /// This thread's connections.
-    async fn connect(&self, thread: usize) -> anyhow::Result<Vec<(Client, Table)>> {
-        let connections = (thread..self.shape.connections).step_by(self.shape.threads);
-        try_join_all(connections.map(|_| async {
-            let mut options = ClientOptions::new(self.meta.clone());
-            options.timeout = CONNECT_TIMEOUT;
-            options.inflight_max = options.inflight_max.max(self.shape.inflight);
-            let client = Client::connect(options)
-                .await
-                .with_context(|| format!("cluster at {}", self.meta.join(", ")))?;
-            let table = client
-                .table(&self.table)
-                .await
-                .with_context(|| format!("table {}", self.table))?;
-            // The first request to a core opens the connection to it.
-            for partition in 0..table.partition_count() {
-                if let Some(primary) = table.primary_of(partition) {
-                    let _ = client.ping(&primary).await;
-                }
+    async fn connect(&self, thread: usize) -> anyhow::Result<Vec<Session>> {
+        let shape = self.plan.shape;
+        let options = ConnectOptions {
+            layout: self.plan.task.layout,
+            inflight: shape.inflight,
+            timeout: CONNECT_TIMEOUT,
+        };
+        let connections = (thread..shape.connections).step_by(shape.threads);
+        try_join_all(connections.map(|_| self.plan.target.connect(&options))).await
+    }
+
+    fn thread(
+        &self,
+        thread: usize,
+        ready: &mpsc::Sender<anyhow::Result<()>>,
+        wait: &mpsc::Receiver<Go>,
+    ) -> anyhow::Result<Share> {
+        let connected = self.prepare(thread);
+        let (local, runtime, sessions) = match connected {
+            Ok(connected) => connected,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return Err(anyhow!("not connected"));
             }
-            let table = table.with_timeout(self.timeout);
-            Ok((client, table))
-        }))
-        .await
+        };
+        let _ = ready.send(Ok(()));
+        // Nobody sends when another thread could not connect.
+        let go = wait.recv().context("another thread could not connect")?;
+        local.block_on(&runtime, self.work(thread, &sessions, &go))
+    }
+
+    fn prepare(
+        &self,
+        thread: usize,
+    ) -> anyhow::Result<(LocalSet, tokio::runtime::Runtime, Vec<Session>)> {
+        if let Some(cpu) = self.plan.cpu_of(thread) {
+            affinity::pin(cpu)?;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("runtime")?;
+        let local = LocalSet::new();
+        let sessions = local.block_on(&runtime, self.connect(thread))?;
+        Ok((local, runtime, sessions))
     }
 
     /// All workers of a thread, to their end.
-    async fn work(
+    async fn work(&self, thread: usize, sessions: &[Session], go: &Go) -> anyhow::Result<Share> {
+        let trace = go.trace.as_ref().map(|file| file.of_thread(thread));
+        let recorder = Rc::new(RefCell::new(Recorder::new(
+            Arc::clone(&go.shared),
+            thread,
+            trace,
+        )));
+        let pace = self.pace(thread, go, &recorder)?;
+        let at_start = sample_at(go.shared.measured_from());
+        let (workers, load_failure) = self
+            .drive(self.workers(thread, sessions, &recorder), &pace)
+            .await;
+        let at_end = Sample::of_this_thread();
+        let usage = at_start
+            .take()
+            .unwrap_or(at_end)
+            .until(&at_end, self.plan.cpu_of(thread));
+        go.shared.thread_ends();
+        self.sweep(&workers, &go.shared).await;
+        let recorder = recorder.replace(Recorder::new(Arc::clone(&go.shared), thread, None));
+        Ok(Share {
+            recorder,
+            usage,
+            retries: sessions.iter().map(Session::retries).sum(),
+            load_failure,
+        })
+    }
+
+    fn workers(
         &self,
         thread: usize,
-        tables: &[(Client, Table)],
-        go: &Go,
+        sessions: &[Session],
         recorder: &Rc<RefCell<Recorder>>,
-    ) -> Option<Error> {
-        let task = Arc::new(self.task.clone());
-        let mut running = Vec::new();
-        for (index, (_, table)) in tables.iter().enumerate() {
-            let connection = thread + index * self.shape.threads;
-            let first = connection * self.shape.inflight;
-            for chooser in self.choosers.iter().skip(first).take(self.shape.inflight) {
-                let (recorder, shared) = (Rc::clone(recorder), Arc::clone(&go.shared));
-                let worker = Worker::new(
+    ) -> Vec<Worker> {
+        let task = Arc::new(self.plan.task.clone());
+        let shape = self.plan.shape;
+        let mut workers = Vec::new();
+        for (index, session) in sessions.iter().enumerate() {
+            let connection = thread + index * shape.threads;
+            for worker in 0..shape.inflight {
+                workers.push(Worker::new(
                     Arc::clone(&task),
-                    table.clone(),
-                    chooser.clone(),
-                    recorder,
-                    shared,
-                );
-                running.push(tokio::task::spawn_local(
-                    self.one(worker, Arc::clone(&go.until)),
+                    (connection * shape.inflight + worker) as u64,
+                    session.clone(),
+                    self.chooser.clone(),
+                    self.history.clone(),
+                    Rc::clone(recorder),
                 ));
             }
         }
-        let mut load_error = None;
+        workers
+    }
+
+    async fn drive(&self, workers: Vec<Worker>, pace: &Pace) -> (Vec<Worker>, Option<Failure>) {
+        let ring = match pace {
+            Pace::Open(gate) => {
+                let gate = Rc::clone(gate);
+                Some(tokio::task::spawn_local(async move { gate.ring().await }))
+            }
+            Pace::Closed(_) => None,
+        };
+        let work = self.plan.work;
+        let running = workers.into_iter().map(|mut worker| {
+            let pace = pace.clone();
+            tokio::task::spawn_local(async move {
+                let failure = match work {
+                    Work::Load(loading) => worker.load(loading).await.err(),
+                    Work::RunFor { .. } | Work::RunOperations(_) => {
+                        worker.run(&pace).await;
+                        None
+                    }
+                };
+                (worker, failure)
+            })
+        });
+        let running: Vec<_> = running.collect();
         let mut workers = Vec::new();
+        let mut load_failure = None;
         for ended in join_all(running).await {
-            let (worker, error) = ended.expect("a worker that panics ends its thread");
+            let (worker, failure) = ended.expect("a worker that panics ends its thread");
             workers.push(worker);
-            load_error = load_error.or(error);
+            load_failure = load_failure.or(failure);
         }
-        go.shared.thread_ends();
-        if self.task.verify {
-            join_all(workers.iter_mut().map(Worker::sweep)).await;
+        if let Some(ring) = ring {
+            ring.abort();
         }
-        load_error
+        (workers, load_failure)
     }
 
-    fn one(
+    fn pace(
         &self,
-        mut worker: Worker,
-        until: Arc<Until>,
-    ) -> impl Future<Output = (Worker, Option<Error>)> + use<> {
-        let work = self.work;
-        async move {
-            let error = match work {
-                Work::Load { give_up_after } => worker.load(give_up_after).await.err(),
-                Work::RunFor { .. } | Work::RunOperations(_) => {
-                    worker.run(&until).await;
-                    None
-                }
-            };
-            (worker, error)
-        }
+        thread: usize,
+        go: &Go,
+        recorder: &Rc<RefCell<Recorder>>,
+    ) -> anyhow::Result<Pace> {
+        let (Some(rate), Until::Time(end)) = (self.plan.rate, &*go.until) else {
+            return Ok(Pace::Closed(Arc::clone(&go.until)));
+        };
+        let seed = self.plan.task.seed ^ (thread as u64 + 1).rotate_left(40);
+        let schedule = Schedule::new(
+            rate.arrival,
+            rate.per_second,
+            (thread, self.plan.shape.threads),
+            go.shared.start(),
+            SmallRng::seed_from_u64(seed),
+        );
+        let timeout = self.plan.task.timeout;
+        let gate = Gate::new(schedule, *end, timeout, Rc::clone(recorder))?;
+        Ok(Pace::Open(Rc::new(gate)))
     }
 
-    /// What the progress bar counts to: operations, or milliseconds.
-    fn whole(&self) -> u64 {
-        match self.work {
-            Work::Load { .. } => self.task.records,
-            Work::RunFor { warm_up, time } => milliseconds(warm_up + time),
-            Work::RunOperations(count) => count,
+    /// Reads all records again that anything is known about, when no thread writes any more.
+    async fn sweep(&self, workers: &[Worker], shared: &Shared) {
+        const LOOK_EVERY: Duration = Duration::from_millis(5);
+        let Some(history) = &self.history else {
+            return;
+        };
+        while !shared.is_over() {
+            tokio::time::sleep(LOOK_EVERY).await;
         }
+        let records = history.touched();
+        let all = self.plan.shape.workers();
+        let share = |number: u64| -> Vec<u64> {
+            let first = usize::try_from(number).unwrap_or(usize::MAX);
+            records.iter().skip(first).step_by(all).copied().collect()
+        };
+        let shares: Vec<Vec<u64>> = workers.iter().map(|it| share(it.number())).collect();
+        let sweeps = workers.iter().zip(&shares);
+        join_all(sweeps.map(|(worker, records)| worker.sweep(records))).await;
     }
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("runtime")
+/// Threads with all their connections open and routes known, so that neither is measured.
+fn connect_threads(common: &Arc<Common>) -> anyhow::Result<Vec<Connected>> {
+    let (ready, all_ready) = mpsc::channel();
+    let mut threads = Vec::new();
+    for index in 0..common.plan.shape.threads {
+        let (go, wait) = mpsc::channel();
+        let (common, ready) = (Arc::clone(common), ready.clone());
+        let handle = std::thread::Builder::new()
+            .name(format!("bench-{index}"))
+            .spawn(move || common.thread(index, &ready, &wait))
+            .context("bench thread")?;
+        threads.push(Connected { go, handle });
+    }
+    drop(ready);
+    for _ in &threads {
+        all_ready.recv().context("a bench thread panicked")??;
+    }
+    Ok(threads)
 }
 
-/// Shows progress until all threads have done their measured part; gives the operations of each second.
-fn watch(plan: &Plan, threads: &[Connected], shared: &Shared) -> Vec<u64> {
-    const LOOK_EVERY: Duration = Duration::from_millis(20);
-    const LINE_EVERY: usize = 10;
-    let terminal = std::io::stderr().is_terminal();
-    let bar = progress_bar(plan.whole(), terminal);
+fn start_clock(plan: &Plan) -> anyhow::Result<Go> {
+    let warm_up = plan.warm_up();
+    let trace = match &plan.trace {
+        Some(path) => {
+            let began = SystemTime::now() + warm_up;
+            let began = began.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let nanoseconds = u64::try_from(began.as_nanos()).unwrap_or(u64::MAX);
+            Some(TraceFile::create(path, nanoseconds)?)
+        }
+        None => None,
+    };
     let start = Instant::now();
-    let mut per_second: Vec<u64> = Vec::new();
-    let mut counted = 0;
-    while !shared.is_over() && threads.iter().any(|thread| !thread.handle.is_finished()) {
-        std::thread::sleep(LOOK_EVERY);
-        let operations = shared.operations();
-        bar.set_position(match plan.work {
-            Work::RunFor { .. } => milliseconds(start.elapsed()),
-            _ => operations,
-        });
-        if start.elapsed() < Duration::from_secs(per_second.len() as u64 + 1) {
-            continue;
-        }
-        per_second.push(operations - counted);
-        let sentence = format!("{} op/s, {} failed", operations - counted, shared.errors());
-        counted = operations;
-        bar.set_message(sentence.clone());
-        if !terminal && per_second.len().is_multiple_of(LINE_EVERY) {
-            eprintln!(
-                "{} s: {operations} operations, {sentence}",
-                per_second.len()
-            );
-        }
-    }
-    bar.finish_and_clear();
-    per_second
+    let until = match plan.work {
+        Work::RunFor { warm_up, time } => Until::Time(start + warm_up + time),
+        Work::RunOperations(count) => Until::Operations(AtomicU64::new(count)),
+        Work::Load(_) => Until::Operations(AtomicU64::new(plan.task.records)),
+    };
+    Ok(Go {
+        shared: Arc::new(Shared::new(start, warm_up, plan.shape.threads)),
+        until: Arc::new(until),
+        trace,
+    })
 }
 
-fn progress_bar(whole: u64, terminal: bool) -> ProgressBar {
-    let style = ProgressStyle::with_template("[{bar:40}] {percent:>3} % {elapsed_precise} {msg}")
-        .expect("the template is a constant and well-formed")
-        .progress_chars("=> ");
-    let bar = ProgressBar::new(whole).with_style(style);
-    if !terminal {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
+/// Takes a sample of this thread's times at a moment; the cell holds it from then on.
+fn sample_at(moment: Instant) -> Rc<std::cell::Cell<Option<Sample>>> {
+    let cell = Rc::new(std::cell::Cell::new(None));
+    if moment <= Instant::now() {
+        cell.set(Some(Sample::of_this_thread()));
+        return cell;
     }
-    bar
+    let later = Rc::clone(&cell);
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep_until(moment.into()).await;
+        later.set(Some(Sample::of_this_thread()));
+    });
+    cell
 }
 
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+fn state_key(plan: &Plan) -> StateKey {
+    StateKey {
+        target: plan.target.to_string(),
+        layout: plan.task.layout,
+        records: plan.task.records,
+    }
+}
+
+/// A state file must not claim more than is true while records change.
+fn before_writing(path: &Path, state: Option<&State>, is_load: bool) -> anyhow::Result<()> {
+    match state {
+        _ if is_load => match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| path.display().to_string())
+            }
+            _ => Ok(()),
+        },
+        Some(state) => state.begun().write(path),
+        None => Ok(()),
+    }
+}
+
+/// After a load that is complete: every record is as it wrote it.
+///
+/// # Errors
+/// Names the file that cannot be written.
+pub(crate) fn keep_loaded_state(plan: &Plan) -> anyhow::Result<()> {
+    match &plan.verification.state {
+        Some(path) => State::loaded(state_key(plan)).write(path),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -1,37 +1,15 @@
-//! Which record an operation touches, and how a record is named.
+//! Which record an operation touches.
 //!
-//! A record is a number from 0. Its name is `user<number / rows_per_hash_key>` and a sort key, so that range reads have
-//! something to range over. The request distributions are those of YCSB (Cooper et al., SoCC 2010); the zipfian
-//! generator is the one of Gray et al., "Quickly generating billion-record synthetic databases", SIGMOD 1994.
+//! The request distributions are those of YCSB (Cooper et al., SoCC 2010); the zipfian generator is the one of Gray et
+//! al., "Quickly generating billion-record synthetic databases", SIGMOD 1994, over the loaded records (YCSB's own program draws
+//! from 10,000 million ranks and folds them, which makes the hottest record less hot).
 
 use clap::ValueEnum;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
-
-/// How records are named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Names {
-    /// At least 1.
-    pub(crate) rows_per_hash_key: u64,
-}
-
-impl Names {
-    pub(crate) fn hash_key(self, record: u64) -> Vec<u8> {
-        format!("user{:012}", record / self.rows_per_hash_key).into_bytes()
-    }
-
-    pub(crate) fn sort_key(self, record: u64) -> Vec<u8> {
-        format!("{:08}", record % self.rows_per_hash_key).into_bytes()
-    }
-
-    /// The record that a sort key under `record`'s hash key belongs to; `None` if it is not one of ours.
-    pub(crate) fn sibling(self, record: u64, sort_key: &[u8]) -> Option<u64> {
-        let index: u64 = std::str::from_utf8(sort_key).ok()?.parse().ok()?;
-        (index < self.rows_per_hash_key)
-            .then(|| record / self.rows_per_hash_key * self.rows_per_hash_key + index)
-    }
-}
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which records are wanted more often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -45,103 +23,79 @@ pub(crate) enum Distribution {
     Latest,
 }
 
-/// Chooses records for one worker. Cheap to clone; the tables behind it are shared.
+/// Chooses records. Clones share the tables behind it, and which records were inserted.
 #[derive(Clone, Debug)]
 pub(crate) struct Chooser {
     distribution: Distribution,
-    loaded: u64,
     zipfian: Option<Arc<Zipfian>>,
-    /// Records this worker may touch are those with `record % workers == worker`, when they are divided.
-    worker: u64,
-    workers: u64,
-    divided: bool,
-    /// Records that this worker has inserted; the next one is `self.inserted_record(self.inserted)`.
-    inserted: u64,
+    population: Arc<Population>,
+}
+
+/// Which records there are: those loaded, and behind them those inserted.
+#[derive(Debug)]
+struct Population {
+    loaded: u64,
+    /// The next record to insert.
+    next: AtomicU64,
+    /// All records below this were inserted, or tried to be.
+    complete_below: AtomicU64,
+    /// Inserts that ended before one below them.
+    ahead: Mutex<BTreeSet<u64>>,
 }
 
 impl Chooser {
-    /// For `workers` workers over `loaded` records (at least one for each worker). `divided`: no record is touched by
-    /// two workers. Takes time in proportion to `loaded` for a zipfian (seconds from 100 million on).
-    pub(crate) fn for_workers(
-        distribution: Distribution,
-        loaded: u64,
-        workers: u64,
-        divided: bool,
-    ) -> Vec<Self> {
-        assert!(workers > 0, "no workers");
-        assert!(loaded >= workers, "fewer records than workers");
+    /// Over `loaded` records, at least one. Takes time in proportion to `loaded` if not uniform (seconds from 100 million
+    /// on).
+    pub(crate) fn new(distribution: Distribution, loaded: u64) -> Self {
+        assert!(loaded > 0, "no records");
         let zipfian = match distribution {
             Distribution::Uniform => None,
-            Distribution::Zipfian => Some(Arc::new(Zipfian::new(loaded))),
-            Distribution::Latest => Some(Arc::new(Zipfian::new(loaded / workers))),
+            Distribution::Zipfian | Distribution::Latest => Some(Arc::new(Zipfian::new(loaded))),
         };
-        let chooser = |worker| Self {
+        Self {
             distribution,
-            loaded,
-            zipfian: zipfian.clone(),
-            worker,
-            workers,
-            divided,
-            inserted: 0,
-        };
-        (0..workers).map(chooser).collect()
+            zipfian,
+            population: Arc::new(Population {
+                loaded,
+                next: AtomicU64::new(loaded),
+                complete_below: AtomicU64::new(loaded),
+                ahead: Mutex::default(),
+            }),
+        }
     }
 
-    /// A record that exists.
+    /// A record that was loaded or whose insert has ended.
     pub(crate) fn existing(&self, random: &mut impl Rng) -> u64 {
+        let loaded = self.population.loaded;
         match (self.distribution, &self.zipfian) {
-            (Distribution::Latest, Some(zipfian)) => self.latest(zipfian.draw(random)),
-            (_, Some(zipfian)) => self.own(scatter(zipfian.draw(random)) % self.loaded),
-            (_, None) => self.own(random.random_range(0..self.loaded)),
+            (Distribution::Latest, Some(zipfian)) => {
+                let count = self.population.complete_below.load(Ordering::Relaxed);
+                count - 1 - zipfian.draw(random)
+            }
+            (_, Some(zipfian)) => scatter(zipfian.draw(random)) % loaded,
+            (_, None) => random.random_range(0..loaded),
         }
     }
 
-    pub(crate) fn worker(&self) -> u64 {
-        self.worker
-    }
-
-    /// This worker's share of the loaded records, in order.
-    pub(crate) fn own_loaded(&self) -> impl Iterator<Item = u64> + use<> {
-        let step = usize::try_from(self.workers).unwrap_or(usize::MAX);
-        (self.worker..self.loaded).step_by(step)
-    }
-
-    /// The record to insert now; `inserted` must be called when it is there.
+    /// The record to insert now; `insert_ends` must be called when it was.
     pub(crate) fn next_insert(&self) -> u64 {
-        self.inserted_record(self.inserted)
+        self.population.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn inserted(&mut self) {
-        self.inserted += 1;
-    }
-
-    /// Inserts of all workers lie above the loaded records and never meet.
-    fn inserted_record(&self, index: u64) -> u64 {
-        self.loaded.next_multiple_of(self.workers) + index * self.workers + self.worker
-    }
-
-    /// The nearest record at or below `record` that this worker may touch.
-    fn own(&self, record: u64) -> u64 {
-        if !self.divided {
-            return record;
+    /// The insert has ended, well or not: one that failed must not hide all later ones.
+    pub(crate) fn insert_ends(&self, record: u64) {
+        let population = &self.population;
+        let mut ahead = population
+            .ahead
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut below = population.complete_below.load(Ordering::Relaxed);
+        ahead.insert(record);
+        while ahead.first() == Some(&below) {
+            ahead.pop_first();
+            below += 1;
         }
-        let own = record - record % self.workers + self.worker;
-        if own < self.loaded {
-            own
-        } else {
-            own - self.workers
-        }
-    }
-
-    /// The record `age` places before the newest of this worker. Workers always divide the records between them here,
-    /// so that a worker knows which inserts are acknowledged.
-    fn latest(&self, age: u64) -> u64 {
-        if let Some(index) = self.inserted.checked_sub(age + 1) {
-            return self.inserted_record(index);
-        }
-        let own_loaded = (self.loaded - self.worker).div_ceil(self.workers);
-        let age = (age - self.inserted) % own_loaded;
-        self.worker + (own_loaded - 1 - age) * self.workers
+        population.complete_below.store(below, Ordering::Relaxed);
     }
 }
 
@@ -217,7 +171,7 @@ mod tests {
     use std::collections::{HashMap, HashSet};
 
     fn counts(distribution: Distribution, loaded: u64, draws: u64) -> HashMap<u64, u64> {
-        let chooser = &Chooser::for_workers(distribution, loaded, 1, false)[0];
+        let chooser = Chooser::new(distribution, loaded);
         let mut random = SmallRng::seed_from_u64(1);
         let mut counts = HashMap::new();
         for _ in 0..draws {
@@ -251,47 +205,33 @@ mod tests {
     }
 
     #[test]
-    fn latest_follows_the_inserts() {
-        let mut chooser = Chooser::for_workers(Distribution::Latest, 1_000, 4, true).remove(1);
-        for _ in 0..50 {
-            chooser.inserted();
+    fn latest_follows_the_inserts_that_have_ended() {
+        let chooser = Chooser::new(Distribution::Latest, 1_000);
+        let records: Vec<u64> = (0..60).map(|_| chooser.next_insert()).collect();
+        assert_eq!(records.first().zip(records.last()), Some((&1_000, &1_059)));
+        // The one at 1,050 has not ended, so those behind it are not wanted yet.
+        for record in records.iter().rev().filter(|record| **record != 1_050) {
+            chooser.insert_ends(*record);
         }
-        let newest = chooser.next_insert() - 4;
         let mut random = SmallRng::seed_from_u64(1);
-        let draws: Vec<u64> = (0..10_000).map(|_| chooser.existing(&mut random)).collect();
-        assert!(
-            draws
-                .iter()
-                .all(|record| record % 4 == 1 && *record <= newest)
-        );
-        assert!(draws.iter().filter(|record| **record == newest).count() > 1_000);
-        assert!(draws.iter().filter(|record| **record > 1_000).count() > 5_000);
+        let mut draws =
+            || -> Vec<u64> { (0..10_000).map(|_| chooser.existing(&mut random)).collect() };
+        let early = draws();
+        assert_eq!(early.iter().max(), Some(&1_049));
+        assert!(early.iter().filter(|record| **record == 1_049).count() > 1_000);
+        assert!(early.iter().filter(|record| **record >= 1_000).count() > 5_000);
+        chooser.insert_ends(1_050);
+        assert_eq!(draws().iter().max(), Some(&1_059));
     }
 
     #[test]
-    fn divided_workers_never_meet_and_always_find_their_records() {
-        for distribution in [
-            Distribution::Zipfian,
-            Distribution::Uniform,
-            Distribution::Latest,
-        ] {
-            let mut random = SmallRng::seed_from_u64(1);
-            let mut seen = HashSet::new();
-            for (worker, chooser) in Chooser::for_workers(distribution, 103, 8, true)
-                .iter()
-                .enumerate()
-            {
-                let own: HashSet<u64> = (0..1_000).map(|_| chooser.existing(&mut random)).collect();
-                assert!(
-                    own.iter().all(|r| *r < 103 && r % 8 == worker as u64),
-                    "{distribution:?} {own:?}"
-                );
-                assert!(own.is_disjoint(&seen));
-                seen.extend(own);
-                assert!(chooser.next_insert() >= 103);
-                assert!(seen.insert(chooser.next_insert()));
-            }
-        }
+    fn workers_never_insert_the_same_record() {
+        let chooser = Chooser::new(Distribution::Uniform, 10);
+        let other = chooser.clone();
+        let records: HashSet<u64> = (0..50)
+            .flat_map(|_| [chooser.next_insert(), other.next_insert()])
+            .collect();
+        assert_eq!(records, (10..110).collect());
     }
 
     #[test]
@@ -301,17 +241,5 @@ mod tests {
             let mut random = SmallRng::seed_from_u64(count);
             assert!((0..1_000).all(|_| zipfian.draw(&mut random) < count));
         }
-    }
-
-    #[test]
-    fn a_sort_key_leads_back_to_its_record() {
-        let names = Names {
-            rows_per_hash_key: 10,
-        };
-        assert_eq!(names.hash_key(57), names.hash_key(50));
-        assert_ne!(names.hash_key(57), names.hash_key(60));
-        assert_eq!(names.sibling(50, &names.sort_key(57)), Some(57));
-        assert_eq!(names.sibling(50, b"00000010"), None);
-        assert_eq!(names.sibling(50, b"x"), None);
     }
 }

@@ -1,77 +1,47 @@
-//! Did the server tell the truth? Values that name themselves, and a shadow of what each record may hold.
+//! Did the server tell the truth? A history of what was written when, and what each read may therefore return.
 //!
-//! Layout of a value (all integers little-endian):
+//! Any worker may write any record at any time, so a rule needs the clock: each operation has a moment before it was
+//! sent and one after it was answered, and took effect in between. For one cell (a field of a record, or its value):
 //!
-//! | offset | size | field |
-//! |---|---|---|
-//! | 0 | 4 | `PGB1` |
-//! | 4 | 4 | CRC32C of all that follows |
-//! | 8 | 8 | record |
-//! | 16 | 8 | version |
-//! | 24 | .. | filler derived from record and version |
+//! - A write is **in effect** from its acknowledgement, or from the end of the first read that returned it.
+//! - It is **overwritten** from the moment another write is in effect that came after it. One comes after another if it was sent when the
+//!   other was in effect already, or if a read that was sent when the other was in effect returned it.
+//! - A read that was sent after a write was overwritten must not return it. It may return any other write that was sent
+//!   before the read ended, whatever its outcome; refused writes never.
 //!
-//! Every record belongs to one worker, which has one operation at a time, so the rule needs no clock. After
-//! acknowledged write v a read must return v, or a write of unknown outcome that was not seen yet: such a write may
-//! take effect at any time after it was sent, but only once. Versions grow and are never used twice, not by a later
-//! run either.
+//! Two writes that overlap may take effect in either order, but in one: the first read that shows it settles it. A write of unknown
+//! outcome may take effect at any time after it was sent, but only once. Every answer that this refuses is impossible for a register
+//! that is linearizable; a few impossible ones that need the reads of several clients to be combined pass.
+//!
+//! Versions name writes; they are never used twice, not by a later run either. What was there before the run is known
+//! from a state file ([`state`]), or else is whatever the first read of it shows.
 
+mod cell;
+mod state;
+
+pub(crate) use state::{Key as StateKey, State};
+
+use crate::layout::{CellName, Layout};
+use crate::target::Cell as Found;
+use crate::value::decode;
+use cell::{Answer, Cell, Fault as CellFault, Judged};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// The shortest value that can be checked.
-pub(crate) const VALUE_BYTES_MIN: usize = 24;
-const MAGIC: &[u8; 4] = b"PGB1";
-
-/// The value of a record at a version, exactly `length` bytes long; shorter than `VALUE_BYTES_MIN` it is filler only.
-pub(crate) fn value(record: u64, version: u64, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    if length < VALUE_BYTES_MIN {
-        fill(&mut bytes, record ^ version);
-        return bytes;
-    }
-    bytes[..4].copy_from_slice(MAGIC);
-    bytes[8..16].copy_from_slice(&record.to_le_bytes());
-    bytes[16..24].copy_from_slice(&version.to_le_bytes());
-    fill(&mut bytes[24..], record.rotate_left(32) ^ version);
-    let crc = crc32c::crc32c(&bytes[8..]);
-    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
-    bytes
-}
-
-/// Xorshift64: incompressible enough, and far cheaper than the request that carries it.
-fn fill(bytes: &mut [u8], seed: u64) {
-    let mut state = seed | 1;
-    for chunk in bytes.chunks_mut(8) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
-    }
-}
-
-/// Record and version of a value; `None` if it is not one of ours, whole.
-fn decode(bytes: &[u8]) -> Option<(u64, u64)> {
-    let (head, _) = bytes.split_first_chunk::<VALUE_BYTES_MIN>()?;
-    let word = |at: usize| -> Option<u64> {
-        Some(u64::from_le_bytes(head.get(at..at + 8)?.try_into().ok()?))
-    };
-    let crc = u32::from_le_bytes(head.get(4..8)?.try_into().ok()?);
-    let intact = head.starts_with(MAGIC) && crc == crc32c::crc32c(bytes.get(8..)?);
-    intact.then_some((word(8)?, word(16)?))
-}
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// What is wrong with an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Fault {
-    /// An acknowledged row is not there.
+    /// A value that must be there is not.
     Lost,
-    /// An older version than the last acknowledged one.
+    /// A version that was overwritten before the read was sent.
     Stale,
     /// A version that was never written, or was refused.
     NeverWritten,
-    /// A whole value of another record.
+    /// A whole value of another record or field, or under a strange name.
     Foreign,
     /// Not a value of ours: cut, altered or strange.
     Damaged,
@@ -85,293 +55,303 @@ pub(crate) struct Violation {
     pub(crate) sentence: String,
 }
 
-/// What the records of one worker may hold. Takes 16 to 40 bytes for each record touched.
-#[derive(Debug)]
-pub(crate) struct Shadow {
-    /// First version of this run; anything below is from an earlier one.
-    base: u64,
-    /// The last version this worker gave to a write.
-    issued: u64,
-    /// Records below this were loaded before the run.
-    loaded: u64,
-    current: HashMap<u64, u64>,
-    /// Writes of unknown outcome that no read has shown, by record. Rare, so apart.
-    open: HashMap<u64, Vec<u64>>,
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteEnd {
+    Acknowledged,
+    /// It may take effect at any time, or never.
+    Unknown,
+    Refused,
 }
 
-impl Shadow {
-    pub(crate) fn new(base: u64, loaded: u64) -> Self {
+/// When an operation was under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    /// Before it was sent.
+    pub(crate) began: Instant,
+    /// After its answer.
+    pub(crate) ended: Instant,
+}
+
+/// What the cells of all records may hold; shared by all threads. Takes some 100 bytes for each cell that was written or
+/// read, and up to 3 KiB for one that is always being written.
+#[derive(Debug)]
+pub(crate) struct History {
+    layout: Layout,
+    /// Records below this were loaded before.
+    loaded: u64,
+    /// First version of this run; anything below is from an earlier one.
+    base: u64,
+    epoch: Instant,
+    prior: Prior,
+    shards: Vec<Mutex<HashMap<CellName, Cell>>>,
+    checked: AtomicU64,
+    unjudged: AtomicU64,
+}
+
+/// What is known about the time before the run.
+#[derive(Debug)]
+enum Prior {
+    /// Nothing: loaded records are there in some version, others may be.
+    Unknown,
+    Known(State),
+}
+
+/// So that threads seldom meet.
+const SHARDS: usize = 256;
+
+impl History {
+    /// `state`: how an earlier load or run left the records.
+    pub(crate) fn new(layout: Layout, loaded: u64, base: u64, state: Option<State>) -> Self {
         Self {
-            base,
-            issued: base,
+            layout,
             loaded,
-            current: HashMap::new(),
-            open: HashMap::new(),
+            base,
+            // One second back, so that time 0 lies before everything.
+            epoch: Instant::now()
+                .checked_sub(std::time::Duration::from_secs(1))
+                .unwrap_or_else(Instant::now),
+            prior: state.map_or(Prior::Unknown, Prior::Known),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            checked: AtomicU64::new(0),
+            unjudged: AtomicU64::new(0),
         }
     }
 
-    /// A version for the next write.
-    pub(crate) fn next_version(&mut self) -> u64 {
-        self.issued += 1;
-        self.issued
+    /// To be called before the write is sent.
+    pub(crate) fn write_begins(&self, name: CellName, version: u64, at: Instant) {
+        let at = self.time(at);
+        self.with(name, |cell| cell.write_begins(version, at));
     }
 
-    pub(crate) fn acknowledged(&mut self, record: u64, version: u64) {
-        self.current.insert(record, version);
+    /// To be called after its answer.
+    pub(crate) fn write_ends(&self, name: CellName, version: u64, end: WriteEnd, at: Instant) {
+        let at = self.time(at);
+        self.with(name, |cell| match end {
+            WriteEnd::Acknowledged => cell.in_effect(version, at),
+            WriteEnd::Refused => cell.refused(version),
+            WriteEnd::Unknown => {}
+        });
     }
 
-    /// The write may have been done, may be done later, or never.
-    pub(crate) fn unknown(&mut self, record: u64, version: u64) {
-        self.open.entry(record).or_default().push(version);
+    /// Judges what a read of a record returned, and learns from it.
+    pub(crate) fn check_read(&self, record: u64, found: &[Found], span: Span) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        let mut seen = 0_u128;
+        for cell in found {
+            match cell.name {
+                Some(name)
+                    if name.record == record
+                        && name.field < self.layout.cells()
+                        && seen & (1 << name.field) == 0 =>
+                {
+                    seen |= 1 << name.field;
+                    violations.extend(self.check_cell(name, &cell.value, span).err());
+                }
+                name => violations.push(out_of_place(record, name)),
+            }
+        }
+        for field in (0..self.layout.cells()).filter(|field| seen & (1 << field) == 0) {
+            violations.extend(self.check_absent(CellName { record, field }, span).err());
+        }
+        violations
+    }
+
+    /// Judges a scan of `records` records from one on: what it returned must be true, ascending and without holes.
+    pub(crate) fn check_scan(
+        &self,
+        record: u64,
+        records: u32,
+        found: &[Found],
+        span: Span,
+    ) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        let mut next = CellName { record, field: 0 };
+        let last = self.layout.last_sibling(record);
+        let end = record
+            .saturating_add(u64::from(records))
+            .min(last.saturating_add(1));
+        // Fields of one record come in the order of their names, which is not that of their numbers from ten on.
+        let mut ordered: Vec<&Found> = found.iter().collect();
+        ordered.sort_by_key(|cell| cell.name);
+        for cell in ordered {
+            let Some(name) = cell.name.filter(|name| *name >= next && name.record < end) else {
+                violations.push(out_of_place(record, cell.name));
+                continue;
+            };
+            violations.extend(self.absent_between(next, name, span));
+            violations.extend(self.check_cell(name, &cell.value, span).err());
+            next = self.after(name);
+        }
+        let end = CellName {
+            record: end,
+            field: 0,
+        };
+        violations.extend(self.absent_between(next, end, span));
+        violations
     }
 
     /// Records with something to check after the run.
     pub(crate) fn touched(&self) -> Vec<u64> {
-        self.current.keys().copied().collect()
+        let mut records: Vec<u64> = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            let written = shard.iter().filter(|(_, cell)| cell.was_written());
+            records.extend(written.map(|(name, _)| name.record));
+        }
+        records.sort_unstable();
+        records.dedup();
+        records
     }
 
-    /// Judges what a read of `record` returned, and learns from it.
-    pub(crate) fn check(&mut self, record: u64, answer: Option<&[u8]>) -> Result<(), Violation> {
-        let Some(bytes) = answer else {
-            return self.check_absent(record);
+    /// Values that were compared so far, and those of them that were too old to judge.
+    pub(crate) fn checked(&self) -> (u64, u64) {
+        (
+            self.checked.load(Ordering::Relaxed),
+            self.unjudged.load(Ordering::Relaxed),
+        )
+    }
+
+    /// How the run leaves the records. `key` says whose they are.
+    pub(crate) fn state(&self, key: StateKey) -> State {
+        let mut state = match &self.prior {
+            Prior::Known(prior) => prior.clone(),
+            Prior::Unknown => State::unknown(key),
         };
+        for shard in &self.shards {
+            for (name, cell) in lock(shard).iter() {
+                state.keep(*name, cell.leaves());
+            }
+        }
+        state
+    }
+
+    fn check_cell(&self, name: CellName, bytes: &[u8], span: Span) -> Result<(), Violation> {
+        self.checked.fetch_add(1, Ordering::Relaxed);
         match decode(bytes) {
             None => Err(violation(
                 Fault::Damaged,
-                record,
+                name,
                 format!("{} bytes that were never written", bytes.len()),
             )),
-            Some((other, version)) if other != record => Err(violation(
+            Some((other, version)) if other != name => Err(violation(
                 Fault::Foreign,
-                record,
-                format!("the value of record {other} at version {version}"),
+                name,
+                format!(
+                    "the value of record {} field {} at version {version}",
+                    other.record, other.field
+                ),
             )),
-            Some((_, version)) => self.check_version(record, version),
+            Some((_, version)) => self.judge(name, Answer::Version(version), span),
         }
     }
 
-    fn check_absent(&self, record: u64) -> Result<(), Violation> {
-        if let Some(version) = self.current.get(&record) {
-            return Err(violation(
-                Fault::Lost,
-                record,
-                format!("no row, version {version} was acknowledged or seen"),
-            ));
-        }
-        if record < self.loaded {
-            return Err(violation(
-                Fault::Lost,
-                record,
-                "no row, it should have been loaded".to_owned(),
-            ));
-        }
-        Ok(())
+    fn check_absent(&self, name: CellName, span: Span) -> Result<(), Violation> {
+        self.checked.fetch_add(1, Ordering::Relaxed);
+        self.judge(name, Answer::Absent, span)
     }
 
-    fn check_version(&mut self, record: u64, version: u64) -> Result<(), Violation> {
-        let current = self.current.get(&record).copied();
-        if current == Some(version) {
-            return Ok(());
+    /// Cells from one up to, without, another that a scan did not return.
+    fn absent_between(&self, from: CellName, to: CellName, span: Span) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        let mut name = from;
+        while name < to {
+            violations.extend(self.check_absent(name, span).err());
+            name = self.after(name);
         }
-        if self.take_open(record, version)
-            || (current.is_none() && version <= self.base && record < self.loaded)
-        {
-            self.current.insert(record, version);
-            return Ok(());
+        violations
+    }
+
+    fn after(&self, name: CellName) -> CellName {
+        if name.field + 1 < self.layout.cells() {
+            return CellName {
+                field: name.field + 1,
+                ..name
+            };
         }
-        let fault = match current {
-            Some(acknowledged) if version < acknowledged => Fault::Stale,
-            _ => Fault::NeverWritten,
+        CellName {
+            record: name.record + 1,
+            field: 0,
+        }
+    }
+
+    fn judge(&self, name: CellName, answer: Answer, span: Span) -> Result<(), Violation> {
+        let (began, ended) = (self.time(span.began), self.time(span.ended));
+        let judged = self.with(name, |cell| cell.read_ends(answer, began, ended, self.base));
+        let (fault, expected) = match judged {
+            Judged::True => return Ok(()),
+            Judged::TooOldToTell => {
+                self.unjudged.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
+            }
+            Judged::False { fault, expected } => (fault, expected),
         };
-        let expected = current.map_or("a version of an earlier run".to_owned(), |v| {
-            format!("version {v}")
-        });
+        let fault = match fault {
+            CellFault::Stale => Fault::Stale,
+            CellFault::Lost => Fault::Lost,
+            CellFault::NeverWritten => Fault::NeverWritten,
+        };
+        let found = match answer {
+            Answer::Absent => "nothing".to_owned(),
+            Answer::Version(version) => format!("version {version}"),
+        };
         Err(violation(
             fault,
-            record,
-            format!("version {version}, expected {expected}"),
+            name,
+            format!("{found}, expected {expected}"),
         ))
     }
 
-    /// A write of unknown outcome that is seen has taken effect: it cannot do so again.
-    fn take_open(&mut self, record: u64, version: u64) -> bool {
-        let Some(versions) = self.open.get_mut(&record) else {
-            return false;
-        };
-        let Some(index) = versions.iter().position(|v| *v == version) else {
-            return false;
-        };
-        versions.swap_remove(index);
-        true
+    fn with<T>(&self, name: CellName, work: impl FnOnce(&mut Cell) -> T) -> T {
+        let mut shard = lock(self.shard(name));
+        work(shard.entry(name).or_insert_with(|| self.initial(name)))
+    }
+
+    fn initial(&self, name: CellName) -> Cell {
+        let loaded = name.record < self.loaded;
+        match &self.prior {
+            Prior::Unknown => Cell::unknown(!loaded),
+            Prior::Known(state) => state.initial(name, loaded),
+        }
+    }
+
+    fn shard(&self, name: CellName) -> &Mutex<HashMap<CellName, Cell>> {
+        let mixed = (name.record ^ (name.field as u64) << 57).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        #[allow(clippy::cast_possible_truncation, reason = "eight bits are left")]
+        let index = (mixed >> 56) as usize % SHARDS;
+        &self.shards[index]
+    }
+
+    fn time(&self, at: Instant) -> u64 {
+        u64::try_from(at.duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX - 1)
     }
 }
 
-/// Judges a row that another worker may be writing: it must be a whole value of the record that its key names.
-/// `named` is that record, `None` if the key is not one of ours; `asked` is what the violation is filed under.
-pub(crate) fn check_whole(named: Option<u64>, asked: u64, bytes: &[u8]) -> Result<(), Violation> {
-    match (decode(bytes), named) {
-        (Some((record, _)), Some(named)) if record == named => Ok(()),
-        (Some((record, version)), _) => Err(violation(
-            Fault::Foreign,
-            named.unwrap_or(asked),
-            format!("the value of record {record} at version {version}"),
-        )),
-        (None, _) => Err(violation(
-            Fault::Damaged,
-            named.unwrap_or(asked),
-            format!("{} bytes that were never written", bytes.len()),
-        )),
-    }
+fn lock(shard: &Mutex<HashMap<CellName, Cell>>) -> MutexGuard<'_, HashMap<CellName, Cell>> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn violation(fault: Fault, record: u64, found: String) -> Violation {
+fn violation(fault: Fault, name: CellName, found: String) -> Violation {
     Violation {
         fault,
-        record,
-        sentence: format!("record {record}: read {found}"),
+        record: name.record,
+        sentence: format!("record {} field {}: read {found}", name.record, name.field),
     }
 }
 
-/// A number above all versions of earlier runs: microseconds since 1970. A worker that writes more than a million
-/// records a second for as long as the pause between two runs would reach into the next.
-pub(crate) fn version_base() -> u64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(now.as_micros()).unwrap_or(u64::MAX / 2)
+fn out_of_place(record: u64, name: Option<CellName>) -> Violation {
+    let found = match name {
+        Some(name) => format!("record {} field {}", name.record, name.field),
+        None => "a name that is none of ours".to_owned(),
+    };
+    Violation {
+        fault: Fault::Foreign,
+        record,
+        sentence: format!(
+            "record {record}: the answer has {found}, which was not asked for, or twice"
+        ),
+    }
 }
-
-/// The version that `load` writes.
-pub(crate) const LOADED_VERSION: u64 = 1;
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use super::*;
-
-    const BASE: u64 = 1_000;
-    const LOADED: u64 = 100;
-
-    fn fault(result: Result<(), Violation>) -> Fault {
-        result.unwrap_err().fault
-    }
-
-    fn shadow_after_write() -> (Shadow, u64) {
-        let mut shadow = Shadow::new(BASE, LOADED);
-        let version = shadow.next_version();
-        shadow.acknowledged(7, version);
-        (shadow, version)
-    }
-
-    #[test]
-    fn the_acknowledged_version_passes_and_nothing_else() {
-        let (mut shadow, version) = shadow_after_write();
-        assert_eq!(shadow.check(7, Some(&value(7, version, 100))), Ok(()));
-        assert_eq!(fault(shadow.check(7, None)), Fault::Lost);
-        assert_eq!(
-            fault(shadow.check(7, Some(&value(7, LOADED_VERSION, 100)))),
-            Fault::Stale
-        );
-        assert_eq!(
-            fault(shadow.check(7, Some(&value(7, version + 1, 100)))),
-            Fault::NeverWritten
-        );
-        assert_eq!(
-            fault(shadow.check(7, Some(&value(8, version, 100)))),
-            Fault::Foreign
-        );
-    }
-
-    #[test]
-    fn a_single_changed_bit_is_found() {
-        let (mut shadow, version) = shadow_after_write();
-        let good = value(7, version, 40);
-        for bit in 0..good.len() * 8 {
-            let mut bad = good.clone();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(
-                fault(shadow.check(7, Some(&bad))),
-                Fault::Damaged,
-                "bit {bit}"
-            );
-        }
-        assert_eq!(fault(shadow.check(7, Some(&good[..39]))), Fault::Damaged);
-        assert_eq!(fault(shadow.check(7, Some(b""))), Fault::Damaged);
-    }
-
-    #[test]
-    fn a_write_of_unknown_outcome_may_be_seen_or_not_but_takes_effect_once() {
-        let (mut shadow, first) = shadow_after_write();
-        let unknown = shadow.next_version();
-        shadow.unknown(7, unknown);
-        assert_eq!(shadow.check(7, Some(&value(7, first, 64))), Ok(()));
-        assert_eq!(shadow.check(7, Some(&value(7, unknown, 64))), Ok(()));
-        assert_eq!(
-            fault(shadow.check(7, Some(&value(7, first, 64)))),
-            Fault::Stale
-        );
-        let third = shadow.next_version();
-        shadow.acknowledged(7, third);
-        assert_eq!(
-            fault(shadow.check(7, Some(&value(7, unknown, 64)))),
-            Fault::Stale
-        );
-    }
-
-    #[test]
-    fn an_unknown_write_may_take_effect_after_a_later_one() {
-        let mut shadow = Shadow::new(BASE, LOADED);
-        let unknown = shadow.next_version();
-        shadow.unknown(7, unknown);
-        let second = shadow.next_version();
-        shadow.acknowledged(7, second);
-        assert_eq!(shadow.check(7, Some(&value(7, unknown, 64))), Ok(()));
-    }
-
-    #[test]
-    fn a_loaded_record_must_be_there_in_some_earlier_version() {
-        let mut shadow = Shadow::new(BASE, LOADED);
-        assert_eq!(fault(shadow.check(3, None)), Fault::Lost);
-        assert_eq!(
-            fault(shadow.check(3, Some(&value(3, BASE + 1, 64)))),
-            Fault::NeverWritten
-        );
-        assert_eq!(shadow.check(3, Some(&value(3, 999, 64))), Ok(()));
-        assert_eq!(
-            fault(shadow.check(3, Some(&value(3, 998, 64)))),
-            Fault::Stale
-        );
-    }
-
-    #[test]
-    fn a_record_that_was_never_inserted_is_absent() {
-        let mut shadow = Shadow::new(BASE, LOADED);
-        assert_eq!(shadow.check(LOADED, None), Ok(()));
-        assert_eq!(
-            fault(shadow.check(LOADED, Some(&value(LOADED, 5, 64)))),
-            Fault::NeverWritten
-        );
-    }
-
-    #[test]
-    fn rows_of_a_range_must_be_whole_and_in_their_place() {
-        assert_eq!(check_whole(Some(7), 1, &value(7, 5, 64)), Ok(()));
-        assert_eq!(
-            fault(check_whole(Some(7), 1, &value(8, 5, 64))),
-            Fault::Foreign
-        );
-        assert_eq!(
-            fault(check_whole(None, 1, &value(8, 5, 64))),
-            Fault::Foreign
-        );
-        assert_eq!(fault(check_whole(Some(7), 1, b"x")), Fault::Damaged);
-    }
-
-    #[test]
-    fn values_have_exactly_the_length_asked_for() {
-        for length in [0, 1, 23, 24, 25, 100, 1_000] {
-            assert_eq!(value(1, 2, length).len(), length);
-        }
-        assert_eq!(decode(&value(1, 2, 24)), Some((1, 2)));
-    }
-}
+mod tests;

@@ -1,279 +1,343 @@
-//! One worker: a closed loop that has one operation at a time.
+//! One worker: it has one operation at a time.
 
-use crate::keys::{Chooser, Names};
-use crate::record::{Recorder, Shared};
-use crate::verify::{LOADED_VERSION, Shadow, Violation, check_whole, value};
-use crate::workload::{Kind, Mix, RANGE_ROWS_MAX};
-use pegasus_client::{Bytes, Error, Execution, MultiGet, SortKeyRange, Table};
+use crate::keys::Chooser;
+use crate::layout::{CellName, Layout};
+use crate::pace::Pace;
+use crate::record::{Done, Recorder, Times};
+use crate::target::{Cell, Execution, Failure, Session};
+use crate::value::{LOADED_VERSION, value, write_value};
+use crate::verify::{History, Span, Violation, WriteEnd};
+use crate::workload::{Kind, Mix, SCAN_RECORDS_MAX};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What all workers of a run do alike.
 #[derive(Clone, Debug)]
 pub(crate) struct Task {
     pub(crate) mix: Mix,
-    pub(crate) names: Names,
+    pub(crate) layout: Layout,
     pub(crate) records: u64,
-    pub(crate) value_bytes: usize,
     pub(crate) seed: u64,
+    /// Deadline of an operation, from the moment it was meant to start.
+    pub(crate) timeout: Duration,
     /// Above all versions of earlier runs.
     pub(crate) version_base: u64,
-    pub(crate) verify: bool,
-}
-
-/// When a run is over.
-#[derive(Debug)]
-pub(crate) enum Until {
-    Time(Instant),
-    /// Operations that are left, for all workers together.
-    Operations(AtomicU64),
-}
-
-impl Until {
-    /// Whether one more operation may start.
-    fn take(&self) -> bool {
-        match self {
-            Self::Time(end) => Instant::now() < *end,
-            Self::Operations(left) => left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                    left.checked_sub(1)
-                })
-                .is_ok(),
-        }
-    }
+    pub(crate) workers: u64,
 }
 
 /// A worker and its place in the run. Lives on one thread, with which it shares the recorder.
+#[derive(Debug)]
 pub(crate) struct Worker {
     task: Arc<Task>,
-    table: Table,
+    number: u64,
+    session: Session,
     chooser: Chooser,
     random: SmallRng,
-    shadow: Shadow,
+    /// Writes so far; makes versions that no other worker has.
+    writes: u64,
+    /// What was written when, if it is to be checked.
+    history: Option<Arc<History>>,
     recorder: Rc<RefCell<Recorder>>,
-    shared: Arc<Shared>,
+    buffer: Vec<u8>,
 }
 
-impl std::fmt::Debug for Worker {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker")
-            .field("chooser", &self.chooser)
-            .finish_non_exhaustive()
-    }
-}
-
-/// An operation that came back.
-enum Answer {
-    Done,
-    Missing,
+/// How a load treats the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Loading {
+    /// A record that cannot be written is tried again for so long.
+    pub(crate) give_up_after: Duration,
+    /// Records that are there as a load writes them are left alone.
+    pub(crate) resume: bool,
 }
 
 impl Worker {
+    /// Number `number` of all workers.
     pub(crate) fn new(
         task: Arc<Task>,
-        table: Table,
+        number: u64,
+        session: Session,
         chooser: Chooser,
+        history: Option<Arc<History>>,
         recorder: Rc<RefCell<Recorder>>,
-        shared: Arc<Shared>,
     ) -> Self {
-        let random = SmallRng::seed_from_u64(
-            task.seed ^ chooser.worker().wrapping_mul(0x9E37_79B9_7F4A_7C15),
-        );
-        let shadow = Shadow::new(task.version_base, task.records);
+        let random =
+            SmallRng::seed_from_u64(task.seed ^ (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         Self {
             task,
-            table,
+            number,
+            session,
             chooser,
             random,
-            shadow,
+            writes: 0,
+            history,
             recorder,
-            shared,
+            buffer: Vec::new(),
         }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Operations drawn from the mix, until it is time.
-    pub(crate) async fn run(&mut self, until: &Until) {
-        while until.take() {
+    pub(crate) async fn run(&mut self, pace: &Pace) {
+        while let Some(intended) = pace.next().await {
             let kind = self.task.mix.draw(&mut self.random);
-            let start = Instant::now();
-            let result = self.operate(kind).await;
-            let mut recorder = self.recorder.borrow_mut();
-            match result {
-                Ok(Answer::Done) => recorder.success(kind, start, &self.shared),
-                Ok(Answer::Missing) => {
-                    recorder.success(kind, start, &self.shared);
-                    recorder.misses += u64::from(self.shared.is_measured(start));
-                }
-                Err(error) => recorder.error(kind, start, &error, &self.shared),
-            }
+            let started = if pace.is_open() {
+                let now = Instant::now();
+                self.recorder.borrow_mut().started(intended, now);
+                now
+            } else {
+                intended
+            };
+            let deadline = intended + self.task.timeout;
+            let result = self.operate(kind, deadline).await;
+            let times = Times {
+                intended,
+                started,
+                ended: Instant::now(),
+            };
+            self.recorder.borrow_mut().operation(kind, times, &result);
         }
     }
 
-    /// Writes this worker's share of the records, each until it is acknowledged or `give_up_after` has passed.
-    pub(crate) async fn load(&self, give_up_after: Duration) -> Result<(), Error> {
-        for record in self.chooser.own_loaded() {
-            let bytes = value(record, LOADED_VERSION, self.task.value_bytes);
-            let first = Instant::now();
-            loop {
-                let start = Instant::now();
-                let error = match self.put_bytes(record, &bytes).await {
-                    Ok(()) => {
-                        self.recorder
-                            .borrow_mut()
-                            .success(Kind::Insert, start, &self.shared);
-                        break;
-                    }
-                    Err(error) => error,
-                };
-                self.recorder
-                    .borrow_mut()
-                    .error(Kind::Insert, start, &error, &self.shared);
-                if matches!(error, Error::Failed { .. }) || first.elapsed() > give_up_after {
-                    return Err(error);
-                }
-                tokio::time::sleep(RETRY_PAUSE).await;
+    /// Writes this worker's share of the records, each until it is acknowledged or given up.
+    pub(crate) async fn load(&self, loading: Loading) -> Result<(), Failure> {
+        let step = usize::try_from(self.task.workers).unwrap_or(usize::MAX);
+        let layout = self.task.layout;
+        for record in (self.number..self.task.records).step_by(step) {
+            if loading.resume && self.is_there(record).await {
+                self.recorder.borrow_mut().skipped += 1;
+                continue;
             }
+            let cell = |field| {
+                value(
+                    CellName { record, field },
+                    LOADED_VERSION,
+                    layout.value_bytes,
+                )
+            };
+            let values: Vec<Vec<u8>> = (0..layout.cells()).map(cell).collect();
+            self.load_one(record, &values, loading.give_up_after)
+                .await?;
         }
         Ok(())
     }
 
-    async fn operate(&mut self, kind: Kind) -> Result<Answer, Error> {
-        match kind {
-            Kind::Get => {
-                let record = self.chooser.existing(&mut self.random);
-                self.get(record).await
+    async fn load_one(
+        &self,
+        record: u64,
+        values: &[Vec<u8>],
+        give_up_after: Duration,
+    ) -> Result<(), Failure> {
+        let first = Instant::now();
+        loop {
+            let started = Instant::now();
+            let result = self
+                .session
+                .insert(record, values, self.task.timeout)
+                .await
+                .map(|()| Done::Found);
+            let times = Times {
+                intended: started,
+                started,
+                ended: Instant::now(),
+            };
+            self.recorder
+                .borrow_mut()
+                .operation(Kind::Insert, times, &result);
+            match result {
+                Ok(_) => return Ok(()),
+                Err(failure) if failure.permanent || first.elapsed() > give_up_after => {
+                    return Err(failure);
+                }
+                Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
             }
-            Kind::Put => {
+        }
+    }
+
+    /// Whether all of a record is there, as a load writes it. When in doubt it is not.
+    async fn is_there(&self, record: u64) -> bool {
+        let Ok(found) = self.session.read(record, self.task.timeout).await else {
+            return false;
+        };
+        let layout = self.task.layout;
+        let own = |field| {
+            let name = CellName { record, field };
+            let bytes = value(name, LOADED_VERSION, layout.value_bytes);
+            found
+                .iter()
+                .any(|cell| cell.name == Some(name) && cell.value[..] == bytes[..])
+        };
+        found.len() == layout.cells() && (0..layout.cells()).all(own)
+    }
+
+    async fn operate(&mut self, kind: Kind, deadline: Instant) -> Result<Done, Failure> {
+        match kind {
+            Kind::Read => {
                 let record = self.chooser.existing(&mut self.random);
-                self.put(record).await
+                self.read(record, deadline).await
+            }
+            Kind::Update => {
+                let record = self.chooser.existing(&mut self.random);
+                self.update(record, deadline).await
             }
             Kind::Insert => {
-                let answer = self.put(self.chooser.next_insert()).await?;
-                self.chooser.inserted();
-                Ok(answer)
+                let record = self.chooser.next_insert();
+                let result = self.insert(record, deadline).await;
+                self.chooser.insert_ends(record);
+                result
             }
-            Kind::Range => self.range().await,
+            Kind::Scan => self.scan(deadline).await,
             Kind::ReadModifyWrite => {
                 let record = self.chooser.existing(&mut self.random);
-                self.get(record).await?;
-                self.put(record).await
+                self.read(record, deadline).await?;
+                self.update(record, deadline).await
             }
         }
     }
 
-    async fn get(&mut self, record: u64) -> Result<Answer, Error> {
-        let names = self.task.names;
-        let found = self
-            .table
-            .get(&names.hash_key(record), &names.sort_key(record))
-            .await?;
-        if self.task.verify {
-            let checked = self.shadow.check(record, found.as_deref());
-            self.judge(checked);
+    async fn read(&self, record: u64, deadline: Instant) -> Result<Done, Failure> {
+        let began = Instant::now();
+        let found = self.session.read(record, left(deadline, began)).await?;
+        if let Some(history) = &self.history {
+            self.judge(history.check_read(record, &found, since(began)));
         }
-        Ok(if found.is_some() {
-            Answer::Done
-        } else {
-            Answer::Missing
-        })
+        Ok(done(&found))
     }
 
-    async fn put(&mut self, record: u64) -> Result<Answer, Error> {
-        let version = self.shadow.next_version();
-        let bytes = value(record, version, self.task.value_bytes);
-        let result = self.put_bytes(record, &bytes).await;
-        if self.task.verify {
-            match &result {
-                Ok(()) => self.shadow.acknowledged(record, version),
-                Err(error) if error.execution() == Execution::Unknown => {
-                    self.shadow.unknown(record, version)
-                }
-                Err(_) => {}
-            }
-        }
-        result.map(|()| Answer::Done)
-    }
-
-    async fn put_bytes(&self, record: u64, bytes: &[u8]) -> Result<(), Error> {
-        let names = self.task.names;
-        self.table
-            .put(&names.hash_key(record), &names.sort_key(record), bytes)
-            .await?;
-        Ok(())
-    }
-
-    /// Up to a hundred rows of a hash key. Most belong to other workers, which may be writing them, so they are checked
-    /// for being whole and in their place, not for their version.
-    async fn range(&mut self) -> Result<Answer, Error> {
-        let names = self.task.names;
-        let record = self.chooser.existing(&mut self.random);
-        let options = MultiGet {
-            range: SortKeyRange {
-                start: Bytes::from(names.sort_key(record)),
-                ..SortKeyRange::default()
-            },
-            max_rows: self.random.random_range(1..=RANGE_ROWS_MAX),
-            ..MultiGet::default()
+    async fn update(&mut self, record: u64, deadline: Instant) -> Result<Done, Failure> {
+        let layout = self.task.layout;
+        let field = match layout.cells() {
+            1 => 0,
+            cells => self.random.random_range(0..cells),
         };
+        let name = CellName { record, field };
+        let version = self.next_version();
+        write_value(&mut self.buffer, name, version, layout.value_bytes);
+        let began = Instant::now();
+        if let Some(history) = &self.history {
+            history.write_begins(name, version, began);
+        }
+        let result = self
+            .session
+            .update(record, field, &self.buffer, left(deadline, began))
+            .await;
+        if let Some(history) = &self.history {
+            history.write_ends(name, version, write_end(&result), Instant::now());
+        }
+        result.map(|()| Done::Found)
+    }
+
+    async fn insert(&mut self, record: u64, deadline: Instant) -> Result<Done, Failure> {
+        let layout = self.task.layout;
+        let version = self.next_version();
+        let names = (0..layout.cells()).map(|field| CellName { record, field });
+        let values: Vec<Vec<u8>> = names
+            .clone()
+            .map(|name| value(name, version, layout.value_bytes))
+            .collect();
+        let began = Instant::now();
+        if let Some(history) = &self.history {
+            names
+                .clone()
+                .for_each(|name| history.write_begins(name, version, began));
+        }
+        let result = self
+            .session
+            .insert(record, &values, left(deadline, began))
+            .await;
+        if let Some(history) = &self.history {
+            let (end, now) = (write_end(&result), Instant::now());
+            names
+                .clone()
+                .for_each(|name| history.write_ends(name, version, end, now));
+        }
+        result.map(|()| Done::Found)
+    }
+
+    async fn scan(&mut self, deadline: Instant) -> Result<Done, Failure> {
+        let record = self.chooser.existing(&mut self.random);
+        let records = self.random.random_range(1..=SCAN_RECORDS_MAX);
+        let began = Instant::now();
         let found = self
-            .table
-            .multi_get(&names.hash_key(record), &options)
+            .session
+            .scan(record, records, left(deadline, began))
             .await?;
-        self.recorder.borrow_mut().range_rows += found.rows.len() as u64;
-        if self.task.verify {
-            for row in &found.rows {
-                self.judge(check_whole(
-                    names.sibling(record, &row.sort_key),
-                    record,
-                    &row.value,
-                ));
-            }
+        if let Some(history) = &self.history {
+            self.judge(history.check_scan(record, records, &found, since(began)));
         }
-        Ok(if found.rows.is_empty() {
-            Answer::Missing
-        } else {
-            Answer::Done
-        })
+        let mut recorder = self.recorder.borrow_mut();
+        if recorder.is_measuring(began) {
+            recorder.scanned_records += found.len().div_ceil(self.task.layout.cells()) as u64;
+        }
+        Ok(done(&found))
     }
 
-    fn judge(&self, checked: Result<(), Violation>) {
-        if let Err(violation) = checked {
-            self.recorder.borrow_mut().violation(violation);
-        }
-    }
-
-    /// Reads everything again that this worker knows something about. Not measured.
-    pub(crate) async fn sweep(&mut self) {
+    /// Reads records again after the run. Not measured.
+    pub(crate) async fn sweep(&self, records: &[u64]) {
         const TRIES: usize = 5;
-        let names = self.task.names;
-        for record in self.shadow.touched() {
-            let mut found = None;
-            for _ in 0..TRIES {
-                if let Ok(answer) = self
-                    .table
-                    .get(&names.hash_key(record), &names.sort_key(record))
-                    .await
-                {
-                    found = Some(answer);
+        let Some(history) = &self.history else {
+            return;
+        };
+        for record in records {
+            for tried in 1..=TRIES {
+                let began = Instant::now();
+                if let Ok(found) = self.session.read(*record, self.task.timeout).await {
+                    self.judge(history.check_read(*record, &found, since(began)));
+                    self.recorder.borrow_mut().swept += 1;
                     break;
+                }
+                if tried == TRIES {
+                    self.recorder.borrow_mut().unread += 1;
                 }
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
-            match found {
-                Some(answer) => {
-                    let checked = self.shadow.check(record, answer.as_deref());
-                    self.judge(checked);
-                    self.recorder.borrow_mut().swept += 1;
-                }
-                None => self.recorder.borrow_mut().unread += 1,
-            }
+        }
+    }
+
+    /// Workers take turns, so that no two writes have the same version.
+    fn next_version(&mut self) -> u64 {
+        self.writes += 1;
+        self.task.version_base + self.writes * self.task.workers + self.number
+    }
+
+    fn judge(&self, violations: Vec<Violation>) {
+        if !violations.is_empty() {
+            self.recorder.borrow_mut().violations(violations);
         }
     }
 }
 
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+fn left(deadline: Instant, now: Instant) -> Duration {
+    deadline.saturating_duration_since(now)
+}
+
+fn since(began: Instant) -> Span {
+    Span {
+        began,
+        ended: Instant::now(),
+    }
+}
+
+fn done(found: &[Cell]) -> Done {
+    if found.is_empty() {
+        Done::Missing
+    } else {
+        Done::Found
+    }
+}
+
+fn write_end(result: &Result<(), Failure>) -> WriteEnd {
+    match result {
+        Ok(()) => WriteEnd::Acknowledged,
+        Err(failure) if failure.execution == Execution::Unknown => WriteEnd::Unknown,
+        Err(_) => WriteEnd::Refused,
+    }
+}

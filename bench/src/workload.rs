@@ -1,32 +1,32 @@
-//! The mixes, as data: YCSB's core workloads as far as their operations exist here.
+//! The mixes, as data: YCSB's core workloads (Cooper et al., SoCC 2010), and two that have one kind only.
 
 use crate::keys::Distribution;
 use clap::ValueEnum;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-/// What one operation does. Each kind has its own histogram.
+/// What one operation does. Each kind has its own histogram. The words are YCSB's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
-    /// `get` of one row
-    Get,
-    /// `put` over an existing row
-    Put,
-    /// `put` of a new row
+    /// One record: all fields of a row, or the value
+    Read,
+    /// One field of an existing row, or its value
+    Update,
+    /// All fields of a new row, in one request
     Insert,
-    /// `multi_get` of up to a hundred rows of one hash key, from a sort key on
-    Range,
-    /// `get`, then `put` of the same row: the time of both
+    /// Records from one on
+    Scan,
+    /// A read, then an update of the same record: the time of both
     ReadModifyWrite,
 }
 
 impl Kind {
     pub(crate) const ALL: [Self; 5] = [
-        Self::Get,
-        Self::Put,
+        Self::Read,
+        Self::Update,
         Self::Insert,
-        Self::Range,
+        Self::Scan,
         Self::ReadModifyWrite,
     ];
 
@@ -37,17 +37,17 @@ impl Kind {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Get => "get",
-            Self::Put => "put",
+            Self::Read => "read",
+            Self::Update => "update",
             Self::Insert => "insert",
-            Self::Range => "range",
+            Self::Scan => "scan",
             Self::ReadModifyWrite => "read_modify_write",
         }
     }
 
     /// Whether an operation of this kind waits for a flush of the log.
     pub(crate) fn writes(self) -> bool {
-        matches!(self, Self::Put | Self::Insert | Self::ReadModifyWrite)
+        matches!(self, Self::Update | Self::Insert | Self::ReadModifyWrite)
     }
 }
 
@@ -55,19 +55,19 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Workload {
-    /// 50 % get, 50 % put
+    /// YCSB A, update heavy: 50 % read, 50 % update
     A,
-    /// 95 % get, 5 % put
+    /// YCSB B, read mostly: 95 % read, 5 % update
     B,
-    /// 100 % get
+    /// YCSB C, read only
     C,
-    /// 95 % get, 5 % insert, the newest records wanted most
+    /// YCSB D, read latest: 95 % read, 5 % insert, the newest records wanted most
     D,
-    /// 95 % range read of 1 to 100 rows, 5 % insert
+    /// YCSB E, short ranges: 95 % scan of 1 to 100 records, 5 % insert
     E,
-    /// 50 % get, 50 % read-modify-write (get, then put: not atomic)
+    /// YCSB F, read-modify-write: 50 % read, 50 % read then update (not atomic)
     F,
-    /// 100 % put
+    /// Update only
     Put,
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct Mix {
 impl Workload {
     pub(crate) fn mix(self) -> Mix {
         use Distribution::{Latest, Zipfian};
-        //                               get put insert range rmw
+        //                               read update insert scan rmw
         let (percents, distribution) = match self {
             Self::A => ([50, 50, 0, 0, 0], Zipfian),
             Self::B => ([95, 5, 0, 0, 0], Zipfian),
@@ -129,8 +129,8 @@ impl Mix {
     }
 }
 
-/// Rows that a range read asks for: 1 to this (YCSB workload E).
-pub(crate) const RANGE_ROWS_MAX: u32 = 100;
+/// Records that a scan asks for: 1 to this, each number as likely (YCSB workload E).
+pub(crate) const SCAN_RECORDS_MAX: u32 = 100;
 
 #[cfg(test)]
 mod tests {

@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     loop {
         io.poll(Duration::from_secs(1), &mut events)?;
         for event in events.drain(..) {
-            if let IoEvent::Request { from, request } = event {
+            if let IoEvent::Request { from, request, .. } = event {
                 io.reply(from, &answer(&request.operation, &value));
             }
         }

@@ -24,6 +24,11 @@ pub(crate) struct Connection {
     pub(crate) input_kept: usize,
     /// Encoded and not handed to the kernel yet. Holds no memory while empty.
     pub(crate) output: Vec<u8>,
+    /// Receipts of the answers in `output`, and of those in the send in flight.
+    pub(crate) output_receipts: Vec<u32>,
+    pub(crate) sending_receipts: Vec<u32>,
+    /// When bytes were last added to `input`: the last byte of every whole request in it.
+    pub(crate) received_ns: u64,
     /// Bytes of the send in flight; 0 = none.
     pub(crate) sending: usize,
     /// A receive is in flight.
@@ -55,6 +60,9 @@ impl Connection {
             input: BytesMut::new(),
             input_kept: 0,
             output: Vec::new(),
+            output_receipts: Vec::new(),
+            sending_receipts: Vec::new(),
+            received_ns: 0,
             sending: 0,
             receiving: false,
             connecting: None,

@@ -5,6 +5,7 @@ mod links;
 mod timers;
 
 use crate::aligned::{AlignedBuf, AlignedPool};
+use crate::clock;
 use crate::connection::{Connection, ConnectionId, Connections, OutputPool, Role};
 use crate::counters::{CloseReason, Counters};
 use crate::frontend::{Scratch, Tag};
@@ -35,7 +36,11 @@ use timers::{Timer, Timers};
 )]
 pub enum IoEvent {
     /// Answer it once, by [`CoreIo::reply`] on this core.
-    Request { from: ReplyTo, request: Request },
+    Request {
+        from: ReplyTo,
+        request: Request,
+        arrival: Arrival,
+    },
     /// A frame of a peer whose link is up; in order within one link.
     PeerFrame {
         from: PeerId,
@@ -64,6 +69,25 @@ pub struct ReplyTo {
     tag: Tag,
 }
 
+/// When a request came in, by [`clock::now_ns`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Arrival {
+    /// The core found its last byte.
+    pub received_ns: u64,
+    /// The core began to decode what lay there, this request among it.
+    pub looked_at_ns: u64,
+    /// All of that was decoded.
+    pub decoded_ns: u64,
+}
+
+/// An answer has left, see [`CoreIo::reply_with_receipt`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub receipt: u32,
+    /// The core found that the kernel had taken the last of it, or that its connection was gone; by [`clock::now_ns`].
+    pub at_ns: u64,
+}
+
 /// Why `send_peer` did not take a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("no link to core {peer}")]
@@ -89,6 +113,9 @@ pub struct CoreIo {
     completions: Completions,
     /// Reported by the next `poll`.
     events: Vec<IoEvent>,
+    sent: Vec<Sent>,
+    looked_at_ns: u64,
+    polled_ns: u64,
     listeners: Vec<(Rc<OwnedFd>, Audience)>,
     connections: Connections,
     /// Connections with output that has not been handed to the kernel, each once.
@@ -124,6 +151,9 @@ impl CoreIo {
             counters: Counters::default(),
             completions: Completions::default(),
             events: Vec::new(),
+            sent: Vec::new(),
+            looked_at_ns: 0,
+            polled_ns: 0,
             listeners: Vec::new(),
             connections: Connections::default(),
             dirty: Vec::new(),
@@ -179,10 +209,28 @@ impl CoreIo {
             self.turn(now, wait.saturating_sub(now - started))?;
             now = Instant::now();
             if !self.events.is_empty() || now - started >= wait {
+                self.polled_ns = clock::now_ns();
+                for event in &mut self.events {
+                    if let IoEvent::Request { arrival, .. } = event {
+                        arrival.decoded_ns = self.polled_ns;
+                    }
+                }
                 events.append(&mut self.events);
                 return Ok(());
             }
         }
+    }
+
+    /// When `poll` returned, by [`clock::now_ns`].
+    #[must_use]
+    pub const fn polled_ns(&self) -> u64 {
+        self.polled_ns
+    }
+
+    /// Moves the receipts of answers that have left since the last call to `sent`. Whoever asks for receipts calls this
+    /// in every turn.
+    pub fn take_sent(&mut self, sent: &mut Vec<Sent>) {
+        sent.append(&mut self.sent);
     }
 
     #[must_use]
@@ -217,7 +265,13 @@ impl CoreIo {
         } else {
             wait.min(self.timers.wait(now)).min(SLEEP_MAX)
         };
+        let before = self.ring.last_event_ns();
         self.ring.turn(wait, &mut self.completions)?;
+        self.looked_at_ns = match self.ring.last_event_ns() {
+            found if found > before => found,
+            _ if backlog => clock::now_ns(),
+            _ => before,
+        };
         if self.waker.take_notification() {
             self.events.push(IoEvent::Woken);
         }
@@ -252,15 +306,18 @@ impl CoreIo {
                 result,
                 armed,
             } => self.handle_accepted(token, result, armed),
-            Completion::Received { token, result } => {
-                self.handle_received(ConnectionId::of_token(token), result)
-            }
+            Completion::Received {
+                token,
+                result,
+                at_ns,
+            } => self.handle_received(ConnectionId::of_token(token), result, at_ns),
             Completion::Sent {
                 token,
                 result,
                 buffer,
+                at_ns,
             } => {
-                self.handle_sent(ConnectionId::of_token(token), result, buffer);
+                self.handle_sent(ConnectionId::of_token(token), result, buffer, at_ns);
             }
             Completion::Connected { token, result } => {
                 self.handle_connected(ConnectionId::of_token(token), result)
@@ -349,6 +406,12 @@ impl CoreIo {
         self.counters.input_bytes_kept -= connection.input_kept as u64;
         connection.input_kept = 0;
         connection.output = Vec::new();
+        for receipts in [
+            &mut connection.sending_receipts,
+            &mut connection.output_receipts,
+        ] {
+            give_receipts(&mut self.sent, receipts, self.ring.last_event_ns());
+        }
         connection.input = bytes::BytesMut::new();
         if let Some(operation) = connection.connecting {
             self.ring.cancel(operation);
@@ -372,4 +435,8 @@ impl CoreIo {
             self.connections.remove(id);
         }
     }
+}
+
+fn give_receipts(sent: &mut Vec<Sent>, receipts: &mut Vec<u32>, at_ns: u64) {
+    sent.extend(receipts.drain(..).map(|receipt| Sent { receipt, at_ns }));
 }

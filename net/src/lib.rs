@@ -18,6 +18,7 @@
 )]
 
 pub mod aligned;
+pub mod clock;
 pub mod core_io;
 pub mod counters;
 mod dial;
@@ -36,7 +37,7 @@ mod connection;
 )]
 mod ring;
 
-pub use core_io::{CoreIo, IoEvent, ReplyTo};
+pub use core_io::{Arrival, CoreIo, IoEvent, ReplyTo, Sent};
 pub use dial::dial;
 pub use options::{Identity, NetOptions, PeerId, PollPolicy};
 pub use ring::{StartError, probe};

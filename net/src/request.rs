@@ -20,7 +20,7 @@ pub const TABLE_NAME_BYTES_MAX: usize = 128;
 /// One operation on one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// 0 where no partition is addressed (`Route`, `Ping`).
+    /// 0 where no partition is addressed (`Route`, `Ping`, `CoreStats`).
     pub table: u32,
     /// Index of the partition, from 0.
     pub partition: u32,
@@ -52,6 +52,10 @@ pub enum Operation {
         table_name: String,
     },
     Ping,
+    /// The statistics page of this core (`None`) or of another one of this node, by its index.
+    CoreStats {
+        core: Option<u16>,
+    },
 }
 
 impl Operation {
@@ -67,7 +71,10 @@ impl Operation {
     /// Whether it addresses a partition at all.
     #[must_use]
     pub const fn is_of_partition(&self) -> bool {
-        !matches!(self, Self::Route { .. } | Self::Ping)
+        !matches!(
+            self,
+            Self::Route { .. } | Self::Ping | Self::CoreStats { .. }
+        )
     }
 
     /// The word for statistics and logs.
@@ -87,6 +94,7 @@ impl Operation {
             Self::Scan(_) => "scan",
             Self::Route { .. } => "route",
             Self::Ping => "ping",
+            Self::CoreStats { .. } => "core_stats",
         }
     }
 }
@@ -237,6 +245,8 @@ pub enum Response {
     Rows(Rows),
     Route(Route),
     Pong,
+    /// To `CoreStats`: the page without its zeros (`pegasus_fbs::stats_page::compact`).
+    CoreStats(Vec<u64>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

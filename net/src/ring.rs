@@ -16,6 +16,7 @@ pub use probe::{StartError, probe};
 pub(crate) use socket::set_local_ports;
 
 use crate::aligned::{AlignedBuf, BLOCK_BYTES};
+use crate::clock;
 use crate::options::{NetOptions, PollPolicy};
 use crate::waker::Waker;
 use buffers::{BUFFER_GROUP, ReceiveBuffers};
@@ -42,12 +43,16 @@ pub(crate) enum Completion {
     Received {
         token: u64,
         result: io::Result<Chunk>,
+        /// When the core found it, by [`clock::now_ns`].
+        at_ns: u64,
     },
     /// All of the buffer has been taken by the kernel, or never will be.
     Sent {
         token: u64,
         result: io::Result<()>,
         buffer: Vec<u8>,
+        /// When the core found it, by [`clock::now_ns`].
+        at_ns: u64,
     },
     Connected {
         token: u64,
@@ -98,7 +103,8 @@ pub(crate) struct Ring {
     waker: Waker,
     poll: PollPolicy,
     poll_after_event: Duration,
-    last_event: Instant,
+    /// By [`clock::now_ns`].
+    last_event_ns: u64,
     log_writes: usize,
     counters: RingCounters,
     /// Completions that had to be taken between two turns, to make room.
@@ -138,7 +144,7 @@ impl Ring {
             waker,
             poll: options.poll,
             poll_after_event: options.poll_after_event,
-            last_event: Instant::now(),
+            last_event_ns: clock::now_ns(),
             log_writes: 0,
             counters: RingCounters::default(),
             early: Completions::default(),
@@ -261,6 +267,11 @@ impl Ring {
         self.log_writes
     }
 
+    /// When completions were last found, by [`clock::now_ns`].
+    pub(crate) const fn last_event_ns(&self) -> u64 {
+        self.last_event_ns
+    }
+
     pub(crate) const fn counters(&self) -> RingCounters {
         self.counters
     }
@@ -309,7 +320,8 @@ impl Ring {
 
     /// Polls until something has happened (true), or until it is time to sleep.
     fn spin(&mut self, wait: Duration) -> io::Result<bool> {
-        let started = Instant::now();
+        let (started, wait) = (clock::now_ns(), nanos(wait));
+        let poll_after_event = nanos(self.poll_after_event);
         loop {
             if !self.uring.completion().is_empty() || self.waker.is_notified() {
                 return Ok(true);
@@ -318,15 +330,15 @@ impl Ring {
                 self.enter(0, None)?;
                 continue;
             }
-            let now = Instant::now();
-            if now.duration_since(started) >= wait {
+            let now = clock::now_ns();
+            if now.saturating_sub(started) >= wait {
                 return Ok(true);
             }
             match self.poll {
                 // The flush may have to be completed by a kernel thread on this very CPU.
                 PollPolicy::Busy if self.log_writes > 0 => std::thread::yield_now(),
                 PollPolicy::Busy => std::hint::spin_loop(),
-                _ if now.duration_since(self.last_event) >= self.poll_after_event => {
+                _ if now.saturating_sub(self.last_event_ns) >= poll_after_event => {
                     return Ok(false);
                 }
                 _ => std::hint::spin_loop(),
@@ -387,7 +399,7 @@ impl Ring {
                 .map(|entry| (entry.user_data(), entry.result(), entry.flags())),
         );
         if !reaped.is_empty() {
-            self.last_event = Instant::now();
+            self.last_event_ns = clock::now_ns();
         }
         for (user_data, result, flags) in reaped.drain(..) {
             if let Some(completion) = self.complete(user_data, result, flags) {
@@ -422,6 +434,7 @@ impl Ring {
                 Some(Completion::Received {
                     token,
                     result: self.received(result, flags),
+                    at_ns: self.last_event_ns,
                 })
             }
             Operation::Send { .. } => self.complete_send(id, result),
@@ -485,6 +498,7 @@ impl Ring {
             token,
             result: result.map(drop),
             buffer,
+            at_ns: self.last_event_ns,
         })
     }
 
@@ -602,6 +616,10 @@ impl Drop for Ring {
         }
         self.buffers.unregister(&self.uring);
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A completion's result as the kernel codes it: negative = error number.

@@ -21,6 +21,8 @@ pub enum FrameKind {
     // Client to meta or any core.
     Route = 20,
     Ping = 21,
+    // Client to any core, for that core or another one of the node.
+    CoreStats = 22,
     // Operator to meta.
     CreateTable = 30,
     DropTable = 31,
@@ -62,7 +64,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind; later ones at the end, so that each keeps its place.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 47] = [
         Self::Get,
         Self::Put,
         Self::Remove,
@@ -76,6 +78,7 @@ impl FrameKind {
         Self::Scan,
         Self::Route,
         Self::Ping,
+        Self::CoreStats,
         Self::CreateTable,
         Self::DropTable,
         Self::ListTables,
@@ -136,6 +139,7 @@ impl TryFrom<u8> for FrameKind {
             11 => Self::Scan,
             20 => Self::Route,
             21 => Self::Ping,
+            22 => Self::CoreStats,
             30 => Self::CreateTable,
             31 => Self::DropTable,
             32 => Self::ListTables,

@@ -93,6 +93,10 @@ pub mod pegasus {
     pub use self::partition_route_generated::*;
     mod route_reply_generated;
     pub use self::route_reply_generated::*;
+    mod core_stats_request_generated;
+    pub use self::core_stats_request_generated::*;
+    mod core_stats_reply_generated;
+    pub use self::core_stats_reply_generated::*;
   } // kv
   pub mod meta {
     use super::*;

@@ -137,6 +137,12 @@ impl Histogram {
         (self.count() > 0).then(|| Duration::from_nanos(self.max_ns))
     }
 
+    /// All durations together.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum_ns)
+    }
+
     /// The mean; `None` when nothing was recorded.
     #[must_use]
     pub fn mean(&self) -> Option<Duration> {

@@ -42,6 +42,7 @@ numbered! {
         RequestScan = "request_scan",
         RequestRoute = "request_route",
         RequestPing = "request_ping",
+        RequestCoreStats = "request_core_stats",
         // Answers, by code.
         AnswerOk = "answer_ok",
         AnswerNotFound = "answer_not_found",
@@ -169,8 +170,10 @@ numbered! {
 }
 
 numbered! {
-    /// A duration with a histogram. The first eleven are whole operations, from the request's last byte to its answer.
+    /// A duration with a histogram: whole operations, the stages of writes and of reads, then work of the core that
+    /// belongs to no one request.
     Timing {
+        // Whole operations: the sum of their stages, from a request's last byte to its answer in the kernel's hands.
         Get = "get",
         Put = "put",
         Remove = "remove",
@@ -182,23 +185,81 @@ numbered! {
         BatchGet = "batch_get",
         SortKeyCount = "sort_key_count",
         Scan = "scan",
+        // Stages of writes; what each is, is said once, at `Stage`.
+        WriteDecode = "write_decode",
+        WriteQueue = "write_queue",
+        WriteGate = "write_gate",
+        WriteLogWait = "write_log_wait",
+        WriteFlush = "write_flush",
+        WriteReplication = "write_replication",
+        WriteApply = "write_apply",
+        WriteEncode = "write_encode",
+        WriteSend = "write_send",
+        // Stages of reads.
+        ReadDecode = "read_decode",
+        ReadQueue = "read_queue",
+        ReadGate = "read_gate",
+        ReadRead = "read_read",
+        ReadEncode = "read_encode",
+        ReadSend = "read_send",
+        // Work of the core, whoever it is for: on secondaries too.
         /// A batch handed to the disk until it is durable.
         LogFlush = "log_flush",
         /// The oldest mutation of a batch, from its append until it is durable here: the wait for the flushes before, too.
         LogAppend = "log_append",
         /// A prepare sent until its secondary holds it durably; of each secondary's core, one at a time is measured.
         SecondaryAck = "secondary_ack",
-        /// A write taken until it is committed and applied.
-        Commit = "commit",
-        /// One write batch of the engine.
-        Apply = "apply",
-        /// One read of the engine that stayed in memory.
+        /// One write batch of the engine, without its wait.
+        EngineApply = "engine_apply",
+        /// One read of the engine that stayed in memory, without its wait.
         ReadMemory = "read_memory",
-        /// One read of the engine on the helper pool, with its wait.
+        /// One read of the engine on the helper pool, from the request's arrival.
         ReadDisk = "read_disk",
         /// One turn of the loop, without sleep.
         Turn = "turn",
     }
+}
+
+numbered! {
+    /// A part of a request's time on its core. The stages of a request follow one another without a gap or an overlap:
+    /// they add up to its total. Boundaries that all requests of a turn of the loop share are read from the clock once
+    /// for the turn.
+    ///
+    /// Writes have all but `Read`; reads have `Decode`, `Queue`, `Gate`, `Read`, `Encode` and `Send`. What a request did
+    /// not go through counts as 0; a request that was refused has the stages up to its refusal, then `Encode` and `Send`.
+    /// A request that another core of the node handed over is measured by the core that owns its partition: its way
+    /// between the cores is part of `Queue`, and it ends when the answer goes back (`Encode` and `Send` are 0).
+    Stage {
+        /// Bytes become requests: from when the core looks at the bytes of this turn until all of them are decoded.
+        Decode = "decode",
+        /// Waiting for the core: received bytes until they are looked at (the turn before, a full window of the
+        /// connection), and decoded until the core has decided on the requests of this turn.
+        Queue = "queue",
+        /// Waiting for the right to be served: a read parked until its partition serves, and an answer that is ready
+        /// until it may be given.
+        Gate = "gate",
+        /// Appended to the log until its batch is handed to the disk: the flushes before it.
+        LogWait = "log_wait",
+        /// The write and `fdatasync` of that batch, until it and all before it are durable on this node.
+        Flush = "flush",
+        /// Durable here until committed: what the secondaries add beyond this node's own flush.
+        Replication = "replication",
+        /// Committed until the engine holds it, its wait for the engine included.
+        Apply = "apply",
+        /// The right to read until the engine has answered: from memory or from the helper pool, its waits included.
+        Read = "read",
+        /// May be answered until the answers of this turn are encoded.
+        Encode = "encode",
+        /// Encoded until the kernel has taken the bytes; longer when the client does not read.
+        Send = "send",
+    }
+}
+
+/// Which stages a request goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    Read,
+    Write,
 }
 
 impl Counter {
@@ -227,7 +288,7 @@ impl Counter {
     /// All counters of requests, for their sum.
     #[must_use]
     pub fn requests() -> &'static [Self] {
-        &Self::ALL[Self::RequestGet as usize..=Self::RequestPing as usize]
+        &Self::ALL[Self::RequestGet as usize..=Self::RequestCoreStats as usize]
     }
 
     /// All counters of answers that report a failure ([`Code::NotFound`] is none).
@@ -250,9 +311,80 @@ impl Timing {
         &Self::ALL[..=Self::Scan as usize]
     }
 
-    /// The histograms of stages.
+    /// The histograms of the stages of all writes and of all reads.
     #[must_use]
     pub fn stages() -> &'static [Self] {
+        &Self::ALL[Self::WriteDecode as usize..=Self::ReadSend as usize]
+    }
+
+    /// The histograms of work that belongs to no one request.
+    #[must_use]
+    pub fn of_core() -> &'static [Self] {
         &Self::ALL[Self::LogFlush as usize..]
+    }
+
+    /// What kind of request this operation is; `None` for what is no whole operation.
+    #[must_use]
+    pub const fn class(self) -> Option<Class> {
+        match self {
+            Self::Put | Self::Remove | Self::MultiPut | Self::MultiRemove => Some(Class::Write),
+            Self::Get
+            | Self::Exist
+            | Self::Ttl
+            | Self::MultiGet
+            | Self::BatchGet
+            | Self::SortKeyCount
+            | Self::Scan => Some(Class::Read),
+            _ => None,
+        }
+    }
+}
+
+impl Stage {
+    /// The histogram of this stage; `None` where requests of that class have no such stage.
+    #[must_use]
+    pub const fn timing(self, class: Class) -> Option<Timing> {
+        Some(match (class, self) {
+            (Class::Write, Self::Decode) => Timing::WriteDecode,
+            (Class::Write, Self::Queue) => Timing::WriteQueue,
+            (Class::Write, Self::Gate) => Timing::WriteGate,
+            (Class::Write, Self::LogWait) => Timing::WriteLogWait,
+            (Class::Write, Self::Flush) => Timing::WriteFlush,
+            (Class::Write, Self::Replication) => Timing::WriteReplication,
+            (Class::Write, Self::Apply) => Timing::WriteApply,
+            (Class::Write, Self::Encode) => Timing::WriteEncode,
+            (Class::Write, Self::Send) => Timing::WriteSend,
+            (Class::Read, Self::Decode) => Timing::ReadDecode,
+            (Class::Read, Self::Queue) => Timing::ReadQueue,
+            (Class::Read, Self::Gate) => Timing::ReadGate,
+            (Class::Read, Self::Read) => Timing::ReadRead,
+            (Class::Read, Self::Encode) => Timing::ReadEncode,
+            (Class::Read, Self::Send) => Timing::ReadSend,
+            (Class::Write, Self::Read)
+            | (Class::Read, Self::LogWait | Self::Flush | Self::Replication | Self::Apply) => {
+                return None;
+            }
+        })
+    }
+}
+
+impl Class {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Read, Self::Write];
+
+    /// The word in JSON and tables, and the first part of the names of its stages' histograms.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+
+    /// Its stages with their histograms, in the order in which a request goes through them.
+    pub fn stages(self) -> impl Iterator<Item = (Stage, Timing)> {
+        Stage::ALL
+            .iter()
+            .filter_map(move |stage| Some((*stage, stage.timing(self)?)))
     }
 }

@@ -1,14 +1,17 @@
 //! Reading a page: one consistent copy, and the difference of two.
 
+use super::slow::{self, SLOW_WORDS, SlowRequest};
 use super::{
-    COUNTERS_AT, Counter, GAUGES_AT, Gauge, HISTOGRAM_WORDS, HISTOGRAMS_AT, Histogram, MAGIC,
-    PAGE_BYTES, PUBLISHED_AT, SEQUENCE_AT, STOPPED_AT, Timing, VERSION, load, pair,
+    COUNTERS_AT, Class, Counter, GAUGES_AT, Gauge, HISTOGRAM_WORDS, HISTOGRAMS_AT, Histogram,
+    MAGIC, PAGE_WORDS, PUBLISHED_AT, SEQUENCE_AT, SHAPE, SLOW_AT, STAGES_ON_AT, STOPPED_AT, Stage,
+    Timing, VERSION, halves, load,
 };
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -33,8 +36,10 @@ pub struct Snapshot {
     published_unix_us: u64,
     is_stopped: bool,
     torn: bool,
+    measures_stages: bool,
     values: Vec<u64>,
     histograms: Vec<Histogram>,
+    slow: Vec<SlowRequest>,
 }
 
 /// What happened between two snapshots of a page.
@@ -44,20 +49,27 @@ pub struct Interval {
     later: Snapshot,
 }
 
+/// Why words are not a readable statistics page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PageError {
+    #[error("not a statistics page")]
+    NotAPage,
+    #[error("a statistics page of format {found}, this program reads {VERSION}")]
+    Version { found: u64 },
+    #[error("a statistics page with other counters than this program knows")]
+    Shape,
+}
+
 /// Why a file is not a readable statistics page.
 #[derive(Debug, Error)]
 pub enum ReadError {
     #[error("statistics page {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("{} is not a statistics page", path.display())]
-    NotAPage { path: PathBuf },
-    #[error("statistics page {}: format {found}, this program reads {VERSION}", path.display())]
-    Version { path: PathBuf, found: u64 },
-    #[error("statistics page {}: other counters than this program knows", path.display())]
-    Shape { path: PathBuf },
+    #[error("{}: {source}", path.display())]
+    Page { path: PathBuf, source: PageError },
 }
 
-/// Reads the page at `path` (about 300 KiB) by ordinary file reads, without disturbing its writer.
+/// Reads the page at `path` (about 450 KiB) by ordinary file reads, without disturbing its writer.
 ///
 /// # Errors
 /// When the file cannot be read or is no page of this version.
@@ -66,34 +78,83 @@ pub fn read_at(path: &Path) -> Result<Snapshot, ReadError> {
         path: path.to_owned(),
         source,
     };
+    let page_error = |source| ReadError::Page {
+        path: path.to_owned(),
+        source,
+    };
     let file = File::open(path).map_err(io_error)?;
-    let mut bytes = vec![0; PAGE_BYTES];
-    read_full(&file, &mut bytes[..COUNTERS_AT * 8], 0, path)?;
-    check_header(&bytes, path)?;
-    read_full(
-        &file,
-        &mut bytes[HISTOGRAMS_AT * 8..],
-        HISTOGRAMS_AT * 8,
-        path,
-    )?;
-    let torn = !read_consistently(&file, &mut bytes[..HISTOGRAMS_AT * 8], path)?;
-    Ok(decode(|index| word(&bytes, index), torn))
+    let read = |start: usize, words: &mut [u64]| {
+        read_words(&file, start, words).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => page_error(PageError::NotAPage),
+            _ => io_error(error),
+        })
+    };
+    let mut header = [0; COUNTERS_AT];
+    read(0, &mut header)?;
+    check_header(&header).map_err(page_error)?;
+    let words = copy(read)?;
+    Snapshot::of_words(&words).map_err(page_error)
 }
 
-/// A copy taken by the writer's own thread.
-pub(super) fn from_words(words: &[AtomicU64]) -> Snapshot {
-    decode(|index| words.get(index).map_or(0, load), false)
+/// A copy of a page that its writer may be changing at this moment: counters and gauges of one moment, whole slow
+/// requests. If its writer stands still in the middle of a publication, word 7 stays odd.
+///
+/// # Panics
+/// If the page is shorter than [`PAGE_WORDS`].
+#[must_use]
+pub fn copy_of(page: &[AtomicU64]) -> Vec<u64> {
+    let read = |start: usize, words: &mut [u64]| {
+        fence(Ordering::Acquire);
+        for (word, source) in words.iter_mut().zip(&page[start..]) {
+            *word = load(source);
+        }
+        fence(Ordering::Acquire);
+        Ok::<(), Infallible>(())
+    };
+    let Ok(words) = copy(read);
+    words
+}
+
+/// One consistent copy, whatever the words are read from.
+fn copy<E>(read: impl Fn(usize, &mut [u64]) -> Result<(), E>) -> Result<Vec<u64>, E> {
+    let mut words = vec![0; PAGE_WORDS];
+    read(HISTOGRAMS_AT, &mut words[HISTOGRAMS_AT..SLOW_AT])?;
+    copy_slow(&read, &mut words[SLOW_AT..])?;
+    if !copy_values(&read, &mut words[..HISTOGRAMS_AT])? {
+        words[SEQUENCE_AT] |= 1;
+    }
+    Ok(words)
+}
+
+/// Empties the slots that were written meanwhile.
+fn copy_slow<E>(
+    read: &impl Fn(usize, &mut [u64]) -> Result<(), E>,
+    slots: &mut [u64],
+) -> Result<(), E> {
+    let mut before = vec![0; slots.len()];
+    let mut after = before.clone();
+    read(SLOW_AT, &mut before)?;
+    read(SLOW_AT, slots)?;
+    read(SLOW_AT, &mut after)?;
+    for start in (0..slots.len()).step_by(SLOW_WORDS) {
+        if before[start] != slots[start] || after[start] != slots[start] {
+            slots[start] = 0;
+        }
+    }
+    Ok(())
 }
 
 /// Reads header, counters and gauges until the sequence is even and the same before and after. False when it never was.
-fn read_consistently(file: &File, bytes: &mut [u8], path: &Path) -> Result<bool, ReadError> {
+fn copy_values<E>(
+    read: &impl Fn(usize, &mut [u64]) -> Result<(), E>,
+    words: &mut [u64],
+) -> Result<bool, E> {
     for _ in 0..READS_MAX {
-        let mut sequence = [0; 8];
-        read_full(file, &mut sequence, SEQUENCE_AT * 8, path)?;
-        read_full(file, bytes, 0, path)?;
-        let before = u64::from_le_bytes(sequence);
-        read_full(file, &mut sequence, SEQUENCE_AT * 8, path)?;
-        if before & 1 == 0 && before == u64::from_le_bytes(sequence) {
+        let (mut before, mut after) = ([0], [0]);
+        read(SEQUENCE_AT, &mut before)?;
+        read(0, words)?;
+        read(SEQUENCE_AT, &mut after)?;
+        if before[0] & 1 == 0 && before == after {
             return Ok(true);
         }
         std::thread::yield_now();
@@ -101,79 +162,62 @@ fn read_consistently(file: &File, bytes: &mut [u8], path: &Path) -> Result<bool,
     Ok(false)
 }
 
-fn read_full(file: &File, bytes: &mut [u8], offset: usize, path: &Path) -> Result<(), ReadError> {
-    file.read_exact_at(bytes, offset as u64)
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::UnexpectedEof => ReadError::NotAPage {
-                path: path.to_owned(),
-            },
-            _ => ReadError::Io {
-                path: path.to_owned(),
-                source,
-            },
-        })
-}
-
-fn check_header(bytes: &[u8], path: &Path) -> Result<(), ReadError> {
-    if word(bytes, 0) != MAGIC {
-        return Err(ReadError::NotAPage {
-            path: path.to_owned(),
-        });
-    }
-    let found = word(bytes, 1);
-    if found != VERSION {
-        return Err(ReadError::Version {
-            path: path.to_owned(),
-            found,
-        });
-    }
-    let values = pair(Counter::COUNT as u64, Gauge::COUNT as u64);
-    let histograms = pair(Timing::COUNT as u64, HISTOGRAM_WORDS as u64);
-    if (word(bytes, 5), word(bytes, 6)) != (values, histograms) {
-        return Err(ReadError::Shape {
-            path: path.to_owned(),
-        });
+fn read_words(file: &File, start: usize, words: &mut [u64]) -> io::Result<()> {
+    let mut bytes = vec![0; words.len() * 8];
+    file.read_exact_at(&mut bytes, start as u64 * 8)?;
+    let (chunks, _) = bytes.as_chunks();
+    for (word, chunk) in words.iter_mut().zip(chunks) {
+        *word = u64::from_le_bytes(*chunk);
     }
     Ok(())
 }
 
-fn decode(word: impl Fn(usize) -> u64, torn: bool) -> Snapshot {
-    let (node, core) = halves(word(2));
-    let (pid, _) = halves(word(3));
-    Snapshot {
-        identity: Identity {
-            node,
-            core,
-            pid,
-            started_unix_us: word(4),
-        },
-        published_unix_us: word(PUBLISHED_AT),
-        is_stopped: word(STOPPED_AT) == 1,
-        torn,
-        values: (COUNTERS_AT..HISTOGRAMS_AT).map(&word).collect(),
-        histograms: (0..Timing::COUNT)
-            .map(|index| HISTOGRAMS_AT + index * HISTOGRAM_WORDS)
-            .map(|start| Histogram::from_words((start..start + HISTOGRAM_WORDS).map(&word)))
-            .collect(),
+/// `words` has at least the header.
+fn check_header(words: &[u64]) -> Result<(), PageError> {
+    if words[0] != MAGIC {
+        return Err(PageError::NotAPage);
     }
-}
-
-fn word(bytes: &[u8], index: usize) -> u64 {
-    bytes
-        .get(index * 8..)
-        .and_then(<[u8]>::first_chunk)
-        .map_or(0, |chunk| u64::from_le_bytes(*chunk))
-}
-
-fn halves(word: u64) -> (u32, u32) {
-    let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
-    (
-        u32::from_le_bytes([a, b, c, d]),
-        u32::from_le_bytes([e, f, g, h]),
-    )
+    if words[1] != VERSION {
+        return Err(PageError::Version { found: words[1] });
+    }
+    if SHAPE.iter().any(|(at, value)| words[*at] != *value) {
+        return Err(PageError::Shape);
+    }
+    Ok(())
 }
 
 impl Snapshot {
+    /// The page that these words are a copy of ([`copy_of`], or [`expand`](super::expand) of what came over the wire).
+    ///
+    /// # Errors
+    /// When they are no page of this version.
+    pub fn of_words(words: &[u64]) -> Result<Self, PageError> {
+        if words.len() < PAGE_WORDS {
+            return Err(PageError::NotAPage);
+        }
+        check_header(words)?;
+        let (node, core) = halves(words[2]);
+        let (pid, _) = halves(words[3]);
+        let histograms = words[HISTOGRAMS_AT..SLOW_AT].chunks_exact(HISTOGRAM_WORDS);
+        Ok(Self {
+            identity: Identity {
+                node,
+                core,
+                pid,
+                started_unix_us: words[4],
+            },
+            published_unix_us: words[PUBLISHED_AT],
+            is_stopped: words[STOPPED_AT] == 1,
+            torn: words[SEQUENCE_AT] & 1 == 1,
+            measures_stages: words[STAGES_ON_AT] == 1,
+            values: words[COUNTERS_AT..HISTOGRAMS_AT].to_vec(),
+            histograms: histograms
+                .map(|words| Histogram::from_words(words.iter().copied()))
+                .collect(),
+            slow: slow::decode(&words[SLOW_AT..PAGE_WORDS]),
+        })
+    }
+
     /// Whose page it is.
     #[must_use]
     pub fn identity(&self) -> Identity {
@@ -199,6 +243,18 @@ impl Snapshot {
         self.torn
     }
 
+    /// Whether the node measures stages: without, there are no [`Timing::stages`] and no slow requests.
+    #[must_use]
+    pub fn measures_stages(&self) -> bool {
+        self.measures_stages
+    }
+
+    /// The slowest requests of the last minutes, the slowest first; see [`SlowRequest`].
+    #[must_use]
+    pub fn slow_requests(&self) -> &[SlowRequest] {
+        &self.slow
+    }
+
     /// Total since the start of the process.
     #[must_use]
     pub fn counter(&self, counter: Counter) -> u64 {
@@ -222,19 +278,25 @@ impl Snapshot {
         &self.histograms[timing as usize]
     }
 
+    /// Everything since the start of the process.
+    #[must_use]
+    pub fn since_start(&self) -> Interval {
+        let elapsed_us = self
+            .published_unix_us
+            .saturating_sub(self.identity.started_unix_us);
+        Interval {
+            elapsed: Duration::from_micros(elapsed_us),
+            later: self.clone(),
+        }
+    }
+
     /// What happened after `earlier`. If that is of an earlier life of the core, everything since this life's start.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Interval {
-        let mut later = self.clone();
         if earlier.identity != self.identity {
-            let elapsed_us = self
-                .published_unix_us
-                .saturating_sub(self.identity.started_unix_us);
-            return Interval {
-                elapsed: Duration::from_micros(elapsed_us),
-                later,
-            };
+            return self.since_start();
         }
+        let mut later = self.clone();
         for (now, then) in later
             .values
             .iter_mut()
@@ -243,6 +305,9 @@ impl Snapshot {
         {
             *now = now.saturating_sub(*then);
         }
+        later
+            .slow
+            .retain(|slow| slow.answered_unix_us > earlier.published_unix_us);
         for (now, then) in later.histograms.iter_mut().zip(&earlier.histograms) {
             *now = now.since(then);
         }
@@ -300,5 +365,18 @@ impl Interval {
     #[must_use]
     pub fn histogram(&self, timing: Timing) -> &Histogram {
         self.later.histogram(timing)
+    }
+
+    /// The slowest of the requests answered within the interval, the slowest first: those that the page kept.
+    #[must_use]
+    pub fn slow_requests(&self) -> &[SlowRequest] {
+        &self.later.slow
+    }
+
+    /// The stages of all requests of a class within the interval, in the order in which a request goes through them.
+    pub fn stages(&self, class: Class) -> impl Iterator<Item = (Stage, &Histogram)> {
+        class
+            .stages()
+            .map(|(stage, timing)| (stage, self.histogram(timing)))
     }
 }

@@ -58,6 +58,17 @@ fn save(writer: &Writer<Page>, path: &Path) {
     std::fs::write(path, bytes).unwrap();
 }
 
+fn of_page(page: &[AtomicU64]) -> Snapshot {
+    Snapshot::of_words(&copy_of(page)).unwrap()
+}
+
+fn refusal(path: &Path) -> PageError {
+    match read_at(path) {
+        Err(ReadError::Page { source, .. }) => source,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_page_reads_back_what_was_published() {
     let file = TestFile::new("reads-back");
@@ -96,15 +107,15 @@ fn a_page_tells_a_stop_from_a_crash() {
     let mut writer = Writer::new(Arc::clone(&page), 1, 0, 7, 1_000_000);
     writer.add(Counter::Sleeps, 3);
     writer.publish(2_000_000);
-    assert!(!reader::from_words(&page).is_stopped());
+    assert!(!of_page(&page).is_stopped());
     writer.stop(3_000_000);
-    let last = reader::from_words(&page);
+    let last = of_page(&page);
     assert_eq!(
         (last.is_stopped(), last.published_unix_us()),
         (true, 3_000_000)
     );
     let _next_life = Writer::new(Arc::clone(&page), 1, 0, 8, 9_000_000);
-    assert!(!reader::from_words(&page).is_stopped());
+    assert!(!of_page(&page).is_stopped());
 }
 
 #[test]
@@ -152,29 +163,29 @@ fn a_restarted_core_counts_from_its_start() {
 #[test]
 fn other_files_are_refused_by_name() {
     let file = TestFile::new("refused");
-    assert!(
-        matches!(read_at(file.path()), Err(ReadError::NotAPage { .. })),
-        "all zero"
-    );
+    assert_eq!(refusal(file.path()), PageError::NotAPage, "all zero");
     std::fs::write(file.path(), b"short").unwrap();
-    assert!(
-        matches!(read_at(file.path()), Err(ReadError::NotAPage { .. })),
-        "short"
-    );
+    assert_eq!(refusal(file.path()), PageError::NotAPage, "short");
     save(&writer(), file.path());
     let handle = OpenOptions::new().write(true).open(file.path()).unwrap();
-    handle.write_all_at(&99_u64.to_le_bytes(), 40).unwrap();
+    for word in [5, 6, 10] {
+        save(&writer(), file.path());
+        handle
+            .write_all_at(&99_u64.to_le_bytes(), word * 8)
+            .unwrap();
+        assert_eq!(refusal(file.path()), PageError::Shape, "word {word}");
+    }
+    handle.write_all_at(&2_u64.to_le_bytes(), 8).unwrap();
+    let older = read_at(file.path()).unwrap_err();
+    assert_eq!(refusal(file.path()), PageError::Version { found: 2 });
+    let sentence = older.to_string();
     assert!(
-        matches!(read_at(file.path()), Err(ReadError::Shape { .. })),
-        "other counters"
+        sentence.contains("format 2, this program reads 3"),
+        "{sentence}"
     );
-    handle.write_all_at(&3_u64.to_le_bytes(), 8).unwrap();
     assert!(
-        matches!(
-            read_at(file.path()),
-            Err(ReadError::Version { found: 3, .. })
-        ),
-        "other version"
+        sentence.contains(file.path().to_str().unwrap()),
+        "{sentence}"
     );
     let missing = Path::new("/nonexistent/page");
     assert!(
@@ -248,4 +259,10 @@ fn names_are_unique() {
     assert!(names(
         Timing::ALL.iter().map(|timing| timing.name()).collect()
     ));
+    assert!(names(Stage::ALL.iter().map(|stage| stage.name()).collect()));
+    for class in Class::ALL {
+        for (stage, timing) in class.stages() {
+            assert_eq!(timing.name(), format!("{}_{}", class.name(), stage.name()));
+        }
+    }
 }

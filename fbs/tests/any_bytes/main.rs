@@ -11,6 +11,7 @@ use pegasus_fbs::body::FailureBody;
 use pegasus_fbs::code::Code;
 use pegasus_fbs::flatbuffers::FlatBufferBuilder;
 use pegasus_fbs::frame::{FrameKind, Header, encode_frame};
+use pegasus_fbs::stats_page::{MAGIC, PAGE_WORDS, SLOW_SLOTS, SLOW_WORDS};
 use pegasus_fbs::{kv, peer};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,12 +56,32 @@ fn pages_with_anything_in_them_are_refused_or_computed_with() {
         }
         input
     };
+    let slow = u32::try_from(PAGE_WORDS - SLOW_SLOTS * SLOW_WORDS).unwrap();
     let seeds = [
         ("good", vec![1]),
         ("short", b"\0PGSSTATS".to_vec()),
         ("torn", edit(&[7], 3)),
         ("version", edit(&[1], 99)),
         ("huge_counters", edit(&[16, 17, 18, 19], u64::MAX)),
+        ("slow_odd", edit(&[slow, slow + 16], 3)),
+        (
+            "slow_foreign",
+            edit(&[slow + 2, slow + 18, slow + 35], 0xffff_0101_ffff),
+        ),
+        (
+            "slow_huge",
+            edit(&[slow + 6, slow + 7, slow + 8, slow + 22], u64::MAX),
+        ),
+        ("wire_good", vec![3]),
+        ("wire_overlap", [&[3], &1_u64.to_le_bytes()[..]].concat()),
+        (
+            "wire_cut",
+            [&[2], &(9_u64 << 32).to_le_bytes()[..], &MAGIC.to_le_bytes()].concat(),
+        ),
+        (
+            "wire_magic",
+            [&[2], &(1_u64 << 32).to_le_bytes()[..], &MAGIC.to_le_bytes()].concat(),
+        ),
         ("huge_buckets", edit(&[200, 201, 202, 203, 2000], u64::MAX)),
     ];
     replay("stats_page", stats_page::run, &seeds);

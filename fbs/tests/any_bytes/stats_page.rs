@@ -1,23 +1,32 @@
 //! Statistics pages with anything in them: refused by a sentence, or everything that tools compute from them works.
 //! Run by the tests and by the fuzz target `stats_page`.
 
+use pegasus_fbs::code::Code;
 use pegasus_fbs::stats_page::{
-    Counter, Gauge, Histogram, PAGE_BYTES, PAGE_WORDS, Snapshot, Timing, Writer, read_at,
+    Counter, Gauge, Histogram, PAGE_BYTES, PAGE_WORDS, RequestTimes, SLOW_SLOTS, SlowRequest,
+    Snapshot, Stage, Timing, Writer, compact, expand, read_at,
 };
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// An even first byte: the rest is the file. An odd one: the rest changes a good page, in groups of 11 bytes: place
-/// (3 bytes, little-endian) and the word to be there (8 bytes).
+/// The two low bits of the first byte: 0 = the rest is the file; 1 = the rest changes a good page, in groups of 11 bytes:
+/// place (3 bytes, little-endian) and the word to be there (8 bytes); 2 = the rest is what came over the wire; 3 = that,
+/// behind a good page's.
 pub(crate) fn run(input: &[u8]) {
     let Some((mode, rest)) = input.split_first() else {
         return;
     };
-    let page = if mode & 1 == 0 {
-        rest.to_vec()
-    } else {
-        changed(rest)
+    let page = match mode & 3 {
+        0 => rest.to_vec(),
+        1 => changed(rest),
+        2 => return received(words_of(rest)),
+        _ => {
+            let good = words_of(&good_page());
+            let mut words = compact(&good);
+            words.extend(words_of(rest));
+            return received(words);
+        }
     };
     let file = TemporaryFile::new(&page);
     match read_at(&file.path) {
@@ -27,6 +36,22 @@ pub(crate) fn run(input: &[u8]) {
         }
         Err(error) => assert!(error.to_string().contains("statistics page"), "{error}"),
     }
+}
+
+/// A page in an answer of a core.
+fn received(words: Vec<u64>) {
+    match expand(&words).and_then(|words| Snapshot::of_words(&words)) {
+        Ok(snapshot) => compute(&snapshot),
+        Err(error) => assert!(error.to_string().contains("statistics page"), "{error}"),
+    }
+}
+
+fn words_of(bytes: &[u8]) -> Vec<u64> {
+    let (chunks, _) = bytes.as_chunks();
+    chunks
+        .iter()
+        .map(|chunk| u64::from_le_bytes(*chunk))
+        .collect()
 }
 
 fn changed(edits: &[u8]) -> Vec<u8> {
@@ -46,6 +71,20 @@ fn good_page() -> Vec<u8> {
         writer.add(counter, 7);
     }
     writer.record(Timing::ALL[0], Duration::from_micros(30));
+    for operation in Timing::operations() {
+        let request = RequestTimes {
+            operation: *operation,
+            code: Code::Ok,
+            table: 1,
+            partition: 2,
+            bytes: 3,
+            key_hash: 4,
+            stages: [0; Stage::COUNT],
+        };
+        let mut slow = request;
+        slow.stages[Stage::Queue as usize] = 1_000;
+        writer.record_request(&slow, || 7);
+    }
     writer.publish(5);
     let bytes = words
         .iter()
@@ -67,6 +106,15 @@ fn compute(snapshot: &Snapshot) {
         }
         for timing in Timing::ALL.iter().copied() {
             check(interval.histogram(timing));
+        }
+    }
+    let slow = snapshot.slow_requests();
+    assert!(slow.len() <= SLOW_SLOTS);
+    assert!(slow.is_sorted_by_key(|slow| std::cmp::Reverse(slow.request.total())));
+    for SlowRequest { request, .. } in slow {
+        assert!(Timing::operations().contains(&request.operation));
+        for (stage, _) in request.class().stages() {
+            assert!(request.stage(stage) <= request.total());
         }
     }
     let mut all = Histogram::default();

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 #[cfg(test)]
 mod any_bytes;
+mod core_stats;
 mod info;
 
 pub use info::{
@@ -244,7 +245,7 @@ impl Client {
                 Ok(Err(Problem::Refused(failure))) => {
                     return Err(Error::failed(failure.code, failure.message));
                 }
-                Err(_) => {
+                Ok(Err(Problem::Expired)) | Err(_) => {
                     let cause = Cause::local(format!(
                         "{} gave no answer within {limit:?}",
                         endpoint.address()
@@ -288,7 +289,7 @@ async fn ask(
         .as_millis();
     let header =
         Header::request(kind, 0).with_timeout_ms(u32::try_from(left).unwrap_or(u32::MAX).max(1));
-    match exchange(endpoint, header, Some(body), 0, on_sent).await? {
+    match exchange(endpoint, header, Some(body), 0, None, on_sent).await? {
         Answer::Body(body) => Ok(body),
         Answer::NotFound => Err(Problem::Refused(not_found())),
     }

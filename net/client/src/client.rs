@@ -132,13 +132,14 @@ async fn ping(endpoint: &Arc<Endpoint>, limit: Duration) -> std::result::Result<
         Header::request(FrameKind::Ping, 0),
         None,
         0,
+        None,
         || (),
     );
     match timeout(limit, asked).await {
         Ok(Ok(Answer::Body(_) | Answer::NotFound)) => Ok(started.elapsed()),
         Ok(Err(Problem::Refused(failure))) => Err(failure.into()),
         Ok(Err(Problem::Unsent(reason) | Problem::Lost(reason))) => Err(Cause::local(reason)),
-        Err(_) => Err(Cause::local(format!(
+        Ok(Err(Problem::Expired)) | Err(_) => Err(Cause::local(format!(
             "{} gave no answer within {limit:?}",
             endpoint.address()
         ))),

@@ -14,7 +14,7 @@ use crate::endpoint::{DialOptions, Endpoint, Endpoints};
 use crate::error::{Error, Result};
 use crate::options::ClientOptions;
 use crate::pending::Lost;
-use crate::pipeline::{Body, Request};
+use crate::pipeline::{Body, Pipeline, Request};
 use crate::route::{Router, Routes};
 use bytes::Bytes;
 use pegasus_fbs::body::FailureBody;
@@ -93,6 +93,8 @@ pub(crate) enum Problem {
     Lost(String),
     /// The server said no.
     Refused(FailureBody),
+    /// The deadline has passed.
+    Expired,
 }
 
 const ATTEMPTS_MAX: u32 = 100;
@@ -169,17 +171,10 @@ pub(crate) async fn call(
             too_large(operation.weight).message,
         ));
     }
-    let deadline = Instant::now() + options.timeout;
-    let mut progress = Progress::new(operation.class, options);
-    let result = match timeout_at(
-        deadline,
-        attempts(router, operation, deadline, &mut progress),
-    )
-    .await
-    {
-        Ok(result) => result,
-        Err(_) => Err(progress.expired()),
-    };
+    let started = Instant::now();
+    let deadline = started + options.timeout;
+    let mut progress = Progress::new(operation.class, options, started);
+    let result = attempts(router, operation, deadline, &mut progress).await;
     if result.is_err() && progress.sent {
         // Nobody answered: the partition may have moved. The next operation should not find out the same way.
         router.refresh_in_background();
@@ -193,11 +188,13 @@ async fn attempts(
     deadline: Instant,
     progress: &mut Progress,
 ) -> Result<Answer> {
+    let mut left = progress.time_limit();
     for attempt in 0..ATTEMPTS_MAX {
         let routes = router.routes();
         let partition = partition_of(operation.target, &routes, router.name())?;
-        let problem = match send(&routes, partition, operation, deadline, progress).await {
+        let problem = match send(&routes, partition, operation, deadline, left, progress).await {
             Ok(answer) => return Ok(answer),
+            Err(Problem::Expired) => return Err(progress.expired()),
             Err(problem) => problem,
         };
         let next = progress.judge(problem)?;
@@ -208,13 +205,16 @@ async fn attempts(
                 break;
             }
             if next.refresh {
-                router
-                    .refresh(routes.generation)
-                    .await
-                    .map_err(|error| progress.final_error(error))?;
+                match timeout_at(deadline, router.refresh(routes.generation)).await {
+                    Ok(refreshed) => refreshed.map_err(|error| progress.final_error(error))?,
+                    Err(_) => return Err(progress.expired()),
+                }
             }
-            sleep(pause).await;
+            if timeout_at(deadline, sleep(pause)).await.is_err() {
+                return Err(progress.expired());
+            }
         }
+        left = deadline.saturating_duration_since(Instant::now());
         if let Some(address) = next.redirect {
             router
                 .routes()
@@ -229,6 +229,7 @@ async fn send(
     partition: u32,
     operation: Operation<'_>,
     deadline: Instant,
+    left: Duration,
     progress: &mut Progress,
 ) -> std::result::Result<Answer, Problem> {
     let Some(endpoint) = routes.primary(partition) else {
@@ -237,38 +238,41 @@ async fn send(
             routes.table_id
         )));
     };
-    let left = deadline
-        .saturating_duration_since(Instant::now())
-        .as_millis();
     let header = Header::request(operation.kind, 0)
         .to_partition(routes.table_id, partition)
-        .with_timeout_ms(u32::try_from(left).unwrap_or(u32::MAX).max(1));
+        .with_timeout_ms(u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1));
     progress.sent = false;
     exchange(
         &endpoint,
         header,
         Some(operation.body),
         operation.weight,
+        Some(deadline),
         || progress.sent = true,
     )
     .await
 }
 
-/// One request to one address, and its answer. `on_sent` is called when the request may leave from then on.
+/// One request to one address, and its answer; without a `deadline` the caller bounds the time. `on_sent` is called when the request may leave from then on.
 pub(crate) async fn exchange(
     endpoint: &Endpoint,
     header: Header,
     body: Option<Body<'_>>,
     weight: usize,
+    deadline: Option<Instant>,
     on_sent: impl FnOnce(),
 ) -> std::result::Result<Answer, Problem> {
-    let pipeline = endpoint.connect().await.map_err(Problem::Unsent)?;
+    let pipeline = match endpoint.open_connection() {
+        Some(pipeline) => pipeline,
+        None => connect(endpoint, deadline).await?,
+    };
     let frame = match pipeline
         .request(
             Request {
                 header,
                 body,
                 weight,
+                deadline,
             },
             on_sent,
         )
@@ -282,6 +286,7 @@ pub(crate) async fn exchange(
         Err(Lost::Sent(reason)) => {
             return Err(Problem::Lost(format!("{}: {reason}", endpoint.address())));
         }
+        Err(Lost::Expired) => return Err(Problem::Expired),
     };
     if !frame.header.is_failure() {
         return Ok(Answer::Body(frame.body));
@@ -291,6 +296,19 @@ pub(crate) async fn exchange(
         Ok(failure) => Err(Problem::Refused(failure)),
         Err(error) => Err(Problem::Lost(format!("{}: {error}", endpoint.address()))),
     }
+}
+
+async fn connect(
+    endpoint: &Endpoint,
+    deadline: Option<Instant>,
+) -> std::result::Result<Arc<Pipeline>, Problem> {
+    let connected = match deadline {
+        Some(deadline) => timeout_at(deadline, endpoint.connect())
+            .await
+            .map_err(|_| Problem::Expired)?,
+        None => endpoint.connect().await,
+    };
+    connected.map_err(Problem::Unsent)
 }
 
 /// The answer the server would give, without sending it that much.

@@ -45,9 +45,6 @@ impl Endpoint {
     /// The open connection, made if there is none. Takes at most the connect timeout for each dial; callers have a
     /// deadline of their own.
     pub(crate) async fn connect(&self) -> Result<Arc<Pipeline>, String> {
-        if let Some(pipeline) = self.open_connection() {
-            return Ok(pipeline);
-        }
         let mut failure = self.dialling.lock().await;
         if let Some(pipeline) = self.open_connection() {
             return Ok(pipeline);
@@ -73,7 +70,8 @@ impl Endpoint {
         }
     }
 
-    fn open_connection(&self) -> Option<Arc<Pipeline>> {
+    /// The connection, if it is open already.
+    pub(crate) fn open_connection(&self) -> Option<Arc<Pipeline>> {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         current
             .as_ref()

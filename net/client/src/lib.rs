@@ -47,6 +47,7 @@ pub use client::Client;
 pub use error::{Cause, Error, Result};
 pub use options::{ClientOptions, FullScan, HashScan, MatchKind, MultiGet, Pattern, SortKeyRange};
 pub use pegasus_fbs::code::{Code, Execution};
+pub use pegasus_fbs::stats_page::Snapshot as CoreSnapshot;
 pub use reply::{Row, Rows, Ttl};
 pub use scan::Scanner;
 pub use table::Table;

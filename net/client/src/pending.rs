@@ -2,6 +2,7 @@
 
 use pegasus_fbs::frame::Frame;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// What a waiting request gets.
 pub(crate) type Outcome = Result<Frame, Lost>;
@@ -15,6 +16,8 @@ pub(crate) enum Lost {
     TooLarge(usize),
     /// It may have reached the server.
     Sent(String),
+    /// Its deadline has passed. Whether it was sent, the asker knows.
+    Expired,
 }
 
 /// Waiting requests, found by their id in constant time. An id is the number of the request on this connection (its low
@@ -30,12 +33,17 @@ pub(crate) struct Pending {
 struct Waiting {
     id: u64,
     number: u64,
+    deadline: Option<Instant>,
     sender: oneshot::Sender<Outcome>,
 }
 
 impl Pending {
     /// Adds a waiting request and returns its id. The caller bounds how many there are.
-    pub(crate) fn insert(&mut self, sender: oneshot::Sender<Outcome>) -> u64 {
+    pub(crate) fn insert(
+        &mut self,
+        deadline: Option<Instant>,
+        sender: oneshot::Sender<Outcome>,
+    ) -> u64 {
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             u32::try_from(self.places.len() - 1).expect("the window is bounded by a million")
@@ -48,6 +56,7 @@ impl Pending {
         let waiting = Waiting {
             id,
             number: self.number,
+            deadline,
             sender,
         };
         self.places[place as usize] = Some(waiting);
@@ -74,6 +83,23 @@ impl Pending {
         self.free.len() == self.places.len()
     }
 
+    /// Ends the requests whose deadline has come; returns the next deadline of those that still wait.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        for (place, slot) in (0..).zip(&mut self.places) {
+            let Some(deadline) = slot.as_ref().and_then(|waiting| waiting.deadline) else {
+                continue;
+            };
+            if deadline > now {
+                next = Some(next.map_or(deadline, |next| next.min(deadline)));
+            } else if let Some(waiting) = slot.take() {
+                self.free.push(place);
+                let _ = waiting.sender.send(Err(Lost::Expired));
+            }
+        }
+        next
+    }
+
     /// Ends all waiting requests; those numbered above `sent_upto` were never given to the socket.
     pub(crate) fn fail_all(&mut self, sent_upto: u64, reason: &str) {
         self.free.clear();
@@ -95,9 +121,9 @@ mod tests {
     #[test]
     fn a_late_answer_finds_nobody_even_if_its_place_is_taken_again() {
         let mut pending = Pending::default();
-        let first = pending.insert(oneshot::channel().0);
+        let first = pending.insert(None, oneshot::channel().0);
         assert!(pending.take(first).is_some());
-        let second = pending.insert(oneshot::channel().0);
+        let second = pending.insert(None, oneshot::channel().0);
         assert_eq!(
             first & 0xffff_ffff,
             second & 0xffff_ffff,
@@ -111,7 +137,7 @@ mod tests {
     #[test]
     fn ids_from_the_network_find_nobody() {
         let mut pending = Pending::default();
-        pending.insert(oneshot::channel().0);
+        pending.insert(None, oneshot::channel().0);
         for id in [0, 1, u64::MAX, 1 << 33] {
             assert!(pending.take(id).is_none(), "{id}");
         }
@@ -124,7 +150,7 @@ mod tests {
             ..Pending::default()
         };
         let ids: Vec<u64> = (0..3)
-            .map(|_| pending.insert(oneshot::channel().0))
+            .map(|_| pending.insert(None, oneshot::channel().0))
             .collect();
         assert!(ids.iter().all(|id| id >> 32 != 0), "{ids:x?}");
         assert!(ids.iter().all(|id| pending.take(*id).is_some()));
@@ -134,10 +160,10 @@ mod tests {
     fn requests_that_were_never_written_are_told_apart_at_the_end() {
         let mut pending = Pending::default();
         let (sender, mut written) = oneshot::channel();
-        pending.insert(sender);
+        pending.insert(None, sender);
         let sent_upto = pending.newest();
         let (sender, mut buffered) = oneshot::channel();
-        pending.insert(sender);
+        pending.insert(None, sender);
         pending.fail_all(sent_upto, "closed");
         assert_eq!(
             written.try_recv().unwrap(),
@@ -147,5 +173,27 @@ mod tests {
             buffered.try_recv().unwrap(),
             Err(Lost::Unsent("closed".into()))
         );
+    }
+
+    #[test]
+    fn requests_end_at_their_deadline_and_the_next_one_is_known() {
+        let mut pending = Pending::default();
+        let now = Instant::now();
+        let in_seconds = |seconds| Some(now + std::time::Duration::from_secs(seconds));
+        let mut waiting = Vec::new();
+        for deadline in [in_seconds(3), in_seconds(1), None, in_seconds(2)] {
+            let (sender, receiver) = oneshot::channel();
+            pending.insert(deadline, sender);
+            waiting.push(receiver);
+        }
+        assert_eq!(pending.expire(now), in_seconds(1));
+        assert_eq!(pending.expire(in_seconds(2).unwrap()), in_seconds(3));
+        let ended: Vec<bool> = waiting
+            .iter_mut()
+            .map(|receiver| receiver.try_recv() == Ok(Err(Lost::Expired)))
+            .collect();
+        assert_eq!(ended, [false, true, false, true]);
+        assert_eq!(pending.expire(in_seconds(3).unwrap()), None);
+        assert!(!pending.is_empty(), "one has no deadline");
     }
 }

@@ -11,14 +11,15 @@ use pegasus_fbs::frame::{
 };
 use std::cell::RefCell;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 
 /// Builds a request body: creates the root table and finishes it.
 pub(crate) type Body<'a> = &'a (dyn Fn(&mut FlatBufferBuilder<'static>) + Sync);
@@ -32,6 +33,8 @@ pub(crate) struct Request<'a> {
     pub(crate) body: Option<Body<'a>>,
     /// About how many bytes the body has; decides how many places in flight it takes.
     pub(crate) weight: usize,
+    /// When the asker has no use for an answer any more; `None` if the asker sees to that.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// One open connection. Dropping the last handle closes it.
@@ -46,6 +49,9 @@ struct Shared {
     state: Mutex<State>,
     /// Wakes the task that owns the socket: there is something to write.
     written: Notify,
+    /// Wakes the same task: a deadline comes earlier than it knows.
+    timed: Notify,
+    closed: AtomicBool,
     places: Semaphore,
     places_max: usize,
 }
@@ -57,6 +63,8 @@ struct State {
     /// Number of the newest request whose bytes were given to the socket.
     sent_upto: u64,
     last_received: Instant,
+    /// When the task looks for requests whose deadline has come.
+    next_check: Option<Instant>,
     /// Why the connection ended; nothing is accepted any more.
     closed: Option<String>,
 }
@@ -82,9 +90,12 @@ impl Pipeline {
                 pending: Pending::default(),
                 sent_upto: 0,
                 last_received: Instant::now(),
+                next_check: None,
                 closed: None,
             }),
             written: Notify::new(),
+            timed: Notify::new(),
+            closed: AtomicBool::new(false),
             places: Semaphore::new(places_max),
             places_max,
         });
@@ -94,16 +105,22 @@ impl Pipeline {
 
     /// Whether new requests would be refused.
     pub(crate) fn is_closed(&self) -> bool {
-        self.shared.lock().closed.is_some()
+        self.shared.closed.load(Ordering::Acquire)
     }
 
-    /// Sends one request and waits for its reply, however long that takes: the caller has the deadline, and dropping
-    /// the future gives the request up. `on_sent` is called when the request may leave from then on.
+    /// Sends one request and waits for its reply until its deadline; without one the caller sees to that, and dropping
+    /// the future gives the request up. A timer of its own for each request would cost more than all else here: the
+    /// connection's task has one for all of them. `on_sent` is called when the request may leave from then on.
     pub(crate) async fn request(&self, request: Request<'_>, on_sent: impl FnOnce()) -> Outcome {
         let places = (1 + request.weight / BYTES_PER_PLACE).min(self.shared.places_max);
         let places = u32::try_from(places).unwrap_or(u32::MAX);
-        let Ok(_permit) = self.shared.places.acquire_many(places).await else {
-            return Err(Lost::Unsent("connection closed".into()));
+        let _permit = match self.shared.places.try_acquire_many(places) {
+            Ok(permit) => permit,
+            Err(_) => {
+                self.shared
+                    .wait_for_places(places, request.deadline)
+                    .await?
+            }
         };
         let (sender, receiver) = oneshot::channel();
         let id = self.shared.enqueue(&request, sender)?;
@@ -131,22 +148,35 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    async fn wait_for_places(
+        &self,
+        places: u32,
+        deadline: Option<Instant>,
+    ) -> Result<SemaphorePermit<'_>, Lost> {
+        let acquired = self.places.acquire_many(places);
+        let acquired = match deadline {
+            Some(deadline) => timeout_at(deadline, acquired)
+                .await
+                .map_err(|_| Lost::Expired)?,
+            None => acquired.await,
+        };
+        acquired.map_err(|_| Lost::Unsent("connection closed".into()))
+    }
+
     fn enqueue(
         &self,
         request: &Request<'_>,
         sender: oneshot::Sender<Outcome>,
     ) -> Result<u64, Lost> {
         let Some(build) = request.body else {
-            return self.enqueue_body(request.header, &[], sender);
+            return self.enqueue_body(request, &[], sender);
         };
-        with_builder(build, |body| {
-            self.enqueue_body(request.header, body, sender)
-        })
+        with_builder(build, |body| self.enqueue_body(request, body, sender))
     }
 
     fn enqueue_body(
         &self,
-        header: Header,
+        request: &Request<'_>,
         body: &[u8],
         sender: oneshot::Sender<Outcome>,
     ) -> Result<u64, Lost> {
@@ -157,7 +187,13 @@ impl Shared {
         if let Some(reason) = &state.closed {
             return Err(Lost::Unsent(reason.clone()));
         }
-        let request_id = state.pending.insert(sender);
+        let request_id = state.pending.insert(request.deadline, sender);
+        if let Some(deadline) = request.deadline
+            && state.next_check.is_none_or(|next| deadline < next)
+        {
+            state.next_check = Some(deadline);
+            self.timed.notify_one();
+        }
         if state.outgoing.is_empty() {
             self.written.notify_one();
         }
@@ -165,7 +201,7 @@ impl Shared {
             &mut state.outgoing,
             &Header {
                 request_id,
-                ..header
+                ..request.header
             },
             body,
         );
@@ -177,6 +213,7 @@ impl Shared {
         if state.closed.is_none() {
             state.closed = Some(reason.to_owned());
         }
+        self.closed.store(true, Ordering::Release);
         let sent_upto = state.sent_upto;
         state.pending.fail_all(sent_upto, reason);
         state.outgoing = BytesMut::new();
@@ -241,6 +278,7 @@ async fn run(mut stream: TcpStream, shared: Arc<Shared>) {
         result = read_replies(reading, &shared) => result,
         result = write_requests(writing, &shared) => result,
         result = watch_silence(&shared) => result,
+        () = watch_deadlines(&shared) => Ok(()),
     };
     let reason = ended.map_or_else(
         |error| format!("connection lost: {error}"),
@@ -308,6 +346,26 @@ async fn watch_silence(shared: &Shared) -> io::Result<()> {
         };
         waited_before = waiting;
         shared.check_silence()?;
+    }
+}
+
+/// Ends requests at their deadlines. Asleep until the earliest there was when it last looked: with one and the same time
+/// limit for all requests it wakes about once in that time, however many are answered meanwhile. Never ends.
+async fn watch_deadlines(shared: &Shared) {
+    loop {
+        let next = shared.lock().next_check;
+        match next {
+            None => shared.timed.notified().await,
+            Some(next) => {
+                tokio::select! {
+                    () = sleep_until(next) => {
+                        let mut state = shared.lock();
+                        state.next_check = state.pending.expire(Instant::now());
+                    }
+                    () = shared.timed.notified() => {}
+                }
+            }
+        }
     }
 }
 

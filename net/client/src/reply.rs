@@ -4,6 +4,7 @@ use crate::error::{Cause, Error, Result};
 use bytes::Bytes;
 use pegasus_fbs::code::Code;
 use pegasus_fbs::flatbuffers::{Follow, Vector, Verifiable};
+use pegasus_fbs::stats_page::{COMPACT_WORDS_MAX, Snapshot, expand};
 use pegasus_fbs::{body, kv};
 use std::time::{Duration, SystemTime};
 
@@ -52,6 +53,23 @@ pub(crate) struct Page {
     pub(crate) complete: bool,
     pub(crate) resume_key: Bytes,
     pub(crate) count: u64,
+}
+
+/// The statistics page in an answer.
+pub(crate) fn read_core_stats(frame: &Bytes) -> Result<Snapshot> {
+    let reply = read::<kv::CoreStatsReply<'_>>(frame)?;
+    let words = reply.words().unwrap_or_default();
+    let incompatible = |message: String| Error::failed(Code::Incompatible, message);
+    if words.len() > COMPACT_WORDS_MAX {
+        return Err(incompatible(format!(
+            "statistics of {} words, at most {COMPACT_WORDS_MAX} are expected",
+            words.len()
+        )));
+    }
+    let words: Vec<u64> = words.iter().collect();
+    expand(&words)
+        .and_then(|words| Snapshot::of_words(&words))
+        .map_err(|error| incompatible(error.to_string()))
 }
 
 pub(crate) fn read_value(frame: &Bytes) -> Result<Bytes> {

@@ -194,7 +194,7 @@ async fn fetch(
     let header = Header::request(FrameKind::Route, 0).with_timeout_ms(1_000);
     let mut cause = Cause::local("no address of the cluster is configured");
     for endpoint in driver.seeds().iter().chain(others) {
-        let asked = exchange(endpoint, header, Some(&write), name.len(), || ());
+        let asked = exchange(endpoint, header, Some(&write), name.len(), None, || ());
         match timeout(FETCH_TIMEOUT, asked).await {
             Ok(Ok(Answer::Body(body))) => {
                 match read_routes(&body, driver.endpoints(), generation) {
@@ -215,7 +215,7 @@ async fn fetch(
             Ok(Err(Problem::Unsent(reason) | Problem::Lost(reason))) => {
                 cause = Cause::local(reason)
             }
-            Err(_) => {
+            Ok(Err(Problem::Expired)) | Err(_) => {
                 cause = Cause::local(format!(
                     "{} gave no routes within a second",
                     endpoint.address()

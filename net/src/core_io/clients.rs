@@ -1,6 +1,6 @@
 //! What happens to connections: receiving, decoding within the window, answering, sending.
 
-use super::{CoreIo, IoEvent, ReplyTo};
+use super::{Arrival, CoreIo, IoEvent, ReplyTo, Sent, give_receipts};
 use crate::connection::{Connection, ConnectionId, Role};
 use crate::counters::CloseReason;
 use crate::frontend::native::Native;
@@ -27,6 +27,25 @@ enum Stop {
 impl CoreIo {
     /// Answers a request. Nothing happens if its connection is gone.
     pub fn reply(&mut self, to: ReplyTo, reply: &Reply) {
+        self.queue_reply(to, reply);
+    }
+
+    /// Answers a request; [`CoreIo::take_sent`] gives `receipt` back, once, when the kernel has taken the answer or its
+    /// connection is gone.
+    pub fn reply_with_receipt(&mut self, to: ReplyTo, reply: &Reply, receipt: u32) {
+        let id = to.connection;
+        self.queue_reply(to, reply);
+        let connection = self.connections.get_mut(id);
+        match connection.filter(|connection| !connection.closing) {
+            Some(connection) => connection.output_receipts.push(receipt),
+            None => {
+                let at_ns = self.ring.last_event_ns();
+                self.sent.push(Sent { receipt, at_ns });
+            }
+        }
+    }
+
+    fn queue_reply(&mut self, to: ReplyTo, reply: &Reply) {
         let Some(connection) = self
             .connections
             .get_mut(to.connection)
@@ -94,6 +113,11 @@ impl CoreIo {
         }
         let buffer = std::mem::take(&mut connection.output);
         connection.sending = buffer.len();
+        // Empty while nothing is being sent: the two lists keep their memory.
+        std::mem::swap(
+            &mut connection.sending_receipts,
+            &mut connection.output_receipts,
+        );
         self.counters.sends += 1;
         self.ring.send(&connection.socket, buffer, id.token());
     }
@@ -103,6 +127,7 @@ impl CoreIo {
         id: ConnectionId,
         result: io::Result<()>,
         buffer: Vec<u8>,
+        at_ns: u64,
     ) {
         let bytes = buffer.len();
         self.outputs.put(buffer);
@@ -120,6 +145,7 @@ impl CoreIo {
             return;
         }
         self.counters.bytes_out += bytes as u64;
+        give_receipts(&mut self.sent, &mut connection.sending_receipts, at_ns);
         if connection.stalled && !connection.ready {
             connection.stalled = false;
             connection.ready = true;
@@ -140,7 +166,12 @@ impl CoreIo {
         self.ring.receive(&connection.socket, id.token());
     }
 
-    pub(super) fn handle_received(&mut self, id: ConnectionId, result: io::Result<Chunk>) {
+    pub(super) fn handle_received(
+        &mut self,
+        id: ConnectionId,
+        result: io::Result<Chunk>,
+        at_ns: u64,
+    ) {
         let chunk = match result {
             Ok(chunk) => chunk,
             Err(error) => return self.handle_receive_error(id, &error),
@@ -161,6 +192,7 @@ impl CoreIo {
             self.ring.consume(chunk, |_| ());
         } else {
             let counters = &mut self.counters;
+            connection.received_ns = at_ns;
             self.ring.consume(chunk, |bytes| {
                 counters.bytes_in += bytes.len() as u64;
                 connection.append_input(bytes);
@@ -302,6 +334,12 @@ impl CoreIo {
             }) => {
                 connection.requests += 1;
                 connection.request_bytes += bytes;
+                let arrival = Arrival {
+                    received_ns: connection.received_ns,
+                    looked_at_ns: self.looked_at_ns,
+                    // Known when `poll` returns.
+                    decoded_ns: self.looked_at_ns,
+                };
                 self.counters.requests += 1;
                 self.events.push(IoEvent::Request {
                     from: ReplyTo {
@@ -310,6 +348,7 @@ impl CoreIo {
                         tag,
                     },
                     request,
+                    arrival,
                 });
                 Ok(())
             }

@@ -152,6 +152,10 @@ fn operations() -> Vec<(Operation, Response)> {
             }),
         ),
         (Operation::Ping, Response::Pong),
+        (
+            Operation::CoreStats { core: None },
+            Response::CoreStats(vec![1, u64::MAX, 0]),
+        ),
     ]
 }
 

@@ -5,7 +5,7 @@ use pegasus_fbs::frame::{BODY_BYTES_MAX, Decoder, Frame};
 use pegasus_net::counters::Counters;
 use pegasus_net::listener::bind;
 use pegasus_net::request::Request;
-use pegasus_net::{CoreIo, IoEvent, NetOptions, PollPolicy, ReplyTo, Waker};
+use pegasus_net::{Arrival, CoreIo, IoEvent, NetOptions, PollPolicy, ReplyTo, Waker};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -53,7 +53,14 @@ impl Core {
                 io.poll(Duration::from_secs(60), &mut batch).unwrap();
                 for event in batch.drain(..) {
                     match event {
-                        IoEvent::Request { from, request } => serve(&mut io, from, request),
+                        IoEvent::Request {
+                            from,
+                            request,
+                            arrival,
+                        } => {
+                            check(&arrival, &io);
+                            serve(&mut io, from, request);
+                        }
                         event => drop(outbox.send(event)),
                     }
                 }
@@ -128,6 +135,14 @@ impl Core {
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.clients)
     }
+}
+
+/// The stamps of every request are in order.
+fn check(arrival: &Arrival, io: &CoreIo) {
+    assert!(arrival.received_ns > 0, "{arrival:?}");
+    assert!(arrival.received_ns <= arrival.looked_at_ns, "{arrival:?}");
+    assert!(arrival.looked_at_ns <= arrival.decoded_ns, "{arrival:?}");
+    assert!(arrival.decoded_ns <= io.polled_ns(), "{arrival:?}");
 }
 
 impl Drop for Core {

@@ -14,5 +14,6 @@ mod harness;
 mod links;
 mod log;
 mod protocol;
+mod receipts;
 mod roundtrip;
 mod wakeups;

@@ -29,6 +29,7 @@ pub(crate) fn kind_of(operation: &Operation) -> FrameKind {
         Operation::Scan(_) => FrameKind::Scan,
         Operation::Route { .. } => FrameKind::Route,
         Operation::Ping => FrameKind::Ping,
+        Operation::CoreStats { .. } => FrameKind::CoreStats,
     }
 }
 
@@ -156,6 +157,11 @@ fn body(b: &mut Builder, operation: &Operation) {
                 table_name: Some(b.create_string(table_name)),
             };
             let root = kv::RouteRequest::create(b, &args);
+            finish(b, root);
+        }
+        Operation::CoreStats { core } => {
+            let core = core.unwrap_or(u16::MAX);
+            let root = kv::CoreStatsRequest::create(b, &kv::CoreStatsRequestArgs { core });
             finish(b, root);
         }
         Operation::Ping => {
@@ -297,6 +303,10 @@ pub(crate) fn reply_of(frame: &Frame) -> Reply {
         FrameKind::MultiGet | FrameKind::BatchGet | FrameKind::Scan => rows_of(body),
         FrameKind::Route => route_of(body),
         FrameKind::Ping => Response::Pong,
+        FrameKind::CoreStats => {
+            let reply = read::<kv::CoreStatsReply<'_>>(body).unwrap();
+            Response::CoreStats(reply.words().unwrap_or_default().iter().collect())
+        }
         kind => panic!("reply of kind {kind:?}"),
     })
 }

@@ -137,6 +137,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         scan().prop_map(Operation::Scan),
         "[a-z.]{0,128}".prop_map(|table_name| Operation::Route { table_name }),
         Just(Operation::Ping),
+        proptest::option::of(0..u16::MAX).prop_map(|core| Operation::CoreStats { core }),
     ]
 }
 

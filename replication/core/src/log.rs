@@ -188,6 +188,8 @@ pub struct ShardLog {
     carried: VecDeque<Record>,
     pending: VecDeque<Record>,
     pending_bytes: usize,
+    /// Records that [`Self::append`] has queued in this life.
+    appended: u64,
     reappended: VecDeque<Record>,
     reappended_bytes: usize,
     inflight: VecDeque<InFlight>,
@@ -233,6 +235,7 @@ impl ShardLog {
             carried: VecDeque::new(),
             pending: VecDeque::new(),
             pending_bytes: 0,
+            appended: 0,
             reappended: VecDeque::new(),
             reappended_bytes: 0,
             inflight: VecDeque::new(),
@@ -256,6 +259,7 @@ impl ShardLog {
         self.check_record(&record);
         self.withdraw_voided(&record);
         if self.failed.is_none() {
+            self.appended += 1;
             self.pending_bytes += record.encoded_bytes();
             self.pending.push_back(record);
         }
@@ -429,6 +433,18 @@ impl ShardLog {
                 .iter()
                 .map(|write| write.record_bytes)
                 .sum::<usize>()
+    }
+
+    /// Records queued by [`Self::append`] in this life; the first is number 1.
+    #[must_use]
+    pub const fn appended_count(&self) -> u64 {
+        self.appended
+    }
+
+    /// How many of them, in order, writes have taken.
+    #[must_use]
+    pub fn taken_count(&self) -> u64 {
+        self.appended - self.pending.len() as u64
     }
 
     /// Whether records wait for a write of theirs.

@@ -603,6 +603,11 @@ impl Replica {
         self.list.last()
     }
 
+    /// The client that waits for the mutation at `decree`, for whoever measures where its time goes.
+    pub fn waiting_ticket(&self, decree: Decree) -> Option<Ticket> {
+        self.list.waiting_ticket(decree)
+    }
+
     /// Entries held in memory, in decree order: all above the applied decree.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.list.slots().map(|slot| &slot.entry)

@@ -7,6 +7,7 @@ use crate::directory::Directory;
 use crate::engine_pool::PoolDone;
 use crate::log_file::ReadySegment;
 use crate::route_relay::RouteAnswer;
+use crate::stats::relay::StatsAnswer;
 use crate::transfer::{ExportRequest, Fetched};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use pegasus_net::Waker;
@@ -61,6 +62,8 @@ pub enum CoreInput {
     Fetched(Fetched),
     /// What the log holds of this replica is damaged: make the engine hold it durably.
     Flush { partition: PartitionId },
+    /// Answer to a question for a core's statistics.
+    Stats(StatsAnswer),
     /// Stop accepting, finish what is in work, then end.
     Stop,
 }

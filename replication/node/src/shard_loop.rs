@@ -36,6 +36,7 @@ use crate::meta_link::MetaSender;
 use crate::route_relay::RouteRelay;
 use crate::stall::{Phase, Pulse};
 use crate::stats::Stats;
+use crate::stats::relay::StatsRelay;
 use crate::transfer::Transfers;
 use crossbeam_channel::Receiver;
 use engine_work::EngineWork;
@@ -46,7 +47,7 @@ use pegasus_engine::{Engine, RocksEngine, RocksStore};
 use pegasus_fbs::flatbuffers::FlatBufferBuilder;
 use pegasus_fbs::stats_page::Timing;
 use pegasus_net::mesh::MeshEnd;
-use pegasus_net::{CoreIo, IoEvent};
+use pegasus_net::{CoreIo, IoEvent, Sent};
 use pegasus_replication::event::{Effects, Event, Pressure};
 use pegasus_replication::ids::{CoreAddress, CoreId, Instant, PartitionId};
 use pegasus_replication::replica::Replica;
@@ -92,6 +93,7 @@ pub struct CoreHandles {
     pub transfers: Transfers,
     pub meta: MetaSender,
     pub relay: RouteRelay,
+    pub stats: StatsRelay,
 }
 
 /// Bounds of one core.
@@ -128,6 +130,7 @@ pub struct ShardLoop {
     inbox: Receiver<CoreInput>,
     own_inbox: InboxSender,
     relay: RouteRelay,
+    stats_relay: StatsRelay,
     outbox: Outbox,
     peers: Peers,
     directory: Arc<Directory>,
@@ -147,6 +150,10 @@ pub struct ShardLoop {
     events: Vec<IoEvent>,
     effects: Effects,
     now: Instant,
+    /// When the present phase of the turn began, for the stages of requests.
+    stamp: Instant,
+    /// Receipts of answers that have left, on their way to the statistics.
+    sent: Vec<Sent>,
     waits: Waits,
     clocks: ClockWatch,
     /// Something was queued on the ring since the last `poll`.
@@ -189,6 +196,7 @@ impl ShardLoop {
             transfers,
             meta,
             relay,
+            stats: stats_relay,
         } = handles;
         let outbox = Outbox::new(
             address.core,
@@ -210,6 +218,7 @@ impl ShardLoop {
             inbox,
             own_inbox,
             relay,
+            stats_relay,
             outbox,
             peers: Peers::default(),
             directory: Arc::default(),
@@ -226,6 +235,8 @@ impl ShardLoop {
             events: Vec::new(),
             effects: Effects::new(),
             now: clock::now(),
+            stamp: clock::now(),
+            sent: Vec::new(),
             waits: Waits::default(),
             clocks: ClockWatch::default(),
             has_queued_io: false,
@@ -259,7 +270,11 @@ impl ShardLoop {
         self.pulse.enter(Phase::Waiting);
         self.poll(wait)?;
         self.pulse.turn();
-        self.now = clock::now();
+        self.now = Instant(self.io.polled_ns());
+        self.stamp = self.now;
+        self.stats.begin_turn();
+        self.io.take_sent(&mut self.sent);
+        self.stats.sent(&mut self.sent);
         let started = self.now;
         self.collect();
         self.continue_learning();

@@ -1,21 +1,31 @@
 //! The statistics of one core: a shared file that tools read without asking (layout: `pegasus_fbs::stats_page`).
 //!
 //! Counting is an add in the core's own memory, timing an add in place; every few milliseconds the numbers are published.
+//! `traces` follows the requests in work through their stages, `relay` answers clients that ask for a page.
 
 #[allow(
     unsafe_code,
     reason = "mapping a file into memory; each block says why it may"
 )]
 mod page_map;
+pub mod relay;
+mod traces;
 
+pub use traces::TraceId;
+
+use crate::clock;
+use crate::config::StagesConfig;
 use page_map::PageMap;
 use pegasus_fbs::code::Code;
-use pegasus_fbs::stats_page::{Counter, Gauge, Timing, Writer};
-use pegasus_net::request::Operation;
+use pegasus_fbs::stats_page::{Counter, Gauge, Stage, Timing, Writer};
+use pegasus_net::request::{Operation, Request};
+use pegasus_net::{Arrival, Sent};
 use pegasus_replication::ids::{CoreId, Instant, NodeId};
+use relay::Pages;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
+use traces::{Subject, Traces};
 
 /// How often counters and gauges are copied into the page.
 const PUBLISH_PERIOD: Duration = Duration::from_millis(20);
@@ -24,13 +34,16 @@ const PUBLISH_PERIOD: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Stats {
     writer: Writer<PageMap>,
+    page: PageMap,
+    traces: Traces,
     publish_at: Instant,
     /// Answers were given since the last publication.
     has_news: bool,
 }
 
 impl Stats {
-    /// Makes the page of `core` at `path`, or takes over the one an earlier life left.
+    /// Makes the page of `core` at `path`, or takes over the one an earlier life left. `stages`: whether the stages of
+    /// requests are measured.
     ///
     /// # Errors
     /// The file cannot be made, sized or mapped.
@@ -39,14 +52,31 @@ impl Stats {
         node: NodeId,
         core: CoreId,
         started_unix_us: u64,
+        stages: StagesConfig,
     ) -> io::Result<Self> {
         let page = PageMap::create(path)?;
-        let writer = Writer::new(page, node.0, core.0, std::process::id(), started_unix_us);
+        let mut writer = Writer::new(
+            page.clone(),
+            node.0,
+            core.0,
+            std::process::id(),
+            started_unix_us,
+        );
+        let is_on = stages == StagesConfig::On;
+        writer.set_stages_measured(is_on);
         Ok(Self {
             writer,
+            page,
+            traces: Traces::new(is_on),
             publish_at: Instant::default(),
             has_news: false,
         })
+    }
+
+    /// The mapped page, for the threads that answer questions about it.
+    #[must_use]
+    pub fn page(&self) -> Pages {
+        Pages(vec![self.page.clone()])
     }
 
     pub fn count(&mut self, counter: Counter) {
@@ -69,13 +99,94 @@ impl Stats {
         self.writer.record(timing, duration);
     }
 
-    /// An answered request: its code, and how long it took where the operation has a histogram.
-    pub fn answered(&mut self, timing: Option<Timing>, code: Code, duration: Duration) {
+    /// The loop begins a turn.
+    pub const fn begin_turn(&mut self) {
+        self.traces.begin_turn();
+    }
+
+    /// A request has been decoded. Operations without a histogram are not traced.
+    pub fn begin(
+        &mut self,
+        operation: Option<Timing>,
+        request: &Request,
+        arrival: &Arrival,
+    ) -> TraceId {
+        operation.map_or(TraceId::NONE, |operation| {
+            let subject = Subject {
+                operation,
+                table: request.table,
+                partition: request.partition,
+            };
+            self.traces.begin(subject, arrival)
+        })
+    }
+
+    /// The hash of the key that a request is about.
+    pub fn set_key_hash(&mut self, trace: TraceId, key_hash: u64) {
+        self.traces.set_key_hash(trace, key_hash);
+    }
+
+    /// Bytes of rows that a request has written or read.
+    pub fn set_bytes(&mut self, trace: TraceId, bytes: u64) {
+        self.traces.set_bytes(trace, bytes);
+    }
+
+    /// A request enters its next stage.
+    pub fn enter(&mut self, trace: TraceId, stage: Stage, now: Instant) {
+        self.traces.enter(trace, stage, now.0);
+    }
+
+    /// A request waits for the right to be served, or to be answered.
+    pub fn wait_for_right(&mut self, trace: TraceId, now: Instant) {
+        self.traces.wait_for_right(trace, now.0);
+    }
+
+    /// A request may be served, and goes on with `stage`.
+    pub fn admitted(&mut self, trace: TraceId, stage: Stage, now: Instant) {
+        self.traces.pass(trace, Stage::Queue, stage, now.0);
+    }
+
+    /// An answer to a client of this core is about to be encoded: the receipt to give along, if its request is traced.
+    pub fn answered(&mut self, trace: TraceId, code: Code, now: Instant) -> Option<u32> {
         self.has_news = true;
         self.writer.add(Counter::answer(code), 1);
-        if let Some(timing) = timing {
-            self.writer.record(timing, duration);
+        self.traces.release(trace, code, now.0)
+    }
+
+    /// An answer goes back to the core that handed the request over.
+    pub fn handed_back(&mut self, trace: TraceId, code: Code, now: Instant) {
+        self.has_news = true;
+        self.writer.add(Counter::answer(code), 1);
+        if let Some(times) = self.traces.hand_back(trace, code, now.0) {
+            self.writer.record_request(&times, clock::wall_us);
         }
+    }
+
+    /// Whether answers have been encoded since `end_encoding`.
+    #[must_use]
+    pub const fn has_encoded(&self) -> bool {
+        self.traces.has_encoded()
+    }
+
+    /// All answers of this phase of the turn are encoded.
+    pub fn end_encoding(&mut self, now: Instant) {
+        self.traces.end_encoding(now.0);
+    }
+
+    /// Answers have left.
+    pub fn sent(&mut self, sent: &mut Vec<Sent>) {
+        self.has_news |= !sent.is_empty();
+        for Sent { receipt, at_ns } in sent.drain(..) {
+            if let Some(times) = self.traces.end(receipt, at_ns) {
+                self.writer.record_request(&times, clock::wall_us);
+            }
+        }
+    }
+
+    /// Whether the stages of requests are measured.
+    #[must_use]
+    pub const fn measures_stages(&self) -> bool {
+        self.traces.is_on()
     }
 
     /// Whether `publish` is due; gauges are only gathered then.
@@ -122,5 +233,9 @@ pub const fn of_operation(operation: &Operation) -> (Counter, Option<Timing>) {
         Operation::Scan(_) => (Counter::RequestScan, Some(Timing::Scan)),
         Operation::Route { .. } => (Counter::RequestRoute, None),
         Operation::Ping => (Counter::RequestPing, None),
+        Operation::CoreStats { .. } => (Counter::RequestCoreStats, None),
     }
 }
+
+#[cfg(test)]
+mod cost;

@@ -1,8 +1,9 @@
 //! The client that commands use: options from the command line, connected when first needed.
 
-use anyhow::Context as _;
-use pegasus_client::{Client, ClientOptions, NodeInfo, Table};
-use std::collections::HashSet;
+use crate::exit::{Exit, Failed};
+use futures::future::join_all;
+use pegasus_client::{Client, ClientOptions, Table};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// How to reach the cluster.
@@ -15,6 +16,11 @@ pub(crate) struct Connect {
 impl Connect {
     pub(crate) fn new(meta: Vec<String>, timeout: Option<Duration>) -> Self {
         Self { meta, timeout }
+    }
+
+    /// What `--timeout` says, else `default`.
+    pub(crate) fn timeout_or(&self, default: Duration) -> Duration {
+        self.timeout.unwrap_or(default)
     }
 
     pub(crate) async fn client(&self) -> anyhow::Result<Client> {
@@ -36,33 +42,50 @@ impl Connect {
             options.refusal_timeout = Duration::from_secs(2);
         }
         change(&mut options);
-        Client::connect(options).await.with_context(|| {
-            format!(
-                "cluster at {} (--meta or PEGASUS_META names another)",
-                self.meta.join(", ")
-            )
-        })
+        Client::connect(options)
+            .await
+            .map_err(|error| self.no_cluster(error))
+    }
+
+    /// A server that answers with something else than frames will do so next time, too.
+    fn no_cluster(&self, error: pegasus_client::Error) -> anyhow::Error {
+        let place = format!(
+            "cluster at {} (--meta or PEGASUS_META names another)",
+            self.meta.join(", ")
+        );
+        if error.to_string().contains("not a native frame") {
+            let sentence = format!("{place}: whoever listens there is no Pegasus server: {error}");
+            return Failed::error(Exit::Failed, sentence);
+        }
+        anyhow::Error::new(error).context(place)
     }
 
     pub(crate) async fn table(&self, name: &str) -> anyhow::Result<Table> {
         Ok(self.client().await?.table(name).await?)
     }
-
-    pub(crate) async fn nodes(&self) -> anyhow::Result<Vec<NodeInfo>> {
-        Ok(self.client().await?.list_nodes().await?.nodes)
-    }
 }
 
-/// The client addresses of all cores that meta at `address` hears from.
-pub(crate) async fn alive_addresses(
+/// The client addresses of all cores that answer, as far as meta at `address` hears from their nodes, each with the
+/// process it belongs to. A node registers before its cores have replayed their logs.
+pub(crate) async fn answering_cores(
     address: &str,
     timeout: Duration,
-) -> anyhow::Result<HashSet<String>> {
+) -> anyhow::Result<HashMap<String, u32>> {
     let connect = Connect::new(vec![address.to_owned()], Some(timeout));
-    let nodes = connect.nodes().await?;
-    let cores = nodes
-        .into_iter()
-        .filter(|node| node.alive)
-        .flat_map(|node| node.cores);
-    Ok(cores.map(|core| core.client_address).collect())
+    let client = connect
+        .client_with(|options| options.connect_timeout = timeout)
+        .await?;
+    let nodes = client.list_nodes().await?.nodes;
+    let alive = nodes.into_iter().filter(|node| node.alive);
+    let cores = alive.flat_map(|node| {
+        let pid = node.pid;
+        node.cores
+            .into_iter()
+            .map(move |core| (core.client_address, pid))
+    });
+    let pings = cores.map(async |(address, pid)| {
+        let answer = client.ping(&address).await;
+        answer.is_ok().then_some((address, pid))
+    });
+    Ok(join_all(pings).await.into_iter().flatten().collect())
 }

@@ -16,17 +16,36 @@ pub(crate) enum Exit {
     Unavailable = 4,
     /// A write may or may not have been done.
     Unknown = 5,
+    /// Ctrl-C or SIGTERM: 128 and the number of SIGINT, as shells have it.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The name in JSON.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::NotFound => "not_found",
+            Self::Unavailable => "unavailable",
+            Self::Unknown => "unknown",
+            Self::Interrupted => "interrupted",
+        }
+    }
 }
 
 /// For the help text.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0  done
-  1  failed: refused for good, a bad file, a local problem
-  2  the command line is wrong
-  3  not found: no such table, row or local cluster
-  4  unavailable: nothing was done, the same command may succeed later
-  5  unknown: a write may or may not have been done; writing again is safe for set, del and import";
+    0  done
+    1  failed: refused for good, a bad file, a local problem
+    2  usage: the command line is wrong
+    3  not_found: no such table, row, node, core or local cluster
+    4  unavailable: nothing was done, the same command may succeed later
+    5  unknown: a write may or may not have been done; writing again is safe for set, del and import
+  130  interrupted: Ctrl-C or SIGTERM; import says how far it came, export leaves no file behind
+With --json an error is one line of JSON on standard error: {\"error\": \"..\", \"kind\": \"not_found\", \"exit\": 3}";
 
 /// An error that knows its exit code. Everything else ends with `Exit::Failed`.
 #[derive(Debug)]
@@ -41,6 +60,16 @@ impl Failed {
             exit,
             message: message.into(),
         })
+    }
+
+    /// A wrong command line, exit code 2.
+    pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
+        Self::error(Exit::Usage, message)
+    }
+
+    /// An exit code whose reason is on standard output already: nothing more is said.
+    pub(crate) fn told(exit: Exit) -> anyhow::Error {
+        Self::error(exit, "")
     }
 }
 
@@ -119,6 +148,8 @@ mod tests {
 
     #[test]
     fn the_help_lists_every_code() {
+        let listed =
+            |line: &str, exit: Exit| line.trim_start().starts_with(&format!("{}  ", exit as u8));
         for exit in [
             Exit::Ok,
             Exit::Failed,
@@ -126,9 +157,10 @@ mod tests {
             Exit::NotFound,
             Exit::Unavailable,
             Exit::Unknown,
+            Exit::Interrupted,
         ] {
             assert!(
-                EXIT_CODES.contains(&format!("\n  {}  ", exit as u8)),
+                EXIT_CODES.lines().any(|line| listed(line, exit)),
                 "{exit:?}"
             );
         }

@@ -1,17 +1,22 @@
 //! `pegasus export`: all rows of a table, in the forms that `pegasus import` reads.
 
+mod target;
+
 use crate::connect::Connect;
+use crate::exit::{Exit, Failed};
 use crate::import::columns::Format;
-use crate::output::{Output, Style};
+use crate::interrupt::interrupted;
+use crate::output::{Output, Style, note};
 use crate::progress::Progress;
 use crate::text;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use pegasus_client::{Error, FullScan, Row};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use target::Target;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -30,7 +35,8 @@ pub(crate) struct Export {
     /// How to write the rows
     #[arg(long, value_enum)]
     format: Format,
-    /// The file to write, complete or not at all [default: standard output]
+    /// The file to write, replaced as a whole once it is complete; pipes and devices are written as rows come
+    /// [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -41,27 +47,49 @@ pub(crate) async fn run(
     out: &mut Output,
 ) -> anyhow::Result<()> {
     let Some(path) = &export.out else {
-        let written = write_rows(export, connect, BufWriter::new(io::stdout())).await?;
-        eprintln!("{}", written.sentence);
+        let written = write_rows(
+            export,
+            connect,
+            BufWriter::new(io::stdout()),
+            "standard output",
+        );
+        note(written.await?.sentence);
         return Ok(());
     };
-    let part = Part::create(path)?;
-    let written = write_rows(
-        export,
-        connect,
-        BufWriter::with_capacity(1 << 20, &part.file),
-    )
-    .await?;
-    part.keep(path)?;
+    let written = match Target::open(path)? {
+        Target::Stream(file) => write_to(export, connect, &file, path).await?,
+        Target::Whole(part) => {
+            let written = tokio::select! {
+                biased;
+                () = interrupted() => Err(Failed::error(
+                    Exit::Interrupted,
+                    format!("interrupted: {} is not written", path.display()),
+                )),
+                written = write_to(export, connect, &part.file, path) => written,
+            }?;
+            part.keep()?;
+            written
+        }
+    };
     match out.style {
         Style::Json => out.json(&serde_json::json!({
             "rows": written.rows, "bytes": written.bytes, "seconds": written.seconds, "file": path,
         })),
         Style::People => {
-            eprintln!("{} to {}", written.sentence, path.display());
+            note(format!("{} to {}", written.sentence, path.display()));
             Ok(())
         }
     }
+}
+
+async fn write_to(
+    export: &Export,
+    connect: &Connect,
+    file: &File,
+    path: &Path,
+) -> anyhow::Result<Written> {
+    let out = BufWriter::with_capacity(1 << 20, file);
+    write_rows(export, connect, out, &path.display().to_string()).await
 }
 
 struct Written {
@@ -75,6 +103,7 @@ async fn write_rows(
     export: &Export,
     connect: &Connect,
     mut out: impl Write,
+    name: &str,
 ) -> anyhow::Result<Written> {
     let table = connect.table(&export.table).await?;
     let progress = Progress::new("exported", None);
@@ -95,13 +124,13 @@ async fn write_rows(
         for row in page {
             line.clear();
             write_row(export.format, &row, &mut line)?;
-            out.write_all(&line)?;
+            out.write_all(&line).with_context(|| name.to_owned())?;
             rows += 1;
             bytes += line.len() as u64;
         }
         progress.update(rows, bytes);
     }
-    out.flush()?;
+    out.flush().with_context(|| name.to_owned())?;
     progress.finish();
     Ok(Written {
         rows,
@@ -166,48 +195,6 @@ fn write_tsv(cells: &[&[u8]; 3], line: &mut Vec<u8>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A file under a name of its own until it is complete; removed if it never is.
-struct Part {
-    file: File,
-    path: PathBuf,
-    kept: std::cell::Cell<bool>,
-}
-
-impl Part {
-    fn create(target: &Path) -> anyhow::Result<Self> {
-        let mut name = target
-            .file_name()
-            .with_context(|| format!("{}: not a file name", target.display()))?
-            .to_owned();
-        name.push(format!(".part-{}", std::process::id()));
-        let path = target.with_file_name(name);
-        let file = File::create(&path)
-            .with_context(|| format!("{}: cannot write there", target.display()))?;
-        Ok(Self {
-            file,
-            path,
-            kept: std::cell::Cell::new(false),
-        })
-    }
-
-    fn keep(&self, target: &Path) -> anyhow::Result<()> {
-        self.file
-            .sync_all()
-            .with_context(|| self.path.display().to_string())?;
-        fs::rename(&self.path, target).with_context(|| target.display().to_string())?;
-        self.kept.set(true);
-        Ok(())
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if !self.kept.get() {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -239,21 +226,5 @@ mod tests {
                 "{sentence}"
             );
         }
-    }
-
-    #[test]
-    fn an_unfinished_file_leaves_nothing_and_the_old_one_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let target = dir.path().join("out.tsv");
-        fs::write(&target, "old").unwrap();
-        drop(Part::create(&target).unwrap());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert_eq!(fs::read_to_string(&target).unwrap(), "old");
-        let part = Part::create(&target).unwrap();
-        (&part.file).write_all(b"new").unwrap();
-        part.keep(&target).unwrap();
-        drop(part);
-        assert_eq!(fs::read_to_string(&target).unwrap(), "new");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

@@ -10,10 +10,10 @@ mod pump;
 
 use crate::connect::Connect;
 use crate::exit::{Exit, Failed, exit_of};
-use crate::output::{Output, Style};
+use crate::interrupt::interrupted;
+use crate::output::{Output, Style, note};
 use crate::progress::Progress;
 use crate::rows::put;
-use anyhow::ensure;
 use clap::Args;
 use columns::{Format, Row, Selection};
 use lines::{Header, Input};
@@ -27,7 +27,7 @@ use std::time::Duration;
 #[command(after_help = "\
 TSV is raw bytes without escapes: no tab or newline can be part of a cell. JSONL takes text, numbers and
 {\"b64\": \"..\"} for binary; its fields are called hash_key, sort_key, value and ttl unless named otherwise.
-Where two lines have the same key, the later one wins.
+Where two lines have the same key, the later one wins. A carriage return at the end of a line belongs to its last column.
 
 A row is acknowledged when it is durable on all replicas. When an import stops it prints up to which line everything
 is acknowledged; --from-line goes on there. Importing a line twice does no harm.
@@ -61,17 +61,35 @@ pub(crate) struct Import {
     #[arg(long)]
     header: bool,
     /// Start at this line (the first is 1, a header counts)
-    #[arg(long, value_name = "LINE", default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "LINE",
+        default_value_t = 1,
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     from_line: u64,
     /// Name lines that cannot be read as rows and leave them out, instead of stopping
     #[arg(long)]
     skip_bad: bool,
     /// Rows under way at the same time, 1 to 10000
-    #[arg(long, value_name = "ROWS", default_value_t = 256)]
-    concurrency: usize,
+    #[arg(
+        long,
+        value_name = "ROWS",
+        default_value_t = 256,
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    concurrency: u16,
     /// Seconds to try a row that is refused for the moment, before the import stops
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    give_up_after: u64,
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60,
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=86_400))]
+    give_up_after: u32,
 }
 
 /// The last lines on standard output.
@@ -91,16 +109,11 @@ pub(crate) async fn run(
     connect: &Connect,
     out: &mut Output,
 ) -> anyhow::Result<()> {
-    ensure!(
-        (1..=10_000).contains(&import.concurrency),
-        "--concurrency {}: 1 to 10000 are allowed",
-        import.concurrency
-    );
-    ensure!(import.from_line > 0, "--from-line 0: lines count from 1");
-    ensure!(
-        !import.header || import.format == Format::Tsv,
-        "--header: JSONL has none, its fields have names"
-    );
+    if import.header && import.format == Format::Jsonl {
+        return Err(Failed::usage(
+            "--header: JSONL has none, its fields have names",
+        ));
+    }
     let input = Input::open(&import.file)?;
     let total_bytes = input.total_bytes;
     let header = if import.header {
@@ -110,7 +123,9 @@ pub(crate) async fn run(
     };
     let lines = input.start(import.format, &import.selection(), header, import.from_line)?;
     let client = connect
-        .client_with(|options| options.inflight_max = options.inflight_max.max(import.concurrency))
+        .client_with(|options| {
+            options.inflight_max = options.inflight_max.max(import.concurrency.into())
+        })
         .await?;
     let target = TableTarget {
         table: client.table(&import.table).await?,
@@ -128,7 +143,6 @@ pub(crate) async fn run(
     target.progress.finish();
     report(&target.progress, &progress, &result, out)?;
     result.map_err(|error| {
-        let next = progress.acknowledged_line + 1;
         let exit = match exit_of(&error) {
             // Every row that was left is safe to write again: nothing is lost by going on.
             Exit::Unknown => Exit::Unavailable,
@@ -137,11 +151,24 @@ pub(crate) async fn run(
         Failed::error(
             exit,
             format!(
-                "{error:#}\neverything up to line {} is acknowledged; go on with --from-line {next}",
-                progress.acknowledged_line
+                "{error:#}\n{}",
+                how_far(progress.acknowledged_line, import.from_line)
             ),
         )
     })
+}
+
+/// Where an import that stopped goes on.
+fn how_far(acknowledged_line: u64, from_line: u64) -> String {
+    if acknowledged_line < from_line {
+        return format!(
+            "nothing from line {from_line} on is known to be acknowledged; the same command tries again"
+        );
+    }
+    format!(
+        "everything up to line {acknowledged_line} is acknowledged; go on with --from-line {}",
+        acknowledged_line + 1
+    )
 }
 
 impl Import {
@@ -156,13 +183,13 @@ impl Import {
 
     fn options(&self) -> Options {
         Options {
-            concurrency: self.concurrency,
+            concurrency: self.concurrency.into(),
             bad_lines: if self.skip_bad {
                 BadLines::Skip
             } else {
                 BadLines::Stop
             },
-            give_up_after: Duration::from_secs(self.give_up_after),
+            give_up_after: Duration::from_secs(self.give_up_after.into()),
             retry_pause: Duration::from_millis(20),
         }
     }
@@ -190,16 +217,9 @@ fn report(
                 0 => String::new(),
                 lines => format!(", {lines} bad lines left out"),
             };
-            eprintln!("{sentence}{skipped}");
+            note(format!("{sentence}{skipped}"));
             Ok(())
         }
-    }
-}
-
-async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // No handler could be installed: Ctrl-C then ends the program the usual way.
-        std::future::pending::<()>().await;
     }
 }
 

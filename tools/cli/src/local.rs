@@ -12,18 +12,20 @@
 mod any_bytes;
 mod cluster_file;
 mod control;
+mod place;
 pub(crate) mod process;
+mod status;
 
+use crate::confirm::confirm;
 use crate::exit::{Exit, Failed};
-use crate::output::{Output, Style, table};
-use anyhow::{Context as _, bail, ensure};
+use crate::output::{Output, Style, note, table};
+use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand, ValueEnum};
-use cluster_file::{BASE_PORT_DEFAULT, ClusterFile};
+use cluster_file::{BASE_PORT_DEFAULT, CORES_MAX, ClusterFile, NODES_MAX};
 use control::{Cluster, Ended};
-use rustix::fs::{FlockOperation, flock};
+use place::{Lock, Place, refuse_foreign_directory};
+use status::Status;
 use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
@@ -34,22 +36,23 @@ Examples:
   pegasus local start                          three nodes of one core each, on ports 34601 and 34801..
   pegasus local start --nodes 1 --cores 2
   pegasus local start --dir /tmp/try --base-port 0   a second cluster, on free ports
-  pegasus local start -- --cache-size 256MiB         with an option of pegasus-replica")]
-    Start(Start),
-    /// Show the processes and whether they answer (exit code 4 if one is missing, 3 if there is no cluster)
-    Status(Place),
-    /// End all processes; the data stays
-    Stop(Stop),
-    /// Delete the cluster with all its data
-    Wipe(Wipe),
-}
+  pegasus local start -- --cache-size 256MiB         with an option of pegasus-replica
 
-/// Which local cluster.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Place {
-    /// Directory of the cluster [default: $XDG_DATA_HOME/pegasus-local, that is ~/.local/share/pegasus-local]
-    #[arg(long, env = "PEGASUS_LOCAL_DIR", value_name = "DIR")]
-    dir: Option<PathBuf>,
+What runs is left alone. A cluster keeps its cores and ports for life; --nodes may grow.")]
+    Start(Start),
+    /// Show the processes and whether they answer (exit code 4 if one does not, 3 if there is no cluster)
+    #[command(after_help = "\
+States:
+  running        it answers (a node: meta hears from it, and all its cores answer)
+  not answering  its process is there; it starts, or hangs: its log tells
+  paused         its process is stopped by a signal (SIGSTOP); kill -CONT PID lets it go on
+  stopped        it has ended as it should
+  dead           it has ended otherwise: killed, failed, or the machine went down; `pegasus local start` starts it again")]
+    Status(Place),
+    /// End all processes, nodes first; the data stays
+    Stop(Stop),
+    /// Delete the cluster with all its data; asks, and only when nothing runs
+    Wipe(Wipe),
 }
 
 #[derive(Debug, Args)]
@@ -57,21 +60,27 @@ pub(crate) struct Start {
     #[command(flatten)]
     place: Place,
     /// Number of data nodes [default: 3, or what is there]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
     nodes: Option<u16>,
     /// Cores (data threads) of each node [default: 1, or what is there]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=i64::from(CORES_MAX)))]
     cores: Option<u16>,
     /// Meta listens on this + 1, node n on this + 201 + 100 * (n - 1); 0 picks free ports [default: 34600]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", allow_negative_numbers = true)]
     base_port: Option<u16>,
     /// What a data thread does when it has nothing to do
     #[arg(long, value_enum, default_value_t = Poll::Sleep)]
     poll: Poll,
     /// Seconds to wait until everything answers
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60,
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=86_400))]
     wait: u64,
-    /// Further options for every pegasus-replica, behind --; kept for later starts
+    /// Further options for every pegasus-replica, behind --; kept for later starts once they have worked
     #[arg(last = true, value_name = "OPTION")]
     node_options: Vec<String>,
 }
@@ -84,7 +93,13 @@ pub(crate) struct Stop {
     #[arg(long)]
     kill: bool,
     /// Seconds to wait for a graceful end
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 30,
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=86_400))]
     wait: u64,
 }
 
@@ -127,69 +142,6 @@ pub(crate) async fn run(command: Command, out: &mut Output) -> anyhow::Result<()
     }
 }
 
-impl Place {
-    fn dir(&self) -> anyhow::Result<PathBuf> {
-        let dir = match &self.dir {
-            Some(dir) => dir.clone(),
-            None => default_dir()?,
-        };
-        std::path::absolute(&dir).with_context(|| dir.display().to_string())
-    }
-
-    /// The cluster in this directory, or exit code 3.
-    fn cluster(&self) -> anyhow::Result<Cluster> {
-        let dir = self.dir()?;
-        match ClusterFile::load(&dir)? {
-            Some(file) => Ok(Cluster::new(dir, file)),
-            None => Err(Failed::error(
-                Exit::NotFound,
-                format!(
-                    "{}: no local cluster here; `pegasus local start` makes one",
-                    dir.display()
-                ),
-            )),
-        }
-    }
-}
-
-fn default_dir() -> anyhow::Result<PathBuf> {
-    let variable = |name: &str| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
-    variable("XDG_DATA_HOME")
-        .or_else(|| variable("HOME").map(|home| home.join(".local/share")))
-        .map(|data| data.join("pegasus-local"))
-        .context("neither XDG_DATA_HOME nor HOME is set: name a directory with --dir")
-}
-
-/// Held while a command changes a cluster, so that two of them never work on it at once.
-#[derive(Debug)]
-struct Lock {
-    _file: fs::File,
-}
-
-impl Lock {
-    fn take(dir: &Path) -> anyhow::Result<Self> {
-        let path = dir.join(LOCK_NAME);
-        let file = fs::File::create(&path).with_context(|| path.display().to_string())?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Failed::error(
-                Exit::Unavailable,
-                format!(
-                    "{}: another `pegasus local` command is at work here",
-                    dir.display()
-                ),
-            )),
-            Err(error) => Err(error).with_context(|| path.display().to_string()),
-        }
-    }
-}
-
-const LOCK_NAME: &str = "lock";
-
 async fn start(options: &Start, out: &mut Output) -> anyhow::Result<()> {
     let dir = options.place.dir()?;
     let existing = ClusterFile::load(&dir)?;
@@ -200,28 +152,41 @@ async fn start(options: &Start, out: &mut Output) -> anyhow::Result<()> {
     let _lock = Lock::take(&dir)?;
     let file = match existing {
         Some(file) => options.merge(file)?,
-        None => ClusterFile::new(
-            options.nodes.unwrap_or(3),
-            options.cores.unwrap_or(1),
-            options.base_port.unwrap_or(BASE_PORT_DEFAULT),
-        )?,
+        None => options.new_cluster()?,
     };
-    let file = options.with_node_options(file);
+    // Kept before anything runs, so that `local stop` finds it; new options are kept once they have worked.
     file.save(&dir)?;
+    let file = options.with_node_options(file);
     let cluster = Cluster::new(dir, file);
-    cluster
+    let left_alone = cluster
         .start(options.poll.name(), Duration::from_secs(options.wait))
         .await?;
+    cluster.file.save(&cluster.dir)?;
+    if left_alone > 0 && !options.node_options.is_empty() {
+        note(format!(
+            "{left_alone} of the nodes run already: the options behind -- reach them when they are started again"
+        ));
+    }
+    let status = cluster.status().await;
     match out.style {
-        Style::Json => out.json(&cluster.status().await),
+        Style::Json => out.json(&status),
         Style::People => {
-            show(&cluster, out).await?;
+            show(&status, out)?;
             Ok(out.line(cluster.what_next())?)
         }
     }
 }
 
 impl Start {
+    fn new_cluster(&self) -> anyhow::Result<ClusterFile> {
+        let base_port = self.base_port.unwrap_or(BASE_PORT_DEFAULT);
+        let file = ClusterFile::new(self.nodes.unwrap_or(3), self.cores.unwrap_or(1), base_port);
+        match base_port {
+            0 => file,
+            _ => file.map_err(|error| Failed::usage(format!("--base-port: {error:#}"))),
+        }
+    }
+
     /// Options given now replace those of earlier starts.
     fn with_node_options(&self, mut file: ClusterFile) -> ClusterFile {
         if !self.node_options.is_empty() {
@@ -257,61 +222,31 @@ impl Start {
     }
 }
 
-/// A new cluster goes into a directory that is absent or empty (a lock file of an interrupted start does not count).
-fn refuse_foreign_directory(dir: &Path) -> anyhow::Result<()> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).with_context(|| dir.display().to_string()),
-    };
-    for entry in entries {
-        let name = entry
-            .with_context(|| dir.display().to_string())?
-            .file_name();
-        ensure!(
-            name == LOCK_NAME,
-            "{}: not empty and not a local cluster ({} is there); choose another --dir",
-            dir.display(),
-            name.to_string_lossy()
-        );
-    }
-    Ok(())
-}
-
 async fn status(place: &Place, out: &mut Output) -> anyhow::Result<()> {
     let cluster = place.cluster()?;
-    let all_well = match out.style {
-        Style::Json => {
-            let status = cluster.status().await;
-            out.json(&status)?;
-            status.is_well()
-        }
-        Style::People => show(&cluster, out).await?,
-    };
-    if all_well {
-        return Ok(());
+    let status = cluster.status().await;
+    match out.style {
+        Style::Json => out.json(&status)?,
+        Style::People => show(&status, out)?,
     }
-    Err(Failed::error(
-        Exit::Unavailable,
-        "not everything runs; `pegasus local start` starts what is missing",
-    ))
+    match status.advice() {
+        None => Ok(()),
+        Some(advice) => Err(Failed::error(Exit::Unavailable, advice)),
+    }
 }
 
-/// Prints the processes; `true` if all of them run and answer.
-async fn show(cluster: &Cluster, out: &mut Output) -> anyhow::Result<bool> {
-    let status = cluster.status().await;
+fn show(status: &Status, out: &mut Output) -> anyhow::Result<()> {
     let mut rows = table(&["process", "state", "pid", "address", "log"], &[2]);
     for process in &status.processes {
         rows.add_row([
             process.name.clone(),
-            process.state().to_owned(),
+            process.state.name().to_owned(),
             process.pid.map(|pid| pid.to_string()).unwrap_or_default(),
-            process.addresses.join(" "),
+            process.addresses_short(),
             process.log.display().to_string(),
         ]);
     }
-    out.table(&rows)?;
-    Ok(status.is_well())
+    Ok(out.table(&rows)?)
 }
 
 async fn stop(options: &Stop, out: &mut Output) -> anyhow::Result<()> {
@@ -371,23 +306,6 @@ fn wipe(options: &Wipe, out: &mut Output) -> anyhow::Result<()> {
     }
 }
 
-/// Asks on the terminal; without one `--yes` is needed.
-pub(crate) fn confirm(question: &str) -> anyhow::Result<()> {
-    ensure!(
-        io::stdin().is_terminal(),
-        "{question} There is nobody to ask: add --yes"
-    );
-    let mut stderr = io::stderr();
-    write!(stderr, "{question} [y/N] ")?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    if !matches!(answer.trim(), "y" | "Y" | "yes") {
-        bail!("nothing was done");
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -428,27 +346,5 @@ mod tests {
         assert_eq!(asked(Some(5), None, None).merge(there()).unwrap().nodes, 5);
         assert!(asked(Some(2), None, None).merge(there()).is_err());
         assert!(asked(Some(99), None, None).merge(there()).is_err());
-    }
-
-    #[test]
-    fn a_directory_with_other_things_in_it_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        refuse_foreign_directory(&dir.path().join("absent")).unwrap();
-        refuse_foreign_directory(dir.path()).unwrap();
-        fs::write(dir.path().join("thesis.tex"), "").unwrap();
-        let error = refuse_foreign_directory(dir.path())
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("thesis.tex"), "{error}");
-    }
-
-    #[test]
-    fn two_commands_never_change_a_cluster_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Lock::take(dir.path()).unwrap();
-        let refused = Lock::take(dir.path()).unwrap_err();
-        assert_eq!(crate::exit::exit_of(&refused), Exit::Unavailable);
-        drop(first);
-        Lock::take(dir.path()).unwrap();
     }
 }

@@ -7,11 +7,13 @@
 
 #![forbid(unsafe_code)]
 
+mod confirm;
 mod connect;
 mod cores;
 mod exit;
 mod export;
 mod import;
+mod interrupt;
 mod local;
 mod nodes;
 mod output;
@@ -21,11 +23,12 @@ mod scan;
 mod tables;
 mod text;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use connect::Connect;
 use exit::{EXIT_CODES, Exit, Failed, exit_of};
 use local::process;
-use output::{Output, Style};
+use output::{Output, Style, note};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,7 +36,7 @@ use std::time::Duration;
 
 /// Work with a Pegasus cluster: tables, rows, import and export, and what each core does.
 #[derive(Debug, Parser)]
-#[command(version, after_help = after_help())]
+#[command(version, after_help = after_help(), arg_required_else_help = true)]
 struct Cli {
     /// Addresses of meta servers
     #[arg(
@@ -50,8 +53,9 @@ struct Cli {
     /// Print JSON for programs instead of tables for people
     #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
-    /// How long one request is tried, in seconds [default: 5; 15 for tables and nodes; 2 while replicas are missing]
-    #[arg(long, global = true, help_heading = GLOBAL, value_name = "SECONDS")]
+    /// How long one request is tried, in seconds [default: 5; 15 for tables and nodes; 2 while replicas are missing and
+    /// for statistics]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "SECONDS", allow_negative_numbers = true)]
     timeout: Option<f64>,
     #[command(subcommand)]
     command: Command,
@@ -121,20 +125,66 @@ their sort keys. Output escapes what a terminal cannot show (\\n, \\x00); JSON s
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     let style = if cli.json { Style::Json } else { Style::People };
     let mut out = Output::new(style);
-    let result = run(cli, &mut out).and_then(|()| Ok(out.flush()?));
+    let result = run(cli, &mut out).and_then(|()| out.flush().context("standard output"));
     match result {
         Ok(()) => ExitCode::from(Exit::Ok as u8),
         Err(error) if is_broken_pipe(&error) => ExitCode::from(Exit::Ok as u8),
         Err(error) => {
             // What was printed before the error is part of the answer.
             let _ = out.flush();
-            eprintln!("pegasus: {error:#}");
-            ExitCode::from(exit_of(&error) as u8)
+            let exit = exit_of(&error);
+            tell(&describe(&error), exit, style);
+            ExitCode::from(exit as u8)
         }
     }
+}
+
+/// Everything but standard output is named where it fails.
+fn describe(error: &anyhow::Error) -> String {
+    let is_bare = error.chain().count() == 1;
+    let is_output = error.is::<std::io::Error>() || error.is::<serde_json::Error>();
+    match is_bare && is_output {
+        true => format!("standard output: {error}"),
+        false => format!("{error:#}"),
+    }
+}
+
+/// Says why a command failed; an empty message means that it is said already.
+fn tell(message: &str, exit: Exit, style: Style) {
+    match style {
+        _ if message.is_empty() => {}
+        Style::People => note(format!("pegasus: {message}")),
+        Style::Json => note(
+            serde_json::json!({ "error": message, "kind": exit.name(), "exit": exit as u8 })
+                .to_string(),
+        ),
+    }
+}
+
+/// A command line that is wrong, or that only asks for help or the version.
+fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    if !error.use_stderr() || !wants_json {
+        // Nobody may be there to read it.
+        let _ = error.print();
+    } else {
+        let text = error.render().to_string();
+        let message = text.split("\n\n").next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(message);
+        tell(message.trim(), Exit::Usage, Style::Json);
+    }
+    let exit = if error.use_stderr() {
+        Exit::Usage
+    } else {
+        Exit::Ok
+    };
+    ExitCode::from(exit as u8)
 }
 
 fn run(cli: Cli, out: &mut Output) -> anyhow::Result<()> {
@@ -186,19 +236,22 @@ fn timeout(seconds: Option<f64>) -> anyhow::Result<Option<Duration>> {
         return Ok(None);
     };
     if !(0.001..=3600.0).contains(&seconds) {
-        return Err(Failed::error(
-            Exit::Usage,
-            format!("--timeout {seconds}: 0.001 to 3600 seconds are allowed"),
-        ));
+        return Err(Failed::usage(format!(
+            "--timeout {seconds:?}: 0.001 to 3600 seconds are allowed"
+        )));
     }
     Ok(Some(Duration::from_secs_f64(seconds)))
 }
 
-/// The reader of our output has seen enough.
+/// The reader of our output has seen enough. A connection to a server never fails with an error of this type.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    let kind = error.chain().find_map(|cause| {
+        let json = cause.downcast_ref::<serde_json::Error>();
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.map(std::io::Error::kind)
+            .or_else(|| json?.io_error_kind())
+    });
+    kind == Some(std::io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]

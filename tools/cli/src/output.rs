@@ -1,9 +1,9 @@
 //! What goes to standard output: tables for people, JSON for machines. Everything else goes to standard error.
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::presets::{UTF8_BORDERS_ONLY, UTF8_FULL_CONDENSED};
+use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
 use serde::Serialize;
-use std::io::{self, BufWriter, Stdout, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
 
 /// Who reads the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,16 +55,43 @@ impl Output {
         self.line(table.trim_fmt())
     }
 
+    /// Before a table that takes the place of the last one; where there is no terminal, an empty line.
+    pub(crate) fn clear_screen(&mut self) -> io::Result<()> {
+        if io::stdout().is_terminal() {
+            return self.raw(b"\x1b[H\x1b[2J");
+        }
+        self.line("")
+    }
+
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }
 
+/// A line on standard error. One that cannot be written (closed, full disk) is lost: the exit code still tells.
+pub(crate) fn note(text: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "{}", text.as_ref());
+}
+
 /// An empty table with this header. Columns in `right` (from 0) hold numbers.
 pub(crate) fn table(header: &[&str], right: &[usize]) -> Table {
+    styled(UTF8_FULL_CONDENSED, header, right)
+}
+
+/// The same without lines between the columns, for tables with many of them.
+pub(crate) fn wide_table(header: &[&str], right: &[usize]) -> Table {
+    let mut table = styled(UTF8_BORDERS_ONLY, header, right);
+    let last = header.len().saturating_sub(1);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((1, u16::from(index == last)));
+    }
+    table
+}
+
+fn styled(style: TableStyle, header: &[&str], right: &[usize]) -> Table {
     let mut table = Table::new();
     table
-        .load_style(UTF8_FULL_CONDENSED)
+        .load_style(style)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header);
     for &index in right {
@@ -88,6 +115,16 @@ pub(crate) fn bytes(count: u64) -> String {
         format!("{count} B")
     } else {
         format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+/// Bytes in at most six letters: `1.5K`.
+pub(crate) fn bytes_short(count: u64) -> String {
+    let text = bytes(count);
+    match text.split_once(' ') {
+        Some((number, "B")) => number.to_owned(),
+        Some((number, unit)) => format!("{number}{}", unit.trim_end_matches("iB")),
+        None => text,
     }
 }
 
@@ -124,6 +161,10 @@ mod tests {
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(u64::MAX), "16777216.0 TiB");
+        assert_eq!(
+            (bytes_short(17), bytes_short(1536)),
+            ("17".into(), "1.5K".into())
+        );
         assert_eq!(count(7), "7");
         assert_eq!(count(1_234_567), "1,234,567");
     }

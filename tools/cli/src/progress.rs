@@ -1,6 +1,6 @@
 //! How far a long command has come, on standard error: a bar on a terminal, a line every ten seconds elsewhere.
 
-use crate::output::{bytes, count, rate};
+use crate::output::{bytes, count, note, rate};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::Cell;
 use std::io::IsTerminal as _;
@@ -48,7 +48,7 @@ impl Progress {
             let now = Instant::now();
             if now >= due {
                 self.next_line.set(Some(now + LINE_EVERY));
-                eprintln!("{}", self.sentence(rows, done_bytes));
+                note(self.sentence(rows, done_bytes));
             }
             return;
         }
@@ -63,7 +63,7 @@ impl Progress {
 
     /// A message that is not overwritten.
     pub(crate) fn say(&self, message: &str) {
-        self.bar.suspend(|| eprintln!("{message}"));
+        self.bar.suspend(|| note(message));
     }
 
     pub(crate) fn finish(&self) {

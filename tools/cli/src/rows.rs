@@ -24,9 +24,10 @@ pub(crate) struct Key {
     /// Name of the table
     table: String,
     /// The hash key, which decides where the row lives
+    #[arg(allow_negative_numbers = true)]
     hash_key: OsString,
     /// The sort key; empty if left out
-    #[arg(default_value = "")]
+    #[arg(default_value = "", allow_negative_numbers = true)]
     sort_key: OsString,
     /// Keys (and the value) are written with C-style escapes: \\ \t \n \r \0 \xHH
     #[arg(long, short)]
@@ -57,18 +58,25 @@ pub(crate) struct Set {
     /// Name of the table
     table: String,
     /// The hash key, which decides where the row lives
+    #[arg(allow_negative_numbers = true)]
     hash_key: OsString,
     /// The sort key; '' is an empty one
+    #[arg(allow_negative_numbers = true)]
     sort_key: OsString,
     /// The value; - reads it from standard input
+    #[arg(allow_negative_numbers = true)]
     value: OsString,
     /// Seconds until the row expires [default: never]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=TTL_SECONDS_MAX))]
     ttl: Option<u32>,
     /// Keys and value are written with C-style escapes: \\ \t \n \r \0 \xHH
     #[arg(long, short)]
     escaped: bool,
 }
+
+/// What a server can tell again as the time a row has left: 68 years.
+const TTL_SECONDS_MAX: i64 = i32::MAX as i64;
 
 pub(crate) async fn get(get: &Get, connect: &Connect, out: &mut Output) -> anyhow::Result<()> {
     let (hash_key, sort_key) = get.key.bytes()?;
@@ -154,7 +162,7 @@ pub(crate) async fn exist(key: &Key, connect: &Connect, out: &mut Output) -> any
     if exists {
         Ok(())
     } else {
-        Err(no_row(&hash_key, &sort_key))
+        Err(Failed::told(Exit::NotFound))
     }
 }
 

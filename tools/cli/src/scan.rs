@@ -1,7 +1,7 @@
 //! `pegasus scan`: the rows of one hash key in the order of their sort keys, or those of a whole table.
 
 use crate::connect::Connect;
-use crate::output::{Output, Style, count};
+use crate::output::{Output, Style, count, note};
 use crate::rows::{argument_bytes, row_json};
 use crate::text;
 use clap::Args;
@@ -23,6 +23,7 @@ pub(crate) struct Scan {
     /// Name of the table
     table: String,
     /// Only this hash key [default: the whole table, partition by partition]
+    #[arg(allow_negative_numbers = true)]
     hash_key: Option<OsString>,
     /// Sort keys from this one on (it included)
     #[arg(long, value_name = "SORT_KEY", requires = "hash_key")]
@@ -35,7 +36,7 @@ pub(crate) struct Scan {
     #[command(flatten)]
     sort_filter: SortFilter,
     /// Stop after this many rows; 0 = no limit [default: 1000; with --count no limit]
-    #[arg(long, value_name = "ROWS")]
+    #[arg(long, value_name = "ROWS", allow_negative_numbers = true)]
     limit: Option<u64>,
     /// Print keys only
     #[arg(long)]
@@ -93,10 +94,10 @@ pub(crate) async fn run(scan: &Scan, connect: &Connect, out: &mut Output) -> any
         (Style::Json, false) => {}
     }
     if more {
-        eprintln!(
+        note(format!(
             "stopped after {} rows, there are more; --limit 0 has no limit",
             count(rows)
-        );
+        ));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `pegasus table create|list|show|drop`.
 
+use crate::confirm::confirm;
 use crate::connect::Connect;
-use crate::local::confirm;
 use crate::output::{Output, Style, table};
 use clap::{Args, Subcommand};
 use pegasus_client::{CreateTable, MemberInfo, PartitionInfo, TableInfo};
@@ -39,14 +39,21 @@ pub(crate) struct Create {
     /// Letters, digits and _ . : -
     name: String,
     /// A power of two, 2 to 65536
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = partition_count)]
     partitions: u32,
-    /// Copies of each partition, on different nodes
-    #[arg(long)]
+    /// Copies of each partition, on different nodes: 1 to 7
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=7))]
     replicas: u32,
     /// Create it even with fewer nodes than replicas
     #[arg(long)]
     allow_degraded: bool,
+}
+
+fn partition_count(text: &str) -> Result<u32, &'static str> {
+    text.parse()
+        .ok()
+        .filter(|count: &u32| (2..=65_536).contains(count) && count.is_power_of_two())
+        .ok_or("a table has a power of two of partitions, from 2 to 65536")
 }
 
 pub(crate) async fn run(

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use pegasus_fbs::admin;
 use pegasus_fbs::body::FailureBody;
 use pegasus_fbs::code::{Code, Execution};
+use pegasus_fbs::stats_page::SLOW_SLOTS;
 
 /// The first byte says which answer was asked for, the rest is the body.
 pub(crate) fn run(input: &[u8]) {
@@ -15,7 +16,7 @@ pub(crate) fn run(input: &[u8]) {
         return;
     };
     let frame = Bytes::copy_from_slice(body);
-    match what % 10 {
+    match what % 11 {
         0 => check(reply::read_value(&frame), |value| {
             assert_within(&frame, value)
         }),
@@ -49,12 +50,24 @@ pub(crate) fn run(input: &[u8]) {
                 assert!(node.host.len() + node.stats_dir.len() <= 2 * frame.len());
             }
         }),
+        10 => check_core_stats(&frame),
         _ => {
             if let Ok(failure) = FailureBody::read(&frame) {
                 let known = failure.code.execution();
                 assert!(failure.code != Code::Internal || known == Execution::Unknown);
                 assert!(failure.message.len() <= frame.len());
             }
+        }
+    }
+}
+
+fn check_core_stats(frame: &Bytes) {
+    match reply::read_core_stats(frame) {
+        Ok(snapshot) => assert!(snapshot.slow_requests().len() <= SLOW_SLOTS),
+        Err(error) => {
+            let code = error.code();
+            assert!(matches!(code, Some(Code::Internal | Code::Incompatible)));
+            assert!(!error.to_string().contains('\n'));
         }
     }
 }
@@ -87,8 +100,10 @@ fn assert_within(frame: &Bytes, data: &Bytes) {
 #[cfg(test)]
 mod tests {
     use pegasus_fbs::flatbuffers::{FlatBufferBuilder, WIPOffset};
+    use pegasus_fbs::stats_page::{PAGE_WORDS, Writer, compact, copy_of};
     use pegasus_fbs::{admin, kv};
     use std::path::PathBuf;
+    use std::sync::atomic::AtomicU64;
 
     type Builder = FlatBufferBuilder<'static>;
 
@@ -145,6 +160,15 @@ mod tests {
             admin::TableDetail::create(b, &arguments)
         };
         let ttl = |b: &mut Builder| kv::TtlReply::create(b, &kv::TtlReplyArgs { ttl_seconds: -1 });
+        let core_stats = |words: Vec<u64>| {
+            move |b: &mut Builder| {
+                let words = Some(b.create_vector(&words));
+                kv::CoreStatsReply::create(b, &kv::CoreStatsReplyArgs { words })
+            }
+        };
+        let page: Vec<AtomicU64> = (0..PAGE_WORDS).map(|_| AtomicU64::new(0)).collect();
+        drop(Writer::new(&page[..], 1, 2, 3, 4));
+        let page = compact(&copy_of(&page));
         let failure = |b: &mut Builder| {
             let message = Some(b.create_string("later"));
             let arguments = kv::FailureArgs {
@@ -164,6 +188,12 @@ mod tests {
             ("table", answer(7, table)),
             ("table_as_nodes", answer(8, table)),
             ("failure", answer(9, failure)),
+            ("core_stats", answer(10, core_stats(page))),
+            ("core_stats_cut", answer(10, core_stats(vec![9 << 32, 1]))),
+            (
+                "core_stats_as_rows",
+                answer(5, core_stats(vec![1 << 32, 1])),
+            ),
         ]
     }
 

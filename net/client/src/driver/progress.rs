@@ -37,17 +37,22 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(class: Class, options: CallOptions) -> Self {
+    pub(super) fn new(class: Class, options: CallOptions, started: Instant) -> Self {
         Self {
             class,
             options,
-            started: Instant::now(),
+            started,
             sent: false,
             ambiguous: false,
             redirects: 0,
             refused: None,
             last: None,
         }
+    }
+
+    /// How long all attempts together may take.
+    pub(super) fn time_limit(&self) -> Duration {
+        self.options.timeout
     }
 
     /// What follows from an attempt without an answer: what to do next, or the final error.
@@ -67,6 +72,7 @@ impl Progress {
             }
             Problem::Lost(reason) => self.judge_unknown(Cause::local(reason), true),
             Problem::Refused(failure) => self.judge_refusal(failure),
+            Problem::Expired => Err(self.expired()),
         }
     }
 

@@ -30,6 +30,7 @@ pub(super) fn operation(kind: FrameKind, body: &Bytes) -> Result<Operation, Fail
         FrameKind::Scan => scan(body).map(Operation::Scan),
         FrameKind::Route => route(body),
         FrameKind::Ping => Ok(Operation::Ping),
+        FrameKind::CoreStats => core_stats(body),
         _ => Err(Failure::new(
             Code::Unsupported,
             "a data node does not answer this request: ask a meta process",
@@ -183,6 +184,14 @@ fn route(body: &Bytes) -> Result<Operation, Failure> {
     Ok(Operation::Route {
         table_name: table_name.to_owned(),
     })
+}
+
+fn core_stats(body: &Bytes) -> Result<Operation, Failure> {
+    /// The core that is asked, in `kv.CoreStatsRequest`.
+    const ASKED_CORE: u16 = u16::MAX;
+    let request = read::<kv::CoreStatsRequest<'_>>(body).map_err(malformed)?;
+    let core = Some(request.core()).filter(|core| *core != ASKED_CORE);
+    Ok(Operation::CoreStats { core })
 }
 
 fn key(

@@ -94,6 +94,11 @@ fn response_body(response: &Response, builder: &mut FlatBufferBuilder<'static>) 
             let root = kv::WriteReply::create(builder, &kv::WriteReplyArgs::default());
             builder.finish(root, None);
         }
+        Response::CoreStats(words) => {
+            let words = Some(builder.create_vector(words));
+            let root = kv::CoreStatsReply::create(builder, &kv::CoreStatsReplyArgs { words });
+            builder.finish(root, None);
+        }
     }
 }
 

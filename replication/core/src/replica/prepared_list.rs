@@ -108,6 +108,11 @@ impl PreparedList {
         self.slots.iter()
     }
 
+    pub(crate) fn waiting_ticket(&self, decree: Decree) -> Option<Ticket> {
+        let slot = self.slots.get(self.position(decree)?)?;
+        slot.waiter.map(|waiter| waiter.ticket)
+    }
+
     pub(crate) fn entry(&self, decree: Decree) -> Option<&Entry> {
         self.slots
             .get(self.position(decree)?)

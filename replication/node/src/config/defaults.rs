@@ -2,7 +2,7 @@
 
 use super::{
     ByteSize, ClusterConfig, Cores, CpuConfig, DiskConfig, ListenConfig, LogConfig, MemoryConfig,
-    Millis, Poll, ProcessConfig, ScrubConfig, StallConfig, TransferConfig,
+    Millis, Poll, ProcessConfig, ScrubConfig, StallConfig, StatsConfig, TransferConfig,
 };
 use pegasus_replication::config::ReplicationOptions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,6 +22,7 @@ impl Default for ProcessConfig {
             stall: StallConfig::default(),
             transfer: TransferConfig::default(),
             scrub: ScrubConfig::default(),
+            stats: StatsConfig::default(),
         }
     }
 }

@@ -47,6 +47,16 @@ fn every_segment_size_that_is_allowed_fits_the_budget_that_follows_from_it() {
 }
 
 #[test]
+fn stages_are_measured_unless_switched_off() {
+    let stages = |text: &str| parse(text).map(|config| config.process.stats.stages);
+    assert_eq!(stages("[process]\ndir = '/d'\n"), Ok(StagesConfig::On));
+    let off = "[process]\ndir = '/d'\nstats.stages = 'off'\n";
+    assert_eq!(stages(off), Ok(StagesConfig::Off));
+    let error = stages("[process]\ndir = '/d'\nstats.stages = 'maybe'\n").expect_err("refused");
+    assert!(error.contains("maybe"), "{error}");
+}
+
+#[test]
 fn a_stall_limit_out_of_range_is_refused() {
     for limit in [0, 10_001] {
         let text = format!("[process]\ndir = '/d'\nstall.limit_ms = {limit}\n");

@@ -20,6 +20,7 @@ use crate::shard_loop::{
 use crate::stall::{Pulse, Watchdog};
 use crate::start_checks::CpuClaims;
 use crate::stats::Stats;
+use crate::stats::relay::StatsRelay;
 use crate::transfer::{TransferCore, TransferOptions, TransferThreads, Transfers};
 use crate::{clock, data_dir};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -120,7 +121,11 @@ pub(super) fn assemble(
         .iter()
         .map(|sockets| sockets.client_address)
         .collect();
-    let started_us = clock::wall_us();
+    let stats = create_stats(process, &dir, node, count)?;
+    let pages = stats.iter().map(Stats::page).collect();
+    let (stats_relay, stats_thread) = StatsRelay::start(pages).map_err(thread("stats relay"))?;
+    helpers.push(stats_thread);
+    let mut stats = stats.into_iter();
     let mut cores = Vec::new();
     let mut parts = sockets
         .into_iter()
@@ -131,14 +136,10 @@ pub(super) fn assemble(
         let Some((((sockets, opened), mesh), inbox)) = parts.next() else {
             break;
         };
+        let Some(stats) = stats.next() else {
+            break;
+        };
         let index = usize::from(core);
-        let stats = Stats::create(
-            &dir.stats_page(CoreId(core)),
-            node,
-            CoreId(core),
-            started_us,
-        )
-        .map_err(|error| NodeError::Stats { core, error })?;
         let seed = CoreSeed {
             address: CoreAddress {
                 node,
@@ -152,7 +153,7 @@ pub(super) fn assemble(
             opened,
             mesh,
             inbox,
-            handles: handles(&inboxes[index], &shared, &meta_sender),
+            handles: handles(&inboxes[index], &shared, &stats_relay, &meta_sender),
             stats,
             pulse: Arc::clone(&pulses[index]),
             limits: CoreLimits {
@@ -287,7 +288,28 @@ fn start_scrub(
     Scrub::start(dir.root(), cores.collect(), &process.scrub, on_start).map_err(thread("scrub"))
 }
 
-fn handles(inbox: &InboxSender, shared: &Shared, meta: &MetaSender) -> CoreHandles {
+/// The pages of all cores, before any core runs: each answers for all.
+fn create_stats(
+    process: &ProcessConfig,
+    dir: &DataDir,
+    node: NodeId,
+    count: u16,
+) -> Result<Vec<Stats>, NodeError> {
+    let started_us = clock::wall_us();
+    let create = |core| {
+        let path = dir.stats_page(CoreId(core));
+        Stats::create(&path, node, CoreId(core), started_us, process.stats.stages)
+            .map_err(|error| NodeError::Stats { core, error })
+    };
+    (0..count).map(create).collect()
+}
+
+fn handles(
+    inbox: &InboxSender,
+    shared: &Shared,
+    stats: &StatsRelay,
+    meta: &MetaSender,
+) -> CoreHandles {
     CoreHandles {
         own_inbox: inbox.clone(),
         pool: shared.pool.clone(),
@@ -295,6 +317,7 @@ fn handles(inbox: &InboxSender, shared: &Shared, meta: &MetaSender) -> CoreHandl
         transfers: shared.transfers.clone(),
         meta: meta.clone(),
         relay: shared.relay.clone(),
+        stats: stats.clone(),
     }
 }
 

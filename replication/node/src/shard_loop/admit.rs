@@ -3,20 +3,21 @@
 use super::ShardLoop;
 use super::answer::MeshMessage;
 use super::read::ReadTask;
-use super::requests::{Origin, Pending, Work};
+use super::requests::{Measure, Origin, Pending, Work};
 use super::write::{Expiry, write_of};
 use crate::clock;
 use crate::directory::Table;
 use crate::route_relay::RouteQuestion;
-use crate::stats::of_operation;
+use crate::stats::relay::StatsQuestion;
+use crate::stats::{TraceId, of_operation};
 use pegasus_engine::value::seconds_since_epoch;
 use pegasus_fbs::code::Code;
-use pegasus_fbs::hash::partition_of;
-use pegasus_fbs::stats_page::{Counter, Timing};
-use pegasus_net::ReplyTo;
+use pegasus_fbs::hash::{key_hash, partition_of};
+use pegasus_fbs::stats_page::Counter;
 use pegasus_net::request::{
     Failure, Key, MultiGet, MultiPut, MultiRemove, Operation, Request, Response, Scan, ScanRows,
 };
+use pegasus_net::{Arrival, ReplyTo};
 use pegasus_replication::event::Event;
 use pegasus_replication::ids::{Instant, PartitionId, TableId};
 use std::time::Duration;
@@ -27,18 +28,25 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 impl ShardLoop {
     /// A request from a connection of this core.
-    pub(super) fn take_request(&mut self, to: ReplyTo, request: Request) {
+    pub(super) fn take_request(&mut self, to: ReplyTo, request: Request, arrival: Arrival) {
         let (counter, timing) = of_operation(&request.operation);
         self.stats.count(counter);
-        let received = self.now;
+        let received = Instant(arrival.received_ns);
+        let untraced = Measure {
+            timing,
+            received,
+            trace: TraceId::NONE,
+        };
         match request.operation {
-            Operation::Ping => {
-                self.send_answer(Origin::Here(to), None, received, Ok(Response::Pong))
-            }
-            Operation::Route { table_name } => self.ask_route(to, table_name),
+            Operation::Ping => self.send_answer(Origin::Here(to), untraced, Ok(Response::Pong)),
+            Operation::Route { table_name } => self.ask_route(to, untraced, table_name),
+            Operation::CoreStats { core } => self.ask_stats(to, untraced, core),
             _ => match self.other_core(&request) {
-                Some(core) => self.hand_over(core, to, request),
-                None => self.admit(Origin::Here(to), request, received, timing),
+                Some(core) => self.hand_over(core, to, request, arrival),
+                None => {
+                    let trace = self.stats.begin(timing, &request, &arrival);
+                    self.admit(Origin::Here(to), request, Measure { trace, ..untraced });
+                }
             },
         }
     }
@@ -49,13 +57,18 @@ impl ShardLoop {
         core: usize,
         to: ReplyTo,
         request: Request,
-        received: Instant,
+        arrival: Arrival,
     ) {
         let (_, timing) = of_operation(&request.operation);
-        self.admit(Origin::Core { core, to }, request, received, timing);
+        let measure = Measure {
+            timing,
+            received: Instant(arrival.received_ns),
+            trace: self.stats.begin(timing, &request, &arrival),
+        };
+        self.admit(Origin::Core { core, to }, request, measure);
     }
 
-    fn ask_route(&mut self, to: ReplyTo, table_name: String) {
+    fn ask_route(&mut self, to: ReplyTo, measure: Measure, table_name: String) {
         let question = RouteQuestion {
             core: self.own_inbox.clone(),
             to,
@@ -63,7 +76,20 @@ impl ShardLoop {
         };
         if let Err(question) = self.relay.ask(question) {
             let failure = self.busy(Counter::RejectRequests, "too many questions for routes");
-            self.refuse(Origin::Here(question.to), None, self.now, failure);
+            self.refuse(Origin::Here(question.to), measure, failure);
+        }
+    }
+
+    /// Any core answers for all of its node, without the help of the one that is asked about.
+    fn ask_stats(&mut self, to: ReplyTo, measure: Measure, core: Option<u16>) {
+        let question = StatsQuestion {
+            core: self.own_inbox.clone(),
+            to,
+            about: core.unwrap_or(self.address.core.0),
+        };
+        if let Err(question) = self.stats_relay.ask(question) {
+            let failure = self.busy(Counter::RejectRequests, "too many questions for statistics");
+            self.refuse(Origin::Here(question.to), measure, failure);
         }
     }
 
@@ -74,38 +100,41 @@ impl ShardLoop {
         (core != self.address.core).then_some(usize::from(core.0))
     }
 
-    fn hand_over(&mut self, core: usize, to: ReplyTo, request: Request) {
+    fn hand_over(&mut self, core: usize, to: ReplyTo, request: Request, arrival: Arrival) {
         self.stats.count(Counter::MeshForwarded);
         let from = usize::from(self.address.core.0);
+        let (_, timing) = of_operation(&request.operation);
         let message = MeshMessage::Request {
             from,
             to,
             request,
-            received: self.now,
+            arrival,
         };
-        if let Err(MeshMessage::Request { to, .. }) = self.mesh.send(core, message) {
+        if let Err(MeshMessage::Request { to, request, .. }) = self.mesh.send(core, message) {
             let failure = self.busy(
                 Counter::RejectRequests,
                 "the ring to the owning core is full",
             );
-            self.refuse(Origin::Here(to), None, self.now, failure);
+            let measure = Measure {
+                timing,
+                received: Instant(arrival.received_ns),
+                trace: self.stats.begin(timing, &request, &arrival),
+            };
+            self.refuse(Origin::Here(to), measure, failure);
         }
     }
 
-    fn admit(
-        &mut self,
-        origin: Origin,
-        request: Request,
-        received: Instant,
-        timing: Option<Timing>,
-    ) {
+    fn admit(&mut self, origin: Origin, request: Request, measure: Measure) {
         let partition = partition_id(&request);
-        let deadline = received.after(request.timeout.unwrap_or(TIMEOUT_DEFAULT).min(TIMEOUT_MAX));
+        let timeout = request.timeout.unwrap_or(TIMEOUT_DEFAULT).min(TIMEOUT_MAX);
+        let deadline = measure.received.after(timeout);
+        if self.stats.measures_stages() {
+            let key_hash = key_hash_of(&request.operation).unwrap_or_default();
+            self.stats.set_key_hash(measure.trace, key_hash);
+        }
         match self.prepare(partition, request.operation) {
-            Ok(prepared) => {
-                self.decide_request(prepared, origin, partition, received, deadline, timing)
-            }
-            Err(failure) => self.refuse(origin, timing, received, failure),
+            Ok(prepared) => self.decide_request(prepared, origin, partition, deadline, measure),
+            Err(failure) => self.refuse(origin, measure, failure),
         }
     }
 
@@ -159,19 +188,18 @@ impl ShardLoop {
         prepared: Prepared,
         origin: Origin,
         partition: PartitionId,
-        received: Instant,
         deadline: Instant,
-        timing: Option<Timing>,
+        measure: Measure,
     ) {
         let Prepared { work, write } = prepared;
         let ticket = self.requests.insert(Pending {
             origin,
             partition,
-            timing,
-            received,
+            measure,
             deadline,
             work,
         });
+        self.stats.wait_for_right(measure.trace, self.now);
         let event = match write {
             Some((request_id, wall_us, payload)) => Event::Write {
                 partition,
@@ -187,7 +215,12 @@ impl ShardLoop {
                 deadline,
             },
         };
+        let appended = self.shard.log().appended_count();
         self.decide(event);
+        let number = self.shard.log().appended_count();
+        if number > appended {
+            self.waits.on_append(number, measure.trace);
+        }
     }
 
     /// Meta has named no such table; before it has named any, nobody can say so.
@@ -214,6 +247,27 @@ const fn partition_id(request: &Request) -> PartitionId {
         table: TableId(request.table),
         index: request.partition,
     }
+}
+
+/// The hash of the key of an operation on one key or one hash key, as it picks the partition.
+fn key_hash_of(operation: &Operation) -> Option<u64> {
+    let (hash_key, sort_key): (&[u8], &[u8]) = match operation {
+        Operation::Get(key) | Operation::Exist(key) | Operation::Ttl(key) => {
+            (&key.hash_key, &key.sort_key)
+        }
+        Operation::Put(put) => (&put.key.hash_key, &put.key.sort_key),
+        Operation::Remove(remove) => (&remove.key.hash_key, &remove.key.sort_key),
+        Operation::MultiPut(MultiPut { hash_key, .. })
+        | Operation::MultiRemove(MultiRemove { hash_key, .. })
+        | Operation::MultiGet(MultiGet { hash_key, .. })
+        | Operation::SortKeyCount { hash_key }
+        | Operation::Scan(Scan {
+            rows: ScanRows::OfHashKey { hash_key, .. },
+            ..
+        }) => (hash_key, b""),
+        _ => return None,
+    };
+    Some(key_hash(hash_key, sort_key))
 }
 
 /// Rows never go to a partition that readers would not look into.
@@ -265,7 +319,10 @@ fn check_partition(
             rows: ScanRows::OfHashKey { hash_key, .. },
             ..
         }) => is_range_owner(hash_key),
-        Operation::Scan(_) | Operation::Route { .. } | Operation::Ping => true,
+        Operation::Scan(_)
+        | Operation::Route { .. }
+        | Operation::Ping
+        | Operation::CoreStats { .. } => true,
     };
     if is_right {
         return Ok(());

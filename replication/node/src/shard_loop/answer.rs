@@ -2,14 +2,14 @@
 
 use super::ShardLoop;
 use super::refusal;
-use super::requests::{Origin, Pending, Work};
+use super::requests::{Measure, Origin, Pending, Work};
 use crate::clock;
 use pegasus_fbs::code::Code;
-use pegasus_fbs::stats_page::{Counter, Timing};
-use pegasus_net::ReplyTo;
+use pegasus_fbs::stats_page::Counter;
 use pegasus_net::request::{Failure, Reply, Response};
+use pegasus_net::{Arrival, ReplyTo};
 use pegasus_replication::event::{BusyReason, Reject};
-use pegasus_replication::ids::{Decree, Instant, Ticket};
+use pegasus_replication::ids::{Decree, Ticket};
 
 /// What cores of a node hand each other.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub enum MeshMessage {
         from: usize,
         to: ReplyTo,
         request: pegasus_net::request::Request,
-        received: Instant,
+        arrival: Arrival,
     },
     /// Its answer.
     Reply { to: ReplyTo, reply: Reply },
@@ -30,8 +30,7 @@ impl ShardLoop {
     pub(super) fn reply(&mut self, ticket: Ticket, decree: Decree) {
         let Some(Pending {
             origin,
-            timing,
-            received,
+            measure,
             work,
             ..
         }) = self.requests.remove(ticket)
@@ -40,9 +39,9 @@ impl ShardLoop {
         };
         let reply = match work {
             Work::Write { count, rows, bytes } => {
-                self.stats.record(Timing::Commit, self.now.since(received));
                 self.stats.add(Counter::RowsWritten, rows as u64);
                 self.stats.add(Counter::BytesWritten, bytes as u64);
+                self.stats.set_bytes(measure.trace, bytes as u64);
                 Ok(Response::Written {
                     decree: decree.0,
                     count,
@@ -54,7 +53,7 @@ impl ShardLoop {
                 "a read was released before it had an answer",
             )),
         };
-        self.send_answer(origin, timing, received, reply);
+        self.send_answer(origin, measure, reply);
     }
 
     /// Not served, and why.
@@ -62,8 +61,7 @@ impl ShardLoop {
         let Some(Pending {
             origin,
             partition,
-            timing,
-            received,
+            measure,
             ..
         }) = self.requests.remove(ticket)
         else {
@@ -73,38 +71,36 @@ impl ShardLoop {
             self.stats.count(counter_of(reason));
         }
         let failure = refusal::failure_of(reason, partition, &self.shard, &self.directory);
-        self.send_answer(origin, timing, received, Err(failure));
+        self.send_answer(origin, measure, Err(failure));
     }
 
     /// Sends an answer and counts it on the core that has the connection.
-    pub(super) fn send_answer(
-        &mut self,
-        origin: Origin,
-        timing: Option<Timing>,
-        received: Instant,
-        reply: Reply,
-    ) {
+    pub(super) fn send_answer(&mut self, origin: Origin, measure: Measure, reply: Reply) {
         let code = reply
             .as_ref()
             .map_or_else(|failure| failure.code, |_| Code::Ok);
-        // Read again: most answers leave in the turn in which their request came.
-        let elapsed = clock::now().since(received);
-        self.stats.answered(timing, code, elapsed);
+        if !self.stats.measures_stages()
+            && let Some(timing) = measure.timing
+        {
+            // Read again: most answers leave in the turn in which their request came.
+            let elapsed = clock::now().since(measure.received);
+            self.stats.record(timing, elapsed);
+        }
         match origin {
-            Origin::Here(to) => self.io.reply(to, &reply),
-            Origin::Core { core, to } => self.outbox.mesh(core, MeshMessage::Reply { to, reply }),
+            Origin::Here(to) => match self.stats.answered(measure.trace, code, self.stamp) {
+                Some(receipt) => self.io.reply_with_receipt(to, &reply, receipt),
+                None => self.io.reply(to, &reply),
+            },
+            Origin::Core { core, to } => {
+                self.stats.handed_back(measure.trace, code, self.stamp);
+                self.outbox.mesh(core, MeshMessage::Reply { to, reply });
+            }
         }
     }
 
     /// Refuses a request before the replication core has seen it. Never executed.
-    pub(super) fn refuse(
-        &mut self,
-        origin: Origin,
-        timing: Option<Timing>,
-        received: Instant,
-        failure: Failure,
-    ) {
-        self.send_answer(origin, timing, received, Err(failure));
+    pub(super) fn refuse(&mut self, origin: Origin, measure: Measure, failure: Failure) {
+        self.send_answer(origin, measure, Err(failure));
     }
 
     /// Over a bound of the node: come back in a moment.

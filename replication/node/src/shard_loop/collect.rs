@@ -5,9 +5,9 @@ use super::answer::MeshMessage;
 use crate::inbox::CoreInput;
 use crate::stall::Phase;
 use crate::wire;
-use pegasus_fbs::stats_page::{Counter, Timing};
+use pegasus_fbs::stats_page::{Counter, Stage, Timing};
 use pegasus_net::{IoEvent, PeerId};
-use pegasus_replication::config::{Configuration, Member, Stage};
+use pegasus_replication::config::{self, Configuration, Member};
 use pegasus_replication::event::Event;
 use pegasus_replication::ids::{Ballot, CoreAddress, CoreId, NodeId};
 use pegasus_replication::log::LogWriteId;
@@ -52,9 +52,13 @@ impl ShardLoop {
     fn on_io(&mut self, event: IoEvent) {
         match event {
             IoEvent::LogWritten { id, result } => self.on_log_written(LogWriteId(id), result),
-            IoEvent::Request { from, request } => {
+            IoEvent::Request {
+                from,
+                request,
+                arrival,
+            } => {
                 self.pulse.enter(Phase::Request);
-                self.take_request(from, request);
+                self.take_request(from, request, arrival);
             }
             IoEvent::PeerFrame { from, kind, body } => {
                 self.pulse.enter(Phase::PeerMessage);
@@ -86,7 +90,9 @@ impl ShardLoop {
 
     fn on_log_written(&mut self, write: LogWriteId, result: io::Result<()>) {
         self.pulse.enter(Phase::LogCompletion);
-        if let Some(times) = self.waits.on_log_written(write) {
+        let (stats, now) = (&mut self.stats, self.now);
+        let durable = |trace| stats.enter(trace, Stage::Replication, now);
+        if let Some(times) = self.waits.on_log_written(write, durable) {
             self.stats
                 .record(Timing::LogFlush, self.now.since(times.started));
             self.stats
@@ -99,6 +105,7 @@ impl ShardLoop {
             }
             Err(error) => {
                 // What is on disk now is unknown, and writing the same bytes again could hide that.
+                self.waits.on_log_failed();
                 tracing::error!(core = self.address.core.0, %error, "the log has failed, this core serves no more");
                 self.decide(Event::LogFailed {
                     error: error.to_string(),
@@ -149,8 +156,8 @@ impl ShardLoop {
                 from,
                 to,
                 request,
-                received,
-            } => self.take_handed_over(from, to, request, received),
+                arrival,
+            } => self.take_handed_over(from, to, request, arrival),
             MeshMessage::Reply { to, reply } => self.io.reply(to, &reply),
         }
     }
@@ -215,6 +222,7 @@ impl ShardLoop {
                 free,
             } => self.on_disk(pressure, total, free),
             CoreInput::Route(answer) => self.io.reply(answer.to, &answer.reply),
+            CoreInput::Stats(answer) => self.io.reply(answer.to, &answer.reply),
             CoreInput::Stop => self.stop_at = Some(self.now.after(super::STOP_TIME)),
         }
     }
@@ -225,7 +233,7 @@ impl ShardLoop {
     fn note_configuration(&self, configuration: &Configuration) {
         let known = self.shard.replica(configuration.partition);
         let before = known.map_or(Ballot::NONE, Replica::ballot);
-        if configuration.ballot <= before || configuration.stage == Stage::Creating {
+        if configuration.ballot <= before || configuration.stage == config::Stage::Creating {
             return;
         }
         let own = Some(self.address);

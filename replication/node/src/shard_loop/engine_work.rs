@@ -6,6 +6,7 @@ use super::requests::Work;
 use crate::clock;
 use crate::engine_pool::PoolDone;
 use crate::stall::Phase;
+use crate::stats::TraceId;
 use pegasus_engine::{ApplyError, Engine, Tier};
 use pegasus_fbs::code::Code;
 use pegasus_fbs::stats_page::{Counter, Timing};
@@ -24,9 +25,9 @@ const FLUSHES_PER_TURN: usize = 4;
 /// What the engine has to do for this core. Bounded by the replication core: applies by its apply queues, reads by requests.
 #[derive(Debug, Default)]
 pub(super) struct EngineWork {
-    applies: VecDeque<(PartitionId, Entry)>,
+    applies: VecDeque<(PartitionId, Apply)>,
     /// Refused by the engine for now, in decree order; everything later of that partition waits behind.
-    stuck: BTreeMap<PartitionId, VecDeque<Entry>>,
+    stuck: BTreeMap<PartitionId, VecDeque<Apply>>,
     reads: VecDeque<Ticket>,
     /// Reads that take several turns, one step each in turn.
     ranges: VecDeque<Ticket>,
@@ -36,9 +37,16 @@ pub(super) struct EngineWork {
     is_failing: bool,
 }
 
+/// A committed mutation, and the trace of the request that waits for it.
+#[derive(Debug)]
+struct Apply {
+    entry: Entry,
+    trace: TraceId,
+}
+
 impl EngineWork {
-    pub(super) fn apply(&mut self, partition: PartitionId, entry: Entry) {
-        self.applies.push_back((partition, entry));
+    pub(super) fn apply(&mut self, partition: PartitionId, entry: Entry, trace: TraceId) {
+        self.applies.push_back((partition, Apply { entry, trace }));
     }
 
     pub(super) fn read(&mut self, ticket: Ticket) {
@@ -81,9 +89,9 @@ impl ShardLoop {
 
     fn unstick(&mut self) {
         let stuck = std::mem::take(&mut self.engine_work.stuck);
-        for (partition, entries) in stuck.into_iter().rev() {
-            for entry in entries.into_iter().rev() {
-                self.engine_work.applies.push_front((partition, entry));
+        for (partition, applies) in stuck.into_iter().rev() {
+            for apply in applies.into_iter().rev() {
+                self.engine_work.applies.push_front((partition, apply));
             }
         }
     }
@@ -92,19 +100,20 @@ impl ShardLoop {
         let mut applied: Option<(PartitionId, Decree)> = None;
         let mut started = clock::now();
         while started < until {
-            let Some((partition, entry)) = self.engine_work.applies.pop_front() else {
+            let Some((partition, apply)) = self.engine_work.applies.pop_front() else {
                 break;
             };
             self.pulse.enter(Phase::Apply);
-            let decree = entry.decree;
+            let (decree, trace) = (apply.entry.decree, apply.trace);
             if applied.is_some_and(|(before, _)| before != partition) {
                 self.tell_applied(applied.take());
             }
-            let is_applied = self.apply_one(partition, entry);
+            let is_applied = self.apply_one(partition, apply);
             let ended = clock::now();
             if is_applied {
                 self.stats.count(Counter::MutationsApplied);
-                self.stats.record(Timing::Apply, ended.since(started));
+                self.stats.record(Timing::EngineApply, ended.since(started));
+                self.stats.wait_for_right(trace, ended);
                 applied = Some((partition, decree));
             }
             started = ended;
@@ -120,16 +129,16 @@ impl ShardLoop {
     }
 
     /// True: the engine holds it now.
-    fn apply_one(&mut self, partition: PartitionId, entry: Entry) -> bool {
+    fn apply_one(&mut self, partition: PartitionId, apply: Apply) -> bool {
         if let Some(queue) = self.engine_work.stuck.get_mut(&partition) {
-            queue.push_back(entry);
+            queue.push_back(apply);
             return false;
         }
         let Entry {
             ballot,
             decree,
             mutation,
-        } = &entry;
+        } = &apply.entry;
         let result = self.engine.apply(
             partition,
             *decree,
@@ -151,7 +160,7 @@ impl ShardLoop {
                     .stuck
                     .entry(partition)
                     .or_default()
-                    .push_back(entry);
+                    .push_back(apply);
                 false
             }
             Err(ApplyError::Io { detail, .. }) => {
@@ -163,7 +172,7 @@ impl ShardLoop {
                     .stuck
                     .entry(partition)
                     .or_default()
-                    .push_back(entry);
+                    .push_back(apply);
                 false
             }
             Err(error) => {
@@ -198,14 +207,16 @@ impl ShardLoop {
             if is_in_memory {
                 self.stats.record(Timing::ReadMemory, ended.since(started));
             }
+            self.step_out_of_read(ticket, ended);
             started = ended;
         }
     }
 
     /// One step for each range read, oldest first, so that a long one is not in the way of the others.
     fn range_until(&mut self, until: Instant) {
+        let mut now = clock::now();
         for _ in 0..self.engine_work.ranges.len() {
-            if clock::now() >= until {
+            if now >= until {
                 return;
             }
             let Some(ticket) = self.engine_work.ranges.pop_front() else {
@@ -213,6 +224,17 @@ impl ShardLoop {
             };
             self.pulse.enter(Phase::RangeRead);
             self.read_step(ticket);
+            now = clock::now();
+            self.step_out_of_read(ticket, now);
+        }
+    }
+
+    /// A read that has its answer now waits for the right to give it.
+    fn step_out_of_read(&mut self, ticket: Ticket, now: Instant) {
+        if let Some(pending) = self.requests.get_mut(ticket)
+            && matches!(pending.work, Work::Answered(_))
+        {
+            self.stats.wait_for_right(pending.measure.trace, now);
         }
     }
 
@@ -278,13 +300,14 @@ impl ShardLoop {
         let Some(pending) = self.requests.get_mut(ticket) else {
             return;
         };
-        let (partition, received) = (pending.partition, pending.received);
+        let (partition, received) = (pending.partition, pending.measure.received);
         self.stats
             .record(Timing::ReadDisk, self.now.since(received));
         match outcome {
             ReadOutcome::Answer(reply) => self.on_answered(ticket, partition, reply),
             ReadOutcome::Damaged(error) => self.on_damaged(ticket, partition, error),
         }
+        self.step_out_of_read(ticket, self.now);
     }
 
     fn on_damaged(&mut self, ticket: Ticket, partition: PartitionId, error: String) {
@@ -298,8 +321,9 @@ impl ShardLoop {
 
     /// The read has its answer; whether it may be given is decided now.
     fn on_answered(&mut self, ticket: Ticket, partition: PartitionId, reply: Reply) {
-        self.count_rows(&reply);
+        let bytes = self.count_rows(&reply);
         if let Some(pending) = self.requests.get_mut(ticket) {
+            self.stats.set_bytes(pending.measure.trace, bytes);
             pending.work = Work::Answered(reply);
         }
         // The right to answer is that of the moment after the engine has read: a pause before it must be seen.
@@ -307,7 +331,8 @@ impl ShardLoop {
         self.decide(Event::ReadDone { partition, ticket });
     }
 
-    fn count_rows(&mut self, reply: &Reply) {
+    /// The bytes of the rows in the answer.
+    fn count_rows(&mut self, reply: &Reply) -> u64 {
         let (rows, bytes) = match reply {
             Ok(Response::Value(value)) => (1, value.len()),
             Ok(Response::Rows(rows)) => (
@@ -317,9 +342,10 @@ impl ShardLoop {
                     .map(|row| row.sort_key.len() + row.value.len())
                     .sum(),
             ),
-            _ => return,
+            _ => return 0,
         };
         self.stats.add(Counter::RowsRead, rows as u64);
         self.stats.add(Counter::BytesRead, bytes as u64);
+        bytes as u64
     }
 }

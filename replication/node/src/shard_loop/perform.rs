@@ -2,12 +2,14 @@
 
 use super::{ShardLoop, report};
 use crate::background::BackgroundJob;
+use crate::clock;
 use crate::engine_pool::PoolDone;
 use crate::meta_link::{ReplicaKey, Wish};
 use crate::stall::Phase;
+use crate::stats::TraceId;
 use crate::wire;
 use pegasus_engine::Engine;
-use pegasus_fbs::stats_page::Counter;
+use pegasus_fbs::stats_page::{Counter, Stage};
 use pegasus_net::PeerId;
 use pegasus_replication::event::{Effect, Event, Reject};
 use pegasus_replication::ids::{CoreAddress, Decree, PartitionId, ReplicaIncarnation, Ticket};
@@ -34,6 +36,9 @@ enum Answer {
 impl ShardLoop {
     /// Carries out everything decided so far. Engine work is queued for `work`, whatever else is done when it returns.
     pub(super) fn perform(&mut self) {
+        if self.stats.measures_stages() {
+            self.stamp = clock::now();
+        }
         self.shard.finish_turn(self.now, &mut self.effects);
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
@@ -47,6 +52,7 @@ impl ShardLoop {
         self.effects = effects;
         self.waits
             .on_log_left(self.shard.log().is_waiting(), self.now);
+        self.step_into_log();
         self.send_acks();
         self.create_all();
         self.pulse.enter(Phase::Reply);
@@ -56,14 +62,50 @@ impl ShardLoop {
                 Answer::Reject(ticket, reason) => self.reject(ticket, reason),
             }
         }
+        if self.stats.has_encoded() {
+            self.stats.end_encoding(clock::now());
+        }
+    }
+
+    /// Writes of this turn are in the log; the writes to the disk have taken what they could.
+    fn step_into_log(&mut self) {
+        let (stats, stamp) = (&mut self.stats, self.stamp);
+        let taken = self.shard.log().taken_count();
+        self.waits.on_log_taken(taken, |trace, stage| match stage {
+            Stage::LogWait => stats.admitted(trace, stage, stamp),
+            _ => stats.enter(trace, stage, stamp),
+        });
+    }
+
+    /// The trace of the client's request that waits for a mutation, if one does.
+    fn trace_of(&mut self, partition: PartitionId, decree: Decree) -> TraceId {
+        if !self.stats.measures_stages() {
+            return TraceId::NONE;
+        }
+        let replica = self.shard.replica(partition);
+        replica
+            .and_then(|replica| replica.waiting_ticket(decree))
+            .and_then(|ticket| self.requests.get_mut(ticket))
+            .map_or(TraceId::NONE, |pending| pending.measure.trace)
     }
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::WriteLog(write) => self.write_log(&write),
             Effect::Send { to, message } => self.send(to, &message),
-            Effect::Apply { partition, entry } => self.engine_work.apply(partition, entry),
-            Effect::Read { ticket, .. } => self.engine_work.read(ticket),
+            Effect::Apply { partition, entry } => {
+                let trace = self.trace_of(partition, entry.decree);
+                // Whatever has completed the commit was found when the turn began.
+                self.stats.enter(trace, Stage::Apply, self.now);
+                self.engine_work.apply(partition, entry, trace);
+            }
+            Effect::Read { ticket, .. } => {
+                if let Some(pending) = self.requests.get_mut(ticket) {
+                    self.stats
+                        .admitted(pending.measure.trace, Stage::Read, self.stamp);
+                }
+                self.engine_work.read(ticket);
+            }
             Effect::Reply { ticket, decree } => {
                 self.held.answers.push(Answer::Reply(ticket, decree))
             }

@@ -1,6 +1,7 @@
 //! Requests in work on a core, found again by the ticket that the replication core carries around.
 
 use super::read::ReadTask;
+use crate::stats::TraceId;
 use pegasus_fbs::stats_page::Timing;
 use pegasus_net::ReplyTo;
 use pegasus_net::request::Reply;
@@ -31,13 +32,22 @@ pub(super) enum Work {
     Answered(Reply),
 }
 
+/// How the time of a request is measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measure {
+    /// The histogram of its operation; none for those that have none.
+    pub(super) timing: Option<Timing>,
+    /// When its last byte was found.
+    pub(super) received: Instant,
+    pub(super) trace: TraceId,
+}
+
 /// One request in work.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) origin: Origin,
     pub(super) partition: PartitionId,
-    pub(super) timing: Option<Timing>,
-    pub(super) received: Instant,
+    pub(super) measure: Measure,
     pub(super) deadline: Instant,
     pub(super) work: Work,
 }

@@ -1,5 +1,7 @@
 //! What a write waits for besides the engine: moments of log writes and of prepares, until what ends them arrives.
 
+use crate::stats::TraceId;
+use pegasus_fbs::stats_page::Stage;
 use pegasus_replication::ids::{CoreAddress, Decree, Instant, PartitionId};
 use pegasus_replication::log::LogWriteId;
 use std::collections::VecDeque;
@@ -15,6 +17,13 @@ pub(super) struct Waits {
     /// Since when records wait in the log for a write to take them.
     left_since: Option<Instant>,
     prepares: Vec<SentPrepare>,
+    /// Clients' writes that no log write has taken, with the numbers of their records, in order.
+    appended: VecDeque<(u64, TraceId)>,
+    /// How many of those are known to have been appended in an earlier turn.
+    waiting: usize,
+    /// Clients' writes that are not durable, with the log write that has the last of what was taken with them, in order.
+    writing: VecDeque<(LogWriteId, TraceId)>,
+    newest: Option<LogWriteId>,
 }
 
 /// When a log write began.
@@ -44,6 +53,30 @@ impl Waits {
             started: now,
         };
         self.log_writes.push_back((id, times));
+        self.newest = Some(id);
+    }
+
+    /// A client's write has been appended as record `number` of the log, counted from 1.
+    pub(super) fn on_append(&mut self, number: u64, trace: TraceId) {
+        if trace != TraceId::NONE {
+            self.appended.push_back((number, trace));
+        }
+    }
+
+    /// Log writes have taken the first `taken` records: which client's write enters which stage.
+    pub(super) fn on_log_taken(&mut self, taken: u64, mut step: impl FnMut(TraceId, Stage)) {
+        for (_, trace) in self.appended.range(self.waiting..) {
+            step(*trace, Stage::LogWait);
+        }
+        while let Some((number, trace)) = self.appended.front().copied()
+            && number <= taken
+            && let Some(newest) = self.newest
+        {
+            self.appended.pop_front();
+            self.writing.push_back((newest, trace));
+            step(trace, Stage::Flush);
+        }
+        self.waiting = self.appended.len();
     }
 
     /// All writes of this turn have been handed out; whether records are left waiting for the next one.
@@ -55,10 +88,29 @@ impl Waits {
         }
     }
 
-    /// A log write has ended.
-    pub(super) fn on_log_written(&mut self, id: LogWriteId) -> Option<LogTimes> {
+    /// A log write has ended. What it and all before it hold is durable: `durable` is told of each client's write in it.
+    pub(super) fn on_log_written(
+        &mut self,
+        id: LogWriteId,
+        mut durable: impl FnMut(TraceId),
+    ) -> Option<LogTimes> {
         let index = self.log_writes.iter().position(|(of, _)| *of == id)?;
-        self.log_writes.remove(index).map(|(_, times)| times)
+        let (_, times) = self.log_writes.remove(index)?;
+        let oldest = self.log_writes.front().map(|(id, _)| *id);
+        while let Some((in_write, trace)) = self.writing.front().copied()
+            && oldest.is_none_or(|oldest| in_write < oldest)
+        {
+            self.writing.pop_front();
+            durable(trace);
+        }
+        Some(times)
+    }
+
+    /// Nothing that was appended or under way ever becomes durable.
+    pub(super) fn on_log_failed(&mut self) {
+        self.appended.clear();
+        self.writing.clear();
+        self.waiting = 0;
     }
 
     /// A prepare leaves.
@@ -130,9 +182,47 @@ mod tests {
                 started: Instant(started),
             })
         };
-        assert_eq!(waits.on_log_written(LogWriteId(2)), times(20, 40));
-        assert_eq!(waits.on_log_written(LogWriteId(1)), times(10, 10));
-        assert_eq!(waits.on_log_written(LogWriteId(1)), None);
+        assert_eq!(waits.on_log_written(LogWriteId(2), |_| ()), times(20, 40));
+        assert_eq!(waits.on_log_written(LogWriteId(1), |_| ()), times(10, 10));
+        assert_eq!(waits.on_log_written(LogWriteId(1), |_| ()), None);
+    }
+
+    #[test]
+    fn clients_writes_follow_the_log_write_that_took_them() {
+        let [a, b, c] = TraceId::three();
+        let mut waits = Waits::default();
+        let taken = |waits: &mut Waits, count| {
+            let mut steps = Vec::new();
+            waits.on_log_taken(count, |trace, stage| steps.push((trace, stage)));
+            steps
+        };
+        let durable = |waits: &mut Waits, id| {
+            let mut durable = Vec::new();
+            waits.on_log_written(LogWriteId(id), |trace| durable.push(trace));
+            durable
+        };
+        // Records of others lie between those of clients.
+        waits.on_append(2, a);
+        waits.on_append(4, b);
+        waits.on_log_write(LogWriteId(1), Instant(10));
+        let (log_wait, flush) = (Stage::LogWait, Stage::Flush);
+        assert_eq!(
+            taken(&mut waits, 3),
+            [(a, log_wait), (b, log_wait), (a, flush)]
+        );
+        assert_eq!(taken(&mut waits, 3), [], "nobody steps twice");
+        waits.on_append(5, c);
+        waits.on_log_write(LogWriteId(2), Instant(20));
+        assert_eq!(
+            taken(&mut waits, 5),
+            [(c, log_wait), (b, flush), (c, flush)]
+        );
+        assert_eq!(
+            durable(&mut waits, 2),
+            [],
+            "the write before it is not durable"
+        );
+        assert_eq!(durable(&mut waits, 1), [a, b, c]);
     }
 
     #[test]

@@ -5,12 +5,15 @@ use pegasus_fbs::stats_page::{PAGE_BYTES, PAGE_WORDS};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 /// A mapped statistics page.
-#[derive(Debug)]
+///
+/// Clones share the mapping, so that other threads of the node can read what its core writes.
+#[derive(Clone, Debug)]
 pub(super) struct PageMap {
-    map: MmapMut,
+    map: Arc<MmapMut>,
 }
 
 impl PageMap {
@@ -26,7 +29,7 @@ impl PageMap {
         file.set_len(PAGE_BYTES as u64)?;
         // SAFETY: the directory is locked by this process, nobody else truncates the file; readers use `read`.
         let map = unsafe { MmapOptions::new().len(PAGE_BYTES).map_mut(&file) }?;
-        Ok(Self { map })
+        Ok(Self { map: Arc::new(map) })
     }
 }
 

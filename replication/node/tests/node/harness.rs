@@ -191,6 +191,10 @@ impl TestNode {
         &self.process.as_ref().unwrap().clients
     }
 
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.as_ref().unwrap().signal(signal);
+    }
+
     /// SIGTERM, then the end.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         let mut process = self.process.take().unwrap();

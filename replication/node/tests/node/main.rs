@@ -6,4 +6,5 @@ mod damage;
 mod data;
 mod harness;
 mod refusals;
+mod stats;
 mod wire;

@@ -156,7 +156,7 @@ fn find_column(option: &str, wanted: &str, names: Option<&[&[u8]]>) -> anyhow::R
         (Ok(number), _) => Ok(number - 1),
         (Err(_), None) => bail!("{option} {wanted}: columns have names only with --header"),
         (Err(_), Some(names)) => {
-            let known: Vec<String> = names.iter().map(|n| text::escape(n)).collect();
+            let known: Vec<String> = names.iter().map(|n| text::escape_short(n, 40)).collect();
             bail!(
                 "{option} {wanted}: no such column in the header ({})",
                 known.join(", ")
@@ -196,9 +196,10 @@ impl Fields {
     }
 
     fn parse(&self, line: &[u8]) -> anyhow::Result<Row> {
-        let value: Value = serde_json::from_slice(line).context("not a JSON object")?;
-        let Value::Object(object) = value else {
-            bail!("not a JSON object");
+        let object = match serde_json::from_slice(line) {
+            Ok(Value::Object(object)) => object,
+            Ok(_) => bail!("not a JSON object"),
+            Err(error) => bail!("not a JSON object, from column {} on", error.column()),
         };
         let bytes = |name: &str| match object.get(name) {
             None | Some(Value::Null) => Ok(None),

@@ -1,6 +1,7 @@
 //! The reading side of an import: a thread that turns a file into batches of parsed lines, never far ahead.
 
 use super::columns::{Format, Parser, Row, Selection};
+use crate::exit::Failed;
 use anyhow::{Context as _, ensure};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
@@ -37,9 +38,21 @@ const BATCH_BYTES: u64 = 256 << 10;
 /// Batches that may wait.
 const BATCHES_AHEAD: usize = 4;
 
+/// Bytes of a file, buffered.
+trait Source: BufRead + Send {
+    /// Whether more bytes are here, without a wait for them.
+    fn has_more(&self) -> bool;
+}
+
+impl<R: io::Read + Send> Source for BufReader<R> {
+    fn has_more(&self) -> bool {
+        !self.buffer().is_empty()
+    }
+}
+
 /// An open input.
 pub(crate) struct Input {
-    reader: Box<dyn BufRead + Send>,
+    reader: Box<dyn Source>,
     /// Absent where it is not known (a pipe).
     pub(crate) total_bytes: Option<u64>,
 }
@@ -75,7 +88,7 @@ impl Input {
     #[cfg(test)]
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
         Self {
-            reader: Box::new(io::Cursor::new(bytes.to_vec())),
+            reader: Box::new(BufReader::new(io::Cursor::new(bytes.to_vec()))),
             total_bytes: Some(bytes.len() as u64),
         }
     }
@@ -102,7 +115,8 @@ impl Input {
             first.is_some() || header == Header::Absent,
             "the file is empty, it has no header"
         );
-        let parser = Parser::new(format, selection, first.as_deref())?;
+        let parser = Parser::new(format, selection, first.as_deref())
+            .map_err(|error| Failed::usage(format!("{error:#}")))?;
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         std::thread::Builder::new()
             .name("reader".to_owned())
@@ -120,7 +134,7 @@ pub(crate) enum Header {
 }
 
 struct LineReader {
-    reader: Box<dyn BufRead + Send>,
+    reader: Box<dyn Source>,
     number: u64,
     offset: u64,
     failed: bool,
@@ -175,7 +189,7 @@ fn read_batches(
     }
 }
 
-/// Empty only at the end of the file.
+/// Empty only at the end of the file. Rows that are here do not wait for those that a slow pipe has not brought yet.
 fn next_batch(reader: &mut LineReader, parser: &Parser, from_line: u64) -> Batch {
     let mut lines = Vec::new();
     let mut bytes = 0;
@@ -201,6 +215,9 @@ fn next_batch(reader: &mut LineReader, parser: &Parser, from_line: u64) -> Batch
             }
         };
         lines.push(line);
+        if !reader.reader.has_more() {
+            break;
+        }
     }
     lines
 }
@@ -268,6 +285,25 @@ mod tests {
             .flat_map(|n| format!("{n}\tv\n").into_bytes())
             .collect();
         assert_eq!(read(&content, Header::Absent, 2_901).len(), 100);
+    }
+
+    #[test]
+    fn a_row_that_a_pipe_has_brought_does_not_wait_for_the_next_one() {
+        let (output, mut input) = io::pipe().unwrap();
+        let reader = Box::new(BufReader::new(output));
+        let from_pipe = Input {
+            reader,
+            total_bytes: None,
+        };
+        let mut receiver = from_pipe
+            .start(Format::Tsv, &selection(), Header::Absent, 1)
+            .unwrap();
+        for number in 1..=3 {
+            io::Write::write_all(&mut input, b"a\tb\n").unwrap();
+            // The pipe stays open: a reader that wanted more would wait for ever.
+            let batch = receiver.blocking_recv().unwrap();
+            assert_eq!((batch.len(), batch[0].number), (1, number));
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::columns::Row;
 use super::lines::{Batch, Defect, Line};
-use crate::exit::{Exit, exit_of};
+use crate::exit::{Exit, Failed, exit_of};
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
@@ -67,7 +67,7 @@ pub(crate) async fn run(
     let mut pump = Pump::new(target, options, from_line);
     let result = tokio::select! {
         biased;
-        () = stop => Err(anyhow::anyhow!("interrupted")),
+        () = stop => Err(Failed::error(Exit::Interrupted, "interrupted")),
         result = pump.feed(lines) => result,
     };
     let drained = pump.drain().await;
@@ -239,7 +239,6 @@ fn may_help(error: &anyhow::Error) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
-    use crate::exit::Failed;
     use std::cell::{Cell, RefCell};
 
     /// Answers by a plan for each value; remembers what was written in which order and how much was under way.

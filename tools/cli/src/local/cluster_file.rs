@@ -125,14 +125,17 @@ impl ClusterFile {
         self.base_port + 201 + 100 * (number - 1)
     }
 
+    /// Client and peer ports of node `number`.
+    pub(crate) fn node_ports(&self, number: u16) -> Vec<u16> {
+        let first = self.node_port(number);
+        (first..first + self.cores)
+            .flat_map(|client| [client, client + 1000])
+            .collect()
+    }
+
     fn ports(&self) -> impl Iterator<Item = u16> + '_ {
-        let cores = (1..=self.nodes).flat_map(move |node| {
-            (0..self.cores).flat_map(move |core| {
-                let client = self.node_port(node) + core;
-                [client, client + 1000]
-            })
-        });
-        std::iter::once(self.base_port + 1).chain(cores)
+        let nodes = (1..=self.nodes).flat_map(|node| self.node_ports(node));
+        std::iter::once(self.base_port + 1).chain(nodes)
     }
 
     /// Tries blocks below the range that the kernel gives to outgoing connections, from a place that differs

@@ -1,13 +1,16 @@
 //! The processes of one local cluster, taken together: start, wait, look, stop, delete.
 
 use super::cluster_file::{BASE_PORT_DEFAULT, ClusterFile, FILE_NAME};
+use super::place::{LOCK_NAME, default_dir};
 use super::process::Process;
+use super::status::{ProcessStatus, State, Status};
 use crate::connect;
 use crate::exit::{Exit, Failed};
 use anyhow::{Context as _, bail};
 use rustix::process::Signal;
 use serde::Serialize;
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,28 +18,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
     pub(crate) dir: PathBuf,
-    file: ClusterFile,
-}
-
-/// What `local status` shows.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Status {
-    pub(crate) dir: PathBuf,
-    /// What `--meta` and PEGASUS_META take.
-    pub(crate) meta: String,
-    pub(crate) processes: Vec<ProcessStatus>,
-}
-
-/// One process of it.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct ProcessStatus {
-    pub(crate) name: String,
-    /// Absent: not running.
-    pub(crate) pid: Option<u32>,
-    /// Meta: it answers. A node: meta hears from it.
-    pub(crate) answers: bool,
-    pub(crate) addresses: Vec<String>,
-    pub(crate) log: PathBuf,
+    pub(crate) file: ClusterFile,
 }
 
 /// What a stop achieved.
@@ -44,22 +26,6 @@ pub(crate) struct ProcessStatus {
 pub(crate) struct Ended {
     pub(crate) stopped: Vec<String>,
     pub(crate) still_running: Vec<String>,
-}
-
-impl Status {
-    pub(crate) fn is_well(&self) -> bool {
-        self.processes.iter().all(|p| p.pid.is_some() && p.answers)
-    }
-}
-
-impl ProcessStatus {
-    pub(crate) fn state(&self) -> &'static str {
-        match (self.pid.is_some(), self.answers) {
-            (true, true) => "running",
-            (true, false) => "not answering",
-            (false, _) => "stopped",
-        }
-    }
 }
 
 impl Cluster {
@@ -88,17 +54,21 @@ impl Cluster {
             .collect()
     }
 
-    /// Starts what does not run and waits until all of it answers.
-    pub(crate) async fn start(&self, poll: &str, wait: Duration) -> anyhow::Result<()> {
+    /// Starts what does not run and waits until all of it answers. Tells how many nodes ran already.
+    pub(crate) async fn start(&self, poll: &str, wait: Duration) -> anyhow::Result<usize> {
+        let replica = find_program("pegasus-replica")?;
         if self.meta().running().is_none() {
+            wait_for_ports("meta", &[self.file.meta_address().port()]).await?;
             self.start_meta()?;
         }
         let deadline = Instant::now() + wait;
-        let replica = find_program("pegasus-replica")?;
+        let mut left_alone = 0;
         for (number, process) in self.nodes() {
             if process.running().is_some() {
+                left_alone += 1;
                 continue;
             }
+            wait_for_ports(&process.name, &self.file.node_ports(number)).await?;
             let is_new = !process.data_dir().exists();
             process.start(&replica, &self.node_arguments(number, &process, poll))?;
             if is_new {
@@ -111,7 +81,8 @@ impl Cluster {
             deadline,
             &names.iter().map(String::as_str).collect::<Vec<_>>(),
         )
-        .await
+        .await?;
+        Ok(left_alone)
     }
 
     fn start_meta(&self) -> anyhow::Result<()> {
@@ -152,7 +123,9 @@ impl Cluster {
     async fn wait_for(&self, deadline: Instant, names: &[&str]) -> anyhow::Result<()> {
         const LOOK_EVERY: Duration = Duration::from_millis(20);
         loop {
-            let mut waiting = self.status().await.processes;
+            let status = self.status().await;
+            let start = status.start_command();
+            let mut waiting = status.processes;
             waiting.retain(|process| names.contains(&process.name.as_str()));
             if let Some(dead) = waiting.iter().find(|process| process.pid.is_none()) {
                 let process = Process::new(&dead.name, &self.dir);
@@ -163,6 +136,10 @@ impl Cluster {
                 );
             }
             waiting.retain(|process| !process.answers);
+            if let Some(paused) = waiting.iter().find(|p| p.state == State::Paused) {
+                let advice = paused.advice(&start).unwrap_or_default();
+                return Err(Failed::error(Exit::Unavailable, advice));
+            }
             if waiting.is_empty() {
                 return Ok(());
             }
@@ -197,20 +174,23 @@ impl Cluster {
         const ASK_FOR: Duration = Duration::from_secs(1);
         let meta_address = self.file.meta_address().to_string();
         let heard = match self.meta().running() {
-            Some(_) => connect::alive_addresses(&meta_address, ASK_FOR).await.ok(),
+            Some(_) => connect::answering_cores(&meta_address, ASK_FOR).await.ok(),
             None => None,
         };
-        let mut processes = vec![look(
+        let mut processes = vec![ProcessStatus::look(
             &self.meta(),
             heard.is_some(),
             vec![meta_address.clone()],
         )];
         for (number, process) in self.nodes() {
             let addresses = self.node_addresses(number);
-            let answers = heard
-                .as_ref()
-                .is_some_and(|heard| addresses.iter().all(|a| heard.contains(a)));
-            processes.push(look(&process, answers, addresses));
+            // The process of ours, not another cluster's on the same ports.
+            let is_heard = |pid| {
+                let heard = heard.as_ref()?;
+                Some(addresses.iter().all(|a| heard.get(a) == Some(&pid)))
+            };
+            let answers = process.running().and_then(is_heard).unwrap_or(false);
+            processes.push(ProcessStatus::look(&process, answers, addresses));
         }
         Status {
             dir: self.dir.clone(),
@@ -248,7 +228,7 @@ impl Cluster {
         let description = self.dir.join(FILE_NAME);
         fs::remove_file(&description).with_context(|| description.display().to_string())?;
         // Somebody else's files in the directory keep it.
-        let _ = fs::remove_file(self.dir.join(super::LOCK_NAME));
+        let _ = fs::remove_file(self.dir.join(LOCK_NAME));
         let _ = fs::remove_dir(&self.dir);
         Ok(())
     }
@@ -265,7 +245,7 @@ impl Cluster {
         ));
         lines.push("pegasus set demo user-1 name Ada".to_owned());
         lines.push("pegasus get demo user-1 name".to_owned());
-        let stop = match super::default_dir() {
+        let stop = match default_dir() {
             Ok(default) if default == self.dir => "pegasus local stop".to_owned(),
             _ => format!("pegasus local stop --dir {}", self.dir.display()),
         };
@@ -273,17 +253,6 @@ impl Cluster {
             "{stop}      (the data stays; `local wipe` deletes it)"
         ));
         format!("\nNext:\n  {}", lines.join("\n  "))
-    }
-}
-
-fn look(process: &Process, answers: bool, addresses: Vec<String>) -> ProcessStatus {
-    let pid = process.running();
-    ProcessStatus {
-        name: process.name.clone(),
-        pid,
-        answers: answers && pid.is_some(),
-        addresses,
-        log: process.log_path(),
     }
 }
 
@@ -298,7 +267,11 @@ async fn end(
     let mut waiting = Vec::new();
     for process in processes {
         if process.signal(signal)? {
+            // A paused process takes the signal only when it goes on.
+            process.signal(Signal::CONT)?;
             waiting.push(process);
+        } else {
+            process.forget()?;
         }
     }
     let deadline = Instant::now() + wait;
@@ -315,10 +288,38 @@ async fn end(
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+    for process in processes {
+        if process.running().is_none() {
+            process.forget()?;
+        }
+    }
     ended
         .still_running
         .extend(waiting.iter().map(|process| process.name.clone()));
     Ok(())
+}
+
+/// A process that has just ended may hold its ports for a moment; somebody else holds them for longer.
+async fn wait_for_ports(name: &str, ports: &[u16]) -> anyhow::Result<()> {
+    const WAIT: Duration = Duration::from_secs(5);
+    const LOOK_EVERY: Duration = Duration::from_millis(20);
+    let deadline = Instant::now() + WAIT;
+    loop {
+        let bind = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port));
+        let taken = ports.iter().find(|port| bind(port).is_err());
+        match taken {
+            None => return Ok(()),
+            Some(port) if Instant::now() >= deadline => {
+                return Err(Failed::error(
+                    Exit::Unavailable,
+                    format!(
+                        "{name}: port {port} of 127.0.0.1 is taken by another process; end that one, or start a cluster elsewhere (--dir DIR --base-port 0)"
+                    ),
+                ));
+            }
+            Some(_) => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
 }
 
 fn last_words(process: &Process) -> String {
@@ -402,8 +403,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cluster = cluster(dir.path());
         let status = cluster.status().await;
-        assert!(!status.is_well());
-        assert!(status.processes.iter().all(|p| p.state() == "stopped"));
+        assert!(status.advice().is_some());
+        assert!(status.processes.iter().all(|p| p.state == State::Stopped));
         let ended = cluster.stop(Duration::ZERO).await.unwrap();
         assert!(ended.stopped.is_empty() && ended.still_running.is_empty());
     }

@@ -42,8 +42,29 @@ impl Process {
 
     /// The pid, if the process that was started last still runs.
     pub(crate) fn running(&self) -> Option<u32> {
-        let known = Identity::load(&self.pid_path())?;
-        known.is_alive().then_some(known.pid)
+        self.life().pid()
+    }
+
+    /// What became of the process that was started last.
+    pub(crate) fn life(&self) -> Life {
+        match Identity::load(&self.pid_path()) {
+            Some(known) if known.is_alive() => Life::Runs {
+                pid: known.pid,
+                paused: stat(known.pid).is_some_and(|stat| stat.is_paused()),
+            },
+            Some(_) => Life::Ended,
+            None => Life::None,
+        }
+    }
+
+    /// Removes the pid file of a process that has ended because it was told to: from now on it was never started.
+    pub(crate) fn forget(&self) -> anyhow::Result<()> {
+        match fs::remove_file(self.pid_path()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| self.pid_path().display().to_string())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Starts `program` as a process of its own session that outlives this one; its output goes to the log file.
@@ -99,6 +120,26 @@ impl Process {
         let text = read().unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(count)..].join("\n")
+    }
+}
+
+/// What became of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Never started, or ended by `local stop`.
+    None,
+    /// `paused`: stopped by a signal, it does nothing.
+    Runs { pid: u32, paused: bool },
+    /// It was started, is gone, and no command of ours has ended it.
+    Ended,
+}
+
+impl Life {
+    pub(crate) fn pid(self) -> Option<u32> {
+        match self {
+            Self::Runs { pid, .. } => Some(pid),
+            Self::None | Self::Ended => None,
+        }
     }
 }
 
@@ -189,28 +230,59 @@ impl std::fmt::Display for Identity {
     }
 }
 
-/// How long a process of this number has been running; `None` if there is none.
-pub(crate) fn age(pid: u32) -> Option<Duration> {
+/// A process as anybody on this machine sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sight {
+    /// How long it has been running.
+    pub(crate) age: Duration,
+    /// Stopped by a signal.
+    pub(crate) is_paused: bool,
+}
+
+/// The process of this number; `None` if there is none.
+pub(crate) fn sight(pid: u32) -> Option<Sight> {
     // The unit of /proc on every Linux.
     const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = stat(pid)?;
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
     let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
     #[allow(clippy::cast_precision_loss, reason = "seconds since boot")]
-    let started = start_ticks(pid)? as f64 / TICKS_PER_SECOND;
-    Duration::try_from_secs_f64((uptime - started).max(0.0)).ok()
+    let started = stat.start_ticks as f64 / TICKS_PER_SECOND;
+    Some(Sight {
+        age: Duration::try_from_secs_f64((uptime - started).max(0.0)).ok()?,
+        is_paused: stat.is_paused(),
+    })
 }
 
-/// Field 22 of `/proc/PID/stat`; the name in field 2 may hold spaces and brackets, so count from its end.
-/// A zombie counts as gone.
-fn start_ticks(pid: u32) -> Option<u64> {
+/// What `/proc/PID/stat` says.
+struct Stat {
+    /// `R`, `S`, `T` (stopped by a signal), ...
+    state: char,
+    start_ticks: u64,
+}
+
+impl Stat {
+    fn is_paused(&self) -> bool {
+        matches!(self.state, 'T' | 't')
+    }
+}
+
+/// `None` if there is no such process; a zombie counts as gone.
+fn stat(pid: u32) -> Option<Stat> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in field 2 may hold spaces and brackets, so count from its end.
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
+    let state = fields.next()?.chars().next()?;
+    if matches!(state, 'Z' | 'X') {
         return None;
     }
-    fields.nth(18)?.parse().ok()
+    let start_ticks = fields.nth(18)?.parse().ok()?;
+    Some(Stat { state, start_ticks })
+}
+
+fn start_ticks(pid: u32) -> Option<u64> {
+    stat(pid).map(|stat| stat.start_ticks)
 }
 
 fn boot_id() -> Option<String> {
@@ -282,10 +354,20 @@ mod tests {
             .unwrap()
             .save(&process.pid_path())
             .unwrap();
+        assert_eq!(
+            process.life(),
+            Life::Runs {
+                pid: child.id(),
+                paused: false
+            }
+        );
         assert!(process.signal(Signal::TERM).unwrap());
         child.wait().unwrap();
         assert!(!process.signal(Signal::TERM).unwrap());
-        assert_eq!(process.running(), None);
+        assert_eq!(process.life(), Life::Ended);
+        process.forget().unwrap();
+        assert_eq!(process.life(), Life::None);
+        process.forget().unwrap();
     }
 
     #[test]

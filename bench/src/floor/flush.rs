@@ -1,0 +1,95 @@
+//! The cheapest durable write: overwrite one block of a file whose blocks are all written, then `fdatasync`. Nothing of
+//! the file system's own has to be written with it.
+
+use crate::histogram::Latency;
+use anyhow::Context as _;
+use rustix::fs::{OFlags, fdatasync};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub(super) const BLOCK_BYTES: usize = 4096;
+/// Blocks of the file, written round and round.
+pub(super) const BLOCKS: u64 = 4096;
+
+/// A file of written blocks, opened with O_DIRECT; it is deleted when this is dropped.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    file: File,
+    path: PathBuf,
+    /// Twice a block: one that is aligned lies within.
+    buffer: Vec<u8>,
+    next: u64,
+}
+
+impl Blocks {
+    pub(super) fn create(dir: &Path) -> anyhow::Result<Self> {
+        let path = dir.join(format!(
+            "pegasus-bench-floor-{}-{:?}.tmp",
+            std::process::id(),
+            std::thread::current().id()
+        ));
+        let direct = i32::try_from(OFlags::DIRECT.bits()).context("O_DIRECT")?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .custom_flags(direct)
+            .open(&path)
+            .with_context(|| format!("{}: cannot open with O_DIRECT", path.display()))?;
+        let mut blocks = Self {
+            file,
+            path,
+            buffer: vec![0x5A; 2 * BLOCK_BYTES],
+            next: 0,
+        };
+        for _ in 0..BLOCKS {
+            blocks.write()?;
+        }
+        blocks.sync()?;
+        Ok(blocks)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Durable overwrites, one at a time, for so long.
+    pub(super) fn measure(&mut self, duration: Duration) -> anyhow::Result<Latency> {
+        let mut latency = Latency::new();
+        let end = Instant::now() + duration;
+        loop {
+            let start = Instant::now();
+            if start >= end {
+                return Ok(latency);
+            }
+            self.write()?;
+            self.sync()?;
+            latency.record(start.elapsed());
+        }
+    }
+
+    fn write(&mut self) -> anyhow::Result<()> {
+        let offset = self.buffer.as_ptr().align_offset(BLOCK_BYTES);
+        let block = self
+            .buffer
+            .get(offset..offset.saturating_add(BLOCK_BYTES))
+            .context("no aligned block in the buffer")?;
+        self.file
+            .write_all_at(block, self.next * BLOCK_BYTES as u64)
+            .with_context(|| self.path.display().to_string())?;
+        self.next = (self.next + 1) % BLOCKS;
+        Ok(())
+    }
+
+    fn sync(&self) -> anyhow::Result<()> {
+        fdatasync(&self.file).with_context(|| self.path.display().to_string())
+    }
+}
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        // A name that is left behind is untidy; there is nobody to tell.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,128 @@
+//! Answers for clients that ask a core for the statistics of a core of this node: copies of the mapped pages, made by a
+//! thread of its own.
+//!
+//! So a copy costs no data core more than the sending of its answer, and a core that is stuck, or a pool whose threads
+//! all wait for a disk, does not keep its numbers from anybody who asks another core.
+
+use super::page_map::PageMap;
+use crate::inbox::{CoreInput, InboxSender};
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use pegasus_fbs::code::Code;
+use pegasus_fbs::stats_page::{compact, copy_of};
+use pegasus_net::ReplyTo;
+use pegasus_net::request::{Failure, Reply, Response};
+use std::io;
+use std::thread::JoinHandle;
+
+/// Questions that wait; a copy takes well under a millisecond.
+const QUESTIONS_MAX: usize = 64;
+
+/// A question of one client of one core.
+#[derive(Debug)]
+pub struct StatsQuestion {
+    pub core: InboxSender,
+    pub to: ReplyTo,
+    /// Index of the core that is asked about.
+    pub about: u16,
+}
+
+/// What to tell the client.
+#[derive(Debug)]
+pub struct StatsAnswer {
+    pub to: ReplyTo,
+    pub reply: Reply,
+}
+
+/// Where cores drop questions; cheap to clone. The thread ends when all are gone.
+#[derive(Clone, Debug)]
+pub struct StatsRelay {
+    questions: Sender<StatsQuestion>,
+}
+
+/// The mapped pages of all cores of a node, by core; made by [`super::Stats::page`].
+#[derive(Clone, Debug)]
+pub struct Pages(pub(super) Vec<PageMap>);
+
+impl FromIterator<Pages> for Pages {
+    fn from_iter<I: IntoIterator<Item = Self>>(pages: I) -> Self {
+        Self(pages.into_iter().flat_map(|pages| pages.0).collect())
+    }
+}
+
+impl StatsRelay {
+    /// Starts the relay's thread.
+    ///
+    /// # Errors
+    /// The process may not have more threads.
+    pub fn start(pages: Pages) -> io::Result<(Self, JoinHandle<()>)> {
+        let (questions, queue) = bounded::<StatsQuestion>(QUESTIONS_MAX);
+        let thread = std::thread::Builder::new()
+            .name("stats-relay".to_owned())
+            .spawn(move || {
+                for StatsQuestion { core, to, about } in queue {
+                    let reply = pages.answer(about);
+                    core.send(CoreInput::Stats(StatsAnswer { to, reply }));
+                }
+            })?;
+        Ok((Self { questions }, thread))
+    }
+
+    /// Asks without waiting; the answer comes to the inbox of `question.core`.
+    ///
+    /// # Errors
+    /// Too many questions wait: the question comes back.
+    pub fn ask(&self, question: StatsQuestion) -> Result<(), StatsQuestion> {
+        self.questions
+            .try_send(question)
+            .map_err(TrySendError::into_inner)
+    }
+}
+
+impl Pages {
+    fn answer(&self, about: u16) -> Reply {
+        let Some(page) = self.0.get(usize::from(about)) else {
+            let count = self.0.len();
+            let message = format!("there is no core {about}, this node has {count} from 0");
+            return Err(Failure::new(Code::NotFound, message));
+        };
+        Ok(Response::CoreStats(compact(&copy_of(page.as_ref()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StagesConfig;
+    use crate::stats::Stats;
+    use pegasus_fbs::stats_page::{Counter, Snapshot, expand, read_at};
+    use pegasus_replication::ids::{CoreId, NodeId};
+
+    /// Nobody runs these cores: what is asked about may be stuck for ever.
+    #[test]
+    fn a_core_that_never_runs_again_is_told_about_as_its_file_says() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |core: u16| dir.path().join(core.to_string());
+        let create = |core| {
+            let core = CoreId(core);
+            Stats::create(&path(core.0), NodeId(3), core, 1, StagesConfig::On).expect("a page")
+        };
+        let mut cores = [create(0), create(1)];
+        cores[1].add(Counter::Stalls, 5);
+        cores[1].publish(pegasus_replication::ids::Instant(1), 2_000_000);
+        let pages: Pages = cores.iter().map(Stats::page).collect();
+        let Ok(Response::CoreStats(words)) = pages.answer(1) else {
+            panic!("core 1 has a page")
+        };
+        let told = expand(&words).map(|words| Snapshot::of_words(&words).expect("a page"));
+        let on_disk = read_at(&path(1)).expect("a page");
+        assert_eq!(told.as_ref(), Ok(&on_disk));
+        assert_eq!(on_disk.counter(Counter::Stalls), 5);
+        assert!(words.len() < 500, "{} words", words.len());
+        let refused = pages.answer(2).expect_err("there are two");
+        assert_eq!(refused.code, Code::NotFound);
+        assert_eq!(
+            refused.message,
+            "there is no core 2, this node has 2 from 0"
+        );
+    }
+}

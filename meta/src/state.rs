@@ -159,6 +159,9 @@ impl State {
             Command::Tick { now_ms } => self.handle_tick(now_ms, &mut work),
         };
         let answer = answer.unwrap_or_else(Answer::Refused);
+        if pegasus_replication::planted!(BallotReusedAfterRestart) {
+            work.changes.iter_mut().for_each(forget_ballots);
+        }
         let pushes = work.pushes.finish(self);
         for push in &pushes {
             self.live
@@ -250,4 +253,14 @@ fn those(durable: &Durable, holds: impl Fn(&Table, &Partition) -> bool) -> BTree
         }));
     }
     found
+}
+
+/// A deliberate bug: what is persisted names the ballot before.
+fn forget_ballots(change: &mut Change) {
+    if let Change::PartitionsChanged { partitions, .. } = change {
+        for (_, partition) in partitions.iter_mut() {
+            let (epoch, counter) = (partition.ballot.epoch(), partition.ballot.counter());
+            partition.ballot = pegasus_replication::ids::Ballot::new(epoch, counter.max(2) - 1);
+        }
+    }
 }

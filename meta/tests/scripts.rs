@@ -96,7 +96,7 @@ impl Script {
                     now_ms: self.now_ms,
                 }
             }
-            // report NODE INCARNATION all HEALTH: every replica that the node should have.
+            // report NODE INCARNATION all HEALTH: every replica that the node should have, and no other.
             "report" => self.report(NodeId(small(1)), NodeIncarnation(number(2)), words[4]),
             // tell NODE INCARNATION TABLE.INDEX REPLICA-INCARNATION HEALTH CORE COUNTER PREPARED [REASON]: of one replica.
             // The commit point is the same as what is prepared.
@@ -214,7 +214,7 @@ impl Script {
         }
         let report = Report {
             digest: sync.digest,
-            full: false,
+            full: true,
             replicas,
             disk_total: 100,
             disk_free: 50,

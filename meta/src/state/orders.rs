@@ -198,7 +198,11 @@ impl State {
                     self.ask_hand_over(id, next, work);
                 }
             }
-            None if partition.learner.is_none() && self.serves(id) && self.is_alive(to.node) => {
+            None if partition.learner.is_none()
+                && self.serves(id)
+                && self.is_alive(to.node)
+                && !self.has_to_wait(partition, to.node) =>
+            {
                 self.assign_fresh(id, to, slots, work);
             }
             None => {}
@@ -367,7 +371,7 @@ impl State {
         match partition {
             _ if has_arrived && !partition.is_member(from) => OrderProgress::Done,
             _ if partition.intent.is_none() => OrderProgress::GivenUp(format!(
-                "the replica of {id} that was to move is not a member any more"
+                "the move of {id} took too long, or the replica is not a member any more"
             )),
             _ if partition.learner.is_some() => {
                 OrderProgress::Waiting(format!("the new replica of {id} is catching up"))

@@ -198,14 +198,15 @@ impl State {
     /// No member on the node, and it does not have to wait.
     fn may_join_group(&self, partition: &Partition, node: NodeId) -> bool {
         let is_there = partition.members().any(|it| it.address.node == node);
-        let waits = partition.backoffs.iter().any(|it| {
-            // As with `degraded_since`: a time too far ahead is that of another clock.
-            let until_ms = it
-                .until_ms
-                .min(self.now_ms.max(self.started_ms + BACKOFF_MAX_MS));
-            it.node == node && until_ms > self.now_ms
-        });
-        !is_there && !waits
+        !is_there && !self.has_to_wait(partition, node)
+    }
+
+    /// `node` has failed with this partition not long ago.
+    pub(in crate::state) fn has_to_wait(&self, partition: &Partition, node: NodeId) -> bool {
+        // As with `degraded_since`: a time too far ahead is that of another clock.
+        let latest_ms = self.now_ms.max(self.started_ms + BACKOFF_MAX_MS);
+        let backoff = partition.backoffs.iter().find(|it| it.node == node);
+        backoff.is_some_and(|it| it.until_ms.min(latest_ms) > self.now_ms)
     }
 
     /// The lightest core that may get a new replica; one whose node has an old copy only if there is no other.

@@ -25,6 +25,9 @@ pub(crate) struct ClusterFile {
     /// Further options of every node, as `pegasus-replica run` takes them.
     #[serde(default)]
     pub(crate) node_options: Vec<String>,
+    /// Further options of meta, as `pegasus-meta run` takes them.
+    #[serde(default)]
+    pub(crate) meta_options: Vec<String>,
 }
 
 impl ClusterFile {
@@ -36,6 +39,7 @@ impl ClusterFile {
             cores,
             base_port,
             node_options: Vec::new(),
+            meta_options: Vec::new(),
         };
         file.check_counts()?;
         if base_port == 0 {

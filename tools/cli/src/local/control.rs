@@ -98,6 +98,7 @@ impl Cluster {
         if !self.nodes().any(|(_, node)| node.data_dir().exists()) {
             arguments.push("--init-if-empty".to_owned());
         }
+        arguments.extend(self.file.meta_options.iter().cloned());
         meta.start(&find_program("pegasus-meta")?, &arguments)
     }
 

@@ -39,11 +39,31 @@
 
 #![forbid(unsafe_code)]
 
+/// Whether the deliberate bug of this name is at work; never, in a build without the feature `planted`.
+#[cfg(feature = "planted")]
+#[macro_export]
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::planted::is_planted($crate::planted::Bug::$bug)
+    };
+}
+
+/// Whether the deliberate bug of this name is at work: never, in a build without the feature `planted`.
+#[cfg(not(feature = "planted"))]
+#[macro_export]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
 pub mod config;
 pub mod event;
 pub mod ids;
 pub mod log;
 pub mod message;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod replica;
 pub mod shard;
 

@@ -700,8 +700,12 @@ impl ShardLog {
             current.is_open = true;
             self.freed.append(&mut self.void_segments);
         }
-        self.freed
-            .extend(self.index.free_below(write.oldest_needed));
+        let oldest_needed = if planted!(SegmentFreedTooEarly) {
+            write.end.segment
+        } else {
+            write.oldest_needed
+        };
+        self.freed.extend(self.index.free_below(oldest_needed));
     }
 }
 

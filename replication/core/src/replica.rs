@@ -502,9 +502,12 @@ impl Replica {
                     self.partition,
                     Due::Write(slot.entry.decree),
                 );
-                turn.effects.push(Effect::Reject {
-                    ticket: waiter.ticket,
-                    reason: Reject::Unknown,
+                let (ticket, reason) = (waiter.ticket, Reject::Unknown);
+                turn.effects.push(if planted!(ReplyForDroppedMutation) {
+                    let decree = slot.entry.decree;
+                    Effect::Reply { ticket, decree }
+                } else {
+                    Effect::Reject { ticket, reason }
                 });
             }
         }

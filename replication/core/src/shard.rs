@@ -121,6 +121,14 @@ impl Shard {
             let before = replicas.insert(stored.partition, replica);
             assert!(before.is_none(), "{}: stored twice", stored.partition);
         }
+        let options = if planted!(GraceShorterThanLease) {
+            ReplicationOptions {
+                grace_period: options.lease_period / 4,
+                ..options
+            }
+        } else {
+            options
+        };
         let desk = Desk {
             identity,
             options,

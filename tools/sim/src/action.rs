@@ -186,6 +186,10 @@ pub(crate) enum Action {
         node: NodeId,
     },
     MetaTick,
+    /// A drained node may have replicas again.
+    EndDrain {
+        node: NodeId,
+    },
 }
 
 #[derive(Debug)]

@@ -7,7 +7,8 @@ use crate::history::Violation;
 use crate::world::World;
 use pegasus_replication::ids::{CoreAddress, Decree, PartitionId};
 use pegasus_replication::message::Entry;
-use pegasus_replication::replica::{Health, Replica, check_group};
+use pegasus_replication::replica::{Replica, check_group};
+use pegasus_replication::shard::Shard;
 use std::collections::BTreeSet;
 
 /// What has become of the decrees of one partition.
@@ -56,23 +57,38 @@ impl World {
             .filter_map(|core| core.shard.as_ref()?.replica(partition))
             .collect();
         check_group(&replicas);
-        let acknowledged = self
-            .ledgers
-            .get(&partition)
-            .and_then(|ledger| ledger.acknowledged.last().copied())
-            .unwrap_or_default();
-        let serving = replicas
-            .iter()
-            .filter(|replica| replica.health() == Health::Serving);
-        for replica in serving {
-            if replica.committed() < acknowledged {
-                return Err(Violation::invariant(format!(
-                    "{partition}: a primary serves at decree {}, and a client was told of decree {acknowledged}",
-                    replica.committed()
-                )));
-            }
+        let Some(reader) = self.check_readers(partition)? else {
+            return Ok(());
+        };
+        let ledger = self.ledgers.get(&partition);
+        let acknowledged = ledger.and_then(|it| it.acknowledged.last().copied());
+        let replica = self.core(reader).shard.as_ref();
+        let committed = replica
+            .and_then(|shard| shard.replica(partition))
+            .map(Replica::committed);
+        if committed < acknowledged {
+            return Err(Violation::invariant(format!(
+                "{partition}: {reader} serves at {committed:?}, and a client was told of {acknowledged:?}"
+            )));
         }
         Ok(())
+    }
+
+    /// At most one core may answer reads, each by its own clock. Returns it.
+    fn check_readers(&self, partition: PartitionId) -> Result<Option<CoreAddress>, Violation> {
+        let mut readers = Vec::new();
+        for node in &self.nodes {
+            let now = node.clock.local(self.now);
+            let shards = node.cores.iter().filter_map(|core| core.shard.as_ref());
+            let may_read = shards.filter(|shard| shard.may_read(partition, now));
+            readers.extend(may_read.map(Shard::identity));
+        }
+        if let [one, other, ..] = readers.as_slice() {
+            return Err(Violation::invariant(format!(
+                "{partition}: {one} and {other} may both answer reads"
+            )));
+        }
+        Ok(readers.first().copied())
     }
 
     /// The same decree is the same mutation on every replica, in every life.

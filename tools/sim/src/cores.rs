@@ -54,6 +54,8 @@ pub(crate) struct SimCore {
     pub(crate) fetches: BTreeMap<PartitionId, u64>,
     /// The timer that is set, in true time.
     pub(crate) timer: Option<Instant>,
+    /// It has been stopped for so long that it may notice.
+    was_stopped: bool,
     /// It does nothing before this time.
     paused_until: Instant,
     /// What came meanwhile.
@@ -84,6 +86,7 @@ impl SimCore {
             damaged: BTreeSet::new(),
             fetches: BTreeMap::new(),
             timer: None,
+            was_stopped: false,
             paused_until: Instant::default(),
             backlog: VecDeque::new(),
             effects: VecDeque::new(),
@@ -98,6 +101,7 @@ impl SimCore {
         self.found.clear();
         self.fetches.clear();
         self.timer = None;
+        self.was_stopped = false;
         self.paused_until = Instant::default();
         self.backlog.clear();
         self.effects.clear();
@@ -209,7 +213,7 @@ impl World {
                 Some(Strike::Crash) => return self.crash_and_return(address.node),
                 Some(Strike::Pause(period)) => {
                     self.core_mut(address).effects.push_front(effect);
-                    self.pause_core(address, period);
+                    self.stop_core(address, period);
                     return Ok(());
                 }
             }
@@ -220,6 +224,12 @@ impl World {
             self.pause_core(address, period);
         }
         Ok(())
+    }
+
+    /// The core is stopped from outside; it may notice when it goes on.
+    pub(crate) fn stop_core(&mut self, address: CoreAddress, period: Duration) {
+        self.core_mut(address).was_stopped = true;
+        self.pause_core(address, period);
     }
 
     /// The core does nothing for `period`; what comes meanwhile waits.
@@ -255,8 +265,11 @@ impl World {
 
     /// What one turn takes of the backlog. A timer that has fired meanwhile is noticed first or last, as chance has it.
     fn take_backlog(&mut self, address: CoreAddress) -> Vec<Event> {
-        let first = self.random.turn.one_in(2);
+        let (first, notices) = (self.random.turn.one_in(2), self.random.turn.one_in(2));
         let core = self.core_mut(address);
+        if std::mem::take(&mut core.was_stopped) && notices {
+            core.backlog.push_front(Event::Fence);
+        }
         let timer = core.backlog.iter().position(|it| *it == Event::Timeout);
         if let Some(timer) = timer.and_then(|at| core.backlog.remove(at)) {
             if first {

@@ -103,7 +103,7 @@ fn add_all<K: Ord + Copy>(to: &mut BTreeMap<K, u64>, from: &BTreeMap<K, u64>) {
 }
 
 /// Every name that [`name_of`] can give.
-const EVENTS: [&str; 21] = [
+const EVENTS: [&str; 31] = [
     "Write",
     "Read",
     "ReadDone",
@@ -125,6 +125,16 @@ const EVENTS: [&str; 21] = [
     "Dropped",
     "Pressure",
     "Timeout",
+    "PeerRefused",
+    "Fence",
+    "LearnerAssigned",
+    "HandOver",
+    "LogFetched",
+    "CheckpointInstalled",
+    "FetchFailed",
+    "LearnRequest",
+    "LearnReply",
+    "Yield",
 ];
 
 const fn name_of(event: &Event) -> &'static str {

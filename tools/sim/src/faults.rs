@@ -2,6 +2,7 @@
 
 mod disks;
 mod networks;
+mod orders;
 mod processes;
 
 use crate::action::Action;
@@ -35,6 +36,7 @@ impl World {
             Fault::CrashMeta => self.crash_meta(),
             Fault::FailMetaStore => self.fail_meta_store(),
             Fault::DropTable => self.drop_table(),
+            Fault::MovePrimary | Fault::MoveReplica | Fault::DrainNode => self.order(fault),
             Fault::BreakLink => return self.break_some_link(),
             Fault::CutNodes | Fault::Blackhole | Fault::CutOneWay => {
                 return self.cut_some_nodes(fault);
@@ -116,7 +118,9 @@ impl World {
         self.network.unblock_all();
         self.deliver_held()?;
         for index in 0..self.nodes.len() {
-            self.uncut_meta(self.nodes[index].id);
+            let node = self.nodes[index].id;
+            self.uncut_meta(node);
+            self.end_drain(node);
         }
         Ok(())
     }

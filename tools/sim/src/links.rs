@@ -50,6 +50,9 @@ impl World {
     pub(crate) fn connect(&mut self, pair: Pair) -> Result<(), Violation> {
         let up = |world: &Self, core: CoreAddress| world.nodes[world.node_index(core.node)].up;
         let both = up(self, pair.0) && up(self, pair.1);
+        if !both && !self.network.is_cut(pair) && self.random.network.one_in(2) {
+            self.refuse(pair)?;
+        }
         if !both || self.network.link(pair).is_some() || self.network.is_cut(pair) {
             return Ok(());
         }
@@ -64,6 +67,17 @@ impl World {
         self.core_event(pair.0, Event::PeerUp { peer: pair.1 })?;
         if self.network.link(pair) == link {
             self.core_event(pair.1, Event::PeerUp { peer: pair.0 })?;
+        }
+        Ok(())
+    }
+
+    /// The host of one end is there, its process is not: it says so to the other end.
+    fn refuse(&mut self, pair: Pair) -> Result<(), Violation> {
+        for (dialer, peer) in [(pair.0, pair.1), (pair.1, pair.0)] {
+            if !self.nodes[self.node_index(peer.node)].up {
+                self.notice_break(dialer, peer)?;
+                self.core_event(dialer, Event::PeerRefused { peer })?;
+            }
         }
         Ok(())
     }

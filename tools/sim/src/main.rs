@@ -21,6 +21,8 @@ mod meta;
 mod network;
 mod node;
 mod perform;
+#[cfg(feature = "planted")]
+mod planted;
 mod random;
 mod run;
 mod scenario;
@@ -68,6 +70,10 @@ enum Command {
         /// Go on when a seed has failed.
         #[arg(long)]
         keep_going: bool,
+        /// Switch this deliberate bug on.
+        #[cfg(feature = "planted")]
+        #[arg(long)]
+        plant: Option<String>,
     },
     /// Run one seed again.
     Replay {
@@ -75,6 +81,19 @@ enum Command {
         /// Print every event and effect on standard error.
         #[arg(long)]
         trace: bool,
+        /// Switch this deliberate bug on.
+        #[cfg(feature = "planted")]
+        #[arg(long)]
+        plant: Option<String>,
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        seconds: u64,
+    },
+    /// Run each deliberate bug on the seeds that have found it; every one must be found again.
+    #[cfg(feature = "planted")]
+    Planted {
+        /// A line for each bug: its name, a colon, seeds; # begins a comment.
+        #[arg(long)]
+        file: PathBuf,
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
         seconds: u64,
     },
@@ -88,7 +107,11 @@ fn main() -> Result<ExitCode> {
             seconds,
             jobs,
             keep_going,
+            #[cfg(feature = "planted")]
+            plant,
         } => {
+            #[cfg(feature = "planted")]
+            planted::switch_on(plant.as_deref())?;
             let mut all: Vec<u64> = seeds.into_iter().flatten().collect();
             if let Some(file) = seeds_file {
                 all.extend(read_seeds(&file)?);
@@ -104,8 +127,16 @@ fn main() -> Result<ExitCode> {
         Command::Replay {
             seed,
             trace,
+            #[cfg(feature = "planted")]
+            plant,
             seconds,
-        } => Ok(run::replay(seed, Duration::from_secs(seconds), trace)),
+        } => {
+            #[cfg(feature = "planted")]
+            planted::switch_on(plant.as_deref())?;
+            Ok(run::replay(seed, Duration::from_secs(seconds), trace))
+        }
+        #[cfg(feature = "planted")]
+        Command::Planted { file, seconds } => planted::run(&file, Duration::from_secs(seconds)),
     }
 }
 

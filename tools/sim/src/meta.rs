@@ -88,11 +88,6 @@ pub(crate) fn cluster() -> Cluster {
     }
 }
 
-/// The clock of meta's commands.
-const fn milliseconds(now: Instant) -> u64 {
-    now.0 / 1_000_000
-}
-
 impl World {
     /// Node numbers are given before the run: a fresh directory's first join is not what it is about.
     pub(crate) fn number_nodes(&mut self) {
@@ -102,6 +97,11 @@ impl World {
             assert_eq!(outcome.answer, expected, "numbers are given in order");
             self.meta.persist(outcome.changes);
         }
+    }
+
+    /// The clock of meta's commands.
+    pub(crate) const fn now_ms(&self) -> u64 {
+        self.now.0 / 1_000_000
     }
 
     fn session(&self, index: usize) -> Session {
@@ -127,7 +127,7 @@ impl World {
             return;
         }
         if self.nodes[index].joined.is_none() {
-            let now_ms = milliseconds(self.now);
+            let now_ms = self.now_ms();
             let node = self.describe(index);
             self.send_to_meta(index, Command::JoinNode { node, now_ms });
             let node = self.nodes[index].id;
@@ -173,7 +173,7 @@ impl World {
                 node: node.id,
                 incarnation: node.incarnation,
                 report: node.report(),
-                now_ms: milliseconds(self.now),
+                now_ms: self.now_ms(),
             };
             self.send_to_meta(index, command);
         }
@@ -205,7 +205,7 @@ impl World {
             node: core.node,
             incarnation: node.incarnation,
             proposals: vec![proposed],
-            now_ms: milliseconds(self.now),
+            now_ms: self.now_ms(),
         };
         self.send_to_meta(index, command);
     }
@@ -226,7 +226,7 @@ impl World {
     }
 
     /// Meta decides, persists, and only then tells.
-    fn decide(&mut self, command: Command, joined: Option<Session>) {
+    pub(crate) fn decide(&mut self, command: Command, joined: Option<Session>) {
         let outcome = self.meta.state.apply(command);
         self.check_outcome(&outcome);
         if let Answer::Refused(refusal) = &outcome.answer {
@@ -296,6 +296,8 @@ impl World {
         }
         let paused_until = self.nodes[index].paused_until;
         if paused_until > self.now {
+            let arrival = self.meta.arrivals.entry(session.node).or_default();
+            *arrival = paused_until.max(*arrival);
             self.queue
                 .add(paused_until, Action::FromMeta { session, sync });
             return Ok(());
@@ -311,7 +313,7 @@ impl World {
         if !self.meta.up {
             return;
         }
-        let now_ms = milliseconds(self.now);
+        let now_ms = self.now_ms();
         self.decide(Command::Tick { now_ms }, None);
         if self.table().is_none() {
             let request = CreateTable {
@@ -327,7 +329,7 @@ impl World {
 
     pub(crate) fn drop_table(&mut self) {
         if self.meta.up && self.table().is_some() {
-            let (name, now_ms) = (TABLE.to_owned(), milliseconds(self.now));
+            let (name, now_ms) = (TABLE.to_owned(), self.now_ms());
             self.decide(Command::DropTable { name, now_ms }, None);
         }
     }

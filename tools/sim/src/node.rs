@@ -81,6 +81,7 @@ impl SimNode {
             replicas: self.placed_replicas().map(status).collect(),
             disk_total: 0,
             disk_free: 0,
+            tables: Vec::new(),
         }
     }
 }
@@ -103,6 +104,7 @@ fn status((core, replica): (CoreId, &Replica)) -> (ReplicaKey, ReplicaStatus) {
         prepared_ballot: replica.state().prepared_ballot,
         applied: replica.applied(),
         core: Some(core),
+        configuration: replica.configuration().cloned().map(Box::new),
         health,
         reason: replica.reason().unwrap_or_default().to_owned(),
     };

@@ -103,11 +103,17 @@ impl World {
         Ok(())
     }
 
-    /// A core whose log has failed takes nothing new, and a damaged replica is kept out of service.
+    /// A core whose log has failed takes nothing new, a damaged replica is kept out of service, and a copy outside of the
+    /// configuration may be of no use any more.
     fn may_quarantine(&self, address: CoreAddress, partition: PartitionId) -> bool {
         let core = self.core(address);
         let has_failed = |shard: &Shard| shard.failure().is_some();
         let is_damaged = core.damaged.iter().any(|(of, _)| *of == partition);
+        let configuration = self.configuration(partition);
+        let mut members = configuration.iter().flat_map(|it| it.members());
+        if !members.any(|member| member.address == address) {
+            return true;
+        }
         is_damaged || core.shard.as_ref().is_some_and(has_failed)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::history::{Broken, Violation};
 use crate::world::{Totals, World};
+use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -33,7 +34,6 @@ pub(crate) fn run_all(seeds: &[u64], span: Duration, jobs: u16, on_failure: OnFa
     let totals = Mutex::new(Totals::default());
     let start = Instant::now();
     let progress = indicatif::ProgressBar::new(seeds.len() as u64);
-    panic::set_hook(Box::new(|_| {}));
     thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
@@ -75,18 +75,26 @@ pub(crate) fn replay(seed: u64, span: Duration, trace: bool) -> ExitCode {
     }
 }
 
+thread_local! {
+    /// Where the last panic of this thread began.
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
 /// Runs one seed. An assertion that fails is a broken invariant.
 pub(crate) fn run_one(seed: u64, span: Duration, trace: bool) -> Result<Totals, Violation> {
     let run = || {
         let mut world = World::new(seed, trace);
         world.run(span).map(|()| world.totals)
     };
+    panic::set_hook(Box::new(|info| {
+        PLACE.set(info.location().map(ToString::to_string).unwrap_or_default());
+    }));
     panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(Violation {
             broken: Broken::Invariant,
-            text: format!("an assertion failed: {}", text.unwrap_or_default()),
+            text: format!("{}: {}", PLACE.take(), text.unwrap_or_default()),
         })
     })
 }

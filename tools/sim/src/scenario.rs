@@ -55,9 +55,15 @@ pub(crate) enum Fault {
     Pressure,
     /// The table is dropped; another of the same name takes its place.
     DropTable,
+    /// An operator wants another replica to be primary.
+    MovePrimary,
+    /// An operator moves a replica to another node.
+    MoveReplica,
+    /// An operator empties a node for a while.
+    DrainNode,
 }
 
-pub(crate) const FAULTS: [Fault; 23] = [
+pub(crate) const FAULTS: [Fault; 26] = [
     Fault::CrashNode,
     Fault::CrashInTurn,
     Fault::CrashAll,
@@ -81,6 +87,9 @@ pub(crate) const FAULTS: [Fault; 23] = [
     Fault::FlushEngine,
     Fault::Pressure,
     Fault::DropTable,
+    Fault::MovePrimary,
+    Fault::MoveReplica,
+    Fault::DrainNode,
 ];
 
 impl Fault {
@@ -88,7 +97,13 @@ impl Fault {
     pub(crate) const fn strikes_replicas(self) -> bool {
         !matches!(
             self,
-            Self::CrashAll | Self::CrashMeta | Self::FailMetaStore | Self::DropTable
+            Self::CrashAll
+                | Self::CrashMeta
+                | Self::FailMetaStore
+                | Self::DropTable
+                | Self::MovePrimary
+                | Self::MoveReplica
+                | Self::DrainNode
         )
     }
 

@@ -6,11 +6,12 @@ use crate::node::applied;
 use crate::world::World;
 use pegasus_engine::{Engine, Tier};
 use pegasus_replication::config::Configuration;
-use pegasus_replication::ids::{CoreAddress, PartitionId};
+use pegasus_replication::ids::{CoreAddress, Instant, PartitionId};
 use pegasus_replication::replica::{Health, Replica};
 use std::time::Duration;
 
-/// Within this time after the last fault everything is whole.
+/// Within this time after the last fault, and after the last node may have replicas again that had failed with them,
+/// everything is whole.
 const REST: Duration = Duration::from_secs(60);
 
 impl World {
@@ -18,11 +19,11 @@ impl World {
     pub(crate) fn end(&mut self) -> Result<(), Violation> {
         self.ending = true;
         self.heal_everything()?;
-        let end = self.now.after(REST);
+        let begun = self.now;
         while !self.is_at_rest() {
-            if self.now >= end {
+            if self.now >= self.last_back_off().max(begun).after(REST) {
                 return Err(Violation::liveness(format!(
-                    "not at rest {REST:?} after the last fault: {}",
+                    "not at rest {REST:?} after the last fault and the last back-off: {}",
                     self.unrest()
                 )));
             }
@@ -36,6 +37,18 @@ impl World {
         Ok(())
     }
 
+    /// When the last node that failed with replicas of the table may have some again.
+    fn last_back_off(&self) -> Instant {
+        let tables = self.meta.state.durable().tables();
+        let table = self.table().and_then(|table| tables.get(&table));
+        let partitions = table.iter().flat_map(|table| &table.partitions);
+        let until_ms = partitions
+            .flat_map(|partition| &partition.backoffs)
+            .map(|it| it.until_ms)
+            .max();
+        Instant(until_ms.unwrap_or_default() * 1_000_000)
+    }
+
     fn configurations(&self) -> Vec<Configuration> {
         let Some(table) = self.table() else {
             return Vec::new();
@@ -45,7 +58,8 @@ impl World {
             .collect()
     }
 
-    /// Every primary serves, every member has applied everything committed, and nothing is left of dropped tables.
+    /// Every partition has all its members, its primary serves, every member has applied everything committed, and nothing is
+    /// left of dropped tables or of copies that are not wanted any more.
     fn is_at_rest(&self) -> bool {
         let configurations = self.configurations();
         !configurations.is_empty()
@@ -55,32 +69,24 @@ impl World {
                 .all(|configuration| self.is_settled(configuration))
     }
 
-    /// Storage or a replica of a table that was dropped.
+    /// Storage or a replica that belongs to no configuration: of a table that was dropped, or of a former member.
     fn left_over(&self) -> Option<(CoreAddress, PartitionId)> {
-        let table = self.table();
+        let is_wanted = |core: CoreAddress, partition: PartitionId| {
+            let configuration = self.configuration(partition);
+            configuration.is_some_and(|it| it.members().any(|member| member.address == core))
+        };
         let mut cores = self.nodes.iter().flat_map(|node| &node.cores);
         cores.find_map(|core| {
             let stored = core.engine.replicas().map(|(partition, _)| partition);
             let held = core.shard.iter().flat_map(|shard| shard.replicas());
             let mut all = stored.chain(held.map(Replica::partition));
-            let found = all.find(|partition| Some(partition.table) != table)?;
+            let found = all.find(|partition| !is_wanted(core.address, *partition))?;
             Some((core.address, found))
-        })
-    }
-
-    /// A member whose disk has failed it stays out of service: nothing rebuilds it.
-    fn is_out_for_good(&self, configuration: &Configuration) -> bool {
-        configuration.members().any(|member| {
-            let damaged = &self.core(member.address).damaged;
-            damaged.contains(&(configuration.partition, member.incarnation))
         })
     }
 
     fn is_settled(&self, configuration: &Configuration) -> bool {
         let partition = configuration.partition;
-        if self.is_out_for_good(configuration) {
-            return true;
-        }
         let replica = |address: CoreAddress| self.core(address).shard.as_ref()?.replica(partition);
         let Some(primary) = configuration
             .primary
@@ -92,7 +98,9 @@ impl World {
         let has_all = |address: CoreAddress| {
             applied(self.core(address), partition).map(|it| it.decree) == Some(committed)
         };
-        primary.health() == Health::Serving
+        let count = configuration.members().count();
+        count == usize::from(configuration.replica_count)
+            && primary.health() == Health::Serving
             && primary.prepared() == committed
             && configuration
                 .members()
@@ -106,9 +114,9 @@ impl World {
             .iter()
             .filter(|configuration| !self.is_settled(configuration));
         let lines = unsettled.map(|configuration| self.unsettled(configuration));
-        let left_over = self
-            .left_over()
-            .map(|(core, partition)| format!("{core} still holds {partition}, which was dropped"));
+        let left_over = self.left_over().map(|(core, partition)| {
+            format!("{core} still holds {partition}, where it does not belong")
+        });
         lines.chain(left_over).collect::<Vec<_>>().join("\n")
     }
 
@@ -150,9 +158,6 @@ impl World {
             let Some(primary) = configuration.primary else {
                 continue;
             };
-            if self.is_out_for_good(&configuration) {
-                continue;
-            }
             for secondary in &configuration.secondaries {
                 if !rows(primary.address).eq(rows(secondary.address)) {
                     return Err(Violation::invariant(format!(
@@ -176,9 +181,6 @@ impl World {
             let Some(primary) = configuration.primary else {
                 continue;
             };
-            if self.is_out_for_good(&configuration) {
-                continue;
-            }
             let engine = &self.core(primary.address).engine;
             let row = engine
                 .get(partition, &raw_key(key), 1, Tier::Full)

@@ -210,6 +210,7 @@ impl World {
             Action::Unblock { ways } => return self.unblock(&ways),
             Action::UncutMeta { node } => self.uncut_meta(node),
             Action::MetaTick => self.tick_meta(),
+            Action::EndDrain { node } => self.end_drain(node),
         }
         Ok(())
     }

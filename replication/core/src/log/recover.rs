@@ -214,7 +214,9 @@ impl<'a, 'm> Walk<'a, 'm> {
             } else if segment.is_end_unknown {
                 // What is missing behind this segment is unknown already, and so is where it ended.
                 return;
-            } else if at >= self.limit(reader, index, at).flushed_upto {
+            } else if at >= self.limit(reader, index, at).flushed_upto
+                || planted!(CorruptionTakenForTornTail)
+            {
                 self.cut(at, read.is_some());
                 return;
             } else {

@@ -323,6 +323,11 @@ impl Replica {
         if self.is_out_of_service() || self.is_creating() {
             return;
         }
+        let decree = if planted!(CheckpointWithoutItsDecree) {
+            decree.next()
+        } else {
+            decree
+        };
         if decree < self.committed {
             let reason = format!(
                 "the checkpoint ends at decree {decree}, below the commit point {}",

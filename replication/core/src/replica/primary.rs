@@ -277,6 +277,10 @@ impl Replica {
         };
         self.append(entry, waiter, turn);
         self.send_prepares_to_all(turn);
+        if planted!(AcknowledgeBeforeFlush) {
+            self.durable = self.last();
+            self.advance_commit_point(turn);
+        }
     }
 
     /// Beacons begin with the ballot: they keep the members waiting for us, and their answers are our lease. They assign no
@@ -337,6 +341,11 @@ impl Replica {
         };
         self.assign(noop, None, turn);
         self.propose(turn);
+        if planted!(ServeBeforeReconciling)
+            && let Role::Primary(primary) = &mut self.role
+        {
+            primary.phase = Phase::Serving;
+        }
     }
 
     pub(crate) fn may_start_serving(&mut self, turn: &mut Turn<'_>) {

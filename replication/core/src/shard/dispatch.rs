@@ -107,9 +107,14 @@ impl Shard {
             return;
         };
         replica.handle_flushed(decree);
-        self.desk
-            .log
-            .set_durable_in_engine(partition, replica.flushed());
+        self.desk.log.set_durable_in_engine(
+            partition,
+            if planted!(DurableDecreeAheadOfData) {
+                replica.applied()
+            } else {
+                replica.flushed()
+            },
+        );
         self.relief.on_flushed(partition);
     }
 

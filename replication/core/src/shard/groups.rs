@@ -159,6 +159,9 @@ impl Shard {
         self.replicas.remove(&partition);
         self.relief
             .forget(partition, incarnation, &mut self.desk.log);
+        if planted!(DroppedReplicaRevived) {
+            return;
+        }
         effects.push(Effect::Remove {
             partition,
             incarnation,

@@ -41,7 +41,7 @@ impl World {
         let (is_up, cores) = (node.up, node.cores.iter());
         let cores: Vec<CoreAddress> = cores.map(|core| core.address).collect();
         for core in cores.into_iter().filter(|_| is_up) {
-            self.pause_core(core, period);
+            self.stop_core(core, period);
         }
         is_up
     }
@@ -52,7 +52,7 @@ impl World {
         if self.random.fault.one_in(2) {
             return self.strike_in_turn(core, Strike::Pause(period));
         }
-        self.pause_core(core, period);
+        self.stop_core(core, period);
         self.core(core).shard.is_some()
     }
 

@@ -23,6 +23,8 @@ pub enum FrameKind {
     Ping = 21,
     // Client to any core, for that core or another one of the node.
     CoreStats = 22,
+    // Client to any core, for its whole node.
+    Scrub = 23,
     // Operator to meta.
     CreateTable = 30,
     DropTable = 31,
@@ -64,7 +66,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind; later ones at the end, so that each keeps its place.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 48] = [
         Self::Get,
         Self::Put,
         Self::Remove,
@@ -112,6 +114,7 @@ impl FrameKind {
         Self::DrainNode,
         Self::UndrainNode,
         Self::ProposeChange,
+        Self::Scrub,
     ];
 
     /// The number in the header.
@@ -140,6 +143,7 @@ impl TryFrom<u8> for FrameKind {
             20 => Self::Route,
             21 => Self::Ping,
             22 => Self::CoreStats,
+            23 => Self::Scrub,
             30 => Self::CreateTable,
             31 => Self::DropTable,
             32 => Self::ListTables,

@@ -97,6 +97,10 @@ pub mod pegasus {
     pub use self::core_stats_request_generated::*;
     mod core_stats_reply_generated;
     pub use self::core_stats_reply_generated::*;
+    mod scrub_request_generated;
+    pub use self::scrub_request_generated::*;
+    mod scrub_reply_generated;
+    pub use self::scrub_reply_generated::*;
   } // kv
   pub mod meta {
     use super::*;

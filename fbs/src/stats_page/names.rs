@@ -42,6 +42,7 @@ numbered! {
         RequestScan = "request_scan",
         RequestRoute = "request_route",
         RequestPing = "request_ping",
+        /// Questions about the node itself: statistics, scrubbing.
         RequestCoreStats = "request_core_stats",
         // Answers, by code.
         AnswerOk = "answer_ok",

@@ -27,6 +27,7 @@ roots! {
     meta::ProposeChange, admin::MovePrimary, admin::MoveReplica, admin::DrainNode, admin::UndrainNode, admin::ChangeReply,
     peer::LearnRequest, peer::LearnReply, peer::Yield,
     transfer::Open, transfer::Manifest, transfer::Fetch, transfer::Chunk, transfer::Entries, transfer::EntryList,
+    kv::CoreStatsRequest, kv::CoreStatsReply, kv::ScrubRequest, kv::ScrubReply,
 }
 
 /// The first byte says which table the rest is read as.

@@ -19,11 +19,13 @@ use tokio::time::{Instant, timeout_at};
 mod any_bytes;
 mod core_stats;
 mod info;
+mod scrub;
 
 pub use info::{
     BackoffInfo, ChangeOutcome, ClusterInfo, CoreInfo, CreateTable, CreatedTable, Health,
     LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ReplicaHealth, TableInfo,
 };
+pub use scrub::ScrubInfo;
 
 type Builder = FlatBufferBuilder<'static>;
 
@@ -275,6 +277,34 @@ const fn asks_the_next(code: Code) -> bool {
         code,
         Code::Unsupported | Code::NotPrimary | Code::NotServing | Code::Busy
     )
+}
+
+/// Asks the node at `address` for something about itself, which changes no data: an answer that is lost is no harm.
+async fn ask_node(
+    client: &Client,
+    address: &str,
+    kind: FrameKind,
+    body: Body<'_>,
+) -> Result<Bytes> {
+    let limit = client.driver().options.admin_timeout;
+    let deadline = Instant::now() + limit;
+    let endpoint = client.driver().endpoints().at(address);
+    let asked = ask(&endpoint, kind, deadline, body, || ());
+    match timeout_at(deadline, asked).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(Problem::Unsent(reason) | Problem::Lost(reason))) => {
+            Err(Error::NotExecuted(Cause::local(reason)))
+        }
+        Ok(Err(Problem::Refused(failure)))
+            if failure.code.may_retry() || failure.code.execution() == Execution::Unknown =>
+        {
+            Err(Error::NotExecuted(failure.into()))
+        }
+        Ok(Err(Problem::Refused(failure))) => Err(Error::failed(failure.code, failure.message)),
+        Ok(Err(Problem::Expired)) | Err(_) => Err(Error::NotExecuted(Cause::local(format!(
+            "{address} gave no answer within {limit:?}"
+        )))),
+    }
 }
 
 async fn ask(

@@ -40,7 +40,7 @@ mod table;
 
 pub use admin::{
     BackoffInfo, ChangeOutcome, ClusterInfo, CoreInfo, CreateTable, CreatedTable, Health,
-    LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ReplicaHealth, TableInfo,
+    LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ReplicaHealth, ScrubInfo, TableInfo,
 };
 pub use bytes::Bytes;
 pub use client::Client;

@@ -138,6 +138,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         "[a-z.]{0,128}".prop_map(|table_name| Operation::Route { table_name }),
         Just(Operation::Ping),
         proptest::option::of(0..u16::MAX).prop_map(|core| Operation::CoreStats { core }),
+        any::<bool>().prop_map(|start| Operation::Scrub { start }),
     ]
 }
 

@@ -25,6 +25,7 @@ impl<'a> LearnReply<'a> {
   pub const VT_STEP: ::flatbuffers::VOffsetT = 12;
   pub const VT_FROM: ::flatbuffers::VOffsetT = 14;
   pub const VT_TO: ::flatbuffers::VOffsetT = 16;
+  pub const VT_NUMBER: ::flatbuffers::VOffsetT = 18;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -36,6 +37,7 @@ impl<'a> LearnReply<'a> {
     args: &'args LearnReplyArgs
   ) -> ::flatbuffers::WIPOffset<LearnReply<'bldr>> {
     let mut builder = LearnReplyBuilder::new(_fbb);
+    builder.add_number(args.number);
     builder.add_to(args.to);
     builder.add_from(args.from);
     builder.add_incarnation(args.incarnation);
@@ -96,6 +98,13 @@ impl<'a> LearnReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(LearnReply::VT_TO, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn number(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(LearnReply::VT_NUMBER, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for LearnReply<'_> {
@@ -111,6 +120,7 @@ impl ::flatbuffers::Verifiable for LearnReply<'_> {
      .visit_field::<LearnStep>("step", Self::VT_STEP, false)?
      .visit_field::<u64>("from", Self::VT_FROM, false)?
      .visit_field::<u64>("to", Self::VT_TO, false)?
+     .visit_field::<u64>("number", Self::VT_NUMBER, false)?
      .finish();
     Ok(())
   }
@@ -123,6 +133,7 @@ pub struct LearnReplyArgs {
     pub step: LearnStep,
     pub from: u64,
     pub to: u64,
+    pub number: u64,
 }
 impl<'a> Default for LearnReplyArgs {
   #[inline]
@@ -135,6 +146,7 @@ impl<'a> Default for LearnReplyArgs {
       step: LearnStep::Refused,
       from: 0,
       to: 0,
+      number: 0,
     }
   }
 }
@@ -173,6 +185,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> LearnReplyBuilder<'a, 'b, A> 
     self.fbb_.push_slot::<u64>(LearnReply::VT_TO, to, 0);
   }
   #[inline]
+  pub fn add_number(&mut self, number: u64) {
+    self.fbb_.push_slot::<u64>(LearnReply::VT_NUMBER, number, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> LearnReplyBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     LearnReplyBuilder {
@@ -197,6 +213,7 @@ impl ::core::fmt::Debug for LearnReply<'_> {
       ds.field("step", &self.step());
       ds.field("from", &self.from());
       ds.field("to", &self.to());
+      ds.field("number", &self.number());
       ds.finish()
   }
 }

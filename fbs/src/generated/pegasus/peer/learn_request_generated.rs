@@ -21,6 +21,7 @@ impl<'a> LearnRequest<'a> {
   pub const VT_BALLOT: ::flatbuffers::VOffsetT = 4;
   pub const VT_INCARNATION: ::flatbuffers::VOffsetT = 6;
   pub const VT_STATE: ::flatbuffers::VOffsetT = 8;
+  pub const VT_NUMBER: ::flatbuffers::VOffsetT = 10;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -32,6 +33,7 @@ impl<'a> LearnRequest<'a> {
     args: &'args LearnRequestArgs<'args>
   ) -> ::flatbuffers::WIPOffset<LearnRequest<'bldr>> {
     let mut builder = LearnRequestBuilder::new(_fbb);
+    builder.add_number(args.number);
     builder.add_incarnation(args.incarnation);
     builder.add_ballot(args.ballot);
     if let Some(x) = args.state { builder.add_state(x); }
@@ -60,6 +62,13 @@ impl<'a> LearnRequest<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<ReplicaState>(LearnRequest::VT_STATE, None)}
   }
+  #[inline]
+  pub fn number(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(LearnRequest::VT_NUMBER, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for LearnRequest<'_> {
@@ -71,6 +80,7 @@ impl ::flatbuffers::Verifiable for LearnRequest<'_> {
      .visit_field::<u64>("ballot", Self::VT_BALLOT, false)?
      .visit_field::<u64>("incarnation", Self::VT_INCARNATION, false)?
      .visit_field::<ReplicaState>("state", Self::VT_STATE, false)?
+     .visit_field::<u64>("number", Self::VT_NUMBER, false)?
      .finish();
     Ok(())
   }
@@ -79,6 +89,7 @@ pub struct LearnRequestArgs<'a> {
     pub ballot: u64,
     pub incarnation: u64,
     pub state: Option<&'a ReplicaState>,
+    pub number: u64,
 }
 impl<'a> Default for LearnRequestArgs<'a> {
   #[inline]
@@ -87,6 +98,7 @@ impl<'a> Default for LearnRequestArgs<'a> {
       ballot: 0,
       incarnation: 0,
       state: None,
+      number: 0,
     }
   }
 }
@@ -109,6 +121,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> LearnRequestBuilder<'a, 'b, A
     self.fbb_.push_slot_always::<&ReplicaState>(LearnRequest::VT_STATE, state);
   }
   #[inline]
+  pub fn add_number(&mut self, number: u64) {
+    self.fbb_.push_slot::<u64>(LearnRequest::VT_NUMBER, number, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> LearnRequestBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     LearnRequestBuilder {
@@ -129,6 +145,7 @@ impl ::core::fmt::Debug for LearnRequest<'_> {
       ds.field("ballot", &self.ballot());
       ds.field("incarnation", &self.incarnation());
       ds.field("state", &self.state());
+      ds.field("number", &self.number());
       ds.finish()
   }
 }

@@ -62,7 +62,7 @@ pub enum CoreInput {
     Fetched(Fetched),
     /// What the log holds of this replica is damaged: make the engine hold it durably.
     Flush { partition: PartitionId },
-    /// Answer to a question for a core's statistics.
+    /// Answer to a question for a core's statistics, or for scrubbing.
     Stats(StatsAnswer),
     /// Stop accepting, finish what is in work, then end.
     Stop,

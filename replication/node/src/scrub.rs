@@ -43,7 +43,7 @@ pub struct ScrubbedCore {
 /// How far scrubbing is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScrubStatus {
-    /// A pass is under way: replicas checked so far, and of how many.
+    /// A pass is under way: replicas checked so far, and of how many. (0, 0): it is ordered.
     pub running: Option<(u64, u64)>,
     /// Unix seconds of the end of the last whole pass; 0 = none yet.
     pub finished_unix_s: u64,
@@ -99,8 +99,13 @@ impl Scrub {
     /// Orders a pass now. False: one is ordered or under way already.
     #[must_use]
     pub fn begin(&self) -> bool {
-        let is_running = self.status().running.is_some();
-        !is_running && !matches!(self.orders.try_send(()), Err(TrySendError::Full(())))
+        let mut status = lock(&self.status);
+        if status.running.is_some() {
+            return false;
+        }
+        // Said here already, so that nobody who looks now takes the last pass for this one.
+        status.running = Some((0, 0));
+        !matches!(self.orders.try_send(()), Err(TrySendError::Full(())))
     }
 
     #[must_use]

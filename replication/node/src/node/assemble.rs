@@ -123,7 +123,8 @@ pub(super) fn assemble(
         .collect();
     let stats = create_stats(process, &dir, node, count)?;
     let pages = stats.iter().map(Stats::page).collect();
-    let (stats_relay, stats_thread) = StatsRelay::start(pages).map_err(thread("stats relay"))?;
+    let (stats_relay, stats_thread) =
+        StatsRelay::start(pages, scrub.clone()).map_err(thread("stats relay"))?;
     helpers.push(stats_thread);
     let mut stats = stats.into_iter();
     let mut cores = Vec::new();

@@ -75,7 +75,8 @@ pub enum Proposal {
     Add { member: Member },
     /// By the primary, which has stopped for good in this ballot: `to` becomes primary, it becomes a secondary.
     HandOver { to: Member },
-    /// By the primary, which waits for this learner and wants to stop waiting: take its assignment back.
+    /// By the primary, which waits for this learner and wants to stop waiting: take its assignment back. Once told so, it asks
+    /// for the next ballot, and waits no more when it has that.
     WithdrawLearner { member: Member },
 }
 

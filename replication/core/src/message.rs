@@ -137,6 +137,8 @@ pub struct BeaconAck {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LearnRequest {
     pub partition: PartitionId,
+    /// Grows with each request of this copy in this life: only the answer to the last one counts.
+    pub number: u64,
     /// The learner's ballot.
     pub ballot: Ballot,
     pub incarnation: ReplicaIncarnation,
@@ -146,6 +148,8 @@ pub struct LearnRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LearnReply {
     pub partition: PartitionId,
+    /// Of the request; 0: unasked, the learner is not served any more.
+    pub number: u64,
     pub ballot: Ballot,
     pub incarnation: ReplicaIncarnation,
     pub step: LearnStep,

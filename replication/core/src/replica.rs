@@ -40,7 +40,7 @@ use crate::message::{Entry, ReplicaState};
 use crate::shard::turn::Turn;
 use deadline::Timers;
 pub(crate) use deadline::{Deadlines, Due, Timer};
-use learner::Learner;
+use learner::{Fetch, Learner};
 use prepared_list::{PreparedList, Waiter};
 use primary::Primary;
 pub(crate) use primary::Write;
@@ -98,6 +98,11 @@ pub struct Replica {
     learner: Option<Member>,
     /// Made in this life of the process, and empty then.
     is_fresh: bool,
+    /// Of the last question to a primary.
+    learn_number: u64,
+    /// The engine is getting something from another core. Until it has answered nothing else is asked for or taken: a
+    /// checkpoint replaces the storage whenever it comes.
+    fetch: Option<Fetch>,
     /// What we keep for a learner, as primary.
     session: Option<Session>,
     /// Bytes of payloads kept in the list although they are applied.
@@ -249,6 +254,8 @@ impl Replica {
             yielded: None,
             learner: None,
             is_fresh: false,
+            learn_number: 0,
+            fetch: None,
             session: None,
             retained_bytes: 0,
             proposed: None,

@@ -429,6 +429,7 @@ fn write_learn_request(builder: &mut Builder<'_>, request: &LearnRequest) -> Fra
         ballot: request.ballot.0,
         incarnation: request.incarnation.0,
         state: Some(&state),
+        number: request.number,
     };
     let root = peer::LearnRequest::create(builder, &arguments);
     builder.finish(root, None);
@@ -446,6 +447,7 @@ fn read_learn_request(bytes: &[u8]) -> Result<LearnRequest, WireError> {
         partition: state.partition,
         ballot: Ballot(table.ballot()),
         incarnation: ReplicaIncarnation(table.incarnation()),
+        number: table.number(),
         state,
     })
 }
@@ -465,6 +467,7 @@ fn write_learn_reply(builder: &mut Builder<'_>, reply: &LearnReply) -> FrameKind
         step,
         from,
         to,
+        number: reply.number,
     };
     let root = peer::LearnReply::create(builder, &arguments);
     builder.finish(root, None);
@@ -485,6 +488,7 @@ fn read_learn_reply(bytes: &[u8]) -> Result<LearnReply, WireError> {
         partition: partition(table.table_id(), table.partition()),
         ballot: Ballot(table.ballot()),
         incarnation: ReplicaIncarnation(table.incarnation()),
+        number: table.number(),
         step,
     })
 }

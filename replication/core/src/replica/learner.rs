@@ -36,6 +36,13 @@ pub enum LearnStage {
     Attached,
 }
 
+/// What the engine is getting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fetch {
+    Log,
+    Checkpoint,
+}
+
 #[derive(Debug)]
 pub(crate) struct Learner {
     stage: LearnStage,
@@ -123,7 +130,10 @@ impl Replica {
         let is_settled = self.durable == self.last()
             && self.restamp.is_none()
             && self.ballot_durable == self.ballot;
-        if !is_settled || self.apply_queue() >= turn.desk.options.apply_queue_max {
+        if !is_settled
+            || self.fetch.is_some()
+            || self.apply_queue() >= turn.desk.options.apply_queue_max
+        {
             return;
         }
         match self.learn_stage() {
@@ -144,11 +154,13 @@ impl Replica {
         let Some(to) = self.primary_hint() else {
             return;
         };
+        self.learn_number += 1;
         self.set_stage(LearnStage::Asking { is_sent: true });
         turn.effects.push(Effect::Send {
             to,
             message: Message::LearnRequest(LearnRequest {
                 partition: self.partition,
+                number: self.learn_number,
                 ballot: self.ballot,
                 incarnation: self.incarnation,
                 state: self.state(),
@@ -165,7 +177,8 @@ impl Replica {
     ) {
         let is_ours = self.primary_hint() == Some(from)
             && reply.ballot == self.ballot
-            && reply.incarnation == self.incarnation;
+            && reply.incarnation == self.incarnation
+            && (reply.number == 0 || reply.number == self.learn_number);
         let Some(stage) = self.learn_stage().filter(|_| is_ours) else {
             return;
         };
@@ -194,6 +207,11 @@ impl Replica {
             ) if self.last() > self.committed => self.cut(turn),
             _ => {}
         }
+    }
+
+    /// Whether what a primary sends can be taken: not while the storage may be replaced at any moment.
+    pub(super) fn may_attach(&self) -> bool {
+        matches!(self.role, Role::Learner(_)) && self.fetch != Some(Fetch::Checkpoint)
     }
 
     /// The primary sends to us as its learner.
@@ -230,6 +248,7 @@ impl Replica {
         let Some(source) = self.primary_member() else {
             return;
         };
+        self.fetch = Some(Fetch::Log);
         self.set_stage(LearnStage::FetchingLog {
             to,
             is_under_way: true,
@@ -258,6 +277,7 @@ impl Replica {
             return;
         };
         self.timers.clear(Timer::Learn, self.partition, turn);
+        self.fetch = Some(Fetch::Checkpoint);
         self.set_stage(LearnStage::FetchingCheckpoint);
         turn.effects.push(Effect::FetchCheckpoint {
             partition: self.partition,
@@ -268,7 +288,9 @@ impl Replica {
 
     /// A piece of the primary's log: all of it is committed.
     pub(crate) fn handle_log_fetched(&mut self, entries: Vec<Entry>, turn: &mut Turn<'_>) {
+        self.fetch = None;
         let Some(LearnStage::FetchingLog { to, .. }) = self.learn_stage() else {
+            self.go_on_learning(turn);
             return;
         };
         let before = self.last();
@@ -320,6 +342,7 @@ impl Replica {
         ballot: Ballot,
         turn: &mut Turn<'_>,
     ) {
+        self.fetch = None;
         if self.is_out_of_service() || self.is_creating() {
             return;
         }
@@ -346,9 +369,7 @@ impl Replica {
         (self.committed, self.durable, self.matched) = (decree, decree, decree);
         self.retained_bytes = 0;
         turn.desk.log.set_durable_in_engine(self.partition, decree);
-        if matches!(self.role, Role::Learner(_)) {
-            self.cut(turn);
-        }
+        self.cut(turn);
     }
 
     pub(crate) fn handle_fetch_failed(
@@ -361,7 +382,9 @@ impl Replica {
             self.learn_stage(),
             Some(LearnStage::FetchingLog { .. } | LearnStage::FetchingCheckpoint)
         );
+        self.fetch = None;
         if !is_fetching {
+            self.go_on_learning(turn);
             return;
         }
         if may_retry {

@@ -1,5 +1,6 @@
 //! Configurations: which are adopted, and what becomes of the role and of everybody who waits.
 
+use super::learner::Fetch;
 use super::primary::{Phase, Primary};
 use super::{Replica, Role, Timer};
 use crate::config::{Configuration, Stage};
@@ -124,6 +125,11 @@ impl Replica {
             self.learner = None;
         }
         self.configuration = Some(configuration);
+        if self.fetch == Some(Fetch::Checkpoint) && !matches!(self.role, Role::Idle) {
+            // A member's storage must not be replaced. Nobody makes us one meanwhile, as nobody can count us.
+            self.leave_service("a member while it gets a checkpoint".to_owned(), turn);
+            return;
+        }
         self.begin_role(turn);
     }
 

@@ -71,9 +71,12 @@ impl Replica {
                     .iter()
                     .find(|peer| peer.kind == Kind::Counted)?;
                 let member = learner.member;
+                let is_assigned = self.learner == Some(member);
                 Some(match self.removal_cause(learner, turn) {
-                    None => Proposal::Add { member },
-                    Some(_) => Proposal::WithdrawLearner { member },
+                    None if is_assigned => Proposal::Add { member },
+                    Some(_) if is_assigned => Proposal::WithdrawLearner { member },
+                    // Its assignment is gone; under the next ballot nobody can add it by an older proposal.
+                    _ => Proposal::NextBallot,
                 })
             }
         }

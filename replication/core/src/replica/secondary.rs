@@ -39,11 +39,15 @@ impl Replica {
         }
         let mut refused = match self.follow(from, configuration, learner, turn) {
             Err(reason) => Some(reason),
-            Ok(()) if !self.fits(decree, previous) => Some(RejectReason::Gap),
+            Ok(()) if !self.fits(decree, previous, committed) => Some(RejectReason::Gap),
             Ok(()) => None,
         };
         if refused.is_none() {
             self.accept(entry, turn);
+            if planted!(SecondaryAcknowledgesBeforeFlush) {
+                self.durable = self.last();
+                turn.desk.acknowledgements.insert(self.partition);
+            }
             self.learn_commit_point(committed, turn);
             // It contradicted what we hold.
             refused = self
@@ -66,10 +70,15 @@ impl Replica {
         }
     }
 
-    /// The order up to `decree - 1` is the primary's: we know it already, or our stamp there says so.
-    fn fits(&self, decree: Decree, previous: Ballot) -> bool {
+    /// The order up to `decree - 1` is the primary's: we know it already, or our stamp there says so. A newer stamp than the
+    /// primary's says so too where the primary has committed: whoever prepared it again later held the same mutation.
+    fn fits(&self, decree: Decree, previous: Ballot, committed: Decree) -> bool {
         let before = decree.previous();
-        before <= self.matched.max(self.committed) || self.list.stamp(before) == Some(previous)
+        before <= self.matched.max(self.committed)
+            || self
+                .list
+                .stamp(before)
+                .is_some_and(|stamp| stamp == previous || (stamp > previous && before <= committed))
     }
 
     /// Takes an entry that fits. Afterwards our order equals the primary's up to it.
@@ -101,7 +110,10 @@ impl Replica {
             self.quarantine(reason, turn);
             return;
         }
-        if is_same_stamp {
+        if planted!(DuplicatePrepareAppliedTwice) && is_same_stamp {
+            let decree = self.last().next();
+            self.append(Entry { decree, ..entry }, None, turn);
+        } else if is_same_stamp {
             turn.desk.acknowledgements.insert(self.partition);
         } else if is_same_mutation {
             self.widen_restamp(decree, turn);
@@ -149,7 +161,11 @@ impl Replica {
     /// The primary of our ballot says that every member has everything up to `committed`.
     pub(super) fn learn_commit_point(&mut self, committed: Decree, turn: &mut Turn<'_>) {
         // Only what is known to be the primary's order can be what it has committed.
-        let known = committed.min(self.matched).min(self.settled());
+        let known = if planted!(CommitPointOfWrongBallot) {
+            committed.min(self.durable)
+        } else {
+            committed.min(self.matched).min(self.settled())
+        };
         if !self.is_follower() || known <= self.committed {
             return;
         }
@@ -210,9 +226,7 @@ impl Replica {
         let names_us = match learner {
             None => own.is_some_and(|member| member.incarnation == self.incarnation),
             Some(incarnation) => {
-                own.is_none()
-                    && incarnation == self.incarnation
-                    && matches!(self.role, Role::Learner(_))
+                own.is_none() && incarnation == self.incarnation && self.may_attach()
             }
         };
         if !sender_is_primary || !names_us || configuration.stage != Stage::Active {
@@ -238,6 +252,9 @@ impl Replica {
         if matches!(self.role, Role::Creating { .. } | Role::OutOfService { .. }) {
             return Err(RejectReason::OutOfService);
         }
+        if planted!(StaleConfigurationAccepted) && ballot < self.ballot {
+            return Ok(());
+        }
         if ballot < self.ballot {
             return Err(RejectReason::StaleBallot);
         }
@@ -246,9 +263,7 @@ impl Replica {
         }
         let is_meant = match learner {
             None => matches!(self.role, Role::Secondary),
-            Some(incarnation) => {
-                incarnation == self.incarnation && matches!(self.role, Role::Learner(_))
-            }
+            Some(incarnation) => incarnation == self.incarnation && self.may_attach(),
         };
         if !is_meant || self.primary_hint() != Some(from) {
             Err(RejectReason::OutOfService)

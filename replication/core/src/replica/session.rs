@@ -2,7 +2,7 @@
 //! caught up.
 //!
 //! Members are added to the acknowledgement set before meta, and removed after meta: from the moment a learner is counted
-//! every commit waits for it, until meta has made it a secondary or has taken its assignment back, durably.
+//! every commit waits for it, until meta has made it a secondary, or grown the ballot without it.
 
 use super::progress::{Kind, Progress, Reach};
 use super::{Phase, Replica, Role};
@@ -46,7 +46,7 @@ impl Replica {
         let Some(step) = self.next_step(member, request, turn) else {
             return;
         };
-        self.send_step(member, step, turn);
+        self.send_step(member, request.number, step, turn);
         if matches!(step, LearnStep::Attach { .. }) {
             if let Some(index) = self.progress_index(from) {
                 self.send_prepares(index, turn);
@@ -54,11 +54,12 @@ impl Replica {
         }
     }
 
-    fn send_step(&self, member: Member, step: LearnStep, turn: &mut Turn<'_>) {
+    fn send_step(&self, member: Member, number: u64, step: LearnStep, turn: &mut Turn<'_>) {
         turn.effects.push(Effect::Send {
             to: member.address,
             message: Message::LearnReply(LearnReply {
                 partition: self.partition,
+                number,
                 ballot: self.ballot,
                 incarnation: member.incarnation,
                 step,
@@ -234,7 +235,7 @@ impl Replica {
             && acknowledged >= committed
             && progress.reach == Reach::Steady
             && progress.grants_lease(turn.now, turn.desk);
-        if has_caught_up && can_take {
+        if (has_caught_up || planted!(LearnerCountedTooEarly)) && can_take {
             progress.kind = Kind::Counted;
             self.session = None;
             self.release(turn);
@@ -248,7 +249,7 @@ impl Replica {
     /// Stops sending to a learner that is not counted, and tells it.
     pub(super) fn detach_learner(&mut self, turn: &mut Turn<'_>) {
         if let Some(member) = self.drop_learner(turn) {
-            self.send_step(member, LearnStep::Refused, turn);
+            self.send_step(member, 0, LearnStep::Refused, turn);
         }
     }
 
@@ -293,11 +294,11 @@ impl Replica {
         }
     }
 
-    /// Meta has assigned another learner or none: the old one is not waited for any more, counted or not.
+    /// Meta has assigned another learner or none. One that is counted is waited for all the same until a newer ballot: the
+    /// proposal to add it may be under way, and the same copy be assigned again when it arrives.
     pub(super) fn on_assignment(&mut self, turn: &mut Turn<'_>) {
         let learner = self.learner;
-        let is_other =
-            |peer: &Progress| peer.kind != Kind::Secondary && Some(peer.member) != learner;
+        let is_other = |peer: &Progress| peer.kind == Kind::Learner && Some(peer.member) != learner;
         if self
             .session
             .is_some_and(|session| Some(session.member) != learner)
@@ -306,8 +307,6 @@ impl Replica {
         }
         self.remove_peer(is_other, turn);
         self.release_to(self.releasable(self.applied));
-        self.advance_commit_point(turn);
-        self.admit_parked_reads(turn);
         self.propose(turn);
     }
 }

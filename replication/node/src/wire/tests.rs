@@ -43,6 +43,7 @@ fn reply(step: LearnStep) -> Message {
         partition: PARTITION,
         ballot: Ballot(5),
         incarnation: ReplicaIncarnation(7),
+        number: 11,
         step,
     })
 }
@@ -115,6 +116,7 @@ fn messages() -> Vec<Message> {
         }),
         Message::LearnRequest(LearnRequest {
             partition: PARTITION,
+            number: 11,
             ballot: Ballot(5),
             incarnation: ReplicaIncarnation(7),
             state: state(),

@@ -148,6 +148,7 @@ impl Partition {
     /// What is wrong with it on its own, if anything. One member more than wanted may be there while replicas move.
     pub(crate) fn fault(&self, replica_count: u8) -> Option<&'static str> {
         let nodes: BTreeSet<_> = self.members().map(|member| member.address.node).collect();
+        let incarnations: BTreeSet<_> = self.holders().map(|it| it.incarnation).collect();
         let learner = self.learner.as_ref().map(|learner| &learner.member);
         match self {
             _ if self.ballot == Ballot::NONE => Some("a partition has no ballot"),
@@ -160,6 +161,9 @@ impl Partition {
             }
             _ if self.holders().any(|member| member.incarnation.0 == 0) => {
                 Some("a replica has incarnation 0")
+            }
+            _ if incarnations.len() != self.holders().count() => {
+                Some("two replicas of a partition have one incarnation")
             }
             _ if learner.is_some_and(|it| self.is_in_the_way(it)) => {
                 Some("a learner shares a node with a member")

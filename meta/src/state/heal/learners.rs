@@ -179,7 +179,13 @@ impl State {
                 };
                 let is_leaving = self.heal.ordered.contains_key(&(node, *key));
                 let is_ahead = status.ballot > partition.ballot;
-                if is_leaving || is_ahead || key.incarnation.0 == 0 {
+                // Never given by us, or given to another node: a copied directory, or meta has lost something.
+                let is_foreign = key.incarnation.0 == 0
+                    || key.incarnation.0 >= self.durable.counters().next_incarnation
+                    || partition
+                        .holders()
+                        .any(|it| it.incarnation == key.incarnation);
+                if is_leaving || is_ahead || is_foreign {
                     continue;
                 }
                 let rank = (status.prepared_ballot, status.prepared);

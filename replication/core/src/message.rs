@@ -9,7 +9,7 @@ use bytes::Bytes;
 pub struct Mutation {
     /// Stamped by the primary: Unix microseconds, monotonic within a partition.
     pub timestamp_us: u64,
-    /// Identity for exactly-once retries; (0, 0) = none.
+    /// Identity for exactly-once retries; client 0 = none.
     pub request_id: RequestId,
     /// The encoded batch (docs/formats.md, "Batch"); opaque to replication. Empty = a no-op.
     pub payload: Bytes,

@@ -336,7 +336,12 @@ impl Replica {
         }
         let noop = Mutation {
             timestamp_us: self.timestamp_us,
-            request_id: RequestId::default(),
+            // No two no-ops are the same mutation: a member that holds an older one must not keep it under its old stamp, or
+            // what it acknowledges with this one would not be under our ballot in its log.
+            request_id: RequestId {
+                client: 0,
+                sequence: self.ballot.0,
+            },
             payload: Bytes::new(),
         };
         self.assign(noop, None, turn);

@@ -3,7 +3,7 @@
 //! Each side proves that it knows the token by an HMAC-SHA256 over both sides' nonces (the dialler's first) under a word
 //! that names its role, so that no answer can be replayed or reflected. The token itself never travels.
 
-use crate::options::{Identity, PeerId};
+use crate::options::{Identity, LeaseTerms, PeerId};
 use hmac::{Hmac, Mac};
 use pegasus_fbs::body::{bytes, read};
 use pegasus_fbs::code::Code;
@@ -152,6 +152,8 @@ impl Handshaker {
             target_node: target.node,
             target_core: target.core,
             nonce: Some(builder.create_vector(nonce)),
+            lease_ms: identity.leases.lease_ms,
+            grace_ms: identity.leases.grace_ms,
         };
         peer::Hello::create(builder, &args)
     }
@@ -184,6 +186,20 @@ impl Handshaker {
                 "its disk format is {}, this node's {}",
                 hello.disk_format(),
                 own.disk_format
+            );
+            return Err(Refusal {
+                code: Code::Incompatible,
+                sentence,
+            });
+        }
+        let theirs = LeaseTerms {
+            lease_ms: hello.lease_ms(),
+            grace_ms: hello.grace_ms(),
+        };
+        if !own.leases.waits_for(&theirs) || !theirs.waits_for(&own.leases) {
+            let sentence = format!(
+                "its lease is {} ms and its grace {} ms, this node's {} and {}: no grace may be under 1.25 times the other's lease",
+                theirs.lease_ms, theirs.grace_ms, own.leases.lease_ms, own.leases.grace_ms
             );
             return Err(Refusal {
                 code: Code::Incompatible,
@@ -269,6 +285,10 @@ mod tests {
             node_incarnation: 3,
             disk_format: 1,
             token: token.into(),
+            leases: LeaseTerms {
+                lease_ms: 400,
+                grace_ms: 550,
+            },
         };
         Handshaker::new(identity).unwrap()
     }
@@ -365,5 +385,26 @@ mod tests {
             Code::WrongCluster
         );
         assert!(one.check_hello(b"garbage").is_err());
+    }
+
+    #[test]
+    fn terms_under_which_two_primaries_could_serve_are_refused_both_ways() {
+        let one = handshaker(1, "");
+        let mut other = handshaker(2, "");
+        let terms = |lease_ms, grace_ms| LeaseTerms { lease_ms, grace_ms };
+        for (leases, is_safe) in [
+            (terms(440, 550), true),
+            (terms(100, 500), true),
+            (terms(441, 600), false),
+            (terms(100, 499), false),
+        ] {
+            other.identity.leases = leases;
+            let hello = one.hello(TWO, &[0; 16]);
+            assert_eq!(other.check_hello(&hello).is_ok(), is_safe, "{leases:?}");
+            let hello = other.hello(ONE, &[0; 16]);
+            let refusal = one.check_hello(&hello).err();
+            assert_eq!(refusal.is_none(), is_safe, "{leases:?}");
+            assert!(refusal.is_none_or(|refusal| refusal.code == Code::Incompatible));
+        }
     }
 }

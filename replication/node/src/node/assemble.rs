@@ -3,7 +3,7 @@
 
 use super::{Node, NodeError, Shared};
 use crate::background::{Background, CoreFiles, SegmentOptions};
-use crate::config::{Config, Poll, ProcessConfig};
+use crate::config::{ClusterConfig, Config, Millis, Poll, ProcessConfig};
 use crate::data_dir::DataDir;
 use crate::engine_pool::EnginePool;
 use crate::engine_watch::{DiskWatch, EngineWatch, NoticeBoard, WatchedCore};
@@ -27,7 +27,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use pegasus_engine::rocks::EngineOptions;
 use pegasus_net::mesh::{MeshEnd, mesh};
 use pegasus_net::waker::Waker;
-use pegasus_net::{CoreIo, Identity, NetOptions, PollPolicy};
+use pegasus_net::{CoreIo, Identity, LeaseTerms, NetOptions, PollPolicy};
 use pegasus_replication::ids::{CoreAddress, CoreId, NodeId};
 use pegasus_replication::log::{LogIdentity, LogOptions};
 use std::net::TcpListener;
@@ -97,7 +97,7 @@ pub(super) fn assemble(
         .map_err(thread("wakers"))?;
     let (inboxes, receivers): (Vec<_>, Vec<_>) = wakers.iter().cloned().map(inbox).unzip();
     let (meta_sender, mail) = mailbox();
-    let own = peer_identity(known, 0, &identity);
+    let own = peer_identity(known, 0, &identity, &config.cluster);
     let (transfers, transfer_threads) = start_transfers(process, &dir, &inboxes, transfer, own)?;
     let (shared, mut helpers, routes) = start_helpers(process, &dir, &inboxes, transfers)?;
 
@@ -150,7 +150,7 @@ pub(super) fn assemble(
             cpu: claims.pinned.then(|| claims.cpus[index]),
             net: net_options(process, claims.poll),
             sockets,
-            identity: peer_identity(known, core, &identity),
+            identity: peer_identity(known, core, &identity, &config.cluster),
             opened,
             mesh,
             inbox,
@@ -394,7 +394,13 @@ fn net_options(process: &ProcessConfig, poll: Poll) -> NetOptions {
     }
 }
 
-fn peer_identity(known: Known, core: u16, identity: &LinkIdentity) -> Identity {
+fn peer_identity(
+    known: Known,
+    core: u16,
+    identity: &LinkIdentity,
+    cluster: &ClusterConfig,
+) -> Identity {
+    let millis = |period: Millis| u32::try_from(period.0).unwrap_or(u32::MAX);
     Identity {
         cluster: known.cluster.0,
         node: known.node.0,
@@ -402,6 +408,10 @@ fn peer_identity(known: Known, core: u16, identity: &LinkIdentity) -> Identity {
         node_incarnation: known.incarnation,
         disk_format: data_dir::DISK_FORMAT,
         token: identity.token.clone(),
+        leases: LeaseTerms {
+            lease_ms: millis(cluster.lease_period_ms),
+            grace_ms: millis(cluster.grace_period_ms),
+        },
     }
 }
 

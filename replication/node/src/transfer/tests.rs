@@ -5,7 +5,7 @@ use crate::inbox::{CoreInput, inbox};
 use crate::log_file::segment_path;
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
-use pegasus_net::Waker;
+use pegasus_net::{LeaseTerms, Waker};
 use pegasus_replication::ids::{Ballot, CoreAddress, NodeId, RequestId, TableId};
 use pegasus_replication::log::recover::{SegmentSource, recover};
 use pegasus_replication::log::{LogIdentity, LogOptions, Record, SegmentId, ShardLog};
@@ -47,6 +47,7 @@ impl End {
             node_incarnation: 1,
             disk_format: 1,
             token: token.into(),
+            leases: LeaseTerms::default(),
         };
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();

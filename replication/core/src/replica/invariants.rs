@@ -153,6 +153,17 @@ fn check_committed_agree(one: &Replica, other: &Replica) {
     }
 }
 
+/// Whether `replica` has gone on to a ballot above that of `primary`, and is not known to be a member there: it may learn anew.
+fn has_left(replica: &Replica, primary: &Replica) -> bool {
+    let newest = replica.configuration.as_ref();
+    let newest = newest.filter(|newest| newest.ballot >= replica.ballot);
+    let is_member = newest.is_some_and(|newest| {
+        let mut members = newest.members();
+        members.any(|member| member.incarnation == replica.incarnation)
+    });
+    replica.ballot > primary.ballot && !is_member
+}
+
 fn check_commit_points(primary: &Replica, replicas: &[&Replica]) {
     let partition = primary.partition;
     let configuration = primary
@@ -164,7 +175,7 @@ fn check_commit_points(primary: &Replica, replicas: &[&Replica]) {
             .secondaries
             .iter()
             .any(|member| member.incarnation == replica.incarnation);
-        if !is_member || replica.is_out_of_service() {
+        if !is_member || replica.is_out_of_service() || has_left(replica, primary) {
             continue;
         }
         assert!(

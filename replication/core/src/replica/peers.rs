@@ -294,9 +294,11 @@ impl Replica {
             RejectReason::Adopting => progress.knows_ballot = false,
             RejectReason::StaleBallot | RejectReason::Gap | RejectReason::Promised => {}
             RejectReason::OutOfService => {
-                // Out of service it cannot ask to take over before it has started again, and then it waits first.
-                if let Some(beacon) = beacon.filter(|beacon| beacon.number >= progress.covered_from)
-                {
+                // Out of service it cannot ask to take over before it has started again, and then it waits first. That is
+                // so while it stands in our ballot: a copy that is gone, or in another, may have been primary since.
+                let of_us =
+                    beacon.filter(|it| ballot == own && it.number >= progress.covered_from);
+                if let Some(beacon) = of_us {
                     progress.note_heard(beacon, turn.now);
                 }
                 self.on_member_out(from, turn);

@@ -557,6 +557,13 @@ fn check_succession(before: &Durable, after: &Durable) {
                 joined.iter().all(|it| Some(**it) == learner),
                 "somebody else joined"
             );
+            let stays = learner.is_none()
+                || now.learner.map(|it| it.member) == learner
+                || learner.is_some_and(|it| new_members.contains(&it));
+            assert!(
+                stays || now.ballot > was.ballot,
+                "a learner left without a ballot"
+            );
             let nodes: BTreeSet<NodeId> = new_members.iter().map(|it| it.address.node).collect();
             assert_eq!(nodes.len(), new_members.len(), "two members on one node");
             assert!(new_members.len() <= usize::from(table.replica_count) + 1);

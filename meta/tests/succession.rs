@@ -110,7 +110,7 @@ fn members_follow_each_other_under_a_higher_ballot_only() {
     })
     .unwrap();
     assert!(durable.counters().next_incarnation > 50);
-    changed(&mut durable, 0, |it| grow(it)).unwrap();
+    changed(&mut durable, 0, grow).unwrap();
 
     let error = refused(|it| it.secondaries.clear());
     assert!(
@@ -121,6 +121,16 @@ fn members_follow_each_other_under_a_higher_ballot_only() {
         it.ballot = pegasus_replication::ids::Ballot(it.ballot.0 - 1);
     });
     assert!(error.contains("its ballot falls"), "{error}");
+    let error = refused(|it| it.learner = None);
+    assert!(
+        error.contains("its learner is given up without a new ballot"),
+        "{error}"
+    );
+    let error = refused(|it| it.learner.as_mut().unwrap().member = member(4, 51));
+    assert!(
+        error.contains("its learner is given up without a new ballot"),
+        "{error}"
+    );
     let error = refused(|it| it.stage = Stage::Creating);
     assert!(error.contains("its stage changes"), "{error}");
 }
@@ -164,6 +174,7 @@ fn nobody_leads_who_was_no_member_and_nobody_joins_who_did_not_learn() {
 fn a_group_makes_sense_on_its_own() {
     let on_primary = |it: &Partition| it.primary.unwrap().address.node.0;
     let error = refused(|it| {
+        grow(it);
         it.learner.as_mut().unwrap().member = member(on_primary(it), 70);
     });
     assert!(
@@ -171,6 +182,7 @@ fn a_group_makes_sense_on_its_own() {
         "{error}"
     );
     let error = refused(|it| {
+        grow(it);
         let twin = it.secondaries[0].incarnation;
         it.learner.as_mut().unwrap().member.incarnation = twin;
     });
@@ -178,9 +190,13 @@ fn a_group_makes_sense_on_its_own() {
         error.contains("two replicas of a partition have one incarnation"),
         "{error}"
     );
-    let error = refused(|it| it.learner.as_mut().unwrap().member = member(9, 70));
+    let replaced = |it: &mut Partition, by| {
+        grow(it);
+        it.learner.as_mut().unwrap().member = by;
+    };
+    let error = refused(|it| replaced(it, member(9, 70)));
     assert!(error.contains("a member's node is not known"), "{error}");
-    let error = refused(|it| it.learner.as_mut().unwrap().member = member(4, u64::MAX));
+    let error = refused(|it| replaced(it, member(4, u64::MAX)));
     assert!(error.contains("no more numbers"), "{error}");
     let backoff = |node, step| Backoff {
         node: NodeId(node),
@@ -194,6 +210,7 @@ fn a_group_makes_sense_on_its_own() {
     // Beside the secondary that it replaces a learner may stand on one node.
     let mut durable = durable();
     changed(&mut durable, 0, |it| {
+        grow(it);
         let from = it.secondaries[0];
         let mut new = member(from.address.node.0, 70);
         new.address.core = CoreId(1);

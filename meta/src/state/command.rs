@@ -216,7 +216,7 @@ pub struct Sync {
 pub struct Assignment {
     /// That holds now.
     pub configuration: Configuration,
-    /// `None`: the assignment of before is withdrawn, durably: whoever was assigned is not added any more.
+    /// `None`: the assignment of before is withdrawn, durably, and by a new ballot: whoever was assigned is not added any more.
     pub learner: Option<Member>,
     /// The learner is to be made, empty. Otherwise the copy of its incarnation is there; if it is not, it must not be made
     /// but reported as gone.

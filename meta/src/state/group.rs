@@ -179,6 +179,14 @@ impl Partition {
         }
     }
 
+    /// Whether `next` has another learner, or none, without this one having become a member.
+    pub(crate) fn gives_up_learner(&self, next: &Self) -> bool {
+        let now = next.learner.map(|learner| learner.member);
+        let leaves =
+            |learner: &Learner| now != Some(learner.member) && !next.is_member(&learner.member);
+        self.learner.as_ref().is_some_and(leaves)
+    }
+
     /// Why `next` must not follow this, if so: here it is made sure that no acknowledged write is lost whatever was asked
     /// (PacificA 3.2). Each member holds everything acknowledged, and so does a learner that its primary wants added.
     pub(crate) fn succession_fault(&self, next: &Self) -> Option<&'static str> {
@@ -189,6 +197,9 @@ impl Partition {
         match next {
             _ if next.stage != self.stage => Some("its stage changes with its group"),
             _ if next.ballot < self.ballot => Some("its ballot falls"),
+            _ if next.ballot == self.ballot && self.gives_up_learner(next) => {
+                Some("its learner is given up without a new ballot")
+            }
             _ if is_same => None,
             _ if next.ballot == self.ballot => Some("its members change without a new ballot"),
             _ if self.stage == Stage::Creating => Some("its members change before it was made"),

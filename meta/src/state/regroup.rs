@@ -18,8 +18,11 @@ impl State {
         Some((table, table.partition(id.index)?))
     }
 
-    /// Changes a partition by `edit`, gives it the next ballot if its members are others then, and tells them. Returns whether
-    /// anything has changed; nothing has if there are no ballots left.
+    /// Changes a partition by `edit`, gives it the next ballot if its members are others then or its learner is given up, and
+    /// tells them. Returns whether anything has changed; nothing has if there are no ballots left.
+    ///
+    /// A learner leaves by a ballot, because its primary may wait for it and have proposed to add it: were it assigned again
+    /// under the same ballot, that old proposal could add a copy that nobody waits for any more.
     pub(super) fn regroup(
         &mut self,
         id: PartitionId,
@@ -33,7 +36,7 @@ impl State {
         edit(&mut next);
         next.settle(table.replica_count, self.now_ms);
         let has_moved = before.primary != next.primary || before.secondaries != next.secondaries;
-        if has_moved && next.ballot == before.ballot {
+        if (has_moved || before.gives_up_learner(&next)) && next.ballot == before.ballot {
             let Some(ballot) = before.next_ballot() else {
                 return false;
             };

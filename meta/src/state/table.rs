@@ -42,7 +42,7 @@ pub struct Partition {
     /// `None`: nobody may serve. Never without members.
     pub primary: Option<Member>,
     pub secondaries: Vec<Member>,
-    /// Catches up; not a member. Assigned and withdrawn without a new ballot.
+    /// Catches up; not a member. Assigned without a new ballot, given up by one.
     pub learner: Option<Learner>,
     /// Unix milliseconds since when it has fewer members than wanted; `None` if it has all of them, or never had.
     pub degraded_ms: Option<u64>,

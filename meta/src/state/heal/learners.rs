@@ -78,8 +78,8 @@ impl State {
             .filter(|node| self.durable.drain(*node).is_none())
     }
 
-    /// Gives a learner up that cannot become a member. It is durable before anybody is told, so that its primary, which may
-    /// already wait for it, need not wait any more.
+    /// Gives a learner up that cannot become a member. Its primary, which may already wait for it, need not do so under the
+    /// ballot that comes with this.
     pub(super) fn withdraw_failed(&mut self, id: PartitionId, work: &mut Work) {
         let Some((table, partition)) = self.partition(id) else {
             return;
@@ -98,23 +98,19 @@ impl State {
             Some(Failure::NotWanted)
         };
         let now_ms = self.now_ms;
-        let done = match failure {
-            None => return,
-            Some(Failure::NotWanted) => self.regroup(id, |it| it.learner = None, work),
-            Some(Failure::TooOld) => {
-                self.heal.hurry.insert(id);
-                self.regroup(id, |it| it.learner = None, work)
-            }
-            Some(Failure::Failed) => self.regroup(
-                id,
-                |it| {
-                    it.learner = None;
-                    it.back_off(node, now_ms);
-                },
-                work,
-            ),
+        let Some(failure) = failure else {
+            return;
         };
-        assert!(done, "a learner that was there was not taken away");
+        if matches!(failure, Failure::TooOld) {
+            self.heal.hurry.insert(id);
+        }
+        let give_up = |it: &mut Partition| {
+            it.learner = None;
+            if matches!(failure, Failure::Failed) {
+                it.back_off(node, now_ms);
+            }
+        };
+        self.regroup(id, give_up, work);
     }
 
     fn failure(&self, id: PartitionId, learner: &Learner) -> Option<Failure> {

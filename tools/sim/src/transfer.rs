@@ -200,15 +200,24 @@ impl World {
         fetch: Fetch,
         checkpoint: MemCheckpoint,
     ) -> Result<(), Violation> {
-        if !self.is_current(&fetch) {
+        if self.life(fetch.learner.node) != fetch.life {
+            return Ok(());
+        }
+        let (partition, incarnation) = (fetch.partition, fetch.incarnation);
+        let is_current = self.is_current(&fetch);
+        let core = self.core_mut(fetch.learner);
+        let replica = core.shard.as_ref().and_then(|it| it.replica(partition));
+        if replica.is_none_or(|replica| replica.incarnation() != incarnation) {
+            return Ok(());
+        }
+        let Some(applied) = core.engine.import(partition, incarnation, checkpoint) else {
+            return Ok(());
+        };
+        // Once begun it is not called off, but nobody may wait for it any more.
+        if !is_current {
             return Ok(());
         }
         self.end_fetch(&fetch);
-        let (partition, incarnation) = (fetch.partition, fetch.incarnation);
-        let engine = &mut self.core_mut(fetch.learner).engine;
-        let Some(applied) = engine.import(partition, incarnation, checkpoint) else {
-            return Ok(());
-        };
         self.totals.coverage.note("checkpoint installed");
         let installed = Event::CheckpointInstalled {
             partition,

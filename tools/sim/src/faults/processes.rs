@@ -59,7 +59,10 @@ impl World {
     fn strike_in_turn(&mut self, core: CoreAddress, strike: Strike) -> bool {
         let count = u32::try_from(self.random.fault.below(EFFECTS_MAX)).expect("few");
         let core = self.core_mut(core);
-        core.strike_after(count, strike);
-        core.shard.is_some()
+        let is_up = core.shard.is_some();
+        if is_up {
+            core.strike_after(count, strike);
+        }
+        is_up
     }
 }

@@ -67,5 +67,5 @@ pub mod planted;
 pub mod replica;
 pub mod shard;
 
-pub use replica::{Health, Phase, Replica, RoleName, check_group};
+pub use replica::{Health, LearnStage, Phase, Replica, RoleName, check_group};
 pub use shard::{Shard, StoredReplica};

@@ -296,8 +296,7 @@ impl Replica {
             RejectReason::OutOfService => {
                 // Out of service it cannot ask to take over before it has started again, and then it waits first. That is
                 // so while it stands in our ballot: a copy that is gone, or in another, may have been primary since.
-                let of_us =
-                    beacon.filter(|it| ballot == own && it.number >= progress.covered_from);
+                let of_us = beacon.filter(|it| ballot == own && it.number >= progress.covered_from);
                 if let Some(beacon) = of_us {
                     progress.note_heard(beacon, turn.now);
                 }

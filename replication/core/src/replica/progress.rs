@@ -128,6 +128,8 @@ impl Progress {
                 .checked_sub(sent.bytes)
                 .expect("counted when it was sent");
         }
+        // It may hold more than was sent since it was last settled where to send from.
+        self.sent = self.sent.max(prepared);
         let news = prepared > self.acknowledged;
         if news {
             self.acknowledged = prepared;

@@ -376,11 +376,11 @@ impl World {
                         .push_back(message);
                 }
             }
-            Effect::Apply { .. }
-            | Effect::Read { .. }
+            Effect::Apply { .. } | Effect::Read { .. } => one.engine_queue.push_back(effect),
+            Effect::Flush { .. }
+            | Effect::Create { .. }
             | Effect::FetchLog { .. }
-            | Effect::FetchCheckpoint { .. } => one.engine_queue.push_back(effect),
-            Effect::Flush { .. } | Effect::Create { .. } => {
+            | Effect::FetchCheckpoint { .. } => {
                 one.engine_queue.push_back(effect.clone());
                 self.said.push((node, effect));
             }
@@ -632,20 +632,7 @@ impl World {
         };
         let disk = &mut self.nodes.get_mut(&other).unwrap().disk;
         let mut suffix = Suffix::open(disk, identity(other), range).ok()?;
-        let piece = suffix.next_piece(2000);
-        if std::env::var_os("TRACE").is_some() && piece.is_err() {
-            println!(
-                "SUFFIX {range:?} {piece:?} segments {:?} first_held {:?}",
-                self.nodes[&other].disk.segments.keys(),
-                self.nodes[&other]
-                    .shard
-                    .as_ref()
-                    .unwrap()
-                    .log()
-                    .first_held(partition)
-            );
-        }
-        let piece = piece.ok()??;
+        let piece = suffix.next_piece(2000).ok()??;
         Some(piece.entries)
     }
 

@@ -21,11 +21,13 @@ use super::report::ReplicaKey;
 use super::table::{Partition, Table};
 use super::{State, Work};
 use pegasus_replication::config::Member;
-use pegasus_replication::ids::{Ballot, NodeId, PartitionId};
+use pegasus_replication::ids::{Ballot, CoreId, Decree, NodeId, PartitionId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A learner whose node meta has not heard of for this long is given up, in milliseconds.
 pub(super) const LEARNER_SILENCE_MS: u64 = 30_000;
+/// A copy that comes back by log and says the same for this long is given up, in milliseconds.
+pub(super) const LEARNER_STALL_MS: u64 = 300_000;
 /// An order that was not carried out is repeated after this long, in milliseconds.
 pub(super) const REPEAT_MS: u64 = 1_000;
 
@@ -41,9 +43,14 @@ pub(super) struct Memory {
     /// When the members of a partition changed last. A copy comes back only if its node was heard of after that: what it said
     /// before may be from before it died.
     pub(super) changed: BTreeMap<PartitionId, u64>,
+    /// What a copy that comes back by log last said, and since when it has said the same.
+    pub(super) progress: BTreeMap<PartitionId, (Position, u64)>,
     /// Hand-overs asked for, with the ballot that they are to end, and the time of the last push.
     pub(super) handovers: BTreeMap<PartitionId, (Ballot, u64)>,
 }
+
+/// How far a copy is: ballot adopted, last prepared decree, last applied one.
+pub(super) type Position = (Member, Ballot, Decree, Decree);
 
 impl State {
     /// Looks after the partitions that need it, or after those of `only` that do.
@@ -120,6 +127,12 @@ impl State {
         let status = self.status(node, key_of(id, member));
         self.is_alive(node)
             && status.is_some_and(|it| it.is_created() && it.ballot == partition.ballot)
+    }
+
+    /// The node as it last joined has this core.
+    pub(super) fn has_core(&self, node: NodeId, core: CoreId) -> bool {
+        let node = self.durable.nodes().get(&node);
+        node.is_some_and(|node| node.core(core).is_some())
     }
 
     /// Since when it lacks members, on the clock of this life: a time of an earlier one that lies ahead means a clock that was

@@ -186,6 +186,11 @@ impl State {
         let Some((_, partition)) = self.partition(id) else {
             return;
         };
+        if !self.has_core(to.node, to.core) {
+            // It has started again with fewer cores.
+            self.regroup(id, |it| it.intent = None, work);
+            return;
+        }
         let arrived = partition.members().find(|it| it.address == to).copied();
         let leads = partition.primary == Some(from);
         match arrived {

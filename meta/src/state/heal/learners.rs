@@ -4,7 +4,7 @@ use super::super::group::{BACKOFF_MAX_MS, Goal, Learner};
 use super::super::report::{ReplicaHealth, ReplicaKey};
 use super::super::table::Partition;
 use super::super::{State, Work};
-use super::{LEARNER_SILENCE_MS, key_of};
+use super::{LEARNER_SILENCE_MS, LEARNER_STALL_MS, key_of};
 use crate::place;
 use pegasus_replication::config::Member;
 use pegasus_replication::ids::{
@@ -85,6 +85,7 @@ impl State {
             return;
         };
         let Some(learner) = partition.learner else {
+            self.heal.progress.remove(&id);
             return;
         };
         let node = learner.member.address.node;
@@ -93,7 +94,8 @@ impl State {
             matches!(partition.goal(), Some(Goal::Move { to, .. }) if to == learner.member.address);
         let wanted = (has_room || is_moving) && self.durable.drain(node).is_none();
         let failure = if wanted {
-            self.failure(id, &learner)
+            let stalled = self.is_stalled(id, &learner).then_some(Failure::Failed);
+            self.failure(id, &learner).or(stalled)
         } else {
             Some(Failure::NotWanted)
         };
@@ -111,6 +113,30 @@ impl State {
             }
         };
         self.regroup(id, give_up, work);
+    }
+
+    /// A copy that came back by log has not moved for a long time. A new replica may take as long as its data need, and says
+    /// nothing meanwhile.
+    fn is_stalled(&mut self, id: PartitionId, learner: &Learner) -> bool {
+        let status = self.status(learner.member.address.node, key_of(id, &learner.member));
+        let Some(status) = status.filter(|_| !learner.is_fresh) else {
+            return false;
+        };
+        let seen = (
+            learner.member,
+            status.ballot,
+            status.prepared,
+            status.applied,
+        );
+        match self.heal.progress.get(&id) {
+            Some((known, since_ms)) if *known == seen => {
+                self.now_ms.saturating_sub(*since_ms) >= LEARNER_STALL_MS
+            }
+            _ => {
+                self.heal.progress.insert(id, (seen, self.now_ms));
+                false
+            }
+        }
     }
 
     fn failure(&self, id: PartitionId, learner: &Learner) -> Option<Failure> {
@@ -175,8 +201,9 @@ impl State {
                 };
                 let is_leaving = self.heal.ordered.contains_key(&(node, *key));
                 let is_ahead = status.ballot > partition.ballot;
-                // Never given by us, or given to another node: a copied directory, or meta has lost something.
-                let is_foreign = key.incarnation.0 == 0
+                // No such core; or never given by us, or to another node: a copied directory, or meta has lost something.
+                let is_foreign = !self.has_core(node, core)
+                    || key.incarnation.0 == 0
                     || key.incarnation.0 >= self.durable.counters().next_incarnation
                     || partition
                         .holders()

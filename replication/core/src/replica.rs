@@ -13,6 +13,7 @@
 //! holds it, up to `committed` every member has it, up to `durable` our log has it, up to `last` it is in our log's buffer.
 
 mod deadline;
+mod durable;
 mod handover;
 mod invariants;
 mod learner;
@@ -27,6 +28,7 @@ mod removal;
 mod secondary;
 mod session;
 mod unflushed;
+mod view;
 
 pub use invariants::check_group;
 pub use learner::LearnStage;
@@ -35,8 +37,8 @@ pub use primary::Phase;
 use crate::config::{Configuration, Member, Proposal};
 use crate::event::{Effect, Reject};
 use crate::ids::{Ballot, CoreAddress, Decree, Instant, PartitionId, ReplicaIncarnation, Ticket};
-use crate::log::{Record, RecordKind, Stamp};
-use crate::message::{Entry, ReplicaState};
+use crate::log::Record;
+use crate::message::Entry;
 use crate::shard::turn::Turn;
 use deadline::Timers;
 pub(crate) use deadline::{Deadlines, Due, Timer};
@@ -269,121 +271,6 @@ impl Replica {
         self.issue_applies(turn);
     }
 
-    /// A record about this replica is durable.
-    pub(crate) fn on_durable(&mut self, stamp: Stamp, turn: &mut Turn<'_>) {
-        match stamp.kind {
-            RecordKind::Entry => self.on_entry_durable(stamp.ballot, stamp.decree, turn),
-            RecordKind::Adopt => self.on_adoption_durable(stamp.ballot, turn),
-            RecordKind::Cut => self.on_cut_durable(turn),
-            RecordKind::Committed
-            | RecordKind::Removed
-            | RecordKind::Carried
-            | RecordKind::Suspect => {}
-        }
-    }
-
-    fn on_entry_durable(&mut self, ballot: Ballot, decree: Decree, turn: &mut Turn<'_>) {
-        if !self.on_restamp_durable(ballot, decree) {
-            // Void by now, prepared again under a newer ballot, or appended a second time to free a segment.
-            if decree <= self.durable || self.list.stamp(decree) != Some(ballot) {
-                return;
-            }
-            // Prepared again, the highest first. A run whose ballot was overtaken before the run was durable counts for nothing:
-            // no member has acknowledged more than `durable` of it, so the newer ballot prepares it once more.
-            let is_of_run =
-                ballot < self.ballot || self.restamp.is_some_and(|restamp| decree <= restamp.high);
-            if decree > self.durable.next() && is_of_run {
-                return;
-            }
-            assert_eq!(
-                decree,
-                self.durable.next(),
-                "{}: the log became durable out of order",
-                self.partition
-            );
-            self.durable = decree;
-        }
-        match self.role {
-            Role::Primary(_) => self.advance_commit_point(turn),
-            Role::Secondary => self.owe_acknowledgement(turn),
-            Role::Learner(_) => {
-                self.owe_acknowledgement(turn);
-                self.commit_fetched(turn);
-            }
-            Role::Creating { .. } | Role::Idle | Role::OutOfService { .. } => {}
-        }
-    }
-
-    /// Whether the lowest entry that is prepared again has become durable, which is appended last: then all have.
-    fn on_restamp_durable(&mut self, ballot: Ballot, decree: Decree) -> bool {
-        let Some(restamp) = self.restamp else {
-            return false;
-        };
-        let is_done = restamp.is_appended && ballot == self.ballot && decree == restamp.low;
-        if is_done {
-            self.durable = self.durable.max(restamp.high);
-            self.restamp = None;
-        }
-        is_done
-    }
-
-    /// Gives the entries of `restamp` the stamp of our ballot, in the log the highest first. A newer stamp in the log voids
-    /// the older ones above it, so that in this order no crash in between loses one: some of them may be committed.
-    fn append_restamp(&mut self, restamp: Restamp, turn: &mut Turn<'_>) {
-        assert!(
-            restamp.low > self.committed,
-            "{}: prepares again what is committed",
-            self.partition
-        );
-        let mut decree = restamp.high;
-        while decree >= restamp.low {
-            self.list.restamp(decree, self.ballot);
-            let entry = self
-                .list
-                .entry(decree)
-                .expect("only held entries are prepared again");
-            self.append_record(entry, turn);
-            decree = decree.previous();
-        }
-        self.restamp = Some(Restamp {
-            is_appended: true,
-            ..restamp
-        });
-    }
-
-    /// Durable here under the stamp of our ballot, or committed.
-    fn settled(&self) -> Decree {
-        self.restamp.map_or(self.durable, |restamp| {
-            self.durable.min(restamp.low.previous())
-        })
-    }
-
-    fn on_adoption_durable(&mut self, ballot: Ballot, turn: &mut Turn<'_>) {
-        assert!(
-            ballot <= self.ballot,
-            "{}: durable before it was adopted",
-            self.partition
-        );
-        assert!(
-            ballot > self.ballot_durable,
-            "{}: adopted twice",
-            self.partition
-        );
-        self.ballot_durable = ballot;
-        if ballot < self.ballot {
-            return;
-        }
-        match self.role {
-            Role::Primary(_) => self.reconcile(turn),
-            Role::Secondary => self.answer_owed_beacon(turn),
-            Role::Learner(_) => {
-                self.answer_owed_beacon(turn);
-                self.go_on_learning(turn);
-            }
-            Role::Creating { .. } | Role::Idle | Role::OutOfService { .. } => {}
-        }
-    }
-
     /// The engine holds everything up to `decree`.
     pub(crate) fn handle_applied(&mut self, decree: Decree, turn: &mut Turn<'_>) {
         assert!(
@@ -568,172 +455,5 @@ impl Replica {
             committed,
             entry: entry.clone(),
         });
-    }
-
-    pub fn partition(&self) -> PartitionId {
-        self.partition
-    }
-
-    pub fn incarnation(&self) -> ReplicaIncarnation {
-        self.incarnation
-    }
-
-    /// The newest configuration known here; `None` until meta or a primary has told one in this life.
-    pub fn configuration(&self) -> Option<&Configuration> {
-        self.configuration.as_ref()
-    }
-
-    /// Adopted, perhaps not durably yet.
-    pub fn ballot(&self) -> Ballot {
-        self.ballot
-    }
-
-    /// Durable in the engine.
-    pub fn flushed(&self) -> Decree {
-        self.flushed
-    }
-
-    /// Held by the engine.
-    pub fn applied(&self) -> Decree {
-        self.applied
-    }
-
-    /// The commit point: every member has everything up to here.
-    pub fn committed(&self) -> Decree {
-        self.committed
-    }
-
-    /// Durable in our log, or in the engine.
-    pub fn prepared(&self) -> Decree {
-        self.durable
-    }
-
-    /// In the log's buffer at least.
-    pub fn last(&self) -> Decree {
-        self.list.last()
-    }
-
-    /// The client that waits for the mutation at `decree`, for whoever measures where its time goes.
-    pub fn waiting_ticket(&self, decree: Decree) -> Option<Ticket> {
-        self.list.waiting_ticket(decree)
-    }
-
-    /// Entries held in memory, in decree order: all above the applied decree.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.list.slots().map(|slot| &slot.entry)
-    }
-
-    /// Prepared and not yet committed, in mutations.
-    pub fn inflight(&self) -> usize {
-        usize::try_from(self.last().0 - self.committed.0).unwrap_or(usize::MAX)
-    }
-
-    /// Committed and not yet applied, in mutations.
-    pub fn apply_queue(&self) -> usize {
-        usize::try_from(self.committed.0 - self.applied.0).unwrap_or(usize::MAX)
-    }
-
-    /// Reads waiting for the replica to serve, or for its lease.
-    pub fn parked_reads(&self) -> usize {
-        self.parked.len()
-    }
-
-    pub fn role(&self) -> RoleName {
-        match &self.role {
-            Role::Creating { .. } => RoleName::Creating,
-            Role::Idle => RoleName::Idle,
-            Role::Secondary => RoleName::Secondary,
-            Role::Primary(primary) => RoleName::Primary(primary.phase()),
-            Role::Learner(_) => RoleName::Learner,
-            Role::OutOfService { .. } => RoleName::OutOfService,
-        }
-    }
-
-    pub fn health(&self) -> Health {
-        match &self.role {
-            Role::Creating { .. } => Health::Opening,
-            Role::OutOfService { .. } => Health::OutOfService,
-            Role::Primary(primary) if primary.phase() == Phase::Serving => Health::Serving,
-            Role::Idle if self.issued < self.committed => Health::Opening,
-            Role::Learner(_) if !self.is_attached() => Health::Opening,
-            Role::Idle | Role::Secondary | Role::Primary(_) | Role::Learner(_) => Health::Ready,
-        }
-    }
-
-    /// Why the replica is out of service.
-    pub fn reason(&self) -> Option<&str> {
-        match &self.role {
-            Role::OutOfService { reason } => Some(reason),
-            Role::Creating { .. }
-            | Role::Idle
-            | Role::Secondary
-            | Role::Primary(_)
-            | Role::Learner(_) => None,
-        }
-    }
-
-    /// What this replica says of itself to a peer: durable facts only.
-    pub fn state(&self) -> ReplicaState {
-        ReplicaState {
-            partition: self.partition,
-            ballot: self.ballot_durable,
-            prepared: self.durable,
-            prepared_ballot: self.list.stamp(self.durable).unwrap_or(Ballot::NONE),
-            committed: self.committed,
-        }
-    }
-
-    /// Entries `first..=last`, if all of them are still in memory; for appending them again. Those that are not committed
-    /// hold back a segment as well, and for long where a member is out of service.
-    pub(crate) fn unflushed(&self, first: Decree, last: Decree) -> Option<Vec<Record>> {
-        let (partition, incarnation, committed) =
-            (self.partition, self.incarnation, self.committed);
-        let mut records = Vec::new();
-        let mut decree = first;
-        while decree <= last {
-            let entry = self.unflushed.entry(decree);
-            records.push(Record::Entry {
-                partition,
-                incarnation,
-                committed,
-                entry: entry.or_else(|| self.list.entry(decree))?.clone(),
-            });
-            decree = decree.next();
-        }
-        Some(records)
-    }
-
-    /// Keeps the storage's creation to its end, then has it removed.
-    pub(crate) fn remove_when_created(&mut self) {
-        self.role = Role::Creating { removed: true };
-    }
-
-    pub(crate) fn is_removed(&self) -> bool {
-        matches!(self.role, Role::Creating { removed: true })
-    }
-
-    pub(crate) fn is_creating(&self) -> bool {
-        matches!(self.role, Role::Creating { .. })
-    }
-
-    pub(crate) fn is_out_of_service(&self) -> bool {
-        matches!(self.role, Role::OutOfService { .. })
-    }
-
-    /// Takes what a primary sends: a secondary, or a learner.
-    fn is_follower(&self) -> bool {
-        matches!(self.role, Role::Secondary | Role::Learner(_))
-    }
-
-    fn is_attached(&self) -> bool {
-        self.learn_stage() == Some(LearnStage::Attached)
-    }
-
-    fn primary_member(&self) -> Option<Member> {
-        self.configuration.as_ref()?.primary
-    }
-
-    fn primary_hint(&self) -> Option<CoreAddress> {
-        self.primary_member().map(|member| member.address)
     }
 }

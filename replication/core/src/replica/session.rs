@@ -47,10 +47,9 @@ impl Replica {
             return;
         };
         self.send_step(member, request.number, step, turn);
-        if matches!(step, LearnStep::Attach { .. }) {
-            if let Some(index) = self.progress_index(from) {
-                self.send_prepares(index, turn);
-            }
+        let is_attached = matches!(step, LearnStep::Attach { .. });
+        if let Some(index) = self.progress_index(from).filter(|_| is_attached) {
+            self.send_prepares(index, turn);
         }
     }
 

@@ -1,6 +1,8 @@
 //! Four shards under random delivery, broken links, crashes that lose unsynced log writes, pauses, clocks that run at
 //! different rates, and a meta that is slow or away: the invariants hold after every event, no read misses what was seen
 //! before it was asked, every acknowledged write survives, and in the end every partition has all its members again.
+//!
+//! `RANDOM_SEEDS=N RANDOM_FIRST=S` runs seeds S to S + N - 1; `RANDOM_TRACE=1` prints every event, for a single seed.
 
 #![allow(
     clippy::unwrap_used,
@@ -80,6 +82,7 @@ impl Run {
             ..ReplicationOptions::default()
         };
         let mut world = World::new(4, options);
+        world.trace = std::env::var_os("RANDOM_TRACE").is_some();
         for node in NODES {
             world.nodes.get_mut(&node).unwrap().rate = 900 + random.below(201);
         }
@@ -480,7 +483,7 @@ fn acknowledged_writes_survive_crashes_broken_links_pauses_and_failover() {
             *changes.entry(name).or_insert(0) += count;
         }
     }
-    println!("{acknowledged} writes, {read} reads, faults {faults:?}, changes {changes:?}");
+    eprintln!("{acknowledged} writes, {read} reads, faults {faults:?}, changes {changes:?}");
     // A run in which little happens proves little.
     assert!(
         acknowledged > 20 * seeds,

@@ -85,12 +85,29 @@ impl Replica {
     }
 
     pub(super) fn become_learner(&mut self, turn: &mut Turn<'_>) {
+        self.append_again(turn);
         let stage = LearnStage::Asking { is_sent: false };
         self.role = Role::Learner(Learner {
             stage,
             known: Decree::ZERO,
         });
         self.ask_where_to_go_on(turn);
+    }
+
+    /// What was prepared again, and overtaken by a newer ballot before it was durable, does not count as durable though it
+    /// is in the log ("Reconciliation"). A member gets it once more from its primary; a learner would wait for it for ever.
+    fn append_again(&mut self, turn: &mut Turn<'_>) {
+        assert!(
+            self.restamp.is_none(),
+            "{}: learns in the middle of a reconciliation",
+            self.partition
+        );
+        let mut decree = self.durable.next();
+        while decree <= self.last() {
+            let entry = self.list.entry(decree).expect("held until it is applied");
+            self.append_record(entry, turn);
+            decree = decree.next();
+        }
     }
 
     /// How far it has learned, if it is a learner.

@@ -126,6 +126,8 @@ pub(crate) struct World {
     pub(crate) seen: BTreeMap<PartitionId, Decree>,
     /// What the nodes said to the outside since the last look.
     pub(crate) said: Vec<(u32, Effect)>,
+    /// Prints every event and what comes of it.
+    pub(crate) trace: bool,
     next_ticket: u64,
     effects: Vec<Effect>,
 }
@@ -185,6 +187,7 @@ impl World {
             reads_answered: 0,
             seen: BTreeMap::new(),
             said: Vec::new(),
+            trace: false,
             next_ticket: 1,
             effects: Vec::new(),
         };
@@ -328,17 +331,15 @@ impl World {
             return;
         }
         let mut effects = std::mem::take(&mut self.effects);
-        if std::env::var_os("TRACE").is_some() {
-            println!("{:?} node {node}: {event:?}", self.now);
+        if self.trace {
+            eprintln!("{:?} node {node}: {event:?}", self.now);
         }
         shard.handle(now, event, &mut effects);
         shard.finish_turn(now, &mut effects);
-        if std::env::var_os("TRACE").is_some() {
-            effects.iter().for_each(|effect| {
-                if !matches!(effect, Effect::WriteLog(_)) {
-                    println!("      {effect:?}")
-                }
-            });
+        for effect in effects.iter().filter(|_| self.trace) {
+            if !matches!(effect, Effect::WriteLog(_)) {
+                eprintln!("      {effect:?}");
+            }
         }
         self.effects = effects;
         self.perform(node);

@@ -120,7 +120,7 @@ pub(crate) fn measure(options: &Options) -> anyhow::Result<Floor> {
             check.add_flush(&flush_round, fio::measure(&blocks, slice));
         }
         echo.add(&echo_round);
-        flush.add(&flush_round);
+        flush.add(&flush_round.whole);
     }
     let check = check.map(check::Rounds::finish);
     Ok(Floor {

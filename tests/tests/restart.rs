@@ -144,9 +144,14 @@ async fn a_request_on_the_wrong_core_of_the_right_node_is_answered() {
         let key = format!("row-{row}");
         let partition = table.partition_of(key.as_bytes(), b"s");
         let wrong = &other[&table.primary_of(partition).unwrap()];
-        raw::put(wrong, &table, key.as_bytes(), b"handed over").unwrap();
-        let read = raw::get(wrong, &table, key.as_bytes()).unwrap();
-        assert_eq!(read, b"handed over", "{key} at {wrong}");
+        let partition = (table.id(), partition);
+        raw::put(wrong, partition, key.as_bytes(), b"handed over").unwrap();
+        let read = raw::get(wrong, partition, key.as_bytes()).unwrap();
+        assert_eq!(
+            read.as_deref(),
+            Some(&b"handed over"[..]),
+            "{key} at {wrong}"
+        );
         let read = table.get(key.as_bytes(), b"s").await.unwrap();
         assert_eq!(read.as_deref(), Some(&b"handed over"[..]), "{key}");
     }

@@ -1,6 +1,7 @@
 //! Is the floor to be believed? It is held against two references, measured in turn with it.
 
 use super::fio;
+use super::flush::Flushes;
 use crate::histogram::Latency;
 use serde::{Deserialize, Serialize};
 
@@ -69,10 +70,10 @@ impl Rounds {
         self.echo.push((floor.percentiles().p50_us, reference_us));
     }
 
-    pub(super) fn add_flush(&mut self, floor: &Latency, reference: anyhow::Result<fio::Answer>) {
+    pub(super) fn add_flush(&mut self, floor: &Flushes, reference: anyhow::Result<fio::Answer>) {
         match reference {
             Ok(answer) => {
-                self.flush.push((floor.percentiles().p50_us, answer.p50_us));
+                self.flush.push((floor.p50_us_by_parts(), answer.p50_us));
                 self.flush_tool = answer.version;
             }
             Err(error) => self.flush_missing = Some(format!("{error:#}")),

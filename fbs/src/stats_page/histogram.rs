@@ -163,17 +163,17 @@ impl std::fmt::Debug for Histogram {
     }
 }
 
-/// Adds one duration to a histogram in the page; the caller is its only writer.
-pub(super) fn record(words: &[AtomicU64], nanos: u64) {
+/// Adds a duration, `count` times, to a histogram in the page; the caller is its only writer.
+pub(super) fn record(words: &[AtomicU64], nanos: u64, count: u64) {
     let [sum, max, _, _, buckets @ ..] = words else {
         return;
     };
-    store(sum, load(sum).wrapping_add(nanos));
+    store(sum, load(sum).wrapping_add(nanos.wrapping_mul(count)));
     if nanos > load(max) {
         store(max, nanos);
     }
     let bucket = &buckets[index_of(nanos)];
-    store(bucket, load(bucket).wrapping_add(1));
+    store(bucket, load(bucket).wrapping_add(count));
 }
 
 fn index_of(nanos: u64) -> usize {

@@ -1,10 +1,10 @@
 //! Operators' calls: tables and nodes, answered by meta.
 
 use crate::client::Client;
-use crate::driver::{Answer, Class, Problem, exchange};
+use crate::driver::{Answer, Class, Limits, Problem, exchange};
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, Error, Result};
-use crate::pipeline::Body;
+use crate::pipeline::{Body, Request};
 use crate::reply::read;
 use bytes::Bytes;
 use pegasus_fbs::admin;
@@ -214,16 +214,16 @@ impl Client {
     }
 
     /// Asks the configured addresses one after the other until one gives a definite answer. A write that was sent is
-    /// never sent again.
+    /// never sent again, and none is sent so late that its answer could hardly come in time.
     async fn ask_meta(&self, kind: FrameKind, class: Class, body: Body<'_>) -> Result<Bytes> {
         let limit = self.driver().options.admin_timeout;
-        let deadline = Instant::now() + limit;
+        let limits = Limits::new(Instant::now(), limit);
         let mut refusal = None;
         let mut cause = Cause::local("no address of the cluster is configured");
         for endpoint in self.driver().seeds() {
             let mut sent = false;
-            let asked = ask(&endpoint, kind, deadline, body, || sent = true);
-            match timeout_at(deadline, asked).await {
+            let asked = ask(&endpoint, kind, class, limits, body, || sent = true);
+            match timeout_at(limits.deadline, asked).await {
                 Ok(Ok(answer)) => {
                     self.driver().prefer_seed(&endpoint);
                     return Ok(answer);
@@ -247,17 +247,13 @@ impl Client {
                 Ok(Err(Problem::Refused(failure))) => {
                     return Err(Error::failed(failure.code, failure.message));
                 }
-                Ok(Err(Problem::Expired)) | Err(_) => {
-                    let cause = Cause::local(format!(
-                        "{} gave no answer within {limit:?}",
-                        endpoint.address()
-                    ));
-                    let unknown = class == Class::Write && sent;
-                    return Err(if unknown {
-                        Error::Unknown(cause)
-                    } else {
-                        Error::NotExecuted(cause)
-                    });
+                Ok(Err(Problem::Expired | Problem::Moved { .. })) | Err(_) => {
+                    let address = endpoint.address();
+                    cause = Cause::local(format!("{address} gave no answer within {limit:?}"));
+                    if class == Class::Write && sent {
+                        return Err(Error::Unknown(cause));
+                    }
+                    break;
                 }
             }
         }
@@ -287,10 +283,10 @@ async fn ask_node(
     body: Body<'_>,
 ) -> Result<Bytes> {
     let limit = client.driver().options.admin_timeout;
-    let deadline = Instant::now() + limit;
+    let limits = Limits::new(Instant::now(), limit);
     let endpoint = client.driver().endpoints().at(address);
-    let asked = ask(&endpoint, kind, deadline, body, || ());
-    match timeout_at(deadline, asked).await {
+    let asked = ask(&endpoint, kind, Class::Read, limits, body, || ());
+    match timeout_at(limits.deadline, asked).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(Problem::Unsent(reason) | Problem::Lost(reason))) => {
             Err(Error::NotExecuted(Cause::local(reason)))
@@ -301,25 +297,28 @@ async fn ask_node(
             Err(Error::NotExecuted(failure.into()))
         }
         Ok(Err(Problem::Refused(failure))) => Err(Error::failed(failure.code, failure.message)),
-        Ok(Err(Problem::Expired)) | Err(_) => Err(Error::NotExecuted(Cause::local(format!(
-            "{address} gave no answer within {limit:?}"
-        )))),
+        Ok(Err(Problem::Expired | Problem::Moved { .. })) | Err(_) => Err(Error::NotExecuted(
+            Cause::local(format!("{address} gave no answer within {limit:?}")),
+        )),
     }
 }
 
 async fn ask(
     endpoint: &Arc<Endpoint>,
     kind: FrameKind,
-    deadline: Instant,
+    class: Class,
+    limits: Limits,
     body: Body<'_>,
     on_sent: impl FnOnce(),
 ) -> std::result::Result<Bytes, Problem> {
-    let left = deadline
-        .saturating_duration_since(Instant::now())
-        .as_millis();
-    let header =
-        Header::request(kind, 0).with_timeout_ms(u32::try_from(left).unwrap_or(u32::MAX).max(1));
-    match exchange(endpoint, header, Some(body), 0, None, on_sent).await? {
+    let left = limits.deadline.saturating_duration_since(Instant::now());
+    let left = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
+    let request = Request {
+        start_by: Some(limits.start_by),
+        repeatable: class == Class::Read,
+        ..Request::unbounded(Header::request(kind, 0).with_timeout_ms(left), Some(body))
+    };
+    match exchange(endpoint, request, on_sent).await? {
         Answer::Body(body) => Ok(body),
         Answer::NotFound => Err(Problem::Refused(not_found())),
     }

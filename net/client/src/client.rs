@@ -4,6 +4,7 @@ use crate::driver::{Answer, Driver, Problem, exchange};
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, Error, Result};
 use crate::options::ClientOptions;
+use crate::pipeline::Request;
 use crate::route::Router;
 use crate::table::Table;
 use pegasus_fbs::code::Code;
@@ -127,19 +128,13 @@ fn check(options: &ClientOptions) -> Result<()> {
 
 async fn ping(endpoint: &Arc<Endpoint>, limit: Duration) -> std::result::Result<Duration, Cause> {
     let started = Instant::now();
-    let asked = exchange(
-        endpoint,
-        Header::request(FrameKind::Ping, 0),
-        None,
-        0,
-        None,
-        || (),
-    );
+    let request = Request::unbounded(Header::request(FrameKind::Ping, 0), None);
+    let asked = exchange(endpoint, request, || ());
     match timeout(limit, asked).await {
         Ok(Ok(Answer::Body(_) | Answer::NotFound)) => Ok(started.elapsed()),
         Ok(Err(Problem::Refused(failure))) => Err(failure.into()),
         Ok(Err(Problem::Unsent(reason) | Problem::Lost(reason))) => Err(Cause::local(reason)),
-        Ok(Err(Problem::Expired)) | Err(_) => Err(Cause::local(format!(
+        Ok(Err(Problem::Expired | Problem::Moved { .. })) | Err(_) => Err(Cause::local(format!(
             "{} gave no answer within {limit:?}",
             endpoint.address()
         ))),

@@ -5,36 +5,43 @@
 //!    |------- refused, not executed ---- retry* ---> attempt      (redirected, refreshed, after a pause)
 //!    |------- never sent --------------- retry* ---> attempt
 //!    |------- sent, connection lost ---- read, or a write with leave to: attempt; another write: Unknown
+//!    |------- sent, partition moved ---- read, or a write with leave to: attempt at once; another write waits on
 //!    '------- deadline ----------------- sent or ambiguous write: Unknown; otherwise NotExecuted
-//!  * within the deadline and ATTEMPTS_MAX
+//!  * unless so little time is left that a write would more likely become unknown than answered
 //! ```
 
 use crate::encode::RequestId;
 use crate::endpoint::{DialOptions, Endpoint, Endpoints};
 use crate::error::{Error, Result};
 use crate::options::ClientOptions;
-use crate::pending::Lost;
-use crate::pipeline::{Body, Pipeline, Request};
-use crate::route::{Router, Routes};
+use crate::pipeline::Body;
+use crate::route::{Router, Routers, Routes};
 use bytes::Bytes;
 use pegasus_fbs::body::FailureBody;
 use pegasus_fbs::code::Code;
-use pegasus_fbs::frame::{BODY_BYTES_MAX, FrameKind, Header};
+use pegasus_fbs::frame::{BODY_BYTES_MAX, FrameKind};
 use rand::Rng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::{Instant, sleep_until};
 
+mod attempt;
 mod progress;
 
-use progress::{Pause, Progress};
+pub(crate) use attempt::exchange;
+use attempt::{send, too_large};
+use progress::{Next, Pause, Progress};
 
 /// What all handles of a client share: addresses and connections.
 #[derive(Debug)]
 pub(crate) struct Driver {
     pub(crate) options: ClientOptions,
     endpoints: Endpoints,
+    routers: Arc<Routers>,
+    /// Held while routes are fetched.
+    fetching: AsyncMutex<()>,
     seeds: Vec<Arc<Endpoint>>,
     /// The configured address that answered last is asked first.
     preferred: AtomicUsize,
@@ -95,17 +102,37 @@ pub(crate) enum Problem {
     Refused(FailureBody),
     /// The deadline has passed.
     Expired,
+    /// The partition has left the core that was asked.
+    Moved { sent: bool },
 }
 
-const ATTEMPTS_MAX: u32 = 100;
+/// When an operation has to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) deadline: Instant,
+    /// Nothing leaves after this: with so little time left, a refusal that is certain is worth more.
+    pub(crate) start_by: Instant,
+}
+
+/// Far beyond what pauses leave room for within any sensible deadline.
+const ATTEMPTS_MAX: u32 = 10_000;
 const PAUSE_MIN: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// While a failover may be under way: it takes less than a second, and the first attempt after it should follow soon.
+const PAUSE_MAX_AT_FIRST: Duration = Duration::from_millis(25);
+const AT_FIRST: Duration = Duration::from_secs(1);
+/// A write that is not started so long before its deadline is not started.
+const START_BEFORE: Duration = Duration::from_millis(5);
+/// Routes are not waited for any longer than this: the primary that is known may answer again.
+const REFRESH_WAIT_MAX: Duration = Duration::from_millis(200);
 
 impl Driver {
     pub(crate) fn new(options: ClientOptions) -> Self {
+        let routers = Arc::<Routers>::default();
         let dial = DialOptions {
             connect_timeout: options.connect_timeout,
             inflight_max: options.inflight_max,
+            routers: Arc::clone(&routers),
         };
         let endpoints = Endpoints::new(dial);
         let seeds = options
@@ -116,6 +143,8 @@ impl Driver {
         Self {
             options,
             endpoints,
+            routers,
+            fetching: AsyncMutex::default(),
             seeds,
             preferred: AtomicUsize::new(0),
             client_id: rand::rng().random_range(1..=u64::MAX),
@@ -138,6 +167,15 @@ impl Driver {
 
     pub(crate) fn endpoints(&self) -> &Endpoints {
         &self.endpoints
+    }
+
+    pub(crate) fn routers(&self) -> &Routers {
+        &self.routers
+    }
+
+    /// Held while routes are fetched: a client with many tables asks for one after the other.
+    pub(crate) fn fetching(&self) -> &AsyncMutex<()> {
+        &self.fetching
     }
 
     /// The configured addresses, the one that answered last first.
@@ -172,9 +210,9 @@ pub(crate) async fn call(
         ));
     }
     let started = Instant::now();
-    let deadline = started + options.timeout;
+    let limits = Limits::new(started, options.timeout);
     let mut progress = Progress::new(operation.class, options, started);
-    let result = attempts(router, operation, deadline, &mut progress).await;
+    let result = attempts(router, operation, limits, &mut progress).await;
     if result.is_err() && progress.sent {
         // Nobody answered: the partition may have moved. The next operation should not find out the same way.
         router.refresh_in_background();
@@ -185,139 +223,103 @@ pub(crate) async fn call(
 async fn attempts(
     router: &Arc<Router>,
     operation: Operation<'_>,
-    deadline: Instant,
+    limits: Limits,
     progress: &mut Progress,
 ) -> Result<Answer> {
     let mut left = progress.time_limit();
     for attempt in 0..ATTEMPTS_MAX {
         let routes = router.routes();
         let partition = partition_of(operation.target, &routes, router.name())?;
-        let problem = match send(&routes, partition, operation, deadline, left, progress).await {
+        let primary = routes.primary(partition);
+        let sent = match &primary {
+            Some(primary) => {
+                let place = (routes.table_id, partition);
+                send(router, primary, place, operation, limits, left, progress).await
+            }
+            None => Err(Problem::Unsent(format!(
+                "partition {}.{partition} has no primary",
+                routes.table_id
+            ))),
+        };
+        let problem = match sent {
             Ok(answer) => return Ok(answer),
-            Err(Problem::Expired) => return Err(progress.expired()),
             Err(problem) => problem,
         };
-        let next = progress.judge(problem)?;
+        let mut next = progress.judge(problem)?;
         router.driver().retries.fetch_add(1, Ordering::Relaxed);
+        if let Some(primary) = &primary {
+            learn(router, &routes, partition, primary, &mut next);
+        }
         if let Pause::AtLeast(retry_after) = next.pause {
-            let pause = backoff(attempt).max(retry_after);
-            if Instant::now() + pause >= deadline {
+            let Some(end) = pause_end(attempt, &next, retry_after, limits, progress) else {
                 break;
-            }
+            };
             if next.refresh {
-                match timeout_at(deadline, router.refresh(routes.generation)).await {
-                    Ok(refreshed) => refreshed.map_err(|error| progress.final_error(error))?,
-                    Err(_) => return Err(progress.expired()),
-                }
+                let limit = limits.start_by.min(Instant::now() + REFRESH_WAIT_MAX);
+                let refreshed = router.refresh(routes.generation, limit).await;
+                refreshed.map_err(|error| progress.final_error(error))?;
             }
-            if timeout_at(deadline, sleep(pause)).await.is_err() {
-                return Err(progress.expired());
-            }
+            sleep_until(end).await;
         }
-        left = deadline.saturating_duration_since(Instant::now());
-        if let Some(address) = next.redirect {
-            router
-                .routes()
-                .set_primary(partition, router.driver().endpoints().at(&address));
+        let now = Instant::now();
+        if now >= limits.start_by {
+            break;
         }
+        left = limits.deadline - now;
     }
     Err(progress.give_up())
 }
 
-async fn send(
+/// What an answer of the core that was thought to be primary says about routes.
+fn learn(
+    router: &Router,
     routes: &Routes,
     partition: u32,
-    operation: Operation<'_>,
-    deadline: Instant,
-    left: Duration,
-    progress: &mut Progress,
-) -> std::result::Result<Answer, Problem> {
-    let Some(endpoint) = routes.primary(partition) else {
-        return Err(Problem::Unsent(format!(
-            "partition {}.{partition} has no primary",
-            routes.table_id
-        )));
-    };
-    let header = Header::request(operation.kind, 0)
-        .to_partition(routes.table_id, partition)
-        .with_timeout_ms(u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1));
-    progress.sent = false;
-    exchange(
-        &endpoint,
-        header,
-        Some(operation.body),
-        operation.weight,
-        Some(deadline),
-        || progress.sent = true,
-    )
-    .await
-}
-
-/// One request to one address, and its answer; without a `deadline` the caller bounds the time. `on_sent` is called when the request may leave from then on.
-pub(crate) async fn exchange(
-    endpoint: &Endpoint,
-    header: Header,
-    body: Option<Body<'_>>,
-    weight: usize,
-    deadline: Option<Instant>,
-    on_sent: impl FnOnce(),
-) -> std::result::Result<Answer, Problem> {
-    let pipeline = match endpoint.open_connection() {
-        Some(pipeline) => pipeline,
-        None => connect(endpoint, deadline).await?,
-    };
-    let frame = match pipeline
-        .request(
-            Request {
-                header,
-                body,
-                weight,
-                deadline,
-            },
-            on_sent,
-        )
-        .await
+    primary: &Arc<Endpoint>,
+    next: &mut Next,
+) {
+    if let Some(address) = next.redirect.take()
+        && !router.redirect(partition, primary, &address)
     {
-        Ok(frame) => frame,
-        Err(Lost::Unsent(reason)) => {
-            return Err(Problem::Unsent(format!("{}: {reason}", endpoint.address())));
-        }
-        Err(Lost::TooLarge(bytes)) => return Err(Problem::Refused(too_large(bytes))),
-        Err(Lost::Sent(reason)) => {
-            return Err(Problem::Lost(format!("{}: {reason}", endpoint.address())));
-        }
-        Err(Lost::Expired) => return Err(Problem::Expired),
-    };
-    if !frame.header.is_failure() {
-        return Ok(Answer::Body(frame.body));
+        *next = Next::refresh(Duration::ZERO);
     }
-    match FailureBody::read(&frame.body) {
-        Ok(failure) if failure.code == Code::NotFound => Ok(Answer::NotFound),
-        Ok(failure) => Err(Problem::Refused(failure)),
-        Err(error) => Err(Problem::Lost(format!("{}: {error}", endpoint.address()))),
+    if next.refresh {
+        router.routes().doubt(partition, primary);
+    }
+    if next.disown {
+        routes.disown();
     }
 }
 
-async fn connect(
-    endpoint: &Endpoint,
-    deadline: Option<Instant>,
-) -> std::result::Result<Arc<Pipeline>, Problem> {
-    let connected = match deadline {
-        Some(deadline) => timeout_at(deadline, endpoint.connect())
-            .await
-            .map_err(|_| Problem::Expired)?,
-        None => endpoint.connect().await,
+/// When to try again; `None` = there is no time for that.
+fn pause_end(
+    attempt: u32,
+    next: &Next,
+    retry_after: Duration,
+    limits: Limits,
+    progress: &Progress,
+) -> Option<Instant> {
+    let now = Instant::now();
+    let left = limits.start_by.saturating_duration_since(now);
+    if retry_after >= left || left < PAUSE_MIN {
+        return None;
+    }
+    let longest = if next.refresh && progress.elapsed(now) < AT_FIRST {
+        PAUSE_MAX_AT_FIRST
+    } else {
+        PAUSE_MAX
     };
-    connected.map_err(Problem::Unsent)
+    // Towards the end shorter and shorter: the last attempt is not given away.
+    Some(now + backoff(attempt, longest).min(left / 2).max(retry_after))
 }
 
-/// The answer the server would give, without sending it that much.
-fn too_large(bytes: usize) -> FailureBody {
-    FailureBody {
-        code: Code::TooLarge,
-        message: format!("request of {bytes} bytes, the limit is {BODY_BYTES_MAX}"),
-        retry_after: Duration::ZERO,
-        primary: String::new(),
+impl Limits {
+    pub(crate) fn new(started: Instant, timeout: Duration) -> Self {
+        let deadline = started + timeout;
+        Self {
+            deadline,
+            start_by: deadline - START_BEFORE.min(timeout / 4),
+        }
     }
 }
 
@@ -333,10 +335,8 @@ fn partition_of(target: Target, routes: &Routes, table: &str) -> Result<u32> {
     }
 }
 
-/// Doubles from 2 ms to 100 ms, at random between half and whole of it, so that clients do not come back in step.
-fn backoff(attempt: u32) -> Duration {
-    let whole = PAUSE_MIN
-        .saturating_mul(1 << attempt.min(10))
-        .min(PAUSE_MAX);
+/// Doubles from 2 ms to `longest`, at random between half and whole of it, so that clients do not come back in step.
+fn backoff(attempt: u32, longest: Duration) -> Duration {
+    let whole = PAUSE_MIN.saturating_mul(1 << attempt.min(10)).min(longest);
     whole.mul_f64(rand::rng().random_range(0.5..1.0))
 }

@@ -1,6 +1,7 @@
 //! The address of one core (or meta), and the connection to it: dialled when first needed, once for everybody who waits.
 
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, PipelineOptions};
+use crate::route::Routers;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -8,11 +9,15 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, timeout};
 
+mod dial;
+
 /// How connections are made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct DialOptions {
     pub(crate) connect_timeout: Duration,
     pub(crate) inflight_max: usize,
+    /// Who is told of silent servers.
+    pub(crate) routers: Arc<Routers>,
 }
 
 /// One address. Its connection closes when the last holder of the endpoint has gone.
@@ -58,7 +63,7 @@ impl Endpoint {
         match self.dial().await {
             Ok(stream) => {
                 *failure = None;
-                let pipeline = Arc::new(Pipeline::new(stream, self.options.inflight_max));
+                let pipeline = Arc::new(Pipeline::new(stream, self.pipeline_options()));
                 *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
                     Some(Arc::clone(&pipeline));
                 Ok(pipeline)
@@ -79,10 +84,30 @@ impl Endpoint {
             .cloned()
     }
 
+    /// Whether there is a connection, and the server is not silent on it.
+    pub(crate) fn is_well(&self) -> bool {
+        self.open_connection()
+            .is_some_and(|pipeline| !pipeline.is_silent())
+    }
+
+    /// Some partitions have moved from here to another core.
+    pub(crate) fn leave_moved(&self) {
+        if let Some(pipeline) = self.open_connection() {
+            pipeline.leave_moved();
+        }
+    }
+
+    fn pipeline_options(&self) -> PipelineOptions {
+        PipelineOptions {
+            places_max: self.options.inflight_max,
+            address: self.address.clone(),
+            routers: Arc::clone(&self.options.routers),
+        }
+    }
+
     async fn dial(&self) -> Result<TcpStream, String> {
         let address = &self.address;
-        let stream = match timeout(self.options.connect_timeout, TcpStream::connect(address)).await
-        {
+        let stream = match timeout(self.options.connect_timeout, dial::dial(address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(format!("cannot connect to {address}: {error}")),
             Err(_) => return Err(format!("cannot connect to {address}: no answer")),
@@ -123,7 +148,7 @@ impl Endpoints {
             return endpoint;
         }
         by_address.retain(|_, endpoint| endpoint.strong_count() > 0);
-        let endpoint = Arc::new(Endpoint::new(address.to_owned(), self.options));
+        let endpoint = Arc::new(Endpoint::new(address.to_owned(), self.options.clone()));
         by_address.insert(address.to_owned(), Arc::downgrade(&endpoint));
         endpoint
     }

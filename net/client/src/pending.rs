@@ -18,6 +18,19 @@ pub(crate) enum Lost {
     Sent(String),
     /// Its deadline has passed. Whether it was sent, the asker knows.
     Expired,
+    /// Its partition is served by another core now, and it may be repeated there.
+    Moved { sent: bool },
+}
+
+/// What is to be known about a request while it waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// When the asker has no use for an answer any more; `None` if the asker sees to that.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) table: u32,
+    pub(crate) partition: u32,
+    /// Whether it may be sent to another core although this one may have executed it.
+    pub(crate) repeatable: bool,
 }
 
 /// Waiting requests, found by their id in constant time. An id is the number of the request on this connection (its low
@@ -33,17 +46,13 @@ pub(crate) struct Pending {
 struct Waiting {
     id: u64,
     number: u64,
-    deadline: Option<Instant>,
+    terms: Terms,
     sender: oneshot::Sender<Outcome>,
 }
 
 impl Pending {
     /// Adds a waiting request and returns its id. The caller bounds how many there are.
-    pub(crate) fn insert(
-        &mut self,
-        deadline: Option<Instant>,
-        sender: oneshot::Sender<Outcome>,
-    ) -> u64 {
+    pub(crate) fn insert(&mut self, terms: Terms, sender: oneshot::Sender<Outcome>) -> u64 {
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             u32::try_from(self.places.len() - 1).expect("the window is bounded by a million")
@@ -56,7 +65,7 @@ impl Pending {
         let waiting = Waiting {
             id,
             number: self.number,
-            deadline,
+            terms,
             sender,
         };
         self.places[place as usize] = Some(waiting);
@@ -83,11 +92,21 @@ impl Pending {
         self.free.len() == self.places.len()
     }
 
+    /// The requests that may be sent to another core: id, table and partition of each.
+    pub(crate) fn repeatable(&self) -> Vec<(u64, u32, u32)> {
+        self.places
+            .iter()
+            .flatten()
+            .filter(|waiting| waiting.terms.repeatable)
+            .map(|waiting| (waiting.id, waiting.terms.table, waiting.terms.partition))
+            .collect()
+    }
+
     /// Ends the requests whose deadline has come; returns the next deadline of those that still wait.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         for (place, slot) in (0..).zip(&mut self.places) {
-            let Some(deadline) = slot.as_ref().and_then(|waiting| waiting.deadline) else {
+            let Some(deadline) = slot.as_ref().and_then(|waiting| waiting.terms.deadline) else {
                 continue;
             };
             if deadline > now {
@@ -118,12 +137,21 @@ impl Pending {
 mod tests {
     use super::*;
 
+    fn until(deadline: Option<Instant>) -> Terms {
+        Terms {
+            deadline,
+            table: 1,
+            partition: 0,
+            repeatable: false,
+        }
+    }
+
     #[test]
     fn a_late_answer_finds_nobody_even_if_its_place_is_taken_again() {
         let mut pending = Pending::default();
-        let first = pending.insert(None, oneshot::channel().0);
+        let first = pending.insert(until(None), oneshot::channel().0);
         assert!(pending.take(first).is_some());
-        let second = pending.insert(None, oneshot::channel().0);
+        let second = pending.insert(until(None), oneshot::channel().0);
         assert_eq!(
             first & 0xffff_ffff,
             second & 0xffff_ffff,
@@ -137,7 +165,7 @@ mod tests {
     #[test]
     fn ids_from_the_network_find_nobody() {
         let mut pending = Pending::default();
-        pending.insert(None, oneshot::channel().0);
+        pending.insert(until(None), oneshot::channel().0);
         for id in [0, 1, u64::MAX, 1 << 33] {
             assert!(pending.take(id).is_none(), "{id}");
         }
@@ -150,7 +178,7 @@ mod tests {
             ..Pending::default()
         };
         let ids: Vec<u64> = (0..3)
-            .map(|_| pending.insert(None, oneshot::channel().0))
+            .map(|_| pending.insert(until(None), oneshot::channel().0))
             .collect();
         assert!(ids.iter().all(|id| id >> 32 != 0), "{ids:x?}");
         assert!(ids.iter().all(|id| pending.take(*id).is_some()));
@@ -160,10 +188,10 @@ mod tests {
     fn requests_that_were_never_written_are_told_apart_at_the_end() {
         let mut pending = Pending::default();
         let (sender, mut written) = oneshot::channel();
-        pending.insert(None, sender);
+        pending.insert(until(None), sender);
         let sent_upto = pending.newest();
         let (sender, mut buffered) = oneshot::channel();
-        pending.insert(None, sender);
+        pending.insert(until(None), sender);
         pending.fail_all(sent_upto, "closed");
         assert_eq!(
             written.try_recv().unwrap(),
@@ -183,7 +211,7 @@ mod tests {
         let mut waiting = Vec::new();
         for deadline in [in_seconds(3), in_seconds(1), None, in_seconds(2)] {
             let (sender, receiver) = oneshot::channel();
-            pending.insert(deadline, sender);
+            pending.insert(until(deadline), sender);
             waiting.push(receiver);
         }
         assert_eq!(pending.expire(now), in_seconds(1));
@@ -195,5 +223,21 @@ mod tests {
         assert_eq!(ended, [false, true, false, true]);
         assert_eq!(pending.expire(in_seconds(3).unwrap()), None);
         assert!(!pending.is_empty(), "one has no deadline");
+    }
+
+    #[test]
+    fn only_requests_that_may_be_repeated_are_listed_as_such() {
+        let mut pending = Pending::default();
+        pending.insert(until(None), oneshot::channel().0);
+        let terms = Terms {
+            repeatable: true,
+            table: 7,
+            partition: 3,
+            ..until(None)
+        };
+        let id = pending.insert(terms, oneshot::channel().0);
+        assert_eq!(pending.repeatable(), [(id, 7, 3)]);
+        pending.take(id);
+        assert!(pending.repeatable().is_empty());
     }
 }

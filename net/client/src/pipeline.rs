@@ -3,7 +3,8 @@
 //! Requests are encoded straight into a shared outgoing buffer. One task owns the socket; when it wakes it writes
 //! everything that has gathered with one call, so the busier the connection the larger its writes.
 
-use crate::pending::{Lost, Outcome, Pending};
+use crate::pending::{Lost, Outcome, Pending, Terms};
+use crate::route::Routers;
 use bytes::BytesMut;
 use pegasus_fbs::flatbuffers::FlatBufferBuilder;
 use pegasus_fbs::frame::{
@@ -11,15 +12,19 @@ use pegasus_fbs::frame::{
 };
 use std::cell::RefCell;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+mod silence;
+
+use silence::{Finding, LOOK_INTERVAL, Silence};
 
 /// Builds a request body: creates the root table and finishes it.
 pub(crate) type Body<'a> = &'a (dyn Fn(&mut FlatBufferBuilder<'static>) + Sync);
@@ -35,6 +40,33 @@ pub(crate) struct Request<'a> {
     pub(crate) weight: usize,
     /// When the asker has no use for an answer any more; `None` if the asker sees to that.
     pub(crate) deadline: Option<Instant>,
+    /// When it must have left, or it does not leave at all.
+    pub(crate) start_by: Option<Instant>,
+    /// Whether it may be sent to another core although this one may have executed it.
+    pub(crate) repeatable: bool,
+}
+
+impl<'a> Request<'a> {
+    /// A request for no partition, whose asker bounds the time.
+    pub(crate) fn unbounded(header: Header, body: Option<Body<'a>>) -> Self {
+        Self {
+            header,
+            body,
+            weight: 0,
+            deadline: None,
+            start_by: None,
+            repeatable: true,
+        }
+    }
+}
+
+/// How a connection is used.
+#[derive(Clone, Debug)]
+pub(crate) struct PipelineOptions {
+    pub(crate) places_max: usize,
+    /// Of the server, to see which partitions are still there.
+    pub(crate) address: String,
+    pub(crate) routers: Arc<Routers>,
 }
 
 /// One open connection. Dropping the last handle closes it.
@@ -49,11 +81,14 @@ struct Shared {
     state: Mutex<State>,
     /// Wakes the task that owns the socket: there is something to write.
     written: Notify,
-    /// Wakes the same task: a deadline comes earlier than it knows.
+    /// Wakes the same task: something is due earlier than it knows.
     timed: Notify,
+    /// Wakes requests that were not sent yet: the server was heard again, the connection has ended, or their partition
+    /// may be elsewhere.
+    turned: Notify,
     closed: AtomicBool,
     places: Semaphore,
-    places_max: usize,
+    options: PipelineOptions,
 }
 
 #[derive(Debug)]
@@ -62,8 +97,10 @@ struct State {
     pending: Pending,
     /// Number of the newest request whose bytes were given to the socket.
     sent_upto: u64,
-    last_received: Instant,
-    /// When the task looks for requests whose deadline has come.
+    silence: Silence,
+    /// The earliest deadline there was when the task last looked, or an earlier one since.
+    next_deadline: Option<Instant>,
+    /// When the task looks after deadlines and silence; `None` = nobody waits.
     next_check: Option<Instant>,
     /// Why the connection ended; nothing is accepted any more.
     closed: Option<String>,
@@ -74,30 +111,28 @@ const BYTES_PER_PLACE: usize = 16 << 10;
 const BUFFER_BYTES: usize = 64 << 10;
 /// A buffer that grew beyond this is not kept.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
-/// A server that owes replies and is silent for so long is asked for a sign of life, and given up after the second time.
-/// Without it a host that vanished would look like a slow one until TCP gives up, a quarter of an hour later.
-const PROBE_AFTER: Duration = Duration::from_secs(1);
-const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// The probe's id; requests have none below 2^32.
 const PROBE_ID: u64 = 0;
 
 impl Pipeline {
     /// Takes over a connected socket; must be called within a tokio runtime.
-    pub(crate) fn new(stream: TcpStream, places_max: usize) -> Self {
+    pub(crate) fn new(stream: TcpStream, options: PipelineOptions) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 outgoing: BytesMut::with_capacity(BUFFER_BYTES),
                 pending: Pending::default(),
                 sent_upto: 0,
-                last_received: Instant::now(),
+                silence: Silence::new(Instant::now()),
+                next_deadline: None,
                 next_check: None,
                 closed: None,
             }),
             written: Notify::new(),
             timed: Notify::new(),
+            turned: Notify::new(),
             closed: AtomicBool::new(false),
-            places: Semaphore::new(places_max),
-            places_max,
+            places: Semaphore::new(options.places_max),
+            options,
         });
         let task = tokio::spawn(run(stream, Arc::clone(&shared))).abort_handle();
         Self { shared, task }
@@ -108,22 +143,31 @@ impl Pipeline {
         self.shared.closed.load(Ordering::Acquire)
     }
 
+    /// Whether the server owes answers and has said nothing for 300 ms.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.shared.lock().silence.is_silent()
+    }
+
+    /// Some partitions have moved to another core: requests for them that may be repeated end, so that they are.
+    pub(crate) fn leave_moved(&self) {
+        self.shared.leave_moved();
+    }
+
     /// Sends one request and waits for its reply until its deadline; without one the caller sees to that, and dropping
     /// the future gives the request up. A timer of its own for each request would cost more than all else here: the
     /// connection's task has one for all of them. `on_sent` is called when the request may leave from then on.
     pub(crate) async fn request(&self, request: Request<'_>, on_sent: impl FnOnce()) -> Outcome {
-        let places = (1 + request.weight / BYTES_PER_PLACE).min(self.shared.places_max);
+        let places_max = self.shared.options.places_max;
+        let places = (1 + request.weight / BYTES_PER_PLACE).min(places_max);
         let places = u32::try_from(places).unwrap_or(u32::MAX);
         let _permit = match self.shared.places.try_acquire_many(places) {
             Ok(permit) => permit,
-            Err(_) => {
-                self.shared
-                    .wait_for_places(places, request.deadline)
-                    .await?
-            }
+            Err(_) => Box::pin(self.shared.wait_for_places(places, &request)).await?,
         };
-        let (sender, receiver) = oneshot::channel();
-        let id = self.shared.enqueue(&request, sender)?;
+        let (id, receiver) = match self.shared.enqueue(&request)? {
+            Some(enqueued) => enqueued,
+            None => Box::pin(self.shared.enqueue_when_heard(&request)).await?,
+        };
         on_sent();
         let mut registered = Registered {
             shared: &self.shared,
@@ -151,47 +195,71 @@ impl Shared {
     async fn wait_for_places(
         &self,
         places: u32,
-        deadline: Option<Instant>,
+        request: &Request<'_>,
     ) -> Result<SemaphorePermit<'_>, Lost> {
-        let acquired = self.places.acquire_many(places);
-        let acquired = match deadline {
-            Some(deadline) => timeout_at(deadline, acquired)
-                .await
-                .map_err(|_| Lost::Expired)?,
-            None => acquired.await,
-        };
-        acquired.map_err(|_| Lost::Unsent("connection closed".into()))
+        let mut acquired = pin!(self.places.acquire_many(places));
+        loop {
+            tokio::select! {
+                biased;
+                turned = until(request.start_by, self.turned.notified()) => turned?,
+                acquired = &mut acquired => {
+                    return acquired.map_err(|_| Lost::Unsent("connection closed".into()));
+                }
+            }
+            self.check_still_here(request)?;
+        }
     }
 
-    fn enqueue(
-        &self,
-        request: &Request<'_>,
-        sender: oneshot::Sender<Outcome>,
-    ) -> Result<u64, Lost> {
+    /// Holds a request back while the server is silent: what was never sent can be sent to the next primary.
+    async fn enqueue_when_heard(&self, request: &Request<'_>) -> Result<Enqueued, Lost> {
+        loop {
+            let mut turned = pin!(self.turned.notified());
+            turned.as_mut().enable();
+            if let Some(enqueued) = self.enqueue(request)? {
+                return Ok(enqueued);
+            }
+            self.check_still_here(request)?;
+            until(request.start_by, turned).await?;
+        }
+    }
+
+    fn check_still_here(&self, request: &Request<'_>) -> Result<(), Lost> {
+        let (table, partition) = (request.header.table, request.header.partition);
+        let routes = self.options.routers.snapshot();
+        if routes.is_elsewhere(table, partition, &self.options.address) {
+            return Err(Lost::Moved { sent: false });
+        }
+        Ok(())
+    }
+
+    /// `None`: not now, the server is silent and the request could not be taken back.
+    fn enqueue(&self, request: &Request<'_>) -> Result<Option<Enqueued>, Lost> {
         let Some(build) = request.body else {
-            return self.enqueue_body(request, &[], sender);
+            return self.enqueue_body(request, &[]);
         };
-        with_builder(build, |body| self.enqueue_body(request, body, sender))
+        with_builder(build, |body| self.enqueue_body(request, body))
     }
 
-    fn enqueue_body(
-        &self,
-        request: &Request<'_>,
-        body: &[u8],
-        sender: oneshot::Sender<Outcome>,
-    ) -> Result<u64, Lost> {
+    fn enqueue_body(&self, request: &Request<'_>, body: &[u8]) -> Result<Option<Enqueued>, Lost> {
         if body.len() > BODY_BYTES_MAX {
             return Err(Lost::TooLarge(body.len()));
         }
+        let (sender, receiver) = oneshot::channel();
         let mut state = self.lock();
         if let Some(reason) = &state.closed {
             return Err(Lost::Unsent(reason.clone()));
         }
-        let request_id = state.pending.insert(request.deadline, sender);
-        if let Some(deadline) = request.deadline
-            && state.next_check.is_none_or(|next| deadline < next)
-        {
-            state.next_check = Some(deadline);
+        if !request.repeatable && state.silence.is_silent() {
+            return Ok(None);
+        }
+        let terms = Terms {
+            deadline: request.deadline,
+            table: request.header.table,
+            partition: request.header.partition,
+            repeatable: request.repeatable,
+        };
+        let request_id = state.pending.insert(terms, sender);
+        if state.is_due_earlier(request.deadline) {
             self.timed.notify_one();
         }
         if state.outgoing.is_empty() {
@@ -205,7 +273,7 @@ impl Shared {
             },
             body,
         );
-        Ok(request_id)
+        Ok(Some((request_id, receiver)))
     }
 
     fn close(&self, reason: &str) {
@@ -217,7 +285,9 @@ impl Shared {
         let sent_upto = state.sent_upto;
         state.pending.fail_all(sent_upto, reason);
         state.outgoing = BytesMut::new();
+        drop(state);
         self.places.close();
+        self.turned.notify_waiters();
     }
 
     fn handle(&self, frame: Frame) -> io::Result<()> {
@@ -235,16 +305,31 @@ impl Shared {
         Ok(())
     }
 
-    /// Asks a silent server that owes replies for a sign of life, or gives it up.
-    fn check_silence(&self) -> io::Result<()> {
+    fn on_received(&self) {
+        if self.lock().silence.end() {
+            self.turned.notify_waiters();
+        }
+    }
+
+    /// Ends requests whose deadline has come, and follows up a silence.
+    fn check(&self) -> io::Result<()> {
+        let finding = self.lock().check(Instant::now());
+        match finding {
+            Finding::Alive => {}
+            Finding::Probe => self.probe(),
+            Finding::Silent => {
+                self.options.routers.on_silence(&self.options.address);
+                self.leave_moved();
+            }
+            Finding::Dead => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "server is silent"));
+            }
+        }
+        Ok(())
+    }
+
+    fn probe(&self) {
         let mut state = self.lock();
-        let silence = state.last_received.elapsed();
-        if state.pending.is_empty() || silence < PROBE_AFTER {
-            return Ok(());
-        }
-        if silence > SILENCE_MAX {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "server is silent"));
-        }
         if state.outgoing.is_empty() {
             self.written.notify_one();
         }
@@ -253,7 +338,76 @@ impl Shared {
             &Header::request(FrameKind::Ping, PROBE_ID),
             &[],
         );
-        Ok(())
+    }
+
+    /// Routes are looked up without the lock: a router that goes away may drop connections, and with them take locks.
+    fn leave_moved(&self) {
+        self.turned.notify_waiters();
+        let repeatable = self.lock().pending.repeatable();
+        if repeatable.is_empty() {
+            return;
+        }
+        let routes = self.options.routers.snapshot();
+        for (id, table, partition) in repeatable {
+            if !routes.is_elsewhere(table, partition, &self.options.address) {
+                continue;
+            }
+            if let Some(sender) = self.lock().pending.take(id) {
+                let _ = sender.send(Err(Lost::Moved { sent: true }));
+            }
+        }
+    }
+}
+
+impl State {
+    /// Notes a new request's deadline; says whether the task has to look earlier than it would.
+    fn is_due_earlier(&mut self, deadline: Option<Instant>) -> bool {
+        if let Some(deadline) = deadline
+            && self.next_deadline.is_none_or(|next| deadline < next)
+        {
+            self.next_deadline = Some(deadline);
+        }
+        let due = match self.next_check {
+            None => {
+                let now = Instant::now();
+                self.silence.begin(now);
+                earlier(now + LOOK_INTERVAL, deadline)
+            }
+            Some(next) => earlier(next, deadline),
+        };
+        let is_earlier = self.next_check != Some(due);
+        self.next_check = Some(due);
+        is_earlier
+    }
+
+    fn check(&mut self, now: Instant) -> Finding {
+        if self.next_deadline.is_some_and(|next| next <= now) {
+            self.next_deadline = self.pending.expire(now);
+        }
+        // Requests that are held back are not pending, but wait for the end of the silence.
+        if self.pending.is_empty() && !self.silence.is_silent() {
+            // The last of them may have just ended at its deadline.
+            let finding = self.silence.look(now);
+            self.next_deadline = None;
+            self.next_check = (finding == Finding::Silent).then(|| now + LOOK_INTERVAL);
+            return finding;
+        }
+        self.next_check = Some(earlier(now + LOOK_INTERVAL, self.next_deadline));
+        self.silence.look(now)
+    }
+}
+
+type Enqueued = (u64, oneshot::Receiver<Outcome>);
+
+fn earlier(due: Instant, deadline: Option<Instant>) -> Instant {
+    deadline.map_or(due, |deadline| deadline.min(due))
+}
+
+/// Waits until `limit`, if there is one.
+async fn until<T>(limit: Option<Instant>, done: impl Future<Output = T>) -> Result<T, Lost> {
+    match limit {
+        Some(limit) => timeout_at(limit, done).await.map_err(|_| Lost::Expired),
+        None => Ok(done.await),
     }
 }
 
@@ -277,8 +431,7 @@ async fn run(mut stream: TcpStream, shared: Arc<Shared>) {
         biased;
         result = read_replies(reading, &shared) => result,
         result = write_requests(writing, &shared) => result,
-        result = watch_silence(&shared) => result,
-        () = watch_deadlines(&shared) => Ok(()),
+        result = watch_time(&shared) => result,
     };
     let reason = ended.map_or_else(
         |error| format!("connection lost: {error}"),
@@ -300,7 +453,7 @@ async fn read_replies(mut socket: ReadHalf<'_>, shared: &Shared) -> io::Result<(
                 "closed by the server",
             ));
         }
-        shared.lock().last_received = Instant::now();
+        shared.on_received();
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
         while let Some(frame) = decoder.decode(&mut buffer).map_err(invalid)? {
             shared.handle(frame)?;
@@ -328,43 +481,18 @@ async fn write_requests(mut socket: WriteHalf<'_>, shared: &Shared) -> io::Resul
     }
 }
 
-async fn watch_silence(shared: &Shared) -> io::Result<()> {
-    let mut ticks = interval(PROBE_AFTER);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // An idle connection was silent for a long time for a good reason: silence counts from the first tick on that
-    // finds somebody waiting.
-    let mut waited_before = false;
-    loop {
-        ticks.tick().await;
-        let waiting = {
-            let mut state = shared.lock();
-            let waiting = !state.pending.is_empty();
-            if waiting && !waited_before {
-                state.last_received = Instant::now();
-            }
-            waiting
-        };
-        waited_before = waiting;
-        shared.check_silence()?;
-    }
-}
-
-/// Ends requests at their deadlines. Asleep until the earliest there was when it last looked: with one and the same time
-/// limit for all requests it wakes about once in that time, however many are answered meanwhile. Never ends.
-async fn watch_deadlines(shared: &Shared) {
+/// Ends requests at their deadlines and notices silence. Asleep while nobody waits; otherwise it wakes ten times a second,
+/// however many requests are answered meanwhile.
+async fn watch_time(shared: &Shared) -> io::Result<()> {
     loop {
         let next = shared.lock().next_check;
-        match next {
-            None => shared.timed.notified().await,
-            Some(next) => {
-                tokio::select! {
-                    () = sleep_until(next) => {
-                        let mut state = shared.lock();
-                        state.next_check = state.pending.expire(Instant::now());
-                    }
-                    () = shared.timed.notified() => {}
-                }
-            }
+        let Some(next) = next else {
+            shared.timed.notified().await;
+            continue;
+        };
+        tokio::select! {
+            () = sleep_until(next) => shared.check()?,
+            () = shared.timed.notified() => {}
         }
     }
 }

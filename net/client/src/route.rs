@@ -1,21 +1,28 @@
 //! Which core is primary of which partition of a table.
 //!
-//! The table is fetched from the configured addresses, corrected in place by redirects, and fetched again when an answer
-//! or a lost connection says that it is out of date; everybody who notices at the same time waits for one fetch.
+//! The table is fetched from the configured addresses and, where those do not answer, from cores; corrected in place by
+//! redirects; and fetched again when an answer, a silence or a lost connection says that it is out of date. Everybody who
+//! notices at the same time waits for one fetch, a client makes one at a time, and those that bring nothing new become
+//! rarer, at random times: a thousand clients that lose one core do not all ask meta in step.
 
-use crate::driver::{Answer, Driver, Problem, exchange};
-use crate::endpoint::{Endpoint, Endpoints};
-use crate::error::{Cause, Error, Result};
-use pegasus_fbs::body;
+use crate::driver::Driver;
+use crate::endpoint::Endpoint;
+use crate::error::{Error, Result};
 use pegasus_fbs::code::Code;
-use pegasus_fbs::flatbuffers::FlatBufferBuilder;
-use pegasus_fbs::frame::{FrameKind, Header};
-use pegasus_fbs::kv;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use rand::Rng;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::Mutex as AsyncMutex;
-use tokio::time::{Instant, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+
+mod fetch;
+mod routers;
+mod routes;
+
+use fetch::fetch;
+pub(crate) use routers::Routers;
+use routes::Heard;
+pub(crate) use routes::Routes;
 
 /// Where the partitions of one table are. One for each table name, shared by all its handles.
 #[derive(Debug)]
@@ -23,34 +30,36 @@ pub(crate) struct Router {
     name: String,
     driver: Arc<Driver>,
     routes: RwLock<Arc<Routes>>,
-    /// Counts fetches, so that who waited for somebody else's does not fetch again.
-    generation: AtomicU64,
-    /// Held during a fetch.
-    fetching: AsyncMutex<Fetching>,
+    fetches: Mutex<Fetches>,
+    /// Changes when a fetch ends.
+    ended: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct Fetching {
-    /// The last fetch that nobody waited for.
-    in_background: Option<Instant>,
-    /// The last fetch to which nobody answered.
-    failed: Option<Instant>,
+struct Fetches {
+    is_running: bool,
+    not_before: Option<Instant>,
+    /// How many in a row brought nothing new.
+    fruitless: u32,
+    /// What the last one brought, if that was the end of the table.
+    dropped: Option<Error>,
 }
 
-/// One fetched table; primaries change in place when a redirect names a newer one.
-#[derive(Debug)]
-pub(crate) struct Routes {
-    pub(crate) table_id: u32,
-    pub(crate) generation: u64,
-    primaries: Vec<RwLock<Option<Arc<Endpoint>>>>,
-}
-
-/// How long one address may take to answer before the next one is asked.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(1);
-const BACKGROUND_FETCH_INTERVAL: Duration = Duration::from_millis(200);
-/// Everybody who waited for a fetch that failed goes on with the old routes, instead of waiting for one of their own.
-const FAILURE_SHARED_FOR: Duration = Duration::from_millis(200);
-const PARTITION_COUNT_MAX: u32 = 65_536;
+/// Between two fetches, doubled for each that brings nothing new, and at random between half and whole of it.
+const INTERVAL_MIN: Duration = Duration::from_millis(20);
+/// A failover takes less than a second; a client that finds out 100 ms later has not lost much.
+const INTERVAL_MAX: Duration = Duration::from_millis(100);
+/// After about two seconds something is broken for longer.
+const INTERVAL_MAX_LATER: Duration = Duration::from_millis(500);
+const FRUITLESS_LATER: u32 = 24;
+/// Trouble that ended so long ago does not slow down the next.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(2);
+/// What many clients notice in the same moment they do not all ask in the same moment.
+const JITTER_MAX: Duration = Duration::from_millis(4);
+/// Every so many fetches in a row without anything new, a core is asked before meta.
+const CORE_FIRST_EVERY: u32 = 3;
+/// How many cores are asked beside the configured addresses.
+const CORES_MAX: usize = 3;
 
 impl Router {
     /// Fetches the routes of a table.
@@ -58,14 +67,16 @@ impl Router {
     /// # Errors
     /// [`Code::UnknownTable`], or no address answered.
     pub(crate) async fn open(driver: &Arc<Driver>, name: &str) -> Result<Arc<Self>> {
-        let routes = fetch(driver, name, 1, &[]).await?;
-        Ok(Arc::new(Self {
+        let heard = fetch(driver, name, driver.seeds()).await?;
+        let router = Arc::new(Self {
             name: name.to_owned(),
             driver: Arc::clone(driver),
-            routes: RwLock::new(Arc::new(routes)),
-            generation: AtomicU64::new(1),
-            fetching: AsyncMutex::default(),
-        }))
+            routes: RwLock::new(Arc::new(Routes::first(heard))),
+            fetches: Mutex::default(),
+            ended: watch::Sender::new(0),
+        });
+        driver.routers().add(&router);
+        Ok(router)
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -80,177 +91,143 @@ impl Router {
         Arc::clone(&self.routes.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Fetches the routes again, unless somebody has since `seen`. Keeps the old ones when nobody answers.
+    /// Fetches the routes again, unless somebody has since `seen` or just now, and waits for that until `limit`. Keeps
+    /// the old ones when nobody answers.
     ///
     /// # Errors
     /// Only [`Code::UnknownTable`]: the table was dropped.
-    pub(crate) async fn refresh(&self, seen: u64) -> Result<()> {
-        let mut fetching = self.fetching.lock().await;
-        if is_within(fetching.failed, FAILURE_SHARED_FOR) {
+    pub(crate) async fn refresh(self: &Arc<Self>, seen: u64, limit: Instant) -> Result<()> {
+        let mut ended = self.ended.subscribe();
+        if self.routes().generation > seen {
             return Ok(());
         }
-        let result = self.fetch_newer_than(seen).await;
-        fetching.failed = matches!(result, Ok(Fetched::Nothing)).then(Instant::now);
-        result.map(|_| ())
+        if self.fetch_if_due() {
+            // If it takes longer it goes on all the same.
+            let _ = timeout_at(limit, ended.changed()).await;
+        }
+        self.fetches().dropped.clone().map_or(Ok(()), Err)
     }
 
-    /// The same without waiting, at most every 200 ms.
+    /// The same without waiting.
     pub(crate) fn refresh_in_background(self: &Arc<Self>) {
-        let router = Arc::clone(self);
-        let Ok(mut fetching) = router.fetching.try_lock() else {
-            return;
-        };
-        if is_within(fetching.in_background, BACKGROUND_FETCH_INTERVAL) {
-            return;
-        }
-        fetching.in_background = Some(Instant::now());
-        drop(fetching);
-        let seen = router.routes().generation;
-        // A failed fetch changes nothing here; the next operation meets the trouble itself.
-        tokio::spawn(async move { router.refresh(seen).await });
+        self.fetch_if_due();
     }
 
-    async fn fetch_newer_than(&self, seen: u64) -> Result<Fetched> {
-        let old = self.routes();
-        if old.generation > seen {
-            return Ok(Fetched::Routes);
+    /// Corrects one partition after the core `from` named `to` as its primary; says whether to go there.
+    pub(crate) fn redirect(&self, partition: u32, from: &Arc<Endpoint>, to: &str) -> bool {
+        let to = self.driver.endpoints().at(to);
+        // Held, so that a fetch that ends now does not overlook it.
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        routes.redirect(partition, from, to)
+    }
+
+    /// Whether a partition's primary is known to be another core than this.
+    pub(crate) fn is_elsewhere(&self, partition: u32, endpoint: &Arc<Endpoint>) -> bool {
+        self.routes()
+            .primary(partition)
+            .is_some_and(|primary| !Arc::ptr_eq(&primary, endpoint))
+    }
+
+    /// Says whether a fetch is under way now.
+    fn fetch_if_due(self: &Arc<Self>) -> bool {
+        let now = Instant::now();
+        let mut fetches = self.fetches();
+        if fetches.is_running {
+            return true;
         }
-        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        match fetch(&self.driver, &self.name, generation, &old.hosts()).await {
-            Ok(routes) => {
-                *self.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
-                Ok(Fetched::Routes)
+        if let Some(not_before) = fetches.not_before {
+            if now < not_before {
+                return false;
             }
-            Err(error) if error.code() == Some(Code::UnknownTable) => Err(error),
+            if now - not_before > FORGOTTEN_AFTER {
+                fetches.fruitless = 0;
+            }
+        }
+        fetches.is_running = true;
+        drop(fetches);
+        let running = Running(Arc::clone(self));
+        tokio::spawn(async move { running.0.fetch_again().await });
+        true
+    }
+
+    async fn fetch_again(&self) {
+        let jitter = JITTER_MAX.mul_f64(rand::rng().random());
+        sleep(jitter).await;
+        let _one_at_a_time = self.driver.fetching().lock().await;
+        let fruitless = self.fetches().fruitless;
+        let result = fetch(&self.driver, &self.name, self.addresses(fruitless)).await;
+        let mut dropped = None;
+        let is_changed = match result {
+            Ok(heard) => self.install(heard),
+            Err(error) if error.code() == Some(Code::UnknownTable) => {
+                dropped = Some(error);
+                false
+            }
             Err(error) => {
                 tracing::debug!(table = self.name, %error, "routes not fetched, the old ones stay");
-                Ok(Fetched::Nothing)
+                false
             }
+        };
+        let mut fetches = self.fetches();
+        fetches.dropped = dropped;
+        fetches.fruitless = if is_changed { 0 } else { fruitless + 1 };
+        fetches.not_before = Some(Instant::now() + interval_after(fetches.fruitless));
+    }
+
+    /// Takes over what an answer says; requests wait no longer at cores that partitions have left. Says whether anything
+    /// is new.
+    fn install(&self, heard: Heard) -> bool {
+        let mut current = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        let merged = Arc::new(current.merged(heard, Instant::now()));
+        let old = std::mem::replace(&mut *current, Arc::clone(&merged));
+        // Released before connections are: theirs is the outer lock.
+        drop(current);
+        let (is_changed, left) = merged.changes_since(&old);
+        for endpoint in left {
+            endpoint.leave_moved();
         }
-    }
-}
-
-enum Fetched {
-    Routes,
-    Nothing,
-}
-
-fn is_within(past: Option<Instant>, period: Duration) -> bool {
-    past.is_some_and(|past| past.elapsed() < period)
-}
-
-impl Routes {
-    pub(crate) fn partition_count(&self) -> u32 {
-        u32::try_from(self.primaries.len()).unwrap_or(u32::MAX)
+        is_changed
     }
 
-    /// The primary's core, when it is known.
-    pub(crate) fn primary(&self, partition: u32) -> Option<Arc<Endpoint>> {
-        let primary = self.primaries.get(partition as usize)?;
-        primary
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// Corrects one partition after a redirect.
-    pub(crate) fn set_primary(&self, partition: u32, endpoint: Arc<Endpoint>) {
-        if let Some(primary) = self.primaries.get(partition as usize) {
-            *primary.write().unwrap_or_else(PoisonError::into_inner) = Some(endpoint);
+    /// Whom to ask, in order: the configured addresses, then a few cores, those first that are known to be well.
+    fn addresses(&self, fruitless: u32) -> Vec<Arc<Endpoint>> {
+        let mut addresses = self.driver.seeds();
+        let routes = self.routes();
+        let start = rand::rng().random_range(0..routes.partition_count().max(1));
+        let mut cores = routes.cores(start as usize);
+        cores.retain(|core| !addresses.iter().any(|seed| Arc::ptr_eq(seed, core)));
+        cores.sort_by_key(|core| !core.is_well());
+        cores.truncate(CORES_MAX);
+        if (fruitless + 1).is_multiple_of(CORE_FIRST_EVERY) && !cores.is_empty() {
+            addresses.insert(0, cores.remove(0));
         }
+        addresses.extend(cores);
+        addresses
     }
 
-    /// A few distinct cores that could relay a question to meta.
-    fn hosts(&self) -> Vec<Arc<Endpoint>> {
-        const HOSTS_MAX: usize = 3;
-        let mut hosts: Vec<Arc<Endpoint>> = Vec::new();
-        for partition in 0..self.partition_count() {
-            let Some(primary) = self.primary(partition) else {
-                continue;
-            };
-            if !hosts.iter().any(|host| Arc::ptr_eq(host, &primary)) {
-                hosts.push(primary);
-            }
-            if hosts.len() == HOSTS_MAX {
-                break;
-            }
-        }
-        hosts
+    fn fetches(&self) -> MutexGuard<'_, Fetches> {
+        self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Asks the configured addresses one after the other, then `others`, for the routes of a table.
-async fn fetch(
-    driver: &Driver,
-    name: &str,
-    generation: u64,
-    others: &[Arc<Endpoint>],
-) -> Result<Routes> {
-    let write = |builder: &mut FlatBufferBuilder<'static>| {
-        let table_name = Some(builder.create_string(name));
-        let request = kv::RouteRequest::create(builder, &kv::RouteRequestArgs { table_name });
-        builder.finish(request, None);
+/// A fetch under way; it ends with this, however it ends.
+struct Running(Arc<Router>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetches().is_running = false;
+        self.0.ended.send_modify(|count| *count += 1);
+    }
+}
+
+fn interval_after(fruitless: u32) -> Duration {
+    let longest = if fruitless < FRUITLESS_LATER {
+        INTERVAL_MAX
+    } else {
+        INTERVAL_MAX_LATER
     };
-    let header = Header::request(FrameKind::Route, 0).with_timeout_ms(1_000);
-    let mut cause = Cause::local("no address of the cluster is configured");
-    for endpoint in driver.seeds().iter().chain(others) {
-        let asked = exchange(endpoint, header, Some(&write), name.len(), None, || ());
-        match timeout(FETCH_TIMEOUT, asked).await {
-            Ok(Ok(Answer::Body(body))) => {
-                match read_routes(&body, driver.endpoints(), generation) {
-                    Ok(routes) => {
-                        driver.prefer_seed(endpoint);
-                        return Ok(routes);
-                    }
-                    Err(reason) => {
-                        cause = Cause::local(format!("{}: {reason}", endpoint.address()))
-                    }
-                }
-            }
-            Ok(Ok(Answer::NotFound)) => return Err(unknown_table(name)),
-            Ok(Err(Problem::Refused(failure))) if failure.code == Code::UnknownTable => {
-                return Err(unknown_table(name));
-            }
-            Ok(Err(Problem::Refused(failure))) => cause = failure.into(),
-            Ok(Err(Problem::Unsent(reason) | Problem::Lost(reason))) => {
-                cause = Cause::local(reason)
-            }
-            Ok(Err(Problem::Expired)) | Err(_) => {
-                cause = Cause::local(format!(
-                    "{} gave no routes within a second",
-                    endpoint.address()
-                ))
-            }
-        }
-    }
-    Err(Error::NotExecuted(cause))
-}
-
-fn unknown_table(name: &str) -> Error {
-    Error::failed(Code::UnknownTable, format!("{name:?}"))
-}
-
-fn read_routes(
-    body: &[u8],
-    endpoints: &Endpoints,
-    generation: u64,
-) -> std::result::Result<Routes, String> {
-    let reply = body::read::<kv::RouteReply<'_>>(body).map_err(|error| error.to_string())?;
-    let count = reply.partition_count();
-    let partitions = reply.partitions().unwrap_or_default();
-    if count == 0 || count > PARTITION_COUNT_MAX || partitions.len() != count as usize {
-        return Err(format!(
-            "routes of {} partitions for a table of {count}",
-            partitions.len()
-        ));
-    }
-    let primary = |route: kv::PartitionRoute<'_>| {
-        let address = route.primary().filter(|address| !address.is_empty());
-        RwLock::new(address.map(|address| endpoints.at(address)))
-    };
-    Ok(Routes {
-        table_id: reply.table_id(),
-        generation,
-        primaries: partitions.iter().map(primary).collect(),
-    })
+    INTERVAL_MIN
+        .saturating_mul(1 << fruitless.min(10))
+        .min(longest)
+        .mul_f64(rand::rng().random_range(0.5..1.0))
 }

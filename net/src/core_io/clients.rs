@@ -27,32 +27,28 @@ enum Stop {
 impl CoreIo {
     /// Answers a request. Nothing happens if its connection is gone.
     pub fn reply(&mut self, to: ReplyTo, reply: &Reply) {
-        self.queue_reply(to, reply);
+        self.queue_reply(to, reply, None);
     }
 
     /// Answers a request; [`CoreIo::take_sent`] gives `receipt` back, once, when the kernel has taken the answer or its
     /// connection is gone.
     pub fn reply_with_receipt(&mut self, to: ReplyTo, reply: &Reply, receipt: u32) {
-        let id = to.connection;
-        self.queue_reply(to, reply);
-        let connection = self.connections.get_mut(id);
-        match connection.filter(|connection| !connection.closing) {
-            Some(connection) => connection.output_receipts.push(receipt),
-            None => {
-                let at_ns = self.ring.last_event_ns();
-                self.sent.push(Sent { receipt, at_ns });
-            }
-        }
+        self.queue_reply(to, reply, Some(receipt));
     }
 
-    fn queue_reply(&mut self, to: ReplyTo, reply: &Reply) {
+    fn queue_reply(&mut self, to: ReplyTo, reply: &Reply, receipt: Option<u32>) {
         let Some(connection) = self
             .connections
             .get_mut(to.connection)
             .filter(|connection| !connection.closing)
         else {
+            let at_ns = self.ring.last_event_ns();
+            self.sent
+                .extend(receipt.map(|receipt| Sent { receipt, at_ns }));
             return;
         };
+        // Given back when the output is sent, or with the connection.
+        connection.output_receipts.extend(receipt);
         connection.requests -= 1;
         connection.request_bytes -= to.bytes;
         let Role::Client(Some(frontend)) = &mut connection.role else {

@@ -59,6 +59,8 @@ struct Run {
     world: World,
     meta: Meta,
     down: Vec<u32>,
+    /// How long a short while is, in milliseconds: what is fast against what differs from seed to seed.
+    pace: u64,
     written: u64,
     faults: BTreeMap<&'static str, u64>,
 }
@@ -86,7 +88,9 @@ impl Run {
         for node in NODES {
             world.nodes.get_mut(&node).unwrap().rate = 900 + random.below(201);
         }
+        let pace = random.pick(&[5, 20, 60]);
         let mut run = Self {
+            pace,
             random,
             world,
             meta: Meta::new(),
@@ -205,7 +209,11 @@ impl Run {
     }
 
     fn time_passes(&mut self) {
-        let most = if self.random.below(20) == 0 { 700 } else { 20 };
+        let most = if self.random.below(20) == 0 {
+            700
+        } else {
+            self.pace
+        };
         let nanos = self.random.below(most * MS);
         self.world.advance(nanos);
     }

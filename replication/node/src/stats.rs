@@ -158,7 +158,7 @@ impl Stats {
         self.has_news = true;
         self.writer.add(Counter::answer(code), 1);
         if let Some(times) = self.traces.hand_back(trace, code, now.0) {
-            self.writer.record_request(&times, clock::wall_us);
+            self.writer.record_request(times, clock::wall_us);
         }
     }
 
@@ -178,7 +178,7 @@ impl Stats {
         self.has_news |= !sent.is_empty();
         for Sent { receipt, at_ns } in sent.drain(..) {
             if let Some(times) = self.traces.end(receipt, at_ns) {
-                self.writer.record_request(&times, clock::wall_us);
+                self.writer.record_request(times, clock::wall_us);
             }
         }
     }

@@ -37,16 +37,17 @@ pub(crate) async fn client(connect: &Connect) -> anyhow::Result<Client> {
 }
 
 impl Wait {
-    /// With `--wait`: looks again until the order is done or the time is over. Meanwhile meta may be away.
+    /// With `--wait`: looks again until the order is done or the time since `given` is over. Meanwhile meta may be away.
     pub(crate) async fn stay(
         self,
+        given: Instant,
         first: ChangeOutcome,
         look: impl AsyncFn() -> anyhow::Result<ChangeOutcome>,
     ) -> anyhow::Result<ChangeOutcome> {
         let Some(seconds) = self.wait else {
             return Ok(first);
         };
-        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let deadline = given + Duration::from_secs(seconds);
         let waiting = Waiting::new();
         let mut outcome = first;
         while !outcome.is_done && Instant::now() < deadline {
@@ -132,18 +133,26 @@ mod tests {
                 _ => Ok(outcome(true)),
             }
         };
-        assert!(wait.stay(outcome(false), look).await.unwrap().is_done);
+        assert!(
+            wait.stay(Instant::now(), outcome(false), look)
+                .await
+                .unwrap()
+                .is_done
+        );
         assert_eq!(looks.get(), 3);
     }
 
     #[tokio::test]
     async fn who_does_not_wait_looks_once_and_a_given_up_order_ends_the_waiting() {
         let never = async || panic!("nobody looks");
-        let first = Wait::default().stay(outcome(false), never).await.unwrap();
+        let first = Wait::default()
+            .stay(Instant::now(), outcome(false), never)
+            .await
+            .unwrap();
         assert_eq!(first, outcome(false));
         let given_up = async || Err(Failed::error(Exit::Failed, "given up"));
         let error = Wait { wait: Some(60) }
-            .stay(first, given_up)
+            .stay(Instant::now(), first, given_up)
             .await
             .unwrap_err();
         assert_eq!(exit_of(&error), Exit::Failed);

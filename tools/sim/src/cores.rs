@@ -57,7 +57,7 @@ pub(crate) struct SimCore {
     /// It has been stopped for so long that it may notice.
     was_stopped: bool,
     /// It does nothing before this time.
-    paused_until: Instant,
+    pub(crate) paused_until: Instant,
     /// What came meanwhile.
     backlog: VecDeque<Event>,
     /// Of the turn under way, and not carried out yet.

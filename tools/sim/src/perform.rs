@@ -109,12 +109,15 @@ impl World {
         let core = self.core(address);
         let has_failed = |shard: &Shard| shard.failure().is_some();
         let is_damaged = core.damaged.iter().any(|(of, _)| *of == partition);
+        let has_failed = core.shard.as_ref().is_some_and(has_failed);
+        is_damaged || has_failed || !self.is_member(address, partition)
+    }
+
+    /// Whether meta counts on a copy here.
+    pub(crate) fn is_member(&self, address: CoreAddress, partition: PartitionId) -> bool {
         let configuration = self.configuration(partition);
         let mut members = configuration.iter().flat_map(|it| it.members());
-        if !members.any(|member| member.address == address) {
-            return true;
-        }
-        is_damaged || core.shard.as_ref().is_some_and(has_failed)
+        members.any(|member| member.address == address)
     }
 
     fn prepare_segment(&mut self, address: CoreAddress, segment: SegmentId) {

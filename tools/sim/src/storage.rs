@@ -83,8 +83,10 @@ impl World {
         }
         let now = self.now;
         let core = self.core_mut(address);
-        if core.stalled_until > now {
-            let (due, core) = (core.stalled_until, address);
+        // The engine is called by the core itself.
+        let held_until = core.stalled_until.max(core.paused_until);
+        if held_until > now {
+            let (due, core) = (held_until, address);
             self.queue.add(due, Action::ApplyWaiting { core, life });
             return Ok(());
         }
@@ -135,9 +137,19 @@ impl World {
         if self.life(core.node) != life {
             return Ok(());
         }
-        // A flush that takes too long has failed for those who wait for it.
         let now = self.now;
         let sim_core = self.core_mut(core);
+        if sim_core.paused_until > now {
+            let due = sim_core.paused_until;
+            let flushed = Action::EngineFlushed {
+                core,
+                life,
+                partition,
+            };
+            self.queue.add(due, flushed);
+            return Ok(());
+        }
+        // A flush that takes too long has failed for those who wait for it.
         if sim_core.stalled_until > now {
             sim_core.engine.abort_flush(partition);
             return Ok(());

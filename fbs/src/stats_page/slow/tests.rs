@@ -37,7 +37,7 @@ fn totals(page: &[AtomicU64]) -> Vec<u64> {
 
 #[test]
 fn a_slow_request_reads_back_whole() {
-    let (_page, mut writer) = page();
+    let (page, mut writer) = page();
     let mut stages = [0; Stage::COUNT];
     for (stage, ns) in stages.iter_mut().zip(1_000..) {
         *stage = ns;
@@ -53,20 +53,41 @@ fn a_slow_request_reads_back_whole() {
         stages,
     };
     writer.record_request(&put, || START_US + 5);
+    writer.record_request(&put, || START_US + 6);
+    writer.record_request(&request(9), || START_US + 7);
+    let before = Snapshot::of_words(&copy_of(&page)).unwrap();
+    assert_eq!(
+        before.histogram(Timing::WriteFlush).count(),
+        0,
+        "not published"
+    );
+    writer.publish(START_US + 8);
     let snapshot = writer.snapshot();
     let slow = SlowRequest {
         answered_unix_us: START_US + 5,
         request: put,
     };
-    assert_eq!(snapshot.slow_requests(), [slow]);
+    let again = SlowRequest {
+        answered_unix_us: START_US + 6,
+        ..slow
+    };
+    assert_eq!(snapshot.slow_requests()[..2], [slow, again]);
     assert_eq!(put.class(), Class::Write);
     assert_eq!(put.stage(Stage::Flush), Duration::from_nanos(1_004));
     let stages = Class::Write.stages();
     let sum: Duration = stages
         .map(|(_, timing)| snapshot.histogram(timing).sum())
         .sum();
-    assert_eq!(sum, put.total());
-    assert_eq!(snapshot.histogram(Timing::Put).sum(), put.total());
+    assert_eq!(sum, 2 * put.total());
+    assert_eq!(snapshot.histogram(Timing::Put).sum(), 2 * put.total());
+    assert_eq!(snapshot.histogram(Timing::WriteFlush).count(), 2);
+    assert_eq!(snapshot.histogram(Timing::ReadGate).count(), 1);
+    writer.publish(START_US + 9);
+    assert_eq!(
+        writer.snapshot().histogram(Timing::WriteFlush).count(),
+        2,
+        "once"
+    );
 }
 
 #[test]

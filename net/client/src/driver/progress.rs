@@ -12,7 +12,21 @@ pub(super) struct Next {
     /// Address of the primary, as the refusing core knows it.
     pub(super) redirect: Option<String>,
     pub(super) refresh: bool,
+    /// There is no table of the number that was asked for.
+    pub(super) disown: bool,
     pub(super) pause: Pause,
+}
+
+impl Next {
+    /// Ask where the partition is, then try again.
+    pub(super) fn refresh(pause: Duration) -> Self {
+        Self {
+            redirect: None,
+            refresh: true,
+            disown: false,
+            pause: Pause::AtLeast(pause),
+        }
+    }
 }
 
 pub(super) enum Pause {
@@ -55,6 +69,15 @@ impl Progress {
         self.options.timeout
     }
 
+    pub(super) fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
+    /// Whether a write may be sent again although it may have been executed.
+    pub(super) fn may_repeat_unknown(&self) -> bool {
+        self.options.retry_unknown
+    }
+
     /// What follows from an attempt without an answer: what to do next, or the final error.
     pub(super) fn judge(&mut self, problem: Problem) -> Result<Next> {
         if !matches!(problem, Problem::Refused(_)) {
@@ -64,12 +87,9 @@ impl Progress {
             Problem::Unsent(reason) => {
                 self.sent = false;
                 self.last = Some(Cause::local(reason));
-                Ok(Next {
-                    redirect: None,
-                    refresh: true,
-                    pause: Pause::AtLeast(Duration::ZERO),
-                })
+                Ok(Next::refresh(Duration::ZERO))
             }
+            Problem::Moved { sent } => Ok(self.judge_moved(sent)),
             Problem::Lost(reason) => self.judge_unknown(Cause::local(reason), true),
             Problem::Refused(failure) => self.judge_refusal(failure),
             Problem::Expired => Err(self.expired()),
@@ -129,6 +149,7 @@ impl Progress {
         let next = Next {
             redirect: follow.then(|| failure.primary.clone()),
             refresh: failure.code.refreshes_routing() && !follow,
+            disown: failure.code == Code::UnknownTable,
             pause: if at_once {
                 Pause::None
             } else {
@@ -149,10 +170,22 @@ impl Progress {
         }
         self.last = Some(cause);
         Ok(Next {
-            redirect: None,
             refresh,
-            pause: Pause::AtLeast(Duration::ZERO),
+            ..Next::refresh(Duration::ZERO)
         })
+    }
+
+    /// The attempt ended because its partition is elsewhere now; only what may be repeated ends so once it is sent.
+    fn judge_moved(&mut self, sent: bool) -> Next {
+        self.sent = false;
+        self.ambiguous |= sent && self.class == Class::Write;
+        self.last = Some(Cause::local("the partition moved to another core"));
+        Next {
+            redirect: None,
+            refresh: false,
+            disown: false,
+            pause: Pause::None,
+        }
     }
 
     /// The error of the last attempt, softened to unknown if an earlier one may have been executed.

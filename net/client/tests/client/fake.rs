@@ -255,13 +255,18 @@ pub(crate) fn rows_reply(
 }
 
 pub(crate) fn routes(table_id: u32, primaries: &[String]) -> Vec<u8> {
+    routes_under(1, table_id, primaries)
+}
+
+/// Routes in which every partition has the same ballot.
+pub(crate) fn routes_under(ballot: u64, table_id: u32, primaries: &[String]) -> Vec<u8> {
     finish(|b| {
         let partitions: Vec<_> = primaries
             .iter()
             .map(|address| {
                 let primary = (!address.is_empty()).then(|| b.create_string(address));
                 let arguments = kv::PartitionRouteArgs {
-                    ballot: 1,
+                    ballot,
                     primary,
                     secondaries: None,
                 };

@@ -132,11 +132,10 @@ impl ShardLoop {
         let partition = partition_id(&request);
         let timeout = request.timeout.unwrap_or(TIMEOUT_DEFAULT).min(TIMEOUT_MAX);
         let deadline = measure.received.after(timeout);
-        if self.stats.measures_stages() {
-            let key_hash = key_hash_of(&request.operation).unwrap_or_default();
-            self.stats.set_key_hash(measure.trace, key_hash);
-        }
-        match self.prepare(partition, request.operation) {
+        let key_hash = key_hash_of(&request.operation);
+        self.stats
+            .set_key_hash(measure.trace, key_hash.unwrap_or_default());
+        match self.prepare(partition, request.operation, key_hash) {
             Ok(prepared) => self.decide_request(prepared, origin, partition, deadline, measure),
             Err(failure) => self.refuse(origin, measure, failure),
         }
@@ -147,6 +146,7 @@ impl ShardLoop {
         &mut self,
         partition: PartitionId,
         operation: Operation,
+        key_hash: Option<u64>,
     ) -> Result<Prepared, Failure> {
         if self.is_stopping() {
             return Err(Failure::new(Code::NotServing, "this node is stopping"));
@@ -160,7 +160,7 @@ impl ShardLoop {
         let Some(table) = self.directory.tables.get(&partition.table) else {
             return Err(self.unknown_table(partition));
         };
-        check_partition(&operation, partition, table)?;
+        check_partition(&operation, key_hash, partition, table)?;
         let wall_us = clock::wall_us();
         let now_s = seconds_since_epoch(wall_us);
         if operation.is_write() {
@@ -277,6 +277,7 @@ fn key_hash_of(operation: &Operation) -> Option<u64> {
 /// Rows never go to a partition that readers would not look into.
 fn check_partition(
     operation: &Operation,
+    key_hash: Option<u64>,
     partition: PartitionId,
     table: &Table,
 ) -> Result<(), Failure> {
@@ -293,42 +294,43 @@ fn check_partition(
     };
     // Rows with an empty hash key are spread by their sort key: a range of them lies in every partition.
     let is_range_owner = |hash_key: &[u8]| hash_key.is_empty() || is_owner(hash_key, b"");
-    let is_right = match operation {
-        Operation::Get(key) | Operation::Exist(key) | Operation::Ttl(key) => {
-            is_owner(&key.hash_key, &key.sort_key)
-        }
-        Operation::Put(put) => is_owner(&put.key.hash_key, &put.key.sort_key),
-        Operation::Remove(remove) => is_owner(&remove.key.hash_key, &remove.key.sort_key),
-        Operation::MultiPut(MultiPut { hash_key, rows, .. }) => owns_all(
-            hash_key,
-            rows.iter().map(|(sort_key, _)| &sort_key[..]),
-            &is_owner,
-        ),
-        Operation::MultiRemove(MultiRemove {
-            hash_key,
-            sort_keys,
-            ..
-        }) => owns_all(
-            hash_key,
-            sort_keys.iter().map(|sort_key| &sort_key[..]),
-            &is_owner,
-        ),
-        Operation::MultiGet(MultiGet { hash_key, .. }) | Operation::SortKeyCount { hash_key } => {
-            is_range_owner(hash_key)
-        }
-        Operation::BatchGet(keys) => keys
-            .iter()
-            .all(|Key { hash_key, sort_key }| is_owner(hash_key, sort_key)),
-        Operation::Scan(Scan {
-            rows: ScanRows::OfHashKey { hash_key, .. },
-            ..
-        }) => is_range_owner(hash_key),
-        Operation::Scan(_)
-        | Operation::Route { .. }
-        | Operation::Ping
-        | Operation::CoreStats { .. }
-        | Operation::Scrub { .. } => true,
-    };
+    let is_right =
+        match operation {
+            Operation::Get(_)
+            | Operation::Exist(_)
+            | Operation::Ttl(_)
+            | Operation::Put(_)
+            | Operation::Remove(_) => key_hash
+                .is_some_and(|hash| hash % u64::from(table.partition_count) == u64::from(index)),
+            Operation::MultiPut(MultiPut { hash_key, rows, .. }) => owns_all(
+                hash_key,
+                rows.iter().map(|(sort_key, _)| &sort_key[..]),
+                &is_owner,
+            ),
+            Operation::MultiRemove(MultiRemove {
+                hash_key,
+                sort_keys,
+                ..
+            }) => owns_all(
+                hash_key,
+                sort_keys.iter().map(|sort_key| &sort_key[..]),
+                &is_owner,
+            ),
+            Operation::MultiGet(MultiGet { hash_key, .. })
+            | Operation::SortKeyCount { hash_key } => is_range_owner(hash_key),
+            Operation::BatchGet(keys) => keys
+                .iter()
+                .all(|Key { hash_key, sort_key }| is_owner(hash_key, sort_key)),
+            Operation::Scan(Scan {
+                rows: ScanRows::OfHashKey { hash_key, .. },
+                ..
+            }) => is_range_owner(hash_key),
+            Operation::Scan(_)
+            | Operation::Route { .. }
+            | Operation::Ping
+            | Operation::CoreStats { .. }
+            | Operation::Scrub { .. } => true,
+        };
     if is_right {
         return Ok(());
     }

@@ -52,7 +52,7 @@ pub struct StatsRelay {
 #[derive(Clone, Debug)]
 pub struct Pages(pub(super) Vec<PageMap>);
 
-impl FromIterator<Pages> for Pages {
+impl FromIterator<Self> for Pages {
     fn from_iter<I: IntoIterator<Item = Self>>(pages: I) -> Self {
         Self(pages.into_iter().flat_map(|pages| pages.0).collect())
     }

@@ -88,45 +88,32 @@ impl Traces {
         if !self.is_on {
             return TraceId::NONE;
         }
-        let mut stages = [0; Stage::COUNT];
+        let turn = self.turn;
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Trace::default());
+            u32::try_from(self.slots.len() - 1).expect("requests are far below 2^32")
+        });
+        let trace = &mut self.slots[index as usize];
+        trace.generation = trace.generation.wrapping_add(1);
+        trace.is_used = true;
+        trace.stage = Stage::Queue;
+        trace.since_ns = arrival.decoded_ns;
+        trace.turn = turn;
+        let times = &mut trace.times;
+        times.operation = subject.operation;
+        times.code = Code::Ok;
+        times.table = subject.table;
+        times.partition = subject.partition;
+        times.bytes = 0;
+        times.key_hash = 0;
+        times.stages = [0; Stage::COUNT];
+        let stages = &mut times.stages;
         stages[Stage::Queue as usize] = arrival.looked_at_ns.saturating_sub(arrival.received_ns);
         stages[Stage::Decode as usize] = arrival.decoded_ns.saturating_sub(arrival.looked_at_ns);
-        let times = RequestTimes {
-            operation: subject.operation,
-            code: Code::Ok,
-            table: subject.table,
-            partition: subject.partition,
-            bytes: 0,
-            key_hash: 0,
-            stages,
-        };
-        let trace = Trace {
-            generation: 0,
-            is_used: true,
-            stage: Stage::Queue,
-            since_ns: arrival.decoded_ns,
-            turn: self.turn,
-            times,
-        };
-        self.insert(trace)
-    }
-
-    fn insert(&mut self, trace: Trace) -> TraceId {
-        let Some(index) = self.free.pop() else {
-            let index = u32::try_from(self.slots.len()).expect("requests are far below 2^32");
-            self.slots.push(trace);
-            return TraceId {
-                index,
-                generation: 0,
-            };
-        };
-        let slot = &mut self.slots[index as usize];
-        let generation = slot.generation.wrapping_add(1);
-        *slot = Trace {
-            generation,
-            ..trace
-        };
-        TraceId { index, generation }
+        TraceId {
+            index,
+            generation: trace.generation,
+        }
     }
 
     fn get(&mut self, id: TraceId) -> Option<&mut Trace> {
@@ -201,22 +188,42 @@ impl Traces {
         id: TraceId,
         code: Code,
         now_ns: u64,
-    ) -> Option<RequestTimes> {
+    ) -> Option<&RequestTimes> {
         self.get(id)?.times.code = code;
         self.pass(id, Stage::Encode, Stage::Encode, now_ns);
         self.end(id.index, now_ns)
     }
 
     /// The end of a trace: the kernel has its answer. `index` is what `release` gave.
-    pub(super) fn end(&mut self, index: u32, now_ns: u64) -> Option<RequestTimes> {
+    pub(super) fn end(&mut self, index: u32, now_ns: u64) -> Option<&RequestTimes> {
         let trace = self.slots.get_mut(index as usize)?;
         if !std::mem::take(&mut trace.is_used) {
             return None;
         }
         trace.enter(Stage::Send, now_ns);
-        let times = trace.times;
         self.free.push(index);
-        Some(times)
+        Some(&trace.times)
+    }
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self {
+            generation: 0,
+            is_used: false,
+            stage: Stage::Queue,
+            since_ns: 0,
+            turn: 0,
+            times: RequestTimes {
+                operation: Timing::Get,
+                code: Code::Ok,
+                table: 0,
+                partition: 0,
+                bytes: 0,
+                key_hash: 0,
+                stages: [0; Stage::COUNT],
+            },
+        }
     }
 }
 

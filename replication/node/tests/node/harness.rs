@@ -191,6 +191,24 @@ impl TestNode {
         &self.process.as_ref().unwrap().clients
     }
 
+    /// SIGSTOP; returns when none of its threads runs any more.
+    pub(crate) fn halt(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.process.as_ref().unwrap().child.id());
+        let runs = |task: &Path| {
+            let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+            !stat.rsplit(") ").next().unwrap().starts_with('T')
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while std::fs::read_dir(&tasks)
+            .unwrap()
+            .any(|task| runs(&task.unwrap().path()))
+        {
+            assert!(Instant::now() < deadline, "still running after SIGSTOP");
+            std::thread::yield_now();
+        }
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.as_ref().unwrap().signal(signal);
     }

@@ -6,7 +6,7 @@ use pegasus_fbs::stats_page::{
     Class, Counter, Gauge, RequestTimes, Snapshot, Stage, Timing, read_at,
 };
 use rustix::process::Signal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 fn page(node: &TestNode, core: u16) -> PathBuf {
@@ -20,7 +20,7 @@ fn page(node: &TestNode, core: u16) -> PathBuf {
 }
 
 /// What the page of a core says, once it satisfies `condition`.
-fn page_with(path: &PathBuf, what: &str, condition: impl Fn(&Snapshot) -> bool) -> Snapshot {
+fn page_with(path: &Path, what: &str, condition: impl Fn(&Snapshot) -> bool) -> Snapshot {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let snapshot = read_at(path).unwrap();
@@ -34,6 +34,19 @@ fn page_with(path: &PathBuf, what: &str, condition: impl Fn(&Snapshot) -> bool) 
 
 fn count(snapshot: &Snapshot, timing: Timing) -> u64 {
     snapshot.histogram(timing).count()
+}
+
+/// Whether the stages of all answered requests are published.
+fn is_settled(page: &Snapshot) -> bool {
+    Class::ALL.into_iter().all(|class| {
+        let of_class = Timing::operations()
+            .iter()
+            .filter(|timing| timing.class() == Some(class));
+        let answered: u64 = of_class.map(|timing| count(page, *timing)).sum();
+        class
+            .stages()
+            .all(|(_, timing)| count(page, timing) == answered)
+    })
 }
 
 async fn write_and_read(table: &Table, rows: u32) {
@@ -67,7 +80,8 @@ async fn the_stages_of_requests_add_up_to_what_they_took() {
         let pages: Vec<_> = cluster.nodes.iter().map(|node| page(node, 0)).collect();
         let pages: Vec<_> = pages.iter().map(|path| read_at(path).unwrap()).collect();
         let answered = |page| count(page, Timing::Put) + count(page, Timing::Get);
-        if pages.iter().map(answered).sum::<u64>() == u64::from(2 * ROWS) {
+        let all = pages.iter().map(answered).sum::<u64>() == u64::from(2 * ROWS);
+        if all && pages.iter().all(is_settled) {
             break pages;
         }
         assert!(Instant::now() < deadline, "not all requests are counted");
@@ -114,7 +128,7 @@ async fn a_write_that_waits_for_a_secondary_says_so() {
     let table = cluster.table("t", 2, 2).await;
     table.put(b"h", b"s", b"before").await.unwrap();
     let paths = [page(&cluster.nodes[0], 0), page(&cluster.nodes[1], 0)];
-    let is_primary = |path| {
+    let is_primary = |path: &PathBuf| {
         let snapshot = page_with(path, "the first write", |page| page.published_unix_us() > 0);
         snapshot.counter(Counter::RequestPut) > 0
     };
@@ -126,7 +140,7 @@ async fn a_write_that_waits_for_a_secondary_says_so() {
         }
     };
     let secondary = &cluster.nodes[1 - primary];
-    secondary.signal(Signal::STOP);
+    secondary.halt();
     let put = {
         let table = table.clone();
         tokio::spawn(async move { table.put(b"h", b"s", b"after").await })
@@ -175,6 +189,7 @@ async fn a_core_tells_its_own_page_and_those_of_the_others() {
         let own = |page: &Snapshot| page.counter(Counter::RequestPut) > 0;
         let on_disk = page_with(&page(node, core), "all answers", |page| {
             own(page)
+                && is_settled(page)
                 && count(page, Timing::Put) == page.counter(Counter::RequestPut)
                 && count(page, Timing::Get) == page.counter(Counter::RequestGet)
         });
@@ -235,7 +250,7 @@ async fn the_page_of_a_stopped_and_of_a_dead_node_is_read_from_its_file() {
     let address = node.clients()[0].to_string();
     let client = asking(&address).await;
     client.core_stats(&address, None).await.unwrap();
-    node.signal(Signal::STOP);
+    node.halt();
     let asked = client.core_stats(&address, None);
     let silent = tokio::time::timeout(Duration::from_millis(200), asked).await;
     assert!(silent.is_err(), "a stopped process answers nothing");

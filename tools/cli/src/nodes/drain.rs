@@ -7,6 +7,7 @@ use crate::output::Output;
 use clap::Args;
 use pegasus_client::Client;
 use serde_json::json;
+use std::time::Instant;
 
 #[derive(Debug, Args)]
 pub(crate) struct Drain {
@@ -37,10 +38,11 @@ pub(super) async fn drain(
     } = *options;
     let client = orders::client(connect).await?;
     expect_node(&client, node).await?;
+    let given = Instant::now();
     let first = client.drain_node(node, move_replicas).await?;
     // The same order again changes nothing; its answer tells how far it is.
     let now = async || Ok(client.drain_node(node, move_replicas).await?);
-    let outcome = wait.stay(first, now).await?;
+    let outcome = wait.stay(given, first, now).await?;
     let order = json!({ "node": node, "draining": true, "move": move_replicas });
     let done = if move_replicas {
         format!("node {node} is empty, and gets nothing new until `pegasus node undrain {node}`")

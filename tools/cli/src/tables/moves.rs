@@ -9,6 +9,7 @@ use crate::output::Output;
 use clap::Args;
 use pegasus_client::{ChangeOutcome, Client, MemberInfo, PartitionInfo};
 use serde_json::json;
+use std::time::Instant;
 
 #[derive(Debug, Args)]
 #[group(id = "what", required = true, multiple = true, args = ["primary_to", "replica_from"])]
@@ -51,13 +52,14 @@ async fn lead(
         name, partition, ..
     } = options;
     let member = member_at(options, to, &look(options, client).await?)?;
+    let given = Instant::now();
     let first = client.move_primary(name, *partition, to.node).await?;
     let now = async || {
         let now = look(options, client).await?;
         let leads = now.primary.as_ref().is_some_and(|it| it.node == to.node);
         progress(options, &now, leads)
     };
-    let outcome = options.wait.stay(first, now).await?;
+    let outcome = options.wait.stay(given, first, now).await?;
     let order = json!({ "table": name, "partition": partition, "primary": core_json(&member) });
     let CoreName { node, core } = at(&member);
     let done =
@@ -77,6 +79,7 @@ async fn replace(
     } = options;
     let old = member_at(options, from, &look(options, client).await?)?;
     let target = (to.node, to.core);
+    let given = Instant::now();
     let first = client
         .move_replica(name, *partition, from.node, target)
         .await?;
@@ -85,7 +88,7 @@ async fn replace(
         let is_there = |core: CoreName| members(&now).any(|it| at(it) == core);
         progress(options, &now, is_there(to) && !is_there(at(&old)))
     };
-    let outcome = options.wait.stay(first, now).await?;
+    let outcome = options.wait.stay(given, first, now).await?;
     let order = json!({
         "table": name, "partition": partition,
         "from": core_json(&old), "to": { "node": to.node, "core": to.core },

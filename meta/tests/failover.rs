@@ -247,6 +247,8 @@ async fn hand_over(nodes: &mut [FakeNode], from: usize, to: usize) {
 async fn a_batch_of_proposals_and_a_report_of_many_replicas_are_one_record_each() {
     let (server, records) = serve(HealOptions::default()).await;
     let (mut nodes, _) = cluster_of(&server, 3, 2048, 3).await;
+    // A number and a join for each node, the table, and one for each report that made partitions active: 6,144 replicas.
+    assert!(records.load(Ordering::SeqCst) <= 10);
     let first = &mut nodes[0];
     let led: Vec<Partition> = first
         .configurations

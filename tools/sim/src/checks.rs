@@ -4,7 +4,7 @@
 use crate::action::{Operation, RequestNumber};
 use crate::clients::partition_of;
 use crate::history::Violation;
-use crate::world::World;
+use crate::world::{Judges, World};
 use pegasus_replication::ids::{CoreAddress, Decree, PartitionId};
 use pegasus_replication::message::Entry;
 use pegasus_replication::replica::{Replica, check_group};
@@ -43,6 +43,9 @@ impl World {
     /// The invariants of docs/replication.md over all replicas of each touched partition.
     pub(crate) fn check_touched(&mut self) -> Result<(), Violation> {
         let mut touched = std::mem::take(&mut self.touched);
+        if self.judges == Judges::History {
+            return Ok(());
+        }
         for &partition in &touched {
             self.check_partition(partition)?;
         }
@@ -104,10 +107,10 @@ impl World {
         if ledger.note_applied(entry.decree, checksum) {
             return Ok(());
         }
-        Err(Violation::invariant(format!(
+        self.judge(Err(Violation::invariant(format!(
             "{address} applies another mutation as decree {} of {partition}",
             entry.decree
-        )))
+        ))))
     }
 
     /// A core says that a request is done: a write under a decree of its own.
@@ -126,8 +129,8 @@ impl World {
         if ledger.acknowledged.insert(decree) {
             return Ok(());
         }
-        Err(Violation::invariant(format!(
+        self.judge(Err(Violation::invariant(format!(
             "{address}: decree {decree} of {partition} is acknowledged for a second write"
-        )))
+        ))))
     }
 }

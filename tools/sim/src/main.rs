@@ -35,6 +35,7 @@ mod world;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use run::OnFailure;
+use world::Judges;
 use sim::history;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -70,6 +71,9 @@ enum Command {
         /// Go on when a seed has failed.
         #[arg(long)]
         keep_going: bool,
+        /// Judge by what clients saw alone.
+        #[arg(long)]
+        history_only: bool,
         /// Switch this deliberate bug on.
         #[cfg(feature = "planted")]
         #[arg(long)]
@@ -107,6 +111,7 @@ fn main() -> Result<ExitCode> {
             seconds,
             jobs,
             keep_going,
+            history_only,
             #[cfg(feature = "planted")]
             plant,
         } => {
@@ -122,7 +127,12 @@ fn main() -> Result<ExitCode> {
                 OnFailure::Stop
             };
             let span = Duration::from_secs(seconds);
-            Ok(run::run_all(&all, span, jobs, on_failure))
+            let judges = if history_only {
+                Judges::History
+            } else {
+                Judges::All
+            };
+            Ok(run::run_all(&all, span, jobs, on_failure, judges))
         }
         Command::Replay {
             seed,

@@ -193,9 +193,9 @@ impl World {
             let is_damaged = damaged.contains(&(*partition, replica.incarnation));
             // The log is not kept for copies out of service that nobody counts on.
             if !is_damaged && self.is_member(address, *partition) {
-                return Err(Violation::invariant(format!(
+                self.judge(Err(Violation::invariant(format!(
                     "{address}: recovery suspects {partition}: {reason}"
-                )));
+                ))))?;
             }
             self.totals.coverage.note("suspect replica");
         }
@@ -204,9 +204,9 @@ impl World {
                 log::Damage::TornTail { .. } => self.totals.coverage.note("torn tail"),
                 _ if was_damaged => self.totals.coverage.note("corruption found"),
                 _ => {
-                    return Err(Violation::invariant(format!(
+                    self.judge(Err(Violation::invariant(format!(
                         "{address}: a crash alone left damage: {damage:?}"
-                    )));
+                    ))))?;
                 }
             }
         }

@@ -83,9 +83,9 @@ impl World {
             }
             Effect::Quarantine { partition, reason } => {
                 if !self.may_quarantine(address, partition) {
-                    return Err(Violation::invariant(format!(
+                    self.judge(Err(Violation::invariant(format!(
                         "{address} quarantines {partition}: {reason}"
-                    )));
+                    ))))?;
                 }
                 self.core_mut(address).fetches.remove(&partition);
                 self.totals.coverage.note("quarantine");
@@ -95,9 +95,9 @@ impl World {
                 member,
                 reason,
             } => {
-                return Err(Violation::invariant(format!(
+                self.judge(Err(Violation::invariant(format!(
                     "{address} gives up {member:?} of {partition}: {reason}"
-                )));
+                ))))?;
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Deliberate bugs: does the simulator bite? Nothing that checks knows which one is at work.
 
 use crate::run::run_one;
+use crate::world::Judges;
 use anyhow::{Context, Result, ensure};
 use pegasus_replication::planted::{BUGS, Bug, plant};
 use std::path::Path;
@@ -9,6 +10,9 @@ use std::time::Duration;
 
 /// Seeds of one bug in the file, at most: enough that a change elsewhere does not hide it from all of them.
 const SEEDS_MAX: usize = 5;
+
+/// Bugs that the history of clients alone must show, at least.
+const BY_HISTORY_MIN: usize = 3;
 
 /// Switches the bug of this name on, if one is named.
 pub(crate) fn switch_on(name: Option<&str>) -> Result<()> {
@@ -27,7 +31,8 @@ fn bug(name: &str) -> Result<Bug> {
     Ok(*bug)
 }
 
-/// Runs every bug of the file on its seeds. Each must be found by one of them at least.
+/// Runs every bug of the file on its seeds. Each must be found by one of them at least; those marked "by history" by what
+/// clients saw alone, and there must be enough of those.
 #[allow(
     clippy::print_stdout,
     reason = "the summary is what the program is for"
@@ -37,12 +42,16 @@ pub(crate) fn run(file: &Path, span: Duration) -> Result<ExitCode> {
     let lines = text
         .lines()
         .map(|line| line.split('#').next().unwrap_or_default().trim());
-    let mut found_all = true;
+    let (mut found_all, mut by_history) = (true, 0);
     let mut named = Vec::new();
     for line in lines.filter(|line| !line.is_empty()) {
         let (name, seeds) = line
             .split_once(':')
             .with_context(|| format!("{line:?} is not NAME: SEEDS"))?;
+        let (name, judges) = match name.trim().strip_suffix(" by history") {
+            Some(name) => (name.trim(), Judges::History),
+            None => (name.trim(), Judges::All),
+        };
         plant(bug(name)?);
         let seeds: Vec<u64> = seeds
             .split_whitespace()
@@ -53,7 +62,7 @@ pub(crate) fn run(file: &Path, span: Duration) -> Result<ExitCode> {
             "{name}: 1 to {SEEDS_MAX} seeds are wanted"
         );
         let found = seeds.iter().find_map(|&seed| {
-            let violation = run_one(seed, span, false).err()?;
+            let violation = run_one(seed, span, false, judges).err()?;
             Some((seed, violation))
         });
         match &found {
@@ -61,6 +70,7 @@ pub(crate) fn run(file: &Path, span: Duration) -> Result<ExitCode> {
             None => println!("{name}: NOT FOUND by any of {seeds:?}"),
         }
         found_all &= found.is_some();
+        by_history += usize::from(judges == Judges::History);
         named.push(name.to_owned());
     }
     let unnamed: Vec<&str> = BUGS
@@ -69,6 +79,10 @@ pub(crate) fn run(file: &Path, span: Duration) -> Result<ExitCode> {
         .filter(|name| !named.iter().any(|it| it == name))
         .collect();
     ensure!(unnamed.is_empty(), "no seeds for {}", unnamed.join(", "));
+    ensure!(
+        by_history >= BY_HISTORY_MIN,
+        "{by_history} bugs are found by history alone, {BY_HISTORY_MIN} are wanted"
+    );
     Ok(if found_all {
         ExitCode::SUCCESS
     } else {

@@ -1,7 +1,7 @@
 //! Runs of seeds: in parallel, with panics caught and named by their seed, and a summary that shows the runs were not idle.
 
 use crate::history::{Broken, Violation};
-use crate::world::{Totals, World};
+use crate::world::{Judges, Totals, World};
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
@@ -27,7 +27,13 @@ pub(crate) enum OnFailure {
 }
 
 /// Runs `seeds` and prints a summary; fails if one of them did, or if all together did too little.
-pub(crate) fn run_all(seeds: &[u64], span: Duration, jobs: u16, on_failure: OnFailure) -> ExitCode {
+pub(crate) fn run_all(
+    seeds: &[u64],
+    span: Duration,
+    jobs: u16,
+    on_failure: OnFailure,
+    judges: Judges,
+) -> ExitCode {
     let next = AtomicUsize::new(0);
     let failures = AtomicUsize::new(0);
     let is_over = AtomicBool::new(false);
@@ -41,7 +47,7 @@ pub(crate) fn run_all(seeds: &[u64], span: Duration, jobs: u16, on_failure: OnFa
                     let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) else {
                         return;
                     };
-                    match run_one(seed, span, false) {
+                    match run_one(seed, span, false, judges) {
                         Ok(run) => totals.lock().expect("no holder panics").add(&run),
                         Err(violation) => {
                             failures.fetch_add(1, Ordering::Relaxed);
@@ -66,7 +72,7 @@ pub(crate) fn run_all(seeds: &[u64], span: Duration, jobs: u16, on_failure: OnFa
 
 /// Runs one seed, with a trace if asked.
 pub(crate) fn replay(seed: u64, span: Duration, trace: bool) -> ExitCode {
-    match run_one(seed, span, trace) {
+    match run_one(seed, span, trace, Judges::All) {
         Ok(totals) => summarize(1, span, &totals, Duration::ZERO),
         Err(violation) => {
             report_failure(seed, span, &violation);
@@ -81,9 +87,14 @@ thread_local! {
 }
 
 /// Runs one seed. An assertion that fails is a broken invariant.
-pub(crate) fn run_one(seed: u64, span: Duration, trace: bool) -> Result<Totals, Violation> {
+pub(crate) fn run_one(
+    seed: u64,
+    span: Duration,
+    trace: bool,
+    judges: Judges,
+) -> Result<Totals, Violation> {
     let run = || {
-        let mut world = World::new(seed, trace);
+        let mut world = World::new(seed, trace, judges);
         world.run(span).map(|()| world.totals)
     };
     panic::set_hook(Box::new(|info| {

@@ -22,14 +22,16 @@ impl World {
         let begun = self.now;
         while !self.is_at_rest() {
             if self.now >= self.last_back_off().max(begun).after(REST) {
-                return Err(Violation::liveness(format!(
+                let unrest = format!(
                     "not at rest {REST:?} after the last fault and the last back-off: {}",
                     self.unrest()
-                )));
+                );
+                self.judge(Err(Violation::liveness(unrest)))?;
+                break;
             }
             self.run_until(self.now.after(Duration::from_millis(200)))?;
         }
-        self.compare_replicas()?;
+        self.judge(self.compare_replicas())?;
         self.read_everything()?;
         self.history.check()?;
         self.totals.acknowledged = self.history.acknowledged;

@@ -6,10 +6,11 @@
     reason = "a measurement stops at the first surprise and prints what it found"
 )]
 
-use e2e::cluster::{Cluster, program};
+use e2e::cluster::{Cluster, program, wait_until};
 use e2e::verified::{Load, Verified};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use rustix::process::Signal;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,8 @@ fn how_long_partitions_of_a_killed_node_cannot_be_written() {
         std::thread::sleep(Duration::from_millis(random.random_range(0..300)));
         let (victim, led) = cluster.busiest(TABLE).unwrap();
         let since = Instant::now();
-        cluster.kill(&format!("node-{victim}")).unwrap();
+        let name = format!("node-{victim}");
+        cluster.signal(&name, Signal::KILL).unwrap();
         let times = clients.wait_for_writes(since, &led).unwrap();
         let slowest = times.iter().max().copied().unwrap_or_default();
         println!(
@@ -51,6 +53,7 @@ fn how_long_partitions_of_a_killed_node_cannot_be_written() {
         );
         of_kills.push(slowest);
         of_partitions.extend(times);
+        wait_until("the process to be gone", || !cluster.runs(&name)).unwrap();
         cluster.start_again().unwrap();
         cluster.wait_healthy(TABLE).unwrap();
     }

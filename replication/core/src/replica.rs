@@ -3,10 +3,11 @@
 //! ```text
 //!              Created            Active, named primary             no-op applied
 //!   Creating ----------> Idle --------------------------> Primary ----------------> (serving)
-//!                         | ^  \                             |
-//!         named secondary | |   \ Active, never created      | a newer ballot names another primary
-//!                         v |    v                           v
-//!                      Secondary  OutOfService <--- corruption, mismatch, foreign incarnation
+//!                        | ^ | \                             |
+//!        named secondary | | |  \ assigned by meta           | a newer ballot names another primary
+//!                        v | |   v                           v
+//!                    Secondary <-- Learner               Secondary
+//!                          any --> OutOfService: corruption, mismatch, foreign incarnation, too old to learn
 //! ```
 //!
 //! The replica's order, from left to right: everything up to `flushed` survives in the engine, up to `applied` the engine

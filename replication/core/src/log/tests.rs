@@ -6,6 +6,7 @@ mod damage;
 mod disk;
 mod life;
 mod model;
+mod pins;
 mod random;
 mod rules;
 mod size;

@@ -152,7 +152,7 @@ fn finished(info: &ScrubInfo, now: SystemTime) -> String {
 /// What an operator does about it.
 fn advice(finding: &str) -> &'static str {
     if finding.starts_with("replica") {
-        "it is out of service and is made anew from its peers by itself (`pegasus table show`); look at this node's drive"
+        "it was taken out of service and is made anew from its peers by itself (`pegasus table show`); look at this node's drive"
     } else {
         "harmless while the node runs: what was in it is being written to table files; look at this node's drive"
     }
@@ -170,7 +170,8 @@ fn end(told: &[Told], start: bool) -> anyhow::Result<()> {
     }
     let found = findings(told).count();
     if found > 0 && !start {
-        let sentence = format!("scrubbing has found damage in {found} places");
+        let places = if found == 1 { "place" } else { "places" };
+        let sentence = format!("scrubbing has found damage in {found} {places}");
         return Err(Failed::error(Exit::Failed, sentence));
     }
     Ok(())

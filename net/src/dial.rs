@@ -15,6 +15,8 @@ use std::time::Duration;
 /// no listener.
 pub fn dial(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     let socket = Socket::from(outgoing(address, &NetOptions::default().outgoing_ports)?);
+    // Whoever takes bulk bytes may take its time; reads and writes have timeouts of their own.
+    socket.set_tcp_user_timeout(None)?;
     socket.connect_timeout(&address.into(), timeout)?;
     let socket = OwnedFd::from(socket);
     if is_self_connection(&socket) {

@@ -108,6 +108,13 @@ impl Primary {
         self.peers.iter().filter(|peer| peer.is_counted())
     }
 
+    pub(crate) fn secondary_count(&self) -> usize {
+        let secondaries = self.peers.iter();
+        secondaries
+            .filter(|peer| peer.kind == Kind::Secondary)
+            .count()
+    }
+
     /// Whether it may assign decrees and commit.
     pub(crate) fn acts(&self) -> bool {
         matches!(self.phase, Phase::Reconciling | Phase::Serving)

@@ -57,6 +57,7 @@ impl Replica {
             Phase::WaitingForBallot | Phase::Superseded => Some(Proposal::NextBallot),
             Phase::Yielded => Some(primary.wanted_after_yield(turn)),
             Phase::Waiting | Phase::Adopting => None,
+            Phase::Reconciling | Phase::Serving if self.may_be_cut_off(primary, turn) => None,
             Phase::Reconciling | Phase::Serving => {
                 let secondaries = primary.peers.iter();
                 let removal = secondaries
@@ -94,7 +95,8 @@ impl Replica {
             return Some(RemovalCause::OutOfService);
         }
         let is_gone = turn.desk.links.is_gone(peer.member.address);
-        if is_gone || silence(peer.heard_at) >= options.grace_period {
+        // Before the member can ask to take over: a primary that lives removes who is silent, and not the other way round.
+        if is_gone || silence(peer.heard_at) >= options.lease_period {
             return Some(RemovalCause::Down);
         }
         let lags = peer
@@ -103,6 +105,20 @@ impl Replica {
         let (slow, lately) = (options.slow_own_flush, options.slow_lag);
         let is_ours = turn.desk.log_pace.is_slow(turn.now, slow, lately);
         (lags && !is_ours && self.may_remove_slow(peer)).then_some(RemovalCause::Slow)
+    }
+
+    /// Whether we, and not the members, may be the one that the network has left: we hear none of several, and no host has said
+    /// that its process is gone. Then they are given time to take over together; removing them one by one would end with us
+    /// alone, unable to write, beside healthy copies.
+    fn may_be_cut_off(&self, primary: &Primary, turn: &Turn<'_>) -> bool {
+        let patience = turn.desk.options.grace_period * 2;
+        let mut members = primary.peers.iter().filter(|peer| peer.kind == Kind::Secondary);
+        let is_unheard = |peer: &Progress| {
+            let is_silent = self.removal_cause(peer, turn) == Some(RemovalCause::Down);
+            let lately = turn.now.since(peer.heard_at.max(turn.desk.fence.at)) < patience;
+            is_silent && lately && !turn.desk.links.is_refused(peer.member.address)
+        };
+        primary.secondary_count() > 1 && members.all(is_unheard)
     }
 
     /// A member that is merely slow is kept where writes need it.

@@ -35,6 +35,8 @@ pub(crate) struct Link {
     down_since: Option<Instant>,
     /// Closed for good, as far as one can tell: nobody listens, or it has not come back in time.
     gone: bool,
+    /// Of these, the first: its host has said so, which a cut network does not.
+    refused: bool,
 }
 
 /// A beacon that may still be acknowledged.
@@ -74,6 +76,11 @@ impl Links {
         self.peers.get(&peer).is_some_and(|link| link.gone)
     }
 
+    /// Whether the host of `peer` has said that nobody listens there.
+    pub(crate) fn is_refused(&self, peer: CoreAddress) -> bool {
+        self.peers.get(&peer).is_some_and(|link| link.refused)
+    }
+
     /// The link to `peer`; a new one is down.
     pub(crate) fn link(&mut self, peer: CoreAddress) -> &mut Link {
         self.peers.entry(peer).or_default()
@@ -84,6 +91,7 @@ impl Links {
         link.up = true;
         link.down_since = None;
         link.gone = false;
+        link.refused = false;
     }
 
     pub(crate) fn on_down(&mut self, peer: CoreAddress, now: Instant) {
@@ -98,7 +106,11 @@ impl Links {
     /// Nobody listens there. Returns the partitions whose primaries want to know.
     pub(crate) fn on_refused(&mut self, peer: CoreAddress) -> Vec<PartitionId> {
         let link = self.link(peer);
-        if link.up || std::mem::replace(&mut link.gone, true) {
+        if link.up {
+            return Vec::new();
+        }
+        link.refused = true;
+        if std::mem::replace(&mut link.gone, true) {
             return Vec::new();
         }
         link.covered.iter().copied().collect()

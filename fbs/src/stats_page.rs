@@ -26,9 +26,12 @@
 //!
 //! Counters and gauges change in the writer's own memory and are copied into the page by [`Writer::publish`], under the
 //! sequence: a reader sees one moment. Histogram words only grow, each by itself, so they need no sequence and recording
-//! is one add in place; a reader may see a few recordings more than the counters say (of stages: fewer, until the next
-//! publication). Each slow slot has a sequence of
+//! is one add in place; a reader may see a few recordings more than the counters say. Each slow slot has a sequence of
 //! its own: a reader takes whole records only.
+//!
+//! Histograms of stages count every request, and their sums have every request's time; but where many requests are
+//! answered together, one of them stands for a few in the buckets and in the longest duration
+//! ([`Writer::record_stages`]). Whole operations and slow slots leave nothing out.
 
 mod compact;
 mod histogram;
@@ -79,15 +82,6 @@ pub struct Writer<P> {
     values: Box<[u64; HISTOGRAMS_AT - COUNTERS_AT]>,
     sequence: u64,
     slow: SlowSlots,
-    runs: Box<[Run; Timing::COUNT]>,
-}
-
-/// Equal durations of one stage, one after the other, that are not in their histogram yet: requests of one turn share
-/// most of their stages' times.
-#[derive(Clone, Copy, Debug, Default)]
-struct Run {
-    ns: u64,
-    count: u64,
 }
 
 impl<P: AsRef<[AtomicU64]>> Writer<P> {
@@ -129,7 +123,6 @@ impl<P: AsRef<[AtomicU64]>> Writer<P> {
             values: Box::new([0; HISTOGRAMS_AT - COUNTERS_AT]),
             sequence: 0,
             slow,
-            runs: Box::new([Run::default(); Timing::COUNT]),
         }
     }
 
@@ -164,45 +157,58 @@ impl<P: AsRef<[AtomicU64]>> Writer<P> {
 
     /// Records one duration in nanoseconds, visible to readers at once.
     pub fn record_ns(&mut self, timing: Timing, nanos: u64) {
-        let start = HISTOGRAMS_AT + timing as usize * HISTOGRAM_WORDS;
-        histogram::record(
-            &self.page.as_ref()[start..start + HISTOGRAM_WORDS],
-            nanos,
-            1,
-        );
+        self.record_equal(timing, nanos, 1);
     }
 
-    /// Records an answered request: its total at its operation, each stage, and the whole of it if it is among the
-    /// slowest of the minute; only then `wall_us` (microseconds since 1970) is asked. Without allocation. All of its stages
-    /// are visible to readers after the next [`Writer::publish`].
+    /// Records `count` equal durations in nanoseconds, visible to readers at once.
+    pub fn record_equal(&mut self, timing: Timing, nanos: u64, count: u64) {
+        let sum_ns = nanos.wrapping_mul(count);
+        histogram::record(self.histogram(timing), nanos, sum_ns, count);
+    }
+
+    /// Records an answered request that stands for itself: its total at its operation, each stage, and the whole of it if
+    /// it is among the slowest of the minute; only then `wall_us` (microseconds since 1970) is asked. Without allocation.
     pub fn record_request(&mut self, request: &RequestTimes, wall_us: impl FnOnce() -> u64) {
         let total_ns = request.total_ns();
         self.record_ns(request.operation, total_ns);
-        for (stage, timing) in request.class().stages() {
-            let ns = request.stages[stage as usize];
-            let run = &mut self.runs[timing as usize];
-            if run.ns == ns {
-                run.count += 1;
-            } else {
-                let ended = std::mem::replace(run, Run { ns, count: 1 });
-                end_run(self.page.as_ref(), timing, ended);
-            }
+        self.record_stages(request.class(), &request.stages, &request.stages, 1);
+        if self.is_slow(total_ns) {
+            self.keep_slow(request, wall_us());
         }
-        if self.slow.wants(total_ns) {
-            let words = &self.page.as_ref()[SLOW_AT..PAGE_WORDS];
-            self.slow.keep(words, request, wall_us());
+    }
+
+    /// Records the stages of `count` answered requests of one class: `sums` has the time of all of them by [`Stage`], in
+    /// nanoseconds; `sample`, that of one of them, stands for each in the buckets and in the longest duration.
+    pub fn record_stages(
+        &mut self,
+        class: Class,
+        sample: &[u64; Stage::COUNT],
+        sums: &[u64; Stage::COUNT],
+        count: u64,
+    ) {
+        let words = &self.page.as_ref()[HISTOGRAMS_AT..SLOW_AT];
+        for (stage, timing) in class.stages() {
+            let (stage, start) = (stage as usize, timing as usize * HISTOGRAM_WORDS);
+            let words = &words[start..start + HISTOGRAM_WORDS];
+            histogram::record(words, sample[stage], sums[stage], count);
         }
+    }
+
+    /// Whether a request of this total, in nanoseconds, is among the slowest of the minute: one comparison.
+    pub const fn is_slow(&self, total_ns: u64) -> bool {
+        self.slow.wants(total_ns)
+    }
+
+    /// Keeps a request for which [`Writer::is_slow`] holds. `wall_us`: microseconds since 1970.
+    pub fn keep_slow(&mut self, request: &RequestTimes, wall_us: u64) {
+        let words = &self.page.as_ref()[SLOW_AT..PAGE_WORDS];
+        self.slow.keep(words, request, wall_us);
     }
 
     /// Copies counters and gauges into the page, about 1 KiB. Call it at the end of a turn of the loop, at most every
     /// few milliseconds, and at least once a second when idle: an older time of publication means a stuck or dead core.
     pub fn publish(&mut self, now_unix_us: u64) {
         let words = self.page.as_ref();
-        for timing in Timing::stages() {
-            let run = &mut self.runs[*timing as usize];
-            end_run(words, *timing, *run);
-            run.count = 0;
-        }
         store(&words[SEQUENCE_AT], self.sequence + 1);
         fence(Ordering::Release);
         store(&words[PUBLISHED_AT], now_unix_us);
@@ -236,23 +242,15 @@ impl<P: AsRef<[AtomicU64]>> Writer<P> {
         self.values[Counter::COUNT + gauge as usize]
     }
 
-    /// A copy of the page as a reader sees it now, for `/metrics` of the same core; with the stages that the next
-    /// publication will add.
+    /// A copy of the page as a reader sees it now, for `/metrics` of the same core.
     pub fn snapshot(&self) -> Snapshot {
-        let words = copy_of(self.page.as_ref());
-        let copy: Vec<AtomicU64> = words.into_iter().map(AtomicU64::new).collect();
-        for timing in Timing::stages() {
-            end_run(&copy, *timing, self.runs[*timing as usize]);
-        }
-        let words: Vec<u64> = copy.into_iter().map(AtomicU64::into_inner).collect();
-        Snapshot::of_words(&words).expect("the writer itself has written the header")
+        Snapshot::of_words(&copy_of(self.page.as_ref()))
+            .expect("the writer itself has written the header")
     }
-}
 
-fn end_run(page: &[AtomicU64], timing: Timing, run: Run) {
-    if run.count > 0 {
+    fn histogram(&self, timing: Timing) -> &[AtomicU64] {
         let start = HISTOGRAMS_AT + timing as usize * HISTOGRAM_WORDS;
-        histogram::record(&page[start..start + HISTOGRAM_WORDS], run.ns, run.count);
+        &self.page.as_ref()[start..start + HISTOGRAM_WORDS]
     }
 }
 
@@ -264,10 +262,12 @@ impl<P> std::fmt::Debug for Writer<P> {
     }
 }
 
+#[inline]
 fn store(word: &AtomicU64, value: u64) {
     word.store(value.to_le(), Ordering::Relaxed);
 }
 
+#[inline]
 fn load(word: &AtomicU64) -> u64 {
     u64::from_le(word.load(Ordering::Relaxed))
 }

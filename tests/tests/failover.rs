@@ -223,8 +223,8 @@ fn a_full_disk_of_one_node_stops_no_reads_and_writes_resume_with_its_space() {
     let disk = on_power_disk(&cluster, 1);
     let clients = clients(&cluster);
     disk.set_capacity(disk.used() + (40 << 20));
-    // Reads go on meanwhile; whether writes do depends on whether the full node stays a member.
-    clients.make_progress(1_000).unwrap();
+    // Reads go on meanwhile; writes are refused, because the full node stays a member.
+    clients.make_progress(5_000).unwrap();
     disk.set_capacity(DISK_BYTES);
     clients.wait_for_all_partitions().unwrap();
     finish(

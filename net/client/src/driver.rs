@@ -123,6 +123,8 @@ const PAUSE_MAX_AT_FIRST: Duration = Duration::from_millis(25);
 const AT_FIRST: Duration = Duration::from_secs(1);
 /// A write that is not started so long before its deadline is not started.
 const START_BEFORE: Duration = Duration::from_millis(5);
+/// Longer than anybody waits, short enough to add to any time.
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// Routes are not waited for any longer than this: the primary that is known may answer again.
 const REFRESH_WAIT_MAX: Duration = Duration::from_millis(200);
 
@@ -315,7 +317,7 @@ fn pause_end(
 
 impl Limits {
     pub(crate) fn new(started: Instant, timeout: Duration) -> Self {
-        let deadline = started + timeout;
+        let deadline = started + timeout.min(TIMEOUT_MAX);
         Self {
             deadline,
             start_by: deadline - START_BEFORE.min(timeout / 4),

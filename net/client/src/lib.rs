@@ -15,11 +15,17 @@
 //! # }
 //! ```
 //!
+//! When a core dies or says nothing for 300 ms, it asks meta and other cores where its partitions are now. Operations that
+//! were not sent yet, and reads, go on at the new primary; a write that was sent waits for its answer until the deadline,
+//! and is unknown then, unless the caller allowed to repeat it. Nothing is sent so late that its outcome would become
+//! unknown for want of time.
+//!
 //! It never retries what may have been executed unless asked to, spawns no task for a request, and keeps nothing
 //! unbounded: requests in flight, bytes in flight and retries all have limits.
 //!
 //! Reading order: `options`, `error`, `table` (data operations), `scan`, `admin`; then how a request travels: `driver`
-//! (deadline, retries), `route` (which core), `endpoint` (dialling), `pipeline` (one connection), `pending` (who waits).
+//! (deadline, retries) and `driver/attempt`, `route` (which core; `route/routes`: what is believed of which answer),
+//! `endpoint` (dialling), `pipeline` (one connection; `pipeline/silence`), `pending` (who waits).
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail by panicking"))]

@@ -9,7 +9,8 @@ use std::time::Duration;
 pub struct ClientOptions {
     /// `host:port` of meta processes; those of data nodes work as well, except for admin calls.
     pub addresses: Vec<String>,
-    /// Deadline of each operation, retries included. Default 5 s. Too short: operations fail during a failover.
+    /// Deadline of each operation, retries included. Default 5 s. Too short: operations fail during a failover, which
+    /// takes most of a second.
     pub timeout: Duration,
     /// Deadline of admin calls. Default 15 s, because creating a table is answered after up to 10 s.
     pub admin_timeout: Duration,
@@ -22,7 +23,8 @@ pub struct ClientOptions {
     /// seconds: too few replicas, or a replica out of service. Default: until the deadline, which may survive the restart of a
     /// node. Shorter: the caller hears of it early; zero: at once.
     pub refusal_timeout: Duration,
-    /// Send a blind write again when its outcome is unknown. Off by default: the lost first copy may have been
+    /// Send a blind write again when its outcome is unknown: the connection was lost, or the core is silent and its
+    /// partition has moved to another. Off by default: the lost first copy may have been
     /// executed, or may still be, after another client's later write to the same row, and the second copy would then
     /// undo that write. On suits loads in which each row has one writer.
     pub retry_unknown_writes: bool,

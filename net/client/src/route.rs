@@ -180,7 +180,7 @@ impl Router {
         let mut current = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         let merged = Arc::new(current.merged(heard, Instant::now()));
         let old = std::mem::replace(&mut *current, Arc::clone(&merged));
-        // Released before connections are: theirs is the outer lock.
+        // Before connections are touched, and before the old routes go, which may hold the last handle of some.
         drop(current);
         let (is_changed, left) = merged.changes_since(&old);
         for endpoint in left {

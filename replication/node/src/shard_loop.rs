@@ -278,23 +278,31 @@ impl ShardLoop {
         let started = self.now;
         self.collect();
         self.continue_learning();
+        if self.stats.measures_stages() {
+            self.stamp = clock::now();
+        }
         self.perform();
         if self.engine_work.is_waiting() || self.engine_work.is_stuck() {
             self.submit()?;
-            self.work();
+            self.stamp = self.work();
             self.perform();
         }
         self.relieve_pressure();
         self.report();
         self.outbox.flush(&mut self.mesh);
         self.publish();
-        self.stats.record(Timing::Turn, clock::now().since(started));
+        let ended = clock::now();
+        self.stats.end_encoding(ended);
+        self.stats.record(Timing::Turn, ended.since(started));
         Ok(())
     }
 
     /// Hands what was queued to the kernel before the engine takes its time.
     fn submit(&mut self) -> io::Result<()> {
         if self.has_queued_io {
+            if self.stats.has_encoded() {
+                self.stats.end_encoding(clock::now());
+            }
             self.pulse.enter(Phase::Submit);
             self.poll(Duration::ZERO)?;
         }

@@ -3,6 +3,7 @@
 //! Counting is an add in the core's own memory, timing an add in place; every few milliseconds the numbers are published.
 //! `traces` follows the requests in work through their stages, `relay` answers clients that ask for a page.
 
+mod groups;
 #[allow(
     unsafe_code,
     reason = "mapping a file into memory; each block says why it may"
@@ -15,6 +16,7 @@ pub use traces::TraceId;
 
 use crate::clock;
 use crate::config::StagesConfig;
+use groups::Groups;
 use page_map::PageMap;
 use pegasus_fbs::code::Code;
 use pegasus_fbs::stats_page::{Counter, Gauge, Stage, Timing, Writer};
@@ -36,6 +38,7 @@ pub struct Stats {
     writer: Writer<PageMap>,
     page: PageMap,
     traces: Traces,
+    groups: Groups,
     publish_at: Instant,
     /// Answers were given since the last publication.
     has_news: bool,
@@ -68,6 +71,7 @@ impl Stats {
             writer,
             page,
             traces: Traces::new(is_on),
+            groups: Groups::default(),
             publish_at: Instant::default(),
             has_news: false,
         })
@@ -104,26 +108,25 @@ impl Stats {
         self.traces.begin_turn();
     }
 
-    /// A request has been decoded. Operations without a histogram are not traced.
+    /// A request has been decoded, and waits for the right to be served. `key_hash`: of the key that it is about. Operations
+    /// without a histogram are not traced.
     pub fn begin(
         &mut self,
         operation: Option<Timing>,
         request: &Request,
+        key_hash: Option<u64>,
         arrival: &Arrival,
+        now: Instant,
     ) -> TraceId {
         operation.map_or(TraceId::NONE, |operation| {
             let subject = Subject {
                 operation,
                 table: request.table,
                 partition: request.partition,
+                key_hash: key_hash.unwrap_or_default(),
             };
-            self.traces.begin(subject, arrival)
+            self.traces.begin(subject, arrival, now.0)
         })
-    }
-
-    /// The hash of the key that a request is about.
-    pub fn set_key_hash(&mut self, trace: TraceId, key_hash: u64) {
-        self.traces.set_key_hash(trace, key_hash);
     }
 
     /// Bytes of rows that a request has written or read.
@@ -136,7 +139,7 @@ impl Stats {
         self.traces.enter(trace, stage, now.0);
     }
 
-    /// A request waits for the right to be served, or to be answered.
+    /// A request waits for the right to be answered.
     pub fn wait_for_right(&mut self, trace: TraceId, now: Instant) {
         self.traces.wait_for_right(trace, now.0);
     }
@@ -157,8 +160,8 @@ impl Stats {
     pub fn handed_back(&mut self, trace: TraceId, code: Code, now: Instant) {
         self.has_news = true;
         self.writer.add(Counter::answer(code), 1);
-        if let Some(times) = self.traces.hand_back(trace, code, now.0) {
-            self.writer.record_request(times, clock::wall_us);
+        if let Some(trace) = self.traces.hand_back(trace, code, now.0) {
+            self.writer.record_request(&trace.times(), clock::wall_us);
         }
     }
 
@@ -176,11 +179,9 @@ impl Stats {
     /// Answers have left.
     pub fn sent(&mut self, sent: &mut Vec<Sent>) {
         self.has_news |= !sent.is_empty();
-        for Sent { receipt, at_ns } in sent.drain(..) {
-            if let Some(times) = self.traces.end(receipt, at_ns) {
-                self.writer.record_request(times, clock::wall_us);
-            }
-        }
+        let (traces, writer) = (&mut self.traces, &mut self.writer);
+        self.groups.record(sent, traces, writer, clock::wall_us);
+        sent.clear();
     }
 
     /// Whether the stages of requests are measured.

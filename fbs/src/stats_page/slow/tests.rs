@@ -37,7 +37,7 @@ fn totals(page: &[AtomicU64]) -> Vec<u64> {
 
 #[test]
 fn a_slow_request_reads_back_whole() {
-    let (page, mut writer) = page();
+    let (_page, mut writer) = page();
     let mut stages = [0; Stage::COUNT];
     for (stage, ns) in stages.iter_mut().zip(1_000..) {
         *stage = ns;
@@ -55,13 +55,6 @@ fn a_slow_request_reads_back_whole() {
     writer.record_request(&put, || START_US + 5);
     writer.record_request(&put, || START_US + 6);
     writer.record_request(&request(9), || START_US + 7);
-    let before = Snapshot::of_words(&copy_of(&page)).unwrap();
-    assert_eq!(
-        before.histogram(Timing::WriteFlush).count(),
-        0,
-        "not published"
-    );
-    writer.publish(START_US + 8);
     let snapshot = writer.snapshot();
     let slow = SlowRequest {
         answered_unix_us: START_US + 5,
@@ -82,12 +75,28 @@ fn a_slow_request_reads_back_whole() {
     assert_eq!(snapshot.histogram(Timing::Put).sum(), 2 * put.total());
     assert_eq!(snapshot.histogram(Timing::WriteFlush).count(), 2);
     assert_eq!(snapshot.histogram(Timing::ReadGate).count(), 1);
-    writer.publish(START_US + 9);
-    assert_eq!(
-        writer.snapshot().histogram(Timing::WriteFlush).count(),
-        2,
-        "once"
-    );
+}
+
+#[test]
+fn one_request_stands_for_others_in_the_buckets_and_not_in_the_sums() {
+    let (_page, mut writer) = page();
+    let (mut sample, mut sums) = ([0; Stage::COUNT], [0; Stage::COUNT]);
+    sample[Stage::Read as usize] = 160;
+    sums[Stage::Read as usize] = 1_000;
+    sums[Stage::Gate as usize] = 7;
+    writer.record_stages(Class::Read, &sample, &sums, 5);
+    let snapshot = writer.snapshot();
+    for (_, timing) in Class::Read.stages() {
+        assert_eq!(snapshot.histogram(timing).count(), 5, "{timing:?}");
+    }
+    let read = snapshot.histogram(Timing::ReadRead);
+    assert_eq!(read.sum(), Duration::from_nanos(1_000));
+    assert_eq!(read.max(), Some(Duration::from_nanos(160)));
+    assert_eq!(read.quantile(0.0), read.max());
+    let gate = snapshot.histogram(Timing::ReadGate);
+    assert_eq!(gate.sum(), Duration::from_nanos(7));
+    assert_eq!(gate.max(), Some(Duration::ZERO));
+    assert_eq!(snapshot.histogram(Timing::WriteGate).count(), 0);
 }
 
 #[test]

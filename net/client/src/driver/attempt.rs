@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// How often somebody who waits for a connection looks whether the partition has moved. A host that vanished refuses
-/// nothing: dialling it is silence too.
-const DIAL_LOOK_INTERVAL: Duration = Duration::from_millis(300);
+/// A host that vanished refuses nothing: dialling it for so long is silence too.
+const SILENT_AFTER: Duration = Duration::from_millis(300);
+/// How often somebody who waits for a silent host then looks whether the partition has moved.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Sends an operation to the core `primary` of its partition (table, index), with `left` of its time.
 pub(super) async fn send(
@@ -106,16 +107,18 @@ async fn connect(
     limits: Limits,
 ) -> Result<Arc<Pipeline>, Problem> {
     let mut connected = pin!(primary.connect());
+    let mut look_at = Instant::now() + SILENT_AFTER;
     loop {
-        let look_at = limits.start_by.min(Instant::now() + DIAL_LOOK_INTERVAL);
         tokio::select! {
             biased;
             connected = &mut connected => return connected.map_err(Problem::Unsent),
-            () = sleep_until(look_at) => {}
+            () = sleep_until(look_at.min(limits.start_by)) => {}
         }
-        if Instant::now() >= limits.start_by {
+        let now = Instant::now();
+        if now >= limits.start_by {
             return Err(Problem::Expired);
         }
+        look_at = now + LOOK_INTERVAL;
         if router.is_elsewhere(partition, primary) {
             return Err(Problem::Moved { sent: false });
         }

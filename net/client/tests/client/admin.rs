@@ -4,7 +4,10 @@ use pegasus_client::{
 };
 use pegasus_fbs::frame::FrameKind;
 use pegasus_fbs::{admin, body, meta};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 fn wanted() -> CreateTable {
     CreateTable {
@@ -134,6 +137,41 @@ async fn a_creation_without_an_answer_ends_at_its_deadline() {
         .await
         .unwrap_err();
     assert!(matches!(error, Error::Unknown(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_creation_is_not_sent_to_a_meta_that_has_fallen_silent() {
+    let creations = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&creations);
+    let mut pings = 0;
+    let server = Fake::start(move |frame, out| match frame.header.kind {
+        FrameKind::Ping if pings == 0 => {
+            pings += 1;
+            out.reply(&frame.header, &[]);
+        }
+        FrameKind::CreateTable => {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        _ => {}
+    })
+    .await;
+    let options = ClientOptions {
+        admin_timeout: Duration::from_secs(1),
+        ..ClientOptions::new([&server.address[..]])
+    };
+    let client = Client::connect(options).await.unwrap();
+    tokio::time::pause();
+    let started = Instant::now();
+    let created = async {
+        sleep(Duration::from_millis(500)).await;
+        client.create_table(&wanted()).await
+    };
+    let (tables, created) = tokio::join!(client.list_tables(), created);
+    tables.unwrap_err();
+    let error = created.unwrap_err();
+    assert!(matches!(error, Error::NotExecuted(_)), "{error}");
+    assert_eq!(creations.load(Ordering::Relaxed), 0);
+    assert!(started.elapsed() <= Duration::from_millis(1_502));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use pegasus_fbs::frame::FrameKind;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::net::TcpSocket;
 use tokio::time::{Instant, sleep};
 
 /// How long the made-up clusters take to replace a primary.
@@ -397,6 +398,28 @@ async fn no_attempt_starts_so_late_that_its_outcome_would_be_unknown() {
     assert!(left.len() > 20, "{left:?}");
     assert!(left.iter().all(|left| *left >= 5), "{left:?}");
     assert!(*left.last().unwrap() < 50, "to the end: {left:?}");
+}
+
+#[tokio::test]
+async fn a_core_that_does_not_even_refuse_a_connection_is_left_too() {
+    let scene = Scene::start(|options| options).await;
+    // Its queue of connections that nobody accepts is full: the next one hears nothing.
+    let full = TcpSocket::new_v4().unwrap();
+    full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = full.listen(0).unwrap();
+    let address = full.local_addr().unwrap();
+    let _taken = std::net::TcpStream::connect(address).unwrap();
+    let deaf = vec![address.to_string(); 2];
+    *scene.places.said.lock().unwrap() = (2, deaf);
+    scene.silence();
+    let started = Instant::now();
+    let (get, ()) = tokio::join!(scene.table.get(b"h", b"s"), async {
+        sleep(FAILOVER).await;
+        scene.places.say(3, [&scene.new, &scene.new]);
+    });
+    get.unwrap();
+    assert!(started.elapsed() < SECOND, "{:?}", started.elapsed());
+    assert_eq!(scene.new_seen.gets(), 1);
 }
 
 #[tokio::test]

@@ -47,10 +47,7 @@ impl ShardLoop {
             Operation::Scrub { start } => self.ask_stats(to, untraced, About::Scrub { start }),
             _ => match self.other_core(&request) {
                 Some(core) => self.hand_over(core, to, request, arrival),
-                None => {
-                    let trace = self.stats.begin(timing, &request, &arrival);
-                    self.admit(Origin::Here(to), request, Measure { trace, ..untraced });
-                }
+                None => self.admit(Origin::Here(to), request, untraced, &arrival),
             },
         }
     }
@@ -67,9 +64,9 @@ impl ShardLoop {
         let measure = Measure {
             timing,
             received: Instant(arrival.received_ns),
-            trace: self.stats.begin(timing, &request, &arrival),
+            trace: TraceId::NONE,
         };
-        self.admit(Origin::Core { core, to }, request, measure);
+        self.admit(Origin::Core { core, to }, request, measure, &arrival);
     }
 
     fn ask_route(&mut self, to: ReplyTo, measure: Measure, table_name: String) {
@@ -107,7 +104,6 @@ impl ShardLoop {
     fn hand_over(&mut self, core: usize, to: ReplyTo, request: Request, arrival: Arrival) {
         self.stats.count(Counter::MeshForwarded);
         let from = usize::from(self.address.core.0);
-        let (_, timing) = of_operation(&request.operation);
         let message = MeshMessage::Request {
             from,
             to,
@@ -119,22 +115,25 @@ impl ShardLoop {
                 Counter::RejectRequests,
                 "the ring to the owning core is full",
             );
+            let (_, timing) = of_operation(&request.operation);
+            let key_hash = key_hash_of(&request.operation);
+            let stats = &mut self.stats;
             let measure = Measure {
                 timing,
                 received: Instant(arrival.received_ns),
-                trace: self.stats.begin(timing, &request, &arrival),
+                trace: stats.begin(timing, &request, key_hash, &arrival, self.now),
             };
             self.refuse(Origin::Here(to), measure, failure);
         }
     }
 
-    fn admit(&mut self, origin: Origin, request: Request, measure: Measure) {
+    fn admit(&mut self, origin: Origin, request: Request, mut measure: Measure, arrival: &Arrival) {
         let partition = partition_id(&request);
         let timeout = request.timeout.unwrap_or(TIMEOUT_DEFAULT).min(TIMEOUT_MAX);
         let deadline = measure.received.after(timeout);
         let key_hash = key_hash_of(&request.operation);
-        self.stats
-            .set_key_hash(measure.trace, key_hash.unwrap_or_default());
+        let stats = &mut self.stats;
+        measure.trace = stats.begin(measure.timing, &request, key_hash, arrival, self.now);
         match self.prepare(partition, request.operation, key_hash) {
             Ok(prepared) => self.decide_request(prepared, origin, partition, deadline, measure),
             Err(failure) => self.refuse(origin, measure, failure),
@@ -203,7 +202,6 @@ impl ShardLoop {
             deadline,
             work,
         });
-        self.stats.wait_for_right(measure.trace, self.now);
         let event = match write {
             Some((request_id, wall_us, payload)) => Event::Write {
                 partition,

@@ -78,13 +78,15 @@ impl EngineWork {
 }
 
 impl ShardLoop {
-    /// Applies and reads until everything is done or the turn's engine time is over.
-    pub(super) fn work(&mut self) {
-        let until = clock::now().after(TURN_TIME);
+    /// Applies and reads until everything is done or the turn's engine time is over; when that was.
+    pub(super) fn work(&mut self) -> Instant {
+        let started = clock::now();
+        self.stats.end_encoding(started);
+        let until = started.after(TURN_TIME);
         self.unstick();
-        self.apply_until(until);
-        self.read_until(until);
-        self.range_until(until);
+        let applied = self.apply_until(started, until);
+        let read = self.read_until(applied, until);
+        self.range_until(read, until)
     }
 
     fn unstick(&mut self) {
@@ -96,9 +98,10 @@ impl ShardLoop {
         }
     }
 
-    fn apply_until(&mut self, until: Instant) {
+    // Each of the three is told what time it is, and tells when it was done: the clock is read once for each step.
+
+    fn apply_until(&mut self, mut started: Instant, until: Instant) -> Instant {
         let mut applied: Option<(PartitionId, Decree)> = None;
-        let mut started = clock::now();
         while started < until {
             let Some((partition, apply)) = self.engine_work.applies.pop_front() else {
                 break;
@@ -118,8 +121,14 @@ impl ShardLoop {
             }
             started = ended;
         }
+        let is_any_applied = applied.is_some();
         self.tell_applied(applied);
         self.begin_wanted_flushes();
+        if is_any_applied {
+            clock::now()
+        } else {
+            started
+        }
     }
 
     fn tell_applied(&mut self, applied: Option<(PartitionId, Decree)>) {
@@ -195,11 +204,10 @@ impl ShardLoop {
         }
     }
 
-    fn read_until(&mut self, until: Instant) {
-        let mut started = clock::now();
+    fn read_until(&mut self, mut started: Instant, until: Instant) -> Instant {
         while started < until {
             let Some(ticket) = self.engine_work.reads.pop_front() else {
-                return;
+                break;
             };
             self.pulse.enter(Phase::Read);
             let is_in_memory = self.read_step(ticket);
@@ -210,23 +218,24 @@ impl ShardLoop {
             self.step_out_of_read(ticket, ended);
             started = ended;
         }
+        started
     }
 
     /// One step for each range read, oldest first, so that a long one is not in the way of the others.
-    fn range_until(&mut self, until: Instant) {
-        let mut now = clock::now();
+    fn range_until(&mut self, mut now: Instant, until: Instant) -> Instant {
         for _ in 0..self.engine_work.ranges.len() {
             if now >= until {
-                return;
+                break;
             }
             let Some(ticket) = self.engine_work.ranges.pop_front() else {
-                return;
+                break;
             };
             self.pulse.enter(Phase::RangeRead);
             self.read_step(ticket);
             now = clock::now();
             self.step_out_of_read(ticket, now);
         }
+        now
     }
 
     /// A read that has its answer now waits for the right to give it.

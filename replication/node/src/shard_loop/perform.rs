@@ -2,7 +2,6 @@
 
 use super::{ShardLoop, report};
 use crate::background::BackgroundJob;
-use crate::clock;
 use crate::engine_pool::PoolDone;
 use crate::meta_link::{ReplicaKey, Wish};
 use crate::stall::Phase;
@@ -34,11 +33,9 @@ enum Answer {
 }
 
 impl ShardLoop {
-    /// Carries out everything decided so far. Engine work is queued for `work`, whatever else is done when it returns.
+    /// Carries out everything decided so far, as of `self.stamp`. Engine work is queued for `work`, whatever else is done
+    /// when it returns.
     pub(super) fn perform(&mut self) {
-        if self.stats.measures_stages() {
-            self.stamp = clock::now();
-        }
         self.shard.finish_turn(self.now, &mut self.effects);
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
@@ -62,19 +59,14 @@ impl ShardLoop {
                 Answer::Reject(ticket, reason) => self.reject(ticket, reason),
             }
         }
-        if self.stats.has_encoded() {
-            self.stats.end_encoding(clock::now());
-        }
     }
 
     /// Writes of this turn are in the log; the writes to the disk have taken what they could.
     fn step_into_log(&mut self) {
         let (stats, stamp) = (&mut self.stats, self.stamp);
         let taken = self.shard.log().taken_count();
-        self.waits.on_log_taken(taken, |trace, stage| match stage {
-            Stage::LogWait => stats.admitted(trace, stage, stamp),
-            _ => stats.enter(trace, stage, stamp),
-        });
+        let step = |trace, stage| stats.admitted(trace, stage, stamp);
+        self.waits.on_log_taken(taken, step);
     }
 
     /// The trace of the client's request that waits for a mutation, if one does.

@@ -63,18 +63,20 @@ impl Waits {
         }
     }
 
-    /// Log writes have taken the first `taken` records: which client's write enters which stage.
+    /// Log writes have taken the first `taken` records: which client's write enters which stage. One that is taken in the
+    /// turn of its append has not waited.
     pub(super) fn on_log_taken(&mut self, taken: u64, mut step: impl FnMut(TraceId, Stage)) {
-        for (_, trace) in self.appended.range(self.waiting..) {
-            step(*trace, Stage::LogWait);
-        }
         while let Some((number, trace)) = self.appended.front().copied()
             && number <= taken
             && let Some(newest) = self.newest
         {
             self.appended.pop_front();
+            self.waiting = self.waiting.saturating_sub(1);
             self.writing.push_back((newest, trace));
             step(trace, Stage::Flush);
+        }
+        for (_, trace) in self.appended.range(self.waiting..) {
+            step(*trace, Stage::LogWait);
         }
         self.waiting = self.appended.len();
     }
@@ -206,17 +208,11 @@ mod tests {
         waits.on_append(4, b);
         waits.on_log_write(LogWriteId(1), Instant(10));
         let (log_wait, flush) = (Stage::LogWait, Stage::Flush);
-        assert_eq!(
-            taken(&mut waits, 3),
-            [(a, log_wait), (b, log_wait), (a, flush)]
-        );
+        assert_eq!(taken(&mut waits, 3), [(a, flush), (b, log_wait)]);
         assert_eq!(taken(&mut waits, 3), [], "nobody steps twice");
         waits.on_append(5, c);
         waits.on_log_write(LogWriteId(2), Instant(20));
-        assert_eq!(
-            taken(&mut waits, 5),
-            [(c, log_wait), (b, flush), (c, flush)]
-        );
+        assert_eq!(taken(&mut waits, 5), [(b, flush), (c, flush)]);
         assert_eq!(
             durable(&mut waits, 2),
             [],

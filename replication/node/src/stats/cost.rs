@@ -8,13 +8,17 @@ use rustix::time::{ClockId, clock_gettime};
 
 const REQUESTS: u32 = 2_000_000;
 
-fn put() -> Request {
-    let operation = Operation::Put(Put {
-        key: Key::default(),
-        value: bytes::Bytes::new(),
-        ttl_seconds: 0,
-        id: RequestId::default(),
-    });
+fn request(timing: Timing) -> Request {
+    let key = Key::default();
+    let operation = match timing {
+        Timing::Put => Operation::Put(Put {
+            key,
+            value: bytes::Bytes::new(),
+            ttl_seconds: 0,
+            id: RequestId::default(),
+        }),
+        _ => Operation::Get(key),
+    };
     Request {
         table: 1,
         partition: 2,
@@ -23,24 +27,31 @@ fn put() -> Request {
     }
 }
 
-/// All that a turn of the loop with `count` writes does for their stages: the stamps of the turn, too.
-fn turn(stats: &mut Stats, request: &Request, count: u32, sent: &mut Vec<Sent>) {
+/// All that a turn of the loop with `count` requests does for their stages. Switched off it leaves the two readings of the
+/// clock that each turn makes.
+fn turn(stats: &mut Stats, timing: Timing, request: &Request, count: u32, sent: &mut Vec<Sent>) {
     stats.begin_turn();
     let now = clock::now();
+    stats.sent(sent);
     let arrival = Arrival {
         received_ns: now.0,
         looked_at_ns: now.0,
         decoded_ns: now.0,
     };
-    let decided = clock::now();
+    let decided = if stats.measures_stages() {
+        clock::now()
+    } else {
+        now
+    };
     for number in 0..count {
-        let trace = stats.begin(Some(Timing::Put), request, &arrival);
-        stats.set_key_hash(trace, 77);
-        stats.wait_for_right(trace, now);
-        stats.admitted(trace, Stage::LogWait, decided);
-        stats.enter(trace, Stage::Flush, decided);
-        stats.enter(trace, Stage::Replication, decided);
-        stats.enter(trace, Stage::Apply, decided);
+        let trace = stats.begin(Some(timing), request, Some(77), &arrival, now);
+        if timing == Timing::Put {
+            stats.admitted(trace, Stage::Flush, decided);
+            stats.enter(trace, Stage::Replication, decided);
+            stats.enter(trace, Stage::Apply, decided);
+        } else {
+            stats.admitted(trace, Stage::Read, decided);
+        }
         // The engine works for one after the other.
         stats.wait_for_right(trace, Instant(decided.0 + u64::from(number) * 1_000));
         stats.set_bytes(trace, 100);
@@ -49,10 +60,7 @@ fn turn(stats: &mut Stats, request: &Request, count: u32, sent: &mut Vec<Sent>) 
             sent.push(Sent { receipt, at_ns });
         }
     }
-    if stats.has_encoded() {
-        stats.end_encoding(clock::now());
-    }
-    stats.sent(sent);
+    stats.end_encoding(clock::now());
 }
 
 /// The time this thread has run, which a busy machine does not add to.
@@ -65,18 +73,24 @@ fn cpu_ns() -> i64 {
 #[ignore = "a measurement"]
 fn stages_cost() {
     let dir = tempfile::tempdir().expect("a directory");
-    for count in [1, 4, 16, 64] {
-        for stages in [StagesConfig::On, StagesConfig::Off] {
-            let path = dir.path().join("page");
+    let path = dir.path().join("page");
+    for (timing, count) in [Timing::Get, Timing::Put]
+        .into_iter()
+        .flat_map(|timing| [1, 4, 16, 64].map(|count| (timing, count)))
+    {
+        let request = request(timing);
+        let ns = [StagesConfig::On, StagesConfig::Off].map(|stages| {
             let mut stats = Stats::create(&path, NodeId(1), CoreId(0), 1, stages).expect("a page");
-            let (request, mut sent) = (put(), Vec::new());
+            let mut sent = Vec::new();
             let started = cpu_ns();
             for _ in 0..REQUESTS / count {
-                turn(&mut stats, &request, count, &mut sent);
+                turn(&mut stats, timing, &request, count, &mut sent);
             }
-            let ns = (cpu_ns() - started) / i64::from(REQUESTS);
-            eprintln!("{count:2} requests a turn, stages {stages:?}: {ns} ns a request");
-        }
+            (cpu_ns() - started) / i64::from(REQUESTS)
+        });
+        let [on, off] = ns;
+        let name = timing.name();
+        eprintln!("{name}, {count:2} in a turn: {on} ns a request, {off} ns switched off");
     }
     let started = cpu_ns();
     for _ in 0..REQUESTS {

@@ -11,6 +11,7 @@ const PUT: Subject = Subject {
     operation: Timing::Put,
     table: 3,
     partition: 4,
+    key_hash: 5,
 };
 const GET: Subject = Subject {
     operation: Timing::Get,
@@ -33,8 +34,7 @@ fn total(times: &RequestTimes) -> u64 {
 fn the_stages_of_a_write_follow_its_steps_and_add_up() {
     let mut traces = Traces::new(true);
     traces.begin_turn();
-    let id = traces.begin(PUT, &ARRIVAL);
-    traces.wait_for_right(id, 1_031);
+    let id = traces.begin(PUT, &ARRIVAL, 1_031);
     traces.pass(id, Stage::Queue, Stage::LogWait, 1_040);
     traces.begin_turn();
     traces.enter(id, Stage::Flush, 1_100);
@@ -44,7 +44,7 @@ fn the_stages_of_a_write_follow_its_steps_and_add_up() {
     traces.wait_for_right(id, 2_500);
     let receipt = traces.release(id, Code::Ok, 2_600).unwrap();
     traces.end_encoding(2_700);
-    let times = *traces.end(receipt, 4_300).unwrap();
+    let times = traces.end(receipt, 4_300).unwrap().times();
     assert_eq!(
         stages(&times),
         [
@@ -64,15 +64,14 @@ fn the_stages_of_a_write_follow_its_steps_and_add_up() {
 #[test]
 fn waiting_for_a_right_counts_as_the_gate_only_beyond_the_turn() {
     let mut traces = Traces::new(true);
-    let id = traces.begin(GET, &ARRIVAL);
-    traces.wait_for_right(id, 1_030);
+    let id = traces.begin(GET, &ARRIVAL, 1_030);
     traces.begin_turn();
     traces.pass(id, Stage::Queue, Stage::Read, 1_530);
     traces.wait_for_right(id, 1_600);
     traces.begin_turn();
     let receipt = traces.release(id, Code::Ok, 1_900).unwrap();
     traces.end_encoding(1_901);
-    let times = *traces.end(receipt, 1_903).unwrap();
+    let times = traces.end(receipt, 1_903).unwrap().times();
     assert_eq!(
         stages(&times),
         [
@@ -89,15 +88,14 @@ fn waiting_for_a_right_counts_as_the_gate_only_beyond_the_turn() {
 #[test]
 fn a_write_given_up_shows_where_it_was_stuck() {
     let mut traces = Traces::new(true);
-    let id = traces.begin(PUT, &ARRIVAL);
-    traces.wait_for_right(id, 1_030);
+    let id = traces.begin(PUT, &ARRIVAL, 1_030);
     traces.pass(id, Stage::Queue, Stage::LogWait, 1_030);
     traces.enter(id, Stage::Flush, 1_030);
     traces.enter(id, Stage::Replication, 1_100);
     traces.begin_turn();
     let receipt = traces.release(id, Code::Unknown, 5_000_000).unwrap();
     traces.end_encoding(5_000_000);
-    let times = traces.end(receipt, 5_000_000).unwrap();
+    let times = &traces.end(receipt, 5_000_000).unwrap().times();
     assert_eq!(times.code, Code::Unknown);
     assert_eq!(times.stages[Stage::Replication as usize], 5_000_000 - 1_100);
     assert_eq!(total(times), 5_000_000 - ARRIVAL.received_ns);
@@ -106,9 +104,9 @@ fn a_write_given_up_shows_where_it_was_stuck() {
 #[test]
 fn a_stamp_from_before_the_last_step_takes_nothing_away() {
     let mut traces = Traces::new(true);
-    let id = traces.begin(GET, &ARRIVAL);
+    let id = traces.begin(GET, &ARRIVAL, 1_030);
     traces.enter(id, Stage::Read, 900);
-    let times = traces.hand_back(id, Code::NotFound, 1_050).unwrap();
+    let times = &traces.hand_back(id, Code::NotFound, 1_050).unwrap().times();
     assert_eq!(total(times), 50);
     assert_eq!(times.code, Code::NotFound);
 }
@@ -116,23 +114,23 @@ fn a_stamp_from_before_the_last_step_takes_nothing_away() {
 #[test]
 fn the_name_of_an_ended_trace_names_nothing() {
     let mut traces = Traces::new(true);
-    let old = traces.begin(GET, &ARRIVAL);
+    let old = traces.begin(GET, &ARRIVAL, 1_030);
     let receipt = traces.release(old, Code::Ok, 1_040).unwrap();
     assert!(traces.end(receipt, 1_050).is_some());
     assert!(traces.end(receipt, 1_060).is_none(), "ends once");
-    let new = traces.begin(PUT, &ARRIVAL);
+    let new = traces.begin(PUT, &ARRIVAL, 1_030);
     assert_eq!(old.index, new.index);
     traces.enter(old, Stage::Flush, 9_000);
     traces.set_bytes(old, 77);
     assert!(traces.release(old, Code::Ok, 9_000).is_none());
-    let times = traces.hand_back(new, Code::Ok, 1_030).unwrap();
+    let times = &traces.hand_back(new, Code::Ok, 1_030).unwrap().times();
     assert_eq!((total(times), times.bytes), (30, 0));
 }
 
 #[test]
 fn switched_off_there_are_no_traces() {
     let mut traces = Traces::new(false);
-    let id = traces.begin(PUT, &ARRIVAL);
+    let id = traces.begin(PUT, &ARRIVAL, 1_030);
     assert_eq!(id, TraceId::NONE);
     traces.enter(id, Stage::Flush, 2_000);
     assert_eq!(traces.release(id, Code::Ok, 3_000), None);

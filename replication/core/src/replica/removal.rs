@@ -112,7 +112,10 @@ impl Replica {
     /// alone, unable to write, beside healthy copies.
     fn may_be_cut_off(&self, primary: &Primary, turn: &Turn<'_>) -> bool {
         let patience = turn.desk.options.grace_period * 2;
-        let mut members = primary.peers.iter().filter(|peer| peer.kind == Kind::Secondary);
+        let mut members = primary
+            .peers
+            .iter()
+            .filter(|peer| peer.kind == Kind::Secondary);
         let is_unheard = |peer: &Progress| {
             let is_silent = self.removal_cause(peer, turn) == Some(RemovalCause::Down);
             let lately = turn.now.since(peer.heard_at.max(turn.desk.fence.at)) < patience;

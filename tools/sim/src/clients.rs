@@ -1,4 +1,4 @@
-//! Closed-loop clients that wait a second for an answer and write everything down. Some of their requests go astray on
+//! Closed-loop clients that wait for an answer only so long, and write everything down. Some of their requests go astray on
 //! purpose, to cores that were primaries once or never.
 
 use crate::action::{Action, Operation, Reply, RequestNumber};
@@ -12,7 +12,6 @@ use std::ops::Range;
 use std::time::Duration;
 
 const DELAY: Range<Duration> = Duration::from_micros(20)..Duration::from_millis(4);
-const PATIENCE: Duration = Duration::from_secs(1);
 /// Primaries of a partition that are remembered.
 const FORMER_MAX: usize = 8;
 
@@ -48,7 +47,7 @@ impl World {
         };
         self.next_request += 1;
         let request = RequestNumber(self.next_request);
-        let deadline = self.now.after(PATIENCE);
+        let deadline = self.now.after(self.scenario.patience);
         let sent = Request {
             client,
             operation,

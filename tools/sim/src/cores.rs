@@ -187,6 +187,9 @@ impl World {
             if self.trace {
                 crate::trace::event(self.now, address, &event);
             }
+            if let Event::LogDurable { write } = event {
+                core.disk.tell(write);
+            }
             shard.handle(now, event, &mut effects);
         }
         shard.finish_turn(now, &mut effects);

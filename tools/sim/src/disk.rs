@@ -3,7 +3,7 @@
 
 use crate::random::Random;
 use bytes::Bytes;
-use pegasus_replication::log::{LogWrite, LogWriteId, SegmentId, SegmentSource};
+use pegasus_replication::log::{LogWrite, LogWriteId, Position, SegmentId, SegmentSource};
 use std::collections::{BTreeMap, BTreeSet};
 
 const BLOCK_BYTES: usize = 4096;
@@ -35,9 +35,11 @@ pub(crate) struct Disk {
 struct LifeOfLog {
     extents: BTreeMap<LogWriteId, Extent>,
     flushed: BTreeSet<LogWriteId>,
-    /// All writes up to this one are flushed.
-    flushed_upto: u64,
-    /// `flushed_upto` when each write was made: what its header says at most.
+    /// The log has been told that they are flushed.
+    told: BTreeSet<LogWriteId>,
+    /// It has been told so of all writes up to this one.
+    told_upto: u64,
+    /// `told_upto` when each write was made: what its header says.
     said: BTreeMap<LogWriteId, u64>,
 }
 
@@ -77,7 +79,7 @@ impl Disk {
             bytes: write.bytes.len(),
         };
         self.life.extents.insert(write.id, extent);
-        self.life.said.insert(write.id, self.life.flushed_upto);
+        self.life.said.insert(write.id, self.life.told_upto);
         self.pending.push(write);
     }
 
@@ -91,13 +93,24 @@ impl Disk {
         let write = self.pending.swap_remove(at);
         self.put(&write, |_| true);
         self.life.flushed.insert(id);
-        while self
-            .life
-            .flushed
-            .contains(&LogWriteId(self.life.flushed_upto + 1))
-        {
-            self.life.flushed_upto += 1;
+    }
+
+    /// The log learns that this write is flushed.
+    pub(crate) fn tell(&mut self, id: LogWriteId) {
+        let life = &mut self.life;
+        life.told.insert(id);
+        while life.told.contains(&LogWriteId(life.told_upto + 1)) {
+            life.told_upto += 1;
         }
+    }
+
+    /// Where recovery must not end before: the disk itself says that everything up to here was flushed.
+    pub(crate) fn vouched_end(&self) -> Position {
+        let ends = self.vouched.iter().map(|extent| Position {
+            segment: extent.segment,
+            offset: (extent.offset + extent.bytes) as u64,
+        });
+        ends.max().unwrap_or(Position::START)
     }
 
     /// Each sector of each unflushed write reaches the disk or does not.

@@ -35,12 +35,12 @@ mod world;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use run::OnFailure;
-use world::Judges;
 use sim::history;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use world::Judges;
 
 #[derive(Parser)]
 #[command(

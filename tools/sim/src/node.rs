@@ -183,6 +183,12 @@ impl World {
         let recovery = log::recover(&mut core.disk, identity, &markers).map_err(|error| {
             Violation::invariant(format!("{address}: the log cannot be used: {error}"))
         })?;
+        let (end, vouched) = (recovery.start.predecessor(), core.disk.vouched_end());
+        if end < vouched {
+            self.judge(Err(Violation::invariant(format!(
+                "{address}: recovery ends the log at {end:?}, and it was flushed up to {vouched:?}"
+            ))))?;
+        }
         for (partition, replica) in &recovery.replicas {
             // Of one that was removed the log may still speak.
             let is_stored = markers.contains_key(partition);

@@ -1,7 +1,7 @@
 //! Carries out the effects of a shard, as the node does.
 
 use crate::action::{Action, Operation, Reply, RequestNumber};
-use crate::clients::{decode, raw_key};
+use crate::clients::{decode, partition_of, raw_key};
 use crate::history::Violation;
 use crate::transfer::Wanted;
 use crate::world::World;
@@ -155,12 +155,11 @@ impl World {
             _ => None,
         };
         core.found.insert(number, found);
-        let range = if self.random.engine.one_in(self.scenario.slow_read_one_in) {
-            SLOW_READ_DELAY
+        let delay = if self.random.engine.one_in(self.scenario.slow_read_one_in) {
+            self.random.engine.duration(SLOW_READ_DELAY)
         } else {
-            READ_DELAY
+            self.random.engine.delay(READ_DELAY)
         };
-        let delay = self.random.engine.delay(range);
         self.later(address, delay, Event::ReadDone { partition, ticket });
     }
 
@@ -174,9 +173,23 @@ impl World {
         let core = self.core_mut(address);
         core.tickets.remove(&request);
         let found = core.found.remove(&request).flatten();
+        self.note_late_reply(address, request);
         self.note_reply(address, request, decree)?;
         self.answer_later(request, Reply::Done(found));
         Ok(())
+    }
+
+    /// Counts reads that are answered when the right to is over: the turn that allowed it was interrupted.
+    fn note_late_reply(&mut self, address: CoreAddress, request: RequestNumber) {
+        let operation = self.requests.get(&request).map(|it| it.operation);
+        let Some(Operation::Read { key, .. }) = operation else {
+            return;
+        };
+        let now = self.local(address.node);
+        let shard = self.core(address).shard.as_ref();
+        if shard.is_some_and(|shard| !shard.may_read(partition_of(key), now)) {
+            self.totals.coverage.note("late reply");
+        }
     }
 
     fn reject(&mut self, address: CoreAddress, ticket: Ticket, reason: Reject) {

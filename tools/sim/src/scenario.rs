@@ -146,6 +146,8 @@ pub(crate) struct Scenario {
     pub(crate) replication: ReplicationOptions,
     pub(crate) log: LogOptions,
     pub(crate) heal: HealOptions,
+    /// How long a client waits for an answer.
+    pub(crate) patience: Duration,
     /// Operations of a client stop for this long on average.
     pub(crate) think: Duration,
 }
@@ -175,7 +177,7 @@ impl Scenario {
             bad_node: random.index(nodes as usize),
             sector_bytes: *random.pick(&[512, 4096]),
             busy_one_in: *random.pick(&[10, 100, 1_000_000]),
-            slow_read_one_in: *random.pick(&[20, 200, 1_000_000]),
+            slow_read_one_in: *random.pick(&[10, 100, 1_000_000]),
             replication: ReplicationOptions {
                 prepare_inflight_max: *random.pick(&[2, 8, 256]),
                 apply_queue_max: *random.pick(&[4, 1024]),
@@ -196,6 +198,7 @@ impl Scenario {
                 Duration::from_millis(20),
                 Duration::from_millis(50),
             ]),
+            patience: Duration::from_secs(*random.pick(&[1, 1, 3])),
         }
     }
 }

@@ -127,9 +127,10 @@ impl World {
             return true;
         };
         let is_made = configuration.stage == Stage::Active;
-        is_made && configuration.members().any(|member| {
-            let damaged = &self.core(member.address).damaged;
-            member.address.node != node && !damaged.contains(&(partition, member.incarnation))
-        })
+        is_made
+            && configuration.members().any(|member| {
+                let damaged = &self.core(member.address).damaged;
+                member.address.node != node && !damaged.contains(&(partition, member.incarnation))
+            })
     }
 }

@@ -1,4 +1,6 @@
 use super::*;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 const KEY: Key = Key {
     table: TableId(1),
@@ -84,8 +86,7 @@ fn a_foreign_or_refused_or_future_value_is_a_violation() {
 /// Every history of a few operations, judged by zones and by trying all orders.
 #[test]
 fn zones_agree_with_trying_every_order() {
-    use crate::random::{Concern, Random};
-    let mut random = Random::new(7, Concern::Client);
+    let mut random = SmallRng::seed_from_u64(7);
     let mut violations = 0;
     for _ in 0..20_000 {
         let history = random_history(&mut random);
@@ -97,20 +98,20 @@ fn zones_agree_with_trying_every_order() {
 }
 
 /// Up to three writes and three reads of one row that overlap as chance has it.
-fn random_history(random: &mut crate::random::Random) -> History {
+fn random_history(random: &mut SmallRng) -> History {
     let mut history = History::default();
     let (mut writing, mut reading) = (Vec::new(), Vec::new());
     for _ in 0..16 {
-        match random.below(4) {
+        match random.random_range(0..4) {
             0 if history.writes.len() < 3 => writing.push(history.begin_write(AT, KEY)),
             1 if !writing.is_empty() => {
-                let value = writing.swap_remove(random.index(writing.len()));
+                let value = writing.swap_remove(random.random_range(0..writing.len()));
                 history.acknowledge(AT, value);
             }
             2 if reading.len() < 3 => reading.push(history.begin_read(AT)),
             3 if !reading.is_empty() => {
-                let begun = reading.swap_remove(random.index(reading.len()));
-                let value = random.below(history.writes.len() as u64 + 1);
+                let begun = reading.swap_remove(random.random_range(0..reading.len()));
+                let value = random.random_range(0..=history.writes.len() as u64);
                 let found = (value > 0).then_some(Value(value));
                 history.end_read(AT, KEY, begun, found);
             }

@@ -28,6 +28,8 @@ pub enum CoreInput {
     LearnerAssigned {
         configuration: Configuration,
         learner: Option<Member>,
+        /// The learner is a new, empty replica; otherwise a copy that is there.
+        is_fresh: bool,
     },
     /// Meta wants the primary of this ballot to hand over.
     HandOver {

@@ -90,7 +90,7 @@ pub enum MetaMail {
     Report {
         core: CoreId,
         key: ReplicaKey,
-        report: Report,
+        report: Box<Report>,
     },
     /// A replica wants another configuration. Sent once: the core repeats it for as long as it wants it.
     Propose(Wish),
@@ -374,7 +374,7 @@ impl Link {
 
     fn take(&mut self, mail: MetaMail) {
         match mail {
-            MetaMail::Report { core, key, report } => self.reports.put(core, key, report),
+            MetaMail::Report { core, key, report } => self.reports.put(core, key, *report),
             MetaMail::Propose(wish) => self.wishes.push(wish),
             MetaMail::Disk { total, free } => self.disk = (total, free),
             // Of a connection that is no more, or handled by the caller.

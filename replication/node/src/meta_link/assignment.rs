@@ -1,7 +1,7 @@
 //! What meta has assigned to this node, and how the cores hear of it.
 
 use super::ReplicaKey;
-use super::frames::{HandOver, Sync};
+use super::frames::{AssignedLearner, HandOver, Sync};
 use super::reports::Reports;
 use crate::directory::Directory;
 use crate::inbox::{CoreInput, InboxSender};
@@ -100,7 +100,7 @@ impl Assignment {
     }
 
     /// A full push names all learners that concern this node.
-    fn withdraw_all_but(&mut self, named: &[(Configuration, Option<Member>)]) {
+    fn withdraw_all_but(&mut self, named: &[(Configuration, Option<AssignedLearner>)]) {
         let is_named = |partition: &PartitionId| {
             named
                 .iter()
@@ -118,8 +118,10 @@ impl Assignment {
         }
     }
 
-    fn take_learner(&mut self, configuration: Configuration, learner: Option<Member>) {
+    fn take_learner(&mut self, configuration: Configuration, assigned: Option<AssignedLearner>) {
         let partition = configuration.partition;
+        let learner = assigned.map(|assigned| assigned.member);
+        let is_fresh = assigned.is_some_and(|assigned| assigned.is_fresh);
         let before = match learner {
             Some(member) => self
                 .learners
@@ -137,6 +139,7 @@ impl Assignment {
             let told = CoreInput::LearnerAssigned {
                 configuration,
                 learner,
+                is_fresh,
             };
             self.tell(core, told);
         }

@@ -21,8 +21,16 @@ pub(super) struct Sync {
     pub(super) configurations: Vec<Configuration>,
     pub(super) drops: Vec<ReplicaKey>,
     /// Who learns beside the members of a configuration; `None`: nobody any more.
-    pub(super) learners: Vec<(Configuration, Option<Member>)>,
+    pub(super) learners: Vec<(Configuration, Option<AssignedLearner>)>,
     pub(super) handovers: Vec<HandOver>,
+}
+
+/// A learner as meta has assigned it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AssignedLearner {
+    pub(super) member: Member,
+    /// A new, empty replica is made; otherwise it is the copy of this incarnation that is there.
+    pub(super) is_fresh: bool,
 }
 
 /// Meta's order to the primary of a ballot.
@@ -62,9 +70,14 @@ pub(super) fn read_sync(bytes: &[u8]) -> Result<Sync, BodyError> {
     })
 }
 
-fn read_learner(learner: meta::Learner<'_>) -> Option<(Configuration, Option<Member>)> {
+fn read_learner(learner: meta::Learner<'_>) -> Option<(Configuration, Option<AssignedLearner>)> {
     let configuration = wire::read_configuration(learner.configuration()?);
-    Some((configuration, learner.learner().map(wire::read_member)))
+    let is_fresh = learner.fresh();
+    let assigned = learner.learner().map(|member| AssignedLearner {
+        member: wire::read_member(member),
+        is_fresh,
+    });
+    Some((configuration, assigned))
 }
 
 fn read_handover(order: &meta::HandOver) -> HandOver {

@@ -1,8 +1,9 @@
 //! What has happened since the last turn: from the ring, the other cores, the other threads, the clock; at most so much.
 
-use super::ShardLoop;
 use super::answer::MeshMessage;
+use super::{ShardLoop, report};
 use crate::inbox::CoreInput;
+use crate::meta_link::ReplicaKey;
 use crate::stall::Phase;
 use crate::wire;
 use pegasus_fbs::stats_page::{Counter, Stage, Timing};
@@ -173,14 +174,8 @@ impl ShardLoop {
             CoreInput::LearnerAssigned {
                 configuration,
                 learner,
-            } => {
-                let partition = configuration.partition;
-                self.decide(Event::LearnerAssigned {
-                    configuration,
-                    learner,
-                });
-                self.reports.watch(partition);
-            }
+                is_fresh,
+            } => self.on_learner_assigned(configuration, learner, is_fresh),
             CoreInput::HandOver {
                 partition,
                 ballot,
@@ -229,6 +224,32 @@ impl ShardLoop {
 }
 
 impl ShardLoop {
+    /// A copy that was to come back and is gone by now is not made anew under its old name, of which the log may still speak:
+    /// meta is told that it is gone.
+    fn on_learner_assigned(
+        &mut self,
+        configuration: Configuration,
+        learner: Option<Member>,
+        is_fresh: bool,
+    ) {
+        let partition = configuration.partition;
+        let here = learner.filter(|member| member.address == self.address);
+        if let (Some(member), false, None) = (here, is_fresh, self.shard.replica(partition)) {
+            let incarnation = member.incarnation;
+            let key = ReplicaKey {
+                partition,
+                incarnation,
+            };
+            self.outbox.report(key, report::gone());
+            return;
+        }
+        self.decide(Event::LearnerAssigned {
+            configuration,
+            learner,
+        });
+        self.reports.watch(partition);
+    }
+
     /// Says what a newer ballot makes of the replica here.
     fn note_configuration(&self, configuration: &Configuration) {
         let known = self.shard.replica(configuration.partition);

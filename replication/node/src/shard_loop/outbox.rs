@@ -144,10 +144,11 @@ impl Outbox {
     fn flush_mail(&mut self) {
         let core = self.core;
         while let Some((key, report)) = self.reports.pop_first() {
+            let report = Box::new(report);
             if let Err(MetaMail::Report { key, report, .. }) =
                 self.meta.send(MetaMail::Report { core, key, report })
             {
-                self.reports.insert(key, report);
+                self.reports.insert(key, *report);
                 return;
             }
         }

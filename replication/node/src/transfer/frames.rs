@@ -323,6 +323,8 @@ fn finished(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     fn entry(decree: u64) -> Entry {

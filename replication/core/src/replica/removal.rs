@@ -107,21 +107,25 @@ impl Replica {
         (lags && !is_ours && self.may_remove_slow(peer)).then_some(RemovalCause::Slow)
     }
 
-    /// Whether we, and not the members, may be the one that the network has left: we hear none of several, and no host has said
-    /// that its process is gone. Then they are given time to take over together; removing them one by one would end with us
-    /// alone, unable to write, beside healthy copies.
+    /// Whether we, and not the members, may be the one that the network has left: some are silent, none of several has been heard
+    /// for two beacons, and no host has said that its process is gone. Then they are given time to take over together; removing
+    /// them one by one would end with us alone, unable to write, beside healthy copies.
     fn may_be_cut_off(&self, primary: &Primary, turn: &Turn<'_>) -> bool {
-        let patience = turn.desk.options.grace_period * 2;
-        let mut members = primary
-            .peers
-            .iter()
-            .filter(|peer| peer.kind == Kind::Secondary);
-        let is_unheard = |peer: &Progress| {
-            let is_silent = self.removal_cause(peer, turn) == Some(RemovalCause::Down);
-            let lately = turn.now.since(peer.heard_at.max(turn.desk.fence.at)) < patience;
-            is_silent && lately && !turn.desk.links.is_refused(peer.member.address)
+        let options = &turn.desk.options;
+        let (lately, patience) = (options.beacon_period * 2, options.grace_period * 2);
+        let fence = turn.desk.fence.at;
+        let members = || {
+            let peers = primary.peers.iter();
+            peers.filter(|peer| peer.kind == Kind::Secondary)
         };
-        primary.secondary_count() > 1 && members.all(is_unheard)
+        let silence = |peer: &Progress| turn.now.since(peer.heard_at.max(fence));
+        let is_down = |peer| self.removal_cause(peer, turn) == Some(RemovalCause::Down);
+        let is_unheard = |peer: &Progress| silence(peer) > lately && silence(peer) < patience;
+        let is_refused = |peer: &Progress| turn.desk.links.is_refused(peer.member.address);
+        primary.secondary_count() > 1
+            && members().any(is_down)
+            && members().all(is_unheard)
+            && !members().any(is_refused)
     }
 
     /// A member that is merely slow is kept where writes need it.

@@ -7,14 +7,15 @@ BIN := $(CARGO_TARGET_DIR)/release
 PURE := -p pegasus-replication -p pegasus-meta -p sim
 DEMO_DIR ?= $(HOME)/.local/share/pegasus-demo
 
-.PHONY: demo test setup build sim soak fuzz help
+.PHONY: demo test setup build sim soak failover fuzz help
 
 help:
 	@echo 'make demo   build, start a local cluster (1 meta, 3 replica nodes), load it, measure it, leave it running'
 	@echo 'make test   build and run all tests'
 	@echo 'make sim    1,000 fresh simulator seeds'
 	@echo 'make fuzz   every decoder against random bytes, FUZZ_SECONDS (60) each; needs a nightly compiler and cargo-fuzz'
-	@echo 'make soak   the long checks: twenty power cuts (under a minute)'
+	@echo 'make soak   the long checks: twenty power cuts, every fault scenario (some minutes)'
+	@echo 'make failover   measure: KILLS (20) kills of a node with primaries, SECONDS_OF_LOAD (600) of load without a false failover'
 
 setup:
 	@.ci/setup
@@ -50,4 +51,7 @@ fuzz:
 	done
 
 soak: build
-	cargo test --release -p e2e -- --ignored --nocapture --test-threads 1
+	cargo test --release -p e2e -- --ignored --nocapture --test-threads 1 --skip how_long_ --skip a_saturating_load
+
+failover: build
+	cargo test --release -p e2e --test failover_time -- --ignored --nocapture --test-threads 1

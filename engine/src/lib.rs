@@ -33,7 +33,7 @@ pub mod scan;
 pub mod value;
 
 pub use marker::{Marker, RequestWindow};
-pub use mem::MemEngine;
+pub use mem::{MemCheckpoint, MemEngine};
 pub use op::{Batch, BatchError, BatchRef, Op, OpRef};
 #[cfg(feature = "rocks")]
 pub use rocks::{RocksEngine, RocksStore};
@@ -170,7 +170,7 @@ pub trait Engine {
     /// Applies the encoded batch `payload` (see [`op`]; empty = a no-op) as `decree` of `partition`.
     ///
     /// `timestamp_us` (Unix microseconds, stamped by the primary) goes into the rows' timetags, so that all replicas
-    /// store the same bytes. A `request_id` other than (0, 0) enters the replica's request window.
+    /// store the same bytes. A `request_id` of a client other than 0 enters the replica's request window.
     ///
     /// # Errors
     /// [`ApplyError`]; nothing has been applied then.

@@ -43,9 +43,9 @@ impl RequestWindow {
     /// Bytes of one remembered result.
     pub const RESULT_BYTES_MAX: usize = 255;
 
-    /// Remembers `entry`, forgetting the oldest one if the window is full. The id (0, 0) means "none" and is not kept.
+    /// Remembers `entry`, forgetting the oldest one if the window is full. A client of 0 means "none" and is not kept.
     pub fn push(&mut self, entry: WindowEntry) {
-        if entry.id == RequestId::default() {
+        if entry.id.client == 0 {
             return;
         }
         if self.entries.len() == Self::LENGTH_MAX {

@@ -104,6 +104,44 @@ impl MemEngine {
         self.replicas.values_mut().for_each(MemReplica::crash);
     }
 
+    /// A copy of a replica for a learner, and the decree that it stands at. Flushes first, as RocksDB does: what is handed
+    /// out is durable here. `None` if there is no such replica.
+    pub fn export(&mut self, partition: PartitionId) -> Option<MemCheckpoint> {
+        self.flush(partition)?;
+        let replica = self.replicas.get(&partition)?;
+        Some(MemCheckpoint {
+            rows: replica.rows.clone(),
+            marker: replica.durable.clone(),
+        })
+    }
+
+    /// Makes a replica of a checkpoint, durable at once. `None` if there is one of this partition already: then nothing
+    /// changes ([`Self::drop_replica`] goes first).
+    pub fn import(
+        &mut self,
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+        checkpoint: MemCheckpoint,
+    ) -> Option<Applied> {
+        let marker = Marker {
+            incarnation,
+            ..checkpoint.marker
+        };
+        let applied = Applied {
+            decree: marker.decree,
+            ballot: marker.ballot,
+        };
+        if self.replicas.contains_key(&partition) {
+            return None;
+        }
+        let replica = MemReplica {
+            rows: checkpoint.rows,
+            ..MemReplica::new(marker)
+        };
+        self.replicas.insert(partition, replica);
+        Some(applied)
+    }
+
     /// All stored rows of a replica, expired ones included, in key order: for comparing replicas.
     pub fn stored(&self, partition: PartitionId) -> impl Iterator<Item = (&[u8], &[u8])> {
         let rows = self
@@ -257,6 +295,21 @@ impl Engine for MemEngine {
 
     fn pressure(&self) -> EnginePressure {
         EnginePressure::default()
+    }
+}
+
+/// A replica's rows as of one decree, on their way to a learner.
+#[derive(Clone, Debug)]
+pub struct MemCheckpoint {
+    rows: BTreeMap<Bytes, Bytes>,
+    marker: Marker,
+}
+
+impl MemCheckpoint {
+    /// Everything up to this decree is in it.
+    #[must_use]
+    pub const fn decree(&self) -> Decree {
+        self.marker.decree
     }
 }
 

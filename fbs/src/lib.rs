@@ -36,4 +36,4 @@ pub mod stats_page;
 mod generated;
 
 pub use flatbuffers;
-pub use generated::pegasus::{admin, kv, meta, peer};
+pub use generated::pegasus::{admin, kv, meta, peer, transfer};

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`state`] decides (a pure state machine: commands in, outcome out), [`place`] chooses cores for new
 //! tables, [`store`] keeps every change on disk before anybody is told of it, [`server`] speaks to nodes, clients and
-//! operators. The simulator drives [`state::State`] directly.
+//! operators; [`recover`] builds the state anew when its store is lost. The simulator drives [`state::State`] directly.
 //!
 //! The rules that hold whatever happens:
 //!
@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod place;
+pub mod recover;
 pub mod server;
 pub mod state;
 pub mod store;

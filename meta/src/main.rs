@@ -9,6 +9,7 @@
 )]
 
 mod options;
+mod rebuild;
 
 use anyhow::{Context as _, bail};
 use clap::Parser as _;
@@ -32,6 +33,7 @@ fn main() -> anyhow::Result<()> {
     match arguments.action {
         Action::Init(arguments) => init(&arguments),
         Action::Run(arguments) => run(arguments),
+        Action::Recover(arguments) => rebuild::recover(&arguments),
     }
 }
 
@@ -73,7 +75,7 @@ fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let token = settings.token()?;
     let (store, durable) = FileStore::open(&settings.dir)?;
     say_who_may_connect(&settings, &token);
-    let state = State::from_durable(durable);
+    let state = State::from_durable(durable).with_options(settings.heal);
     state.check();
     tracing::info!(cluster = %state.durable().cluster().id, tables = state.durable().tables().len(), "state read");
     let runtime = tokio::runtime::Builder::new_multi_thread()

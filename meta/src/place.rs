@@ -8,8 +8,8 @@
 
 mod lead;
 
-use pegasus_replication::ids::CoreAddress;
-use std::collections::BTreeMap;
+use pegasus_replication::ids::{CoreAddress, NodeId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Cores with which one core shares partitions, at most.
 pub const PEER_CORES_MAX: usize = 16;
@@ -52,6 +52,36 @@ pub fn place(request: &Request<'_>) -> Vec<Vec<CoreAddress>> {
     let led = groups.into_iter().zip(leads);
     led.map(|(group, lead)| ring.addresses_led_by(group, lead))
         .collect()
+}
+
+/// The lightest core of one of `nodes` for a further member of a group that has `members` already; `None` if those nodes have
+/// no cores. Within the neighbourhood of the members if there is one there, so that the bound on peers holds; else anywhere.
+#[must_use]
+pub fn join(
+    cores: &BTreeMap<CoreAddress, Load>,
+    members: &[CoreAddress],
+    nodes: &BTreeSet<NodeId>,
+) -> Option<CoreAddress> {
+    let ring = Ring::new(cores);
+    let stands = |address: &CoreAddress| ring.cores.iter().position(|it| it.address == *address);
+    let taken: Vec<usize> = members.iter().filter_map(stands).collect();
+    let mut by_node: BTreeMap<NodeId, u64> = BTreeMap::new();
+    for (address, load) in cores {
+        *by_node.entry(address.node).or_default() += load.replicas;
+    }
+    let candidates = (0..ring.cores.len()).filter(|&place| {
+        let address = ring.cores[place].address;
+        nodes.contains(&address.node)
+    });
+    let best = candidates.min_by_key(|&place| {
+        let slot = &ring.cores[place];
+        let is_far = taken
+            .iter()
+            .any(|&member| ring.distance(member, place) > WINDOW);
+        let node = by_node.get(&slot.address.node).copied().unwrap_or(0);
+        (is_far, slot.before.replicas, node, place)
+    });
+    best.map(|place| ring.cores[place].address)
 }
 
 /// The cores in ring order. A core is named by its place.

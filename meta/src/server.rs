@@ -18,6 +18,7 @@ mod answers;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod any_bytes;
 mod clock;
+mod collector;
 mod connection;
 mod decider;
 mod letter;
@@ -25,7 +26,9 @@ mod outbox;
 mod register;
 mod wire;
 
-use crate::state::State;
+pub use collector::collect;
+
+use crate::state::{ClusterId, State};
 use crate::store::{Store, StoreError};
 use clock::Clock;
 use letter::Letter;
@@ -100,7 +103,7 @@ struct Shared {
     counters: Arc<Counters>,
     clock: Clock,
     token: Vec<u8>,
-    cluster: crate::state::ClusterId,
+    cluster: ClusterId,
     stop: watch::Receiver<bool>,
 }
 
@@ -125,19 +128,32 @@ impl Server {
         store: Box<dyn Store + Send>,
         options: ServerOptions,
     ) -> io::Result<Self> {
+        let counters = Arc::new(Counters::default());
+        let shared = Arc::clone(&counters);
+        let cluster = state.durable().cluster().id;
+        Self::start_with(cluster, counters, options, move |clock, mailbox| {
+            decider::Decider::new(state, store, clock, shared).run(mailbox)
+        })
+        .await
+    }
+
+    /// Binds, and lets `decide` take the letters on a thread of its own.
+    async fn start_with(
+        cluster: ClusterId,
+        counters: Arc<Counters>,
+        options: ServerOptions,
+        decide: impl FnOnce(Clock, mpsc::Receiver<Letter>) -> Result<(), StoreError> + Send + 'static,
+    ) -> io::Result<Self> {
         let listener = bind(options.listen).await?;
         let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
         let (letters, mailbox) = mpsc::channel(LETTERS_MAX);
         let (failed, failure) = oneshot::channel();
-        let counters = Arc::new(Counters::default());
         let clock = Clock::new();
-        let cluster = state.durable().cluster().id;
-        let decider = decider::Decider::new(state, store, clock, Arc::clone(&counters));
         let decider = std::thread::Builder::new()
             .name("meta-decider".to_owned())
             .spawn(move || {
-                if let Err(error) = decider.run(mailbox) {
+                if let Err(error) = decide(clock, mailbox) {
                     _ = failed.send(error)
                 }
             })?;

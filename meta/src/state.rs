@@ -1,7 +1,8 @@
 //! The state machine: [`State::apply`] takes a [`Command`] to an [`Outcome`], without clock, socket, file or thread.
 //!
 //! ```text
-//! partition:  Creating --every member has reported its replica--> Active --ProposeNextBallot--> Active, next ballot
+//! partition:  Creating --every member has reported its replica--> Active --a proposal is granted--> Active, next ballot
+//! learner:    none --heal, or an order--> assigned --Add--> secondary; or withdrawn
 //! table:      created --drop--> tombstone with orders to delete --every replica is gone--> tombstone
 //! ```
 //!
@@ -11,32 +12,43 @@
 //! The caller persists [`Outcome::changes`] before it tells anybody. If it cannot, it hands the last durable state to
 //! [`State::restore`] and refuses what it was asked: nobody has heard of the lost changes.
 
-mod ballots;
 mod change;
 mod command;
 mod digest;
 mod durable;
+mod group;
+mod heal;
 mod invariants;
 mod node;
 mod nodes;
+mod options;
+mod orders;
+mod proposals;
+mod regroup;
 mod report;
 mod sync;
 mod table;
 mod tables;
 mod view;
 
-pub use change::{Change, ChangeError, Cluster, ClusterId, Counters, NAME_BYTES_MAX, may_name};
+pub use change::{
+    Change, ChangeError, Cluster, ClusterId, Counters, Drain, NAME_BYTES_MAX, may_name,
+};
 pub use command::{
-    Answer, Command, CreateTable, NodeAddress, Outcome, Push, Refusal, Sync, TableInfo,
+    Answer, Assignment, Command, CreateTable, HandOver, NodeAddress, Order, Outcome, Push, Refusal,
+    Sync, TableInfo,
 };
 pub use durable::Durable;
+pub use group::{BACKOFF_MAX_MS, BACKOFF_MIN_MS, Backoff, Goal, Intent, Learner};
 pub use node::{CORES_MAX, Core, Live, NODE_TEXT_BYTES_MAX, NODES_MAX, Node};
-pub use report::{Proposal, REASON_BYTES_MAX, ReplicaHealth, ReplicaKey, ReplicaStatus, Report};
+pub use options::HealOptions;
+pub use orders::OrderProgress;
+pub use report::{Proposed, REASON_BYTES_MAX, ReplicaHealth, ReplicaKey, ReplicaStatus, Report};
 pub use table::{
     PARTITIONS_MAX, PARTITIONS_PER_TABLE_MAX, Partition, REPLICA_COUNT_MAX, TABLES_MAX, Table,
     may_count_partitions,
 };
-pub use view::{CoreLoad, MemberView, PartitionHealth, PartitionView, Progress};
+pub use view::{CoreLoad, LearnerView, MemberView, PartitionHealth, PartitionView, Progress};
 
 use pegasus_replication::ids::{NodeId, PartitionId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,10 +66,17 @@ pub struct State {
     live: BTreeMap<NodeId, Live>,
     /// Partitions whose stage is Creating: those that reports can move on.
     creating: BTreeSet<PartitionId>,
+    /// Active partitions in which something is missing, learning or to be moved.
+    ailing: BTreeSet<PartitionId>,
+    heal: heal::Memory,
+    slow_removals: proposals::SlowRemovals,
+    options: HealOptions,
     /// What the durable half lost in [`State::restore`] may be due again.
     recheck: bool,
     /// The latest time of any command.
     now_ms: u64,
+    /// The first time of any command; 0 before it.
+    started_ms: u64,
 }
 
 impl State {
@@ -70,19 +89,32 @@ impl State {
     /// What a store has kept. No node counts as alive until it joins again.
     #[must_use]
     pub fn from_durable(durable: Durable) -> Self {
-        let creating = creating(&durable);
+        let (creating, ailing) = (creating(&durable), ailing(&durable));
         Self {
             durable,
             live: BTreeMap::new(),
             creating,
+            ailing,
+            heal: heal::Memory::default(),
+            slow_removals: proposals::SlowRemovals::default(),
+            options: HealOptions::default(),
             recheck: false,
             now_ms: 0,
+            started_ms: 0,
         }
+    }
+
+    /// The same with other options.
+    #[must_use]
+    pub const fn with_options(mut self, options: HealOptions) -> Self {
+        self.options = options;
+        self
     }
 
     /// Puts the last persisted state in the place of changes that could not be persisted; what nodes said stays.
     pub fn restore(&mut self, durable: Durable) {
         self.creating = creating(&durable);
+        self.ailing = ailing(&durable);
         self.live
             .retain(|node, _| durable.nodes().contains_key(node));
         self.durable = durable;
@@ -93,6 +125,9 @@ impl State {
     pub fn apply(&mut self, command: Command) -> Outcome {
         let mut work = Work::default();
         self.now_ms = self.now_ms.max(time_of(&command));
+        if self.started_ms == 0 {
+            self.started_ms = self.now_ms;
+        }
         let answer = match command {
             Command::NumberNode => self.handle_number(&mut work),
             Command::JoinNode { node, now_ms } => self.handle_join(node, now_ms, &mut work),
@@ -102,16 +137,31 @@ impl State {
                 report,
                 now_ms,
             } => self.handle_report(node, incarnation, report, now_ms, &mut work),
-            Command::ProposeNextBallot {
+            Command::Propose {
                 node,
                 incarnation,
                 proposals,
+                ..
             } => self.handle_proposals(node, incarnation, &proposals, &mut work),
             Command::CreateTable(request) => self.handle_create(request, &mut work),
             Command::DropTable { name, now_ms } => self.handle_drop(&name, now_ms, &mut work),
+            Command::MovePrimary {
+                table, index, to, ..
+            } => self.handle_move_primary(&table, index, to, &mut work),
+            Command::MoveReplica {
+                table,
+                index,
+                from,
+                to,
+                ..
+            } => self.handle_move_replica(&table, index, from, to, &mut work),
+            Command::DrainNode { node, drain, .. } => self.handle_drain(node, drain, &mut work),
             Command::Tick { now_ms } => self.handle_tick(now_ms, &mut work),
         };
         let answer = answer.unwrap_or_else(Answer::Refused);
+        if pegasus_replication::planted!(BallotReusedAfterRestart) {
+            work.changes.iter_mut().for_each(forget_ballots);
+        }
         let pushes = work.pushes.finish(self);
         for push in &pushes {
             self.live
@@ -169,26 +219,48 @@ const fn time_of(command: &Command) -> u64 {
         Command::JoinNode { now_ms, .. }
         | Command::Report { now_ms, .. }
         | Command::DropTable { now_ms, .. }
+        | Command::Propose { now_ms, .. }
+        | Command::MovePrimary { now_ms, .. }
+        | Command::MoveReplica { now_ms, .. }
+        | Command::DrainNode { now_ms, .. }
         | Command::Tick { now_ms }
         | Command::CreateTable(CreateTable { now_ms, .. }) => *now_ms,
-        Command::NumberNode | Command::ProposeNextBallot { .. } => 0,
+        Command::NumberNode => 0,
     }
 }
 
 fn creating(durable: &Durable) -> BTreeSet<PartitionId> {
     use pegasus_replication::config::Stage;
+    those(durable, |_, partition| partition.stage == Stage::Creating)
+}
+
+fn ailing(durable: &Durable) -> BTreeSet<PartitionId> {
+    those(durable, regroup::is_ailing)
+}
+
+/// The partitions of tables that are not dropped for which `holds`.
+fn those(durable: &Durable, holds: impl Fn(&Table, &Partition) -> bool) -> BTreeSet<PartitionId> {
     let live = durable
         .tables()
         .values()
         .filter(|table| !table.is_dropped());
-    live.flat_map(|table| {
-        let waiting = table
-            .indexed()
-            .filter(|(_, partition)| partition.stage == Stage::Creating);
-        waiting.map(|(index, _)| PartitionId {
+    let mut found = BTreeSet::new();
+    for table in live {
+        let these = table.indexed().filter(|(_, it)| holds(table, it));
+        found.extend(these.map(|(index, _)| PartitionId {
             table: table.id,
             index,
-        })
-    })
-    .collect()
+        }));
+    }
+    found
+}
+
+/// A deliberate bug: what is persisted names the ballot before.
+fn forget_ballots(change: &mut Change) {
+    if let Change::PartitionsChanged { partitions, .. } = change {
+        for (_, partition) in partitions.iter_mut() {
+            let (epoch, counter) = (partition.ballot.epoch(), partition.ballot.counter());
+            partition.ballot = pegasus_replication::ids::Ballot::new(epoch, counter.max(2) - 1);
+        }
+    }
 }

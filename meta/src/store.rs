@@ -80,8 +80,8 @@ pub enum StoreError {
     #[error("{path}: {source}")]
     Change { path: PathBuf, source: ChangeError },
     #[error(
-        "{dir}: holds no meta store; recover or init? `pegasus-meta init --dir {dir}` makes a new, empty cluster, \
-             but a cluster whose meta directory was lost must not be initialised again"
+        "{dir}: holds no meta store; recover or init? `pegasus-meta init --dir {dir}` makes a new, empty cluster; \
+             a cluster whose meta directory was lost is rebuilt from its nodes by `pegasus-meta recover`"
     )]
     Empty { dir: PathBuf },
     #[error("{dir}: holds a meta store already; init makes a cluster once")]

@@ -11,11 +11,13 @@ mod fixture;
 
 use fixture::{cluster, node, ready};
 use pegasus_meta::state::{
-    Answer, Command, CreateTable, Outcome, Proposal, ReplicaHealth, ReplicaKey, Report, State, Sync,
+    Answer, Assignment, Command, CreateTable, Drain, HealOptions, Order, Outcome, Proposed,
+    ReplicaHealth, ReplicaKey, ReplicaStatus, Report, State, Sync,
 };
-use pegasus_replication::config::Stage;
+use pegasus_replication::config::{Configuration, Member, Proposal, RemovalCause, Stage};
 use pegasus_replication::ids::{
-    Ballot, NodeId, NodeIncarnation, PartitionId, ReplicaIncarnation, TableId,
+    Ballot, CoreAddress, CoreId, Decree, NodeId, NodeIncarnation, PartitionId, ReplicaIncarnation,
+    TableId,
 };
 use std::fmt::Write as _;
 use std::path::Path;
@@ -23,6 +25,8 @@ use std::path::Path;
 struct Script {
     state: State,
     now_ms: u64,
+    /// The last order that was taken.
+    order: Option<Order>,
 }
 
 #[test]
@@ -49,6 +53,7 @@ fn run(text: &str) -> String {
     let mut script = Script {
         state: State::new(cluster()),
         now_ms: 1_000,
+        order: None,
     };
     let mut out = String::new();
     for line in text.lines() {
@@ -91,19 +96,60 @@ impl Script {
                     now_ms: self.now_ms,
                 }
             }
-            // report NODE INCARNATION all HEALTH: every replica that the node should have.
+            // report NODE INCARNATION all HEALTH: every replica that the node should have, and no other.
             "report" => self.report(NodeId(small(1)), NodeIncarnation(number(2)), words[4]),
-            // propose NODE INCARNATION TABLE.INDEX REPLICA-INCARNATION COUNTER
+            // tell NODE INCARNATION TABLE.INDEX REPLICA-INCARNATION HEALTH CORE COUNTER PREPARED [REASON]: of one replica.
+            // The commit point is the same as what is prepared.
+            "tell" => self.tell(&words),
+            // propose NODE INCARNATION TABLE.INDEX REPLICA-INCARNATION COUNTER WHAT [MEMBER] [CAUSE]
             "propose" => {
-                let proposal = Proposal {
+                let proposed = Proposed {
                     replica: key(words[3], number(4)),
                     ballot: Ballot::new(0, number(5)),
+                    proposal: proposal(&words[6..]),
                 };
-                Command::ProposeNextBallot {
+                Command::Propose {
                     node: NodeId(small(1)),
                     incarnation: NodeIncarnation(number(2)),
-                    proposals: vec![proposal],
+                    proposals: vec![proposed],
+                    now_ms: self.now_ms,
                 }
+            }
+            "move-primary" => Command::MovePrimary {
+                table: words[1].to_owned(),
+                index: small(2),
+                to: NodeId(small(3)),
+                now_ms: self.now_ms,
+            },
+            // move-replica TABLE INDEX FROM-NODE TO-NODE/CORE
+            "move-replica" => Command::MoveReplica {
+                table: words[1].to_owned(),
+                index: small(2),
+                from: NodeId(small(3)),
+                to: address(words[4]),
+                now_ms: self.now_ms,
+            },
+            "drain" | "undrain" => Command::DrainNode {
+                node: NodeId(small(1)),
+                drain: match (words[0], words.get(2)) {
+                    ("drain", Some(_)) => Some(Drain::Replicas),
+                    ("drain", None) => Some(Drain::Primaries),
+                    _ => None,
+                },
+                now_ms: self.now_ms,
+            },
+            "progress" => {
+                let order = self.order.expect("there was an order");
+                return format!("{:?}\n", self.state.order_progress(&order));
+            }
+            // heal-after MILLISECONDS
+            "heal-after" => {
+                let options = HealOptions {
+                    heal_delay_ms: number(1),
+                    ..HealOptions::default()
+                };
+                self.state = self.state.clone().with_options(options);
+                return String::new();
             }
             "restart" => {
                 self.state = State::from_durable(self.state.durable().clone());
@@ -112,18 +158,40 @@ impl Script {
             "show" => return self.show(words[1]),
             other => panic!("unknown command {other}"),
         };
-        show_outcome(&self.state.apply(command))
+        let outcome = self.state.apply(command);
+        if let Answer::Ordered(order) = outcome.answer {
+            self.order = Some(order);
+        }
+        show_outcome(&outcome)
     }
 
-    fn report(&self, node: NodeId, incarnation: NodeIncarnation, health: &str) -> Command {
-        let sync = self.state.full_sync(node);
-        let health = match health {
-            "gone" => ReplicaHealth::Gone,
-            "ready" => ReplicaHealth::Ready,
-            "serving" => ReplicaHealth::Serving,
-            "out-of-service" => ReplicaHealth::OutOfService,
-            other => panic!("unknown health {other}"),
+    fn tell(&self, words: &[&str]) -> Command {
+        let number = |at: usize| words[at].parse::<u64>().unwrap();
+        let status = ReplicaStatus {
+            core: Some(CoreId(words[6].parse().unwrap())),
+            prepared: Decree(number(8)),
+            committed: Decree(number(8)),
+            prepared_ballot: Ballot::new(0, number(7)),
+            reason: words[9..].join(" "),
+            ..fixture::status(Ballot::new(0, number(7)), health(words[5]))
         };
+        let node = NodeId(words[1].parse().unwrap());
+        let report = Report {
+            digest: self.state.durable().digest(node),
+            replicas: vec![(key(words[3], number(4)), status)],
+            ..Report::default()
+        };
+        Command::Report {
+            node,
+            incarnation: NodeIncarnation(number(2)),
+            report,
+            now_ms: self.now_ms,
+        }
+    }
+
+    fn report(&self, node: NodeId, incarnation: NodeIncarnation, named: &str) -> Command {
+        let sync = self.state.full_sync(node);
+        let health = health(named);
         let mut replicas = ready(node, &sync);
         replicas.extend(
             sync.drops
@@ -146,10 +214,11 @@ impl Script {
         }
         let report = Report {
             digest: sync.digest,
-            full: false,
+            full: true,
             replicas,
             disk_total: 100,
             disk_free: 50,
+            ..Report::default()
         };
         Command::Report {
             node,
@@ -169,12 +238,8 @@ impl Script {
         );
         for index in 0..table.partition_count {
             let view = self.state.partition_view(table, index).unwrap();
-            let members: Vec<String> = view
-                .partition
-                .members()
-                .map(|it| format!("{}#{}", it.address, it.incarnation))
-                .collect();
-            writeln!(
+            let members: Vec<String> = view.partition.members().map(show_member).collect();
+            write!(
                 out,
                 "  {}.{index} {:?} {} [{}]",
                 table.id,
@@ -183,6 +248,26 @@ impl Script {
                 members.join(" ")
             )
             .unwrap();
+            if let Some(since) = view.degraded_ms {
+                write!(out, " degraded since {since}").unwrap();
+            }
+            if let Some(learner) = view.learner {
+                let kind = if learner.is_fresh { "new" } else { "returning" };
+                let member = show_member(&learner.view.member);
+                write!(out, ", {kind} learner {member} since {}", learner.since_ms).unwrap();
+            }
+            for backoff in &view.partition.backoffs {
+                write!(
+                    out,
+                    ", node {} waits until {}",
+                    backoff.node, backoff.until_ms
+                )
+                .unwrap();
+            }
+            if let Some(intent) = view.partition.intent {
+                write!(out, ", {:?}", intent.goal).unwrap();
+            }
+            writeln!(out).unwrap();
         }
         let progress = self.state.progress(table.id).unwrap();
         writeln!(
@@ -194,6 +279,90 @@ impl Script {
         )
         .unwrap();
         out
+    }
+}
+
+fn health(name: &str) -> ReplicaHealth {
+    match name {
+        "gone" => ReplicaHealth::Gone,
+        "ready" => ReplicaHealth::Ready,
+        "serving" => ReplicaHealth::Serving,
+        "out-of-service" => ReplicaHealth::OutOfService,
+        "unknown" => ReplicaHealth::Unknown,
+        other => panic!("unknown health {other}"),
+    }
+}
+
+/// WHAT [MEMBER] [CAUSE], or take-over PREPARED.
+fn proposal(words: &[&str]) -> Proposal {
+    let member = || member(words[1]);
+    match words[0] {
+        "next-ballot" => Proposal::NextBallot,
+        "take-over" => Proposal::TakeOver {
+            prepared: Decree(words[1].parse().unwrap()),
+            prepared_ballot: Ballot::new(0, 1),
+        },
+        "remove" => Proposal::Remove {
+            member: member(),
+            cause: match words[2] {
+                "down" => RemovalCause::Down,
+                "slow" => RemovalCause::Slow,
+                "lost" => RemovalCause::Lost,
+                "out-of-service" => RemovalCause::OutOfService,
+                other => panic!("unknown cause {other}"),
+            },
+        },
+        "add" => Proposal::Add { member: member() },
+        "hand-over" => Proposal::HandOver { to: member() },
+        "withdraw" => Proposal::WithdrawLearner { member: member() },
+        other => panic!("unknown proposal {other}"),
+    }
+}
+
+/// NODE/CORE#INCARNATION
+fn member(text: &str) -> Member {
+    let (at, incarnation) = text.split_once('#').unwrap();
+    Member {
+        address: address(at),
+        incarnation: ReplicaIncarnation(incarnation.parse().unwrap()),
+    }
+}
+
+fn address(text: &str) -> CoreAddress {
+    let (node, core) = text.split_once('/').unwrap();
+    CoreAddress {
+        node: NodeId(node.parse().unwrap()),
+        core: CoreId(core.parse().unwrap()),
+    }
+}
+
+fn show_member(member: &Member) -> String {
+    format!("{}#{}", member.address, member.incarnation)
+}
+
+fn show_configuration(it: &Configuration) -> String {
+    let members: Vec<String> = it.members().map(show_member).collect();
+    let stage = if it.stage == Stage::Active {
+        "active"
+    } else {
+        "creating"
+    };
+    format!(
+        "{} {} {stage} [{}]",
+        it.partition,
+        it.ballot,
+        members.join(" ")
+    )
+}
+
+fn show_assignment(it: &Assignment) -> String {
+    let (partition, ballot) = (it.configuration.partition, it.configuration.ballot);
+    match &it.learner {
+        None => format!("nobody learns {partition} {ballot}"),
+        Some(member) => {
+            let kind = if it.is_fresh { "new" } else { "returning" };
+            format!("{kind} {} learns {partition} {ballot}", show_member(member))
+        }
     }
 }
 
@@ -242,13 +411,11 @@ fn show_sync(sync: &Sync) -> String {
             if it.dropped { " dropped" } else { "" }
         )
     }));
-    parts.extend(sync.configurations.iter().map(|it| {
-        let stage = if it.stage == Stage::Active {
-            "active"
-        } else {
-            "creating"
-        };
-        format!("{} {} {stage}", it.partition, it.ballot)
+    parts.extend(sync.configurations.iter().map(show_configuration));
+    parts.extend(sync.assignments.iter().map(show_assignment));
+    parts.extend(sync.handovers.iter().map(|it| {
+        let to = show_member(&it.to);
+        format!("hand {} {} over to {to}", it.partition, it.ballot)
     }));
     parts.extend(
         sync.drops

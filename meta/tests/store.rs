@@ -10,8 +10,12 @@
 mod fixture;
 
 use fixture::{cluster, node};
-use pegasus_meta::state::{Answer, Command, CreateTable, Durable, ReplicaHealth, Report, State};
+use pegasus_meta::state::{
+    Answer, Command, CreateTable, Drain, Durable, HealOptions, Partition, Proposed, ReplicaHealth,
+    Report, State,
+};
 use pegasus_meta::store::{FileStore, MemStore, Store, StoreError};
+use pegasus_replication::config::{Proposal, RemovalCause};
 use pegasus_replication::ids::{NodeId, NodeIncarnation};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -291,76 +295,14 @@ fn a_store_in_memory_keeps_the_same() {
     assert_eq!(store.load().unwrap(), *state.durable());
 }
 
-/// Every kind of change. The files were written by the first version; `UPDATE_GOLDEN=1` writes them anew, which is right
-/// only together with a new format number.
-#[test]
-fn files_of_format_1_stay_readable_byte_for_byte() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/format-1");
-    let dir = TempDir::new().unwrap();
-    let mut state = filled(dir.path());
-    let (mut store, _) = FileStore::open(dir.path()).unwrap();
-    store.snapshot(state.durable()).unwrap();
-    let id = NodeId(1);
-    let lives = |state: &mut State, health| {
-        let sync = state.full_sync(id);
-        let mut replicas = fixture::ready(id, &sync);
-        replicas
-            .iter_mut()
-            .for_each(|(_, status)| status.health = health);
-        let report = Report {
-            digest: sync.digest,
-            full: true,
-            replicas,
-            disk_total: 0,
-            disk_free: 0,
-        };
-        Command::Report {
-            node: id,
-            incarnation: NodeIncarnation(2),
-            report,
-            now_ms: 3_000,
-        }
-    };
-    let report = lives(&mut state, ReplicaHealth::Ready);
-    carry_out(&mut state, &mut store, report);
-    let replica = fixture::ready(id, &state.full_sync(id))[0].0;
-    let ballot = state.full_sync(id).configurations[0].ballot;
-    let proposals = vec![pegasus_meta::state::Proposal { replica, ballot }];
-    carry_out(
-        &mut state,
-        &mut store,
-        Command::ProposeNextBallot {
-            node: id,
-            incarnation: NodeIncarnation(2),
-            proposals,
-        },
-    );
+/// What made the files of format 1, up to a point in the second log: a snapshot, then every kind of change that there was.
+fn state_of_format_1(state: &mut State, store: &mut dyn Store) {
+    let report = report_all(state, 1, 2, ReplicaHealth::Ready, 3_000);
+    carry_out(state, store, report);
+    propose(state, store, 1, 2, Proposal::NextBallot);
     commands_after_snapshot()
         .into_iter()
-        .for_each(|command| carry_out(&mut state, &mut store, command));
-    drop(store);
-    for entry in fs::read_dir(dir.path()).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if name == "LOCK" {
-            continue;
-        }
-        if std::env::var("UPDATE_GOLDEN").is_ok() {
-            fs::create_dir_all(&golden).unwrap();
-            fs::copy(&path, golden.join(&name)).unwrap();
-        }
-        assert_eq!(
-            fs::read(&path).unwrap(),
-            fs::read(golden.join(&name)).unwrap(),
-            "{name}"
-        );
-    }
-    let copy = TempDir::new().unwrap();
-    for entry in fs::read_dir(&golden).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
-    }
-    assert_eq!(FileStore::open(copy.path()).unwrap().1, *state.durable());
+        .for_each(|command| carry_out(state, store, command));
 }
 
 fn commands_after_snapshot() -> Vec<Command> {
@@ -372,4 +314,210 @@ fn commands_after_snapshot() -> Vec<Command> {
             now_ms: 4_000,
         },
     ]
+}
+
+/// Node `id` says that all its replicas are in this state.
+fn report_all(
+    state: &State,
+    id: u32,
+    incarnation: u64,
+    health: ReplicaHealth,
+    now_ms: u64,
+) -> Command {
+    let node = NodeId(id);
+    let sync = state.full_sync(node);
+    let mut replicas = fixture::ready(node, &sync);
+    replicas
+        .iter_mut()
+        .for_each(|(_, status)| status.health = health);
+    let report = Report {
+        digest: sync.digest,
+        full: true,
+        replicas,
+        disk_total: 0,
+        disk_free: 0,
+        ..Report::default()
+    };
+    Command::Report {
+        node,
+        incarnation: NodeIncarnation(incarnation),
+        report,
+        now_ms,
+    }
+}
+
+/// The first replica on node `id` wants something.
+fn propose(
+    state: &mut State,
+    store: &mut dyn Store,
+    id: u32,
+    incarnation: u64,
+    proposal: Proposal,
+) {
+    let node = NodeId(id);
+    let sync = state.full_sync(node);
+    let replica = fixture::ready(node, &sync)[0].0;
+    let proposed = Proposed {
+        replica,
+        ballot: sync.configurations[0].ballot,
+        proposal,
+    };
+    let command = Command::Propose {
+        node,
+        incarnation: NodeIncarnation(incarnation),
+        proposals: vec![proposed],
+        now_ms: 3_000,
+    };
+    carry_out(state, store, command);
+}
+
+fn golden(format: u16) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/format-{format}"))
+}
+
+fn copy_dir(from: &Path) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    copy
+}
+
+/// Its golden files were written by the first version and never change.
+#[test]
+fn a_store_of_format_1_is_read_and_brought_to_the_format_of_today() {
+    let dir = TempDir::new().unwrap();
+    let mut state = filled(dir.path());
+    let mut nowhere = MemStore::new(state.durable());
+    state_of_format_1(&mut state, &mut nowhere);
+
+    let old = copy_dir(&golden(1));
+    let (store, durable) = FileStore::open(old.path()).unwrap();
+    assert_eq!(durable, *state.durable());
+    drop(store);
+    for entry in fs::read_dir(old.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap() != "LOCK" {
+            assert_eq!(fs::read(&path).unwrap()[8], 2, "{}", path.display());
+        }
+    }
+    let (mut store, durable) = FileStore::open(old.path()).unwrap();
+    assert_eq!(durable, *state.durable());
+    carry_out(&mut state, &mut store, Command::NumberNode);
+    drop(store);
+    assert_eq!(FileStore::open(old.path()).unwrap().1, *state.durable());
+}
+
+#[test]
+fn an_upgrade_that_was_cut_short_is_done_again() {
+    let old = copy_dir(&golden(1));
+    let durable = FileStore::open(old.path()).unwrap().1;
+    // The new snapshot is there, the new log is not yet, and the old files have not been removed.
+    let half = copy_dir(old.path());
+    for entry in fs::read_dir(half.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_str().unwrap().contains("log-") {
+            fs::write(&path, []).unwrap();
+        }
+    }
+    for entry in fs::read_dir(golden(1)).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, half.path().join(path.file_name().unwrap())).unwrap();
+    }
+    assert_eq!(FileStore::open(half.path()).unwrap().1, durable);
+    assert_eq!(FileStore::open(half.path()).unwrap().1, durable);
+}
+
+/// Every kind of change that is written. `UPDATE_GOLDEN=1` writes the files anew, which is right only together with a new
+/// format number.
+#[test]
+fn files_of_format_2_stay_readable_byte_for_byte() {
+    let dir = TempDir::new().unwrap();
+    let mut store = FileStore::create(dir.path(), &cluster()).unwrap();
+    let mut state = State::new(cluster());
+    for id in 1..=4 {
+        carry_out(&mut state, &mut store, Command::NumberNode);
+        let join = Command::JoinNode {
+            node: node(id, 1, 2),
+            now_ms: 1_000,
+        };
+        carry_out(&mut state, &mut store, join);
+    }
+    let create = CreateTable {
+        name: "t".to_owned(),
+        partition_count: 4,
+        replica_count: 3,
+        allow_degraded: false,
+        now_ms: 1_000,
+    };
+    carry_out(&mut state, &mut store, Command::CreateTable(create));
+    for id in 1..=4 {
+        let report = report_all(&state, id, 1, ReplicaHealth::Serving, 2_000);
+        carry_out(&mut state, &mut store, report);
+    }
+    // A slow member goes; a learner is assigned after a while; an order; a node is emptied.
+    let secondary = state.full_sync(NodeId(1)).configurations[0].secondaries[0];
+    let remove = Proposal::Remove {
+        member: secondary,
+        cause: RemovalCause::Slow,
+    };
+    propose(&mut state, &mut store, 1, 1, remove);
+    for id in 1..=4 {
+        let report = report_all(&state, id, 1, ReplicaHealth::Serving, 4_000);
+        carry_out(&mut state, &mut store, report);
+    }
+    state = state.with_options(HealOptions {
+        heal_delay_ms: 0,
+        ..HealOptions::default()
+    });
+    carry_out(&mut state, &mut store, Command::Tick { now_ms: 4_100 });
+    store.snapshot(state.durable()).unwrap();
+    let orders = [
+        Command::MovePrimary {
+            table: "t".to_owned(),
+            index: 1,
+            to: state.durable().table_named("t").unwrap().partitions[1].secondaries[0]
+                .address
+                .node,
+            now_ms: 4_200,
+        },
+        Command::DrainNode {
+            node: NodeId(2),
+            drain: Some(Drain::Replicas),
+            now_ms: 4_300,
+        },
+        Command::Tick { now_ms: 4_400 },
+        Command::DropTable {
+            name: "t".to_owned(),
+            now_ms: 4_500,
+        },
+        create_table("u"),
+    ];
+    for order in orders {
+        carry_out(&mut state, &mut store, order);
+    }
+    let table = state.durable().tables().values().next().unwrap();
+    let has = |holds: fn(&Partition) -> bool| table.partitions.iter().any(holds);
+    assert!(has(|it| it.learner.is_some()) && has(|it| !it.backoffs.is_empty()));
+    assert!(has(|it| it.intent.is_some()) && has(|it| it.degraded_ms.is_some()));
+    drop(store);
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name == "LOCK" {
+            continue;
+        }
+        if std::env::var("UPDATE_GOLDEN").is_ok() {
+            fs::create_dir_all(golden(2)).unwrap();
+            fs::copy(&path, golden(2).join(&name)).unwrap();
+        }
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            fs::read(golden(2).join(&name)).unwrap(),
+            "{name}"
+        );
+    }
+    let copy = copy_dir(&golden(2));
+    assert_eq!(FileStore::open(copy.path()).unwrap().1, *state.durable());
 }

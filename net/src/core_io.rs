@@ -51,6 +51,8 @@ pub enum IoEvent {
     PeerUp { peer: PeerId, node_incarnation: u64 },
     /// The link is gone; after a `PeerUp` only. It is redialled at once if [`CoreIo::connect_peer`] asked for it.
     PeerDown { peer: PeerId, reason: CloseReason },
+    /// A dial was refused: nobody listens there. It is dialled again after a pause.
+    PeerRefused { peer: PeerId },
     /// The write and its flush are done, or one of them failed: then nothing is known of the bytes on disk.
     LogWritten { id: u64, result: io::Result<()> },
     /// Somebody called [`Waker::wake`].

@@ -21,6 +21,7 @@ pub mod aligned;
 pub mod clock;
 pub mod core_io;
 pub mod counters;
+mod dial;
 pub mod frontend;
 pub mod listener;
 pub mod mesh;
@@ -37,6 +38,7 @@ mod connection;
 mod ring;
 
 pub use core_io::{Arrival, CoreIo, IoEvent, ReplyTo, Sent};
-pub use options::{Identity, NetOptions, PeerId, PollPolicy};
+pub use dial::dial;
+pub use options::{Identity, LeaseTerms, NetOptions, PeerId, PollPolicy};
 pub use ring::{StartError, probe};
 pub use waker::Waker;

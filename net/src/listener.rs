@@ -28,8 +28,9 @@ const BIND_RETRY: Duration = Duration::from_millis(50);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const BACKLOG: i32 = 1024;
-/// Unacknowledged bytes of a link older than this mean that the peer is gone.
-const PEER_SILENCE_MAX: Duration = Duration::from_secs(5);
+/// Unacknowledged bytes of a link older than this mean that the peer is gone: it is dialled anew, since after a cut TCP itself
+/// would try again only seconds later.
+const PEER_SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Binds and listens, with TCP_NODELAY for everything accepted. An address in use is tried again for up to 5 s, because a
 /// predecessor may still be ending; call it before the cores start.

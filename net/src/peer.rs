@@ -19,7 +19,7 @@
 
 #[cfg(test)]
 mod any_bytes;
-pub(crate) mod handshake;
+pub mod handshake;
 
 use crate::connection::ConnectionId;
 use crate::options::PeerId;
@@ -33,7 +33,7 @@ pub const PEER_BODY_BYTES_MAX: usize = 16 << 20;
 /// Before a peer has proven who it is, it gets no more memory than this.
 pub(crate) const HANDSHAKE_BODY_BYTES_MAX: usize = 4 << 10;
 /// From the dial, or from accepting, to the last frame of the handshake.
-pub(crate) const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(2);
+pub(crate) const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Where a peer connection stands.
 #[derive(Debug)]

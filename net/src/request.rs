@@ -20,7 +20,7 @@ pub const TABLE_NAME_BYTES_MAX: usize = 128;
 /// One operation on one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// 0 where no partition is addressed (`Route`, `Ping`, `CoreStats`).
+    /// 0 where no partition is addressed (`Route`, `Ping`, `CoreStats`, `Scrub`).
     pub table: u32,
     /// Index of the partition, from 0.
     pub partition: u32,
@@ -56,6 +56,10 @@ pub enum Operation {
     CoreStats {
         core: Option<u16>,
     },
+    /// How scrubbing of this node is; with `start` a pass is ordered first.
+    Scrub {
+        start: bool,
+    },
 }
 
 impl Operation {
@@ -73,7 +77,7 @@ impl Operation {
     pub const fn is_of_partition(&self) -> bool {
         !matches!(
             self,
-            Self::Route { .. } | Self::Ping | Self::CoreStats { .. }
+            Self::Route { .. } | Self::Ping | Self::CoreStats { .. } | Self::Scrub { .. }
         )
     }
 
@@ -95,6 +99,7 @@ impl Operation {
             Self::Route { .. } => "route",
             Self::Ping => "ping",
             Self::CoreStats { .. } => "core_stats",
+            Self::Scrub { .. } => "scrub",
         }
     }
 }
@@ -247,6 +252,23 @@ pub enum Response {
     Pong,
     /// To `CoreStats`: the page without its zeros (`pegasus_fbs::stats_page::compact`).
     CoreStats(Vec<u64>),
+    Scrub(Scrubbing),
+}
+
+/// How scrubbing of a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Scrubbing {
+    /// This question has ordered a pass.
+    pub began: bool,
+    /// A pass is ordered or under way.
+    pub is_running: bool,
+    /// Replicas that the pass under way has checked, and of how many.
+    pub done: u64,
+    pub total: u64,
+    /// Unix seconds of the end of the last whole pass; 0 = none yet.
+    pub finished_unix_s: u64,
+    /// What the last pass, or the one under way, has found, in words.
+    pub findings: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,14 @@
 //! A local cluster of real processes, started and driven by the `pegasus` CLI as a user would.
 
+mod launch;
+
+use crate::network::{Namespace, Network};
 use crate::port_block::PortBlock;
 use anyhow::{Context, Result, bail, ensure};
+pub use launch::Launch;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -16,7 +22,25 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Cluster {
     directory: PathBuf,
     meta: String,
-    ports: PortBlock,
+    place: Place,
+}
+
+/// Where its processes listen.
+#[derive(Debug)]
+enum Place {
+    /// On loopback; `pegasus local` knows it.
+    Local { _ports: PortBlock },
+    /// Each in a namespace; this is the one of clients.
+    Network(Namespace),
+}
+
+/// What processes are started with, beyond what `pegasus local` gives them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a> {
+    /// As `pegasus-replica run` takes them.
+    pub node: &'a [&'a str],
+    /// As `pegasus-meta run` takes them.
+    pub meta: &'a [&'a str],
 }
 
 impl Cluster {
@@ -32,18 +56,37 @@ impl Cluster {
         cores: u16,
         node_options: &[&str],
     ) -> Result<Self> {
+        let options = Options {
+            node: node_options,
+            meta: &[],
+        };
+        Self::start_options(directory, nodes, cores, options)
+    }
+
+    /// The same with options for meta too.
+    pub fn start_options(
+        directory: &Path,
+        nodes: u16,
+        cores: u16,
+        options: Options<'_>,
+    ) -> Result<Self> {
+        let ports = PortBlock::take()?;
+        let base_port = ports.base().to_string();
         let mut cluster = Self {
             directory: directory.to_owned(),
             meta: String::new(),
-            ports: PortBlock::take()?,
+            place: Place::Local { _ports: ports },
         };
-        let base_port = cluster.ports.base().to_string();
         let (nodes, cores) = (nodes.to_string(), cores.to_string());
         let mut arguments = vec!["start", "--nodes", &nodes, "--cores", &cores];
         arguments.extend(["--base-port", &base_port]);
-        if !node_options.is_empty() {
+        let meta: Vec<String> = (options.meta.iter())
+            .map(|option| format!("--meta-option={option}"))
+            .collect();
+        arguments.extend(meta.iter().map(String::as_str));
+        if !options.node.is_empty() {
             arguments.push("--");
-            arguments.extend(node_options);
+            arguments.extend(options.node);
         }
         cluster.local(&arguments)?;
         let status = cluster.status()?;
@@ -54,6 +97,28 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// One meta and `nodes` nodes of a core each, every one on a machine of its own: node n on machine n, meta on the next
+    /// one, clients on the last.
+    pub fn start_on(network: &Network, directory: &Path, nodes: u16) -> Result<Self> {
+        let (meta, clients) = (usize::from(nodes) + 1, usize::from(nodes) + 2);
+        let cluster = Self {
+            directory: directory.to_owned(),
+            meta: format!("{}:34601", network.machine(meta).address()),
+            place: Place::Network(network.machine(clients).clone()),
+        };
+        launch::start_on(&cluster, network, nodes)?;
+        Ok(cluster)
+    }
+
+    /// Where clients reach it; `None`: from anywhere.
+    #[must_use]
+    pub const fn clients(&self) -> Option<&Namespace> {
+        match &self.place {
+            Place::Local { .. } => None,
+            Place::Network(clients) => Some(clients),
+        }
+    }
+
     /// Starts whatever of it does not run.
     pub fn start_again(&self) -> Result<()> {
         self.local(&["start"]).map(drop)
@@ -61,7 +126,13 @@ impl Cluster {
 
     /// SIGKILL to every process at once.
     pub fn kill_all(&self) -> Result<()> {
-        self.local(&["stop", "--kill"]).map(drop)
+        match self.place {
+            Place::Local { .. } => self.local(&["stop", "--kill"]).map(drop),
+            Place::Network(_) => {
+                let running = self.names()?.into_iter().filter(|name| self.runs(name));
+                running.into_iter().try_for_each(|name| self.kill(&name))
+            }
+        }
     }
 
     pub fn stop(&self) -> Result<()> {
@@ -107,19 +178,27 @@ impl Cluster {
 
     /// SIGKILL to one process: `meta`, `node-1`, ...
     pub fn kill(&self, name: &str) -> Result<()> {
-        let pid = rustix::process::Pid::from_raw(self.pid(name)?).context("pid 0")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL)
-            .with_context(|| format!("kill {name}"))?;
-        wait_until("the process to be gone", || {
-            rustix::process::test_kill_process(pid).is_err()
-        })
+        let pid = Pid::from_raw(self.pid(name)?).context("pid 0")?;
+        self.signal(name, Signal::KILL)?;
+        wait_until("the process to be gone", || test_kill_process(pid).is_err())
+    }
+
+    /// A signal to one process, such as STOP and CONT.
+    pub fn signal(&self, name: &str, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(self.pid(name)?).context("pid 0")?;
+        kill_process(pid, signal).with_context(|| format!("{signal:?} to {name}"))
     }
 
     /// Whether the process has not ended.
     #[must_use]
     pub fn runs(&self, name: &str) -> bool {
-        let pid = self.pid(name).ok().and_then(rustix::process::Pid::from_raw);
-        pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+        let pid = self.pid(name).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| test_kill_process(pid).is_ok())
+    }
+
+    /// How to start a process that runs now again after it has ended, alone and whenever a test wants.
+    pub fn launch(&self, name: &str) -> Result<Launch> {
+        Launch::of(self, name)
     }
 
     /// All that `meta`, `node-1`, ... has said so far.
@@ -135,9 +214,38 @@ impl Cluster {
         )?)
     }
 
+    /// The partitions of the table by the node (from 1) that has their primary, as meta knows it.
+    pub fn led(&self, table: &str) -> Result<BTreeMap<u16, Vec<u32>>> {
+        let shown = self.table(table)?;
+        let partitions = shown["partitions"].as_array().context("partitions")?;
+        let mut led: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
+        for (index, partition) in (0..).zip(partitions) {
+            if let Some(node) = partition["primary"]["node"].as_u64() {
+                led.entry(u16::try_from(node)?).or_default().push(index);
+            }
+        }
+        Ok(led)
+    }
+
+    /// The node that has most primaries of the table, and their partitions.
+    pub fn busiest(&self, table: &str) -> Result<(u16, Vec<u32>)> {
+        let led = self.led(table)?;
+        let busiest = led
+            .into_iter()
+            .max_by_key(|(_, partitions)| partitions.len());
+        busiest.context("no partition has a primary")
+    }
+
     /// The CLI with its meta address set, once it is known.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(program("pegasus"));
+        let mut command = match self.clients() {
+            None => Command::new(program("pegasus")),
+            Some(clients) => {
+                let mut command = clients.command();
+                command.arg(program("pegasus"));
+                command
+            }
+        };
         command.args(arguments).stdin(Stdio::null());
         if self.meta.is_empty() {
             command.env_remove("PEGASUS_META");
@@ -218,6 +326,15 @@ impl Cluster {
             text.push_str(&format!("--- {}\n{}\n", process.display(), tail.join("\n")));
         }
         text
+    }
+
+    /// Of the processes that were ever started: `meta`, `node-1`, ...
+    fn names(&self) -> Result<Vec<String>> {
+        let entries = std::fs::read_dir(&self.directory)?.flatten();
+        let started = entries.filter(|entry| entry.path().join("pid").exists());
+        Ok(started
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect())
     }
 
     fn local(&self, arguments: &[&str]) -> Result<String> {

@@ -1,17 +1,20 @@
-//! What the end-to-end tests share: clusters of real processes, disks that lose power, real input.
+//! What the end-to-end tests share: clusters of real processes, networks that are cut, disks that lose power, clients that
+//! remember what they were told, real input.
 
 #![forbid(unsafe_code)]
 
 pub mod cluster;
+pub mod network;
 pub mod packages;
 pub mod port_block;
 pub mod power_disk;
 pub mod raw;
+pub mod verified;
 pub mod writers;
 
 use std::io::Write;
 
-/// Whether this test may mount file systems. If not it says so where `cargo test` does not swallow it, and the test ends:
+/// Whether this test may mount file systems and make networks. If not it says so where `cargo test` does not swallow it, and the test ends:
 /// `.ci/run` takes such a line for a failure.
 #[must_use]
 pub fn has_root(test: &str) -> bool {

@@ -3,16 +3,19 @@
 use crate::cluster::PATIENCE;
 use anyhow::{Context, Result, ensure};
 use bytes::BytesMut;
-use pegasus_client::Table;
 use pegasus_fbs::body::{self, FailureBody};
+use pegasus_fbs::code::Code;
 use pegasus_fbs::flatbuffers::FlatBufferBuilder;
 use pegasus_fbs::frame::{self, Decoder, Frame, FrameKind, Header, encode_frame};
 use pegasus_fbs::kv;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-/// Reads the row (`hash_key`, "s") from this address, whoever listens there.
-pub fn get(address: &str, table: &Table, hash_key: &[u8]) -> Result<Vec<u8>> {
+/// Number of a table and index of a partition.
+pub type Partition = (u32, u32);
+
+/// Reads the row (`hash_key`, "s") of this partition from this address, whoever listens there.
+pub fn get(address: &str, partition: Partition, hash_key: &[u8]) -> Result<Option<Vec<u8>>> {
     let mut builder = FlatBufferBuilder::new();
     let arguments = kv::KeyRequestArgs {
         hash_key: Some(builder.create_vector(hash_key)),
@@ -21,14 +24,16 @@ pub fn get(address: &str, table: &Table, hash_key: &[u8]) -> Result<Vec<u8>> {
     };
     let root = kv::KeyRequest::create(&mut builder, &arguments);
     builder.finish(root, None);
-    let header = header(FrameKind::Get, table, hash_key);
-    let answer = ask(address, header, builder.finished_data())?;
+    let header = header(FrameKind::Get, partition);
+    let Some(answer) = ask(address, header, builder.finished_data())? else {
+        return Ok(None);
+    };
     let value = body::read::<kv::ValueReply<'_>>(&answer.body)?;
-    Ok(body::bytes(value.value()).to_vec())
+    Ok(Some(body::bytes(value.value()).to_vec()))
 }
 
-/// Writes the row (`hash_key`, "s") at this address.
-pub fn put(address: &str, table: &Table, hash_key: &[u8], value: &[u8]) -> Result<()> {
+/// Writes the row (`hash_key`, "s") of this partition at this address.
+pub fn put(address: &str, partition: Partition, hash_key: &[u8], value: &[u8]) -> Result<()> {
     let mut builder = FlatBufferBuilder::new();
     let arguments = kv::PutRequestArgs {
         hash_key: Some(builder.create_vector(hash_key)),
@@ -38,16 +43,16 @@ pub fn put(address: &str, table: &Table, hash_key: &[u8], value: &[u8]) -> Resul
     };
     let root = kv::PutRequest::create(&mut builder, &arguments);
     builder.finish(root, None);
-    let header = header(FrameKind::Put, table, hash_key);
+    let header = header(FrameKind::Put, partition);
     ask(address, header, builder.finished_data()).map(drop)
 }
 
-fn header(kind: FrameKind, table: &Table, hash_key: &[u8]) -> Header {
-    Header::request(kind, 7).to_partition(table.id(), table.partition_of(hash_key, b"s"))
+fn header(kind: FrameKind, (table, index): Partition) -> Header {
+    Header::request(kind, 7).to_partition(table, index)
 }
 
-/// One request and its answer on a connection of its own; an error if the answer is a failure.
-fn ask(address: &str, header: Header, body: &[u8]) -> Result<Frame> {
+/// One request and its answer on a connection of its own; `None`: no such row; an error if it failed otherwise.
+fn ask(address: &str, header: Header, body: &[u8]) -> Result<Option<Frame>> {
     let mut stream = TcpStream::connect(address).with_context(|| address.to_owned())?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut request = Vec::new();
@@ -56,12 +61,15 @@ fn ask(address: &str, header: Header, body: &[u8]) -> Result<Frame> {
     let (mut input, mut chunk) = (BytesMut::new(), [0; 4096]);
     loop {
         if let Some(frame) = Decoder::new(frame::BODY_BYTES_MAX).decode(&mut input)? {
+            if !frame.header.is_failure() {
+                return Ok(Some(frame));
+            }
+            let failure = FailureBody::read(&frame.body)?;
             ensure!(
-                !frame.header.is_failure(),
-                "{address} answered {:?}",
-                FailureBody::read(&frame.body)
+                failure.code == Code::NotFound,
+                "{address} answered {failure:?}"
             );
-            return Ok(frame);
+            return Ok(None);
         }
         let bytes = stream.read(&mut chunk)?;
         ensure!(bytes > 0, "{address} closed the connection");

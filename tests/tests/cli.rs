@@ -6,6 +6,8 @@
 mod bulk;
 #[path = "cli/cores.rs"]
 mod cores;
+#[path = "cli/failover.rs"]
+mod failover;
 #[path = "cli/local.rs"]
 mod local;
 #[path = "cli/rows.rs"]

@@ -23,12 +23,18 @@ pub enum FrameKind {
     Ping = 21,
     // Client to any core, for that core or another one of the node.
     CoreStats = 22,
+    // Client to any core, for its whole node.
+    Scrub = 23,
     // Operator to meta.
     CreateTable = 30,
     DropTable = 31,
     ListTables = 32,
     ShowTable = 33,
     ListNodes = 34,
+    MovePrimary = 35,
+    MoveReplica = 36,
+    DrainNode = 37,
+    UndrainNode = 38,
     // Node to meta and back.
     Register = 40,
     RegisterReply = 41,
@@ -37,6 +43,7 @@ pub enum FrameKind {
     Heartbeat = 44,
     HeartbeatReply = 45,
     ProposeNextBallot = 46,
+    ProposeChange = 47,
     // Core to core, on peer ports.
     Hello = 60,
     HelloReply = 61,
@@ -46,11 +53,20 @@ pub enum FrameKind {
     PrepareReject = 65,
     Beacon = 66,
     BeaconAck = 67,
+    LearnRequest = 68,
+    LearnReply = 69,
+    Yield = 70,
+    // Node to node, on transfer ports, after the handshake of the core-to-core links.
+    TransferOpen = 80,
+    TransferManifest = 81,
+    TransferFetch = 82,
+    TransferChunk = 83,
+    TransferEntries = 84,
 }
 
 impl FrameKind {
-    /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 34] = [
+    /// Every kind; later ones at the end, so that each keeps its place.
+    pub const ALL: [Self; 48] = [
         Self::Get,
         Self::Put,
         Self::Remove,
@@ -85,6 +101,20 @@ impl FrameKind {
         Self::PrepareReject,
         Self::Beacon,
         Self::BeaconAck,
+        Self::LearnRequest,
+        Self::LearnReply,
+        Self::Yield,
+        Self::TransferOpen,
+        Self::TransferManifest,
+        Self::TransferFetch,
+        Self::TransferChunk,
+        Self::TransferEntries,
+        Self::MovePrimary,
+        Self::MoveReplica,
+        Self::DrainNode,
+        Self::UndrainNode,
+        Self::ProposeChange,
+        Self::Scrub,
     ];
 
     /// The number in the header.
@@ -113,11 +143,16 @@ impl TryFrom<u8> for FrameKind {
             20 => Self::Route,
             21 => Self::Ping,
             22 => Self::CoreStats,
+            23 => Self::Scrub,
             30 => Self::CreateTable,
             31 => Self::DropTable,
             32 => Self::ListTables,
             33 => Self::ShowTable,
             34 => Self::ListNodes,
+            35 => Self::MovePrimary,
+            36 => Self::MoveReplica,
+            37 => Self::DrainNode,
+            38 => Self::UndrainNode,
             40 => Self::Register,
             41 => Self::RegisterReply,
             42 => Self::RegisterProof,
@@ -125,6 +160,7 @@ impl TryFrom<u8> for FrameKind {
             44 => Self::Heartbeat,
             45 => Self::HeartbeatReply,
             46 => Self::ProposeNextBallot,
+            47 => Self::ProposeChange,
             60 => Self::Hello,
             61 => Self::HelloReply,
             62 => Self::HelloProof,
@@ -133,6 +169,14 @@ impl TryFrom<u8> for FrameKind {
             65 => Self::PrepareReject,
             66 => Self::Beacon,
             67 => Self::BeaconAck,
+            68 => Self::LearnRequest,
+            69 => Self::LearnReply,
+            70 => Self::Yield,
+            80 => Self::TransferOpen,
+            81 => Self::TransferManifest,
+            82 => Self::TransferFetch,
+            83 => Self::TransferChunk,
+            84 => Self::TransferEntries,
             _ => return Err(DecodeError::Kind { found: number }),
         })
     }

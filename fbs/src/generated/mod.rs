@@ -22,6 +22,10 @@ pub mod pegasus {
     pub use self::show_table_generated::*;
     mod member_detail_generated;
     pub use self::member_detail_generated::*;
+    mod learner_detail_generated;
+    pub use self::learner_detail_generated::*;
+    mod backoff_detail_generated;
+    pub use self::backoff_detail_generated::*;
     mod partition_detail_generated;
     pub use self::partition_detail_generated::*;
     mod table_detail_generated;
@@ -34,6 +38,16 @@ pub mod pegasus {
     pub use self::node_detail_generated::*;
     mod list_nodes_reply_generated;
     pub use self::list_nodes_reply_generated::*;
+    mod move_primary_generated;
+    pub use self::move_primary_generated::*;
+    mod move_replica_generated;
+    pub use self::move_replica_generated::*;
+    mod drain_node_generated;
+    pub use self::drain_node_generated::*;
+    mod undrain_node_generated;
+    pub use self::undrain_node_generated::*;
+    mod change_reply_generated;
+    pub use self::change_reply_generated::*;
   } // admin
   pub mod kv {
     use super::*;
@@ -83,11 +97,19 @@ pub mod pegasus {
     pub use self::core_stats_request_generated::*;
     mod core_stats_reply_generated;
     pub use self::core_stats_reply_generated::*;
+    mod scrub_request_generated;
+    pub use self::scrub_request_generated::*;
+    mod scrub_reply_generated;
+    pub use self::scrub_reply_generated::*;
   } // kv
   pub mod meta {
     use super::*;
     mod replica_health_generated;
     pub use self::replica_health_generated::*;
+    mod proposal_kind_generated;
+    pub use self::proposal_kind_generated::*;
+    mod removal_cause_generated;
+    pub use self::removal_cause_generated::*;
     mod register_generated;
     pub use self::register_generated::*;
     mod register_reply_generated;
@@ -100,6 +122,10 @@ pub mod pegasus {
     pub use self::node_address_generated::*;
     mod sync_generated;
     pub use self::sync_generated::*;
+    mod learner_generated;
+    pub use self::learner_generated::*;
+    mod hand_over_generated;
+    pub use self::hand_over_generated::*;
     mod table_info_generated;
     pub use self::table_info_generated::*;
     mod replica_key_generated;
@@ -114,11 +140,17 @@ pub mod pegasus {
     pub use self::propose_next_ballot_generated::*;
     mod proposal_generated;
     pub use self::proposal_generated::*;
+    mod propose_change_generated;
+    pub use self::propose_change_generated::*;
+    mod change_proposal_generated;
+    pub use self::change_proposal_generated::*;
   } // meta
   pub mod peer {
     use super::*;
     mod reject_reason_generated;
     pub use self::reject_reason_generated::*;
+    mod learn_step_generated;
+    pub use self::learn_step_generated::*;
     mod hello_generated;
     pub use self::hello_generated::*;
     mod hello_reply_generated;
@@ -139,6 +171,8 @@ pub mod pegasus {
     pub use self::prepare_reject_generated::*;
     mod prepare_acks_generated;
     pub use self::prepare_acks_generated::*;
+    mod covered_generated;
+    pub use self::covered_generated::*;
     mod beacon_entry_generated;
     pub use self::beacon_entry_generated::*;
     mod beacon_generated;
@@ -147,5 +181,30 @@ pub mod pegasus {
     pub use self::excluded_generated::*;
     mod beacon_ack_generated;
     pub use self::beacon_ack_generated::*;
+    mod learn_request_generated;
+    pub use self::learn_request_generated::*;
+    mod learn_reply_generated;
+    pub use self::learn_reply_generated::*;
+    mod yield_generated;
+    pub use self::yield_generated::*;
   } // peer
+  pub mod transfer {
+    use super::*;
+    mod open_generated;
+    pub use self::open_generated::*;
+    mod manifest_generated;
+    pub use self::manifest_generated::*;
+    mod file_generated;
+    pub use self::file_generated::*;
+    mod fetch_generated;
+    pub use self::fetch_generated::*;
+    mod chunk_generated;
+    pub use self::chunk_generated::*;
+    mod entries_generated;
+    pub use self::entries_generated::*;
+    mod entry_list_generated;
+    pub use self::entry_list_generated::*;
+    mod entry_generated;
+    pub use self::entry_generated::*;
+  } // transfer
 } // pegasus

@@ -42,6 +42,7 @@ numbered! {
         RequestScan = "request_scan",
         RequestRoute = "request_route",
         RequestPing = "request_ping",
+        /// Questions about the node itself: statistics, scrubbing.
         RequestCoreStats = "request_core_stats",
         // Answers, by code.
         AnswerOk = "answer_ok",
@@ -124,6 +125,13 @@ numbered! {
         Stalls = "stalls",
         /// Times the thread slept in the kernel.
         Sleeps = "sleeps",
+        // Learners and planned changes.
+        /// Mutations that learners here have taken from another core's log.
+        LearnEntries = "learn_entries",
+        /// Checkpoints that learners here have taken.
+        LearnCheckpoints = "learn_checkpoints",
+        /// The partition is being handed over.
+        RejectHandOver = "reject_hand_over",
     }
 }
 
@@ -158,6 +166,7 @@ numbered! {
         DiskFreeBytes = "disk_free_bytes",
         /// 1 while writes are refused for lack of disk space.
         DiskFull = "disk_full",
+        Learners = "learners",
     }
 }
 

@@ -3,7 +3,7 @@
 
 use pegasus_fbs::body::{self, FailureBody};
 use pegasus_fbs::flatbuffers::{FlatBufferBuilder, Follow, Verifiable};
-use pegasus_fbs::{admin, kv, meta, peer};
+use pegasus_fbs::{admin, kv, meta, peer, transfer};
 use std::fmt::{self, Debug, Write};
 
 macro_rules! roots {
@@ -24,6 +24,10 @@ roots! {
     meta::ProposeNextBallot,
     peer::Hello, peer::HelloReply, peer::HelloProof, peer::Prepare, peer::PrepareReject, peer::PrepareAcks,
     peer::Beacon, peer::BeaconAck,
+    meta::ProposeChange, admin::MovePrimary, admin::MoveReplica, admin::DrainNode, admin::UndrainNode, admin::ChangeReply,
+    peer::LearnRequest, peer::LearnReply, peer::Yield,
+    transfer::Open, transfer::Manifest, transfer::Fetch, transfer::Chunk, transfer::Entries, transfer::EntryList,
+    kv::CoreStatsRequest, kv::CoreStatsReply, kv::ScrubRequest, kv::ScrubReply,
 }
 
 /// The first byte says which table the rest is read as.

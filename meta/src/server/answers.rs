@@ -3,7 +3,10 @@
 use super::letter::Failed;
 use super::wire::finished;
 use crate::place::Load;
-use crate::state::{MemberView, Node, PartitionHealth, ReplicaHealth, State, Table};
+use crate::state::{
+    Backoff, Goal, Intent, LearnerView, MemberView, Node, PartitionHealth, ReplicaHealth, State,
+    Table,
+};
 use pegasus_fbs::code::Code;
 use pegasus_fbs::flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
 use pegasus_fbs::{admin, kv, meta};
@@ -184,14 +187,49 @@ fn write_partition<'b>(
         .map(|member| write_member(b, state, member))
         .collect();
     let secondaries = b.create_vector(&secondaries);
+    let learner = view.learner.as_ref().map(|it| write_learner(b, state, it));
+    let backoffs = view.partition.backoffs.iter().map(write_backoff);
+    let backoffs: Vec<_> = backoffs.collect();
+    let moving = view
+        .partition
+        .intent
+        .map(|it| b.create_string(&in_words(&it)));
     let arguments = admin::PartitionDetailArgs {
         index,
         ballot: view.partition.ballot.0,
         health: write_health(view.health),
         primary,
         secondaries: Some(secondaries),
+        learner,
+        degraded_since_unix_ms: view.degraded_ms.unwrap_or(0),
+        backoffs: Some(b.create_vector(&backoffs)),
+        moving,
     };
     Some(admin::PartitionDetail::create(b, &arguments))
+}
+
+fn write_learner<'b>(
+    b: &mut Builder<'b>,
+    state: &State,
+    learner: &LearnerView<'_>,
+) -> WIPOffset<admin::LearnerDetail<'b>> {
+    let arguments = admin::LearnerDetailArgs {
+        member: Some(write_member(b, state, &learner.view)),
+        fresh: learner.is_fresh,
+        since_unix_ms: learner.since_ms,
+    };
+    admin::LearnerDetail::create(b, &arguments)
+}
+
+fn write_backoff(it: &Backoff) -> admin::BackoffDetail {
+    admin::BackoffDetail::new(it.until_ms, it.node.0, u32::from(it.step))
+}
+
+fn in_words(intent: &Intent) -> String {
+    match intent.goal {
+        Goal::Lead { to } => format!("core {} becomes primary", to.address),
+        Goal::Move { from, to } => format!("core {} moves to {to}", from.address),
+    }
 }
 
 fn write_member<'b>(
@@ -265,6 +303,8 @@ fn write_node<'b>(
         disk_total: live.map_or(0, |live| live.disk_total),
         disk_free: live.map_or(0, |live| live.disk_free),
         cores: Some(b.create_vector(&cores)),
+        draining: state.durable().drain(node.id).is_some(),
+        unknown_replicas: live.map_or(0, |live| live.unknown_replicas),
     };
     admin::NodeDetail::create(b, &arguments)
 }

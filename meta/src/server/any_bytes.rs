@@ -76,17 +76,26 @@ impl Meta {
                     now_ms,
                 })
             }
-            FrameKind::ProposeNextBallot => {
-                let proposals = wire::proposals(body)?;
-                self.apply(Command::ProposeNextBallot {
+            FrameKind::ProposeNextBallot | FrameKind::ProposeChange => {
+                let proposals = if kind == FrameKind::ProposeChange {
+                    wire::proposals(body)?
+                } else {
+                    wire::next_ballots(body)?
+                };
+                let now_ms = self.now_ms;
+                self.apply(Command::Propose {
                     node,
                     incarnation,
                     proposals,
+                    now_ms,
                 })
             }
-            FrameKind::CreateTable | FrameKind::DropTable => {
-                self.apply(wire::order(kind, body, self.now_ms)?)
-            }
+            FrameKind::CreateTable
+            | FrameKind::DropTable
+            | FrameKind::MovePrimary
+            | FrameKind::MoveReplica
+            | FrameKind::DrainNode
+            | FrameKind::UndrainNode => self.apply(wire::order(kind, body, self.now_ms)?),
             _ => self.answer(wire::query(kind, body)?),
         }
     }
@@ -247,6 +256,65 @@ mod tests {
         })
     }
 
+    fn change(kind: meta::ProposalKind, member: u64) -> Vec<u8> {
+        frame(FrameKind::ProposeChange, |b| {
+            let replica = meta::ReplicaKey::new(1, 1, 0);
+            let member = pegasus_fbs::peer::Member::new(member, 1, 0);
+            let arguments = meta::ChangeProposalArgs {
+                replica: Some(&replica),
+                ballot: pegasus_replication::ids::Ballot::new(1, 1).0,
+                kind,
+                member: Some(&member),
+                cause: meta::RemovalCause::Slow,
+                prepared: 9,
+                prepared_ballot: 1,
+            };
+            let proposal = meta::ChangeProposal::create(b, &arguments);
+            let proposals = Some(b.create_vector(&[proposal]));
+            meta::ProposeChange::create(b, &meta::ProposeChangeArgs { proposals })
+        })
+    }
+
+    fn orders() -> Vec<Vec<u8>> {
+        let primary = frame(FrameKind::MovePrimary, |b| {
+            let arguments = admin::MovePrimaryArgs {
+                table_name: Some(b.create_string("t")),
+                partition: 1,
+                node: 1,
+            };
+            admin::MovePrimary::create(b, &arguments)
+        });
+        let replica = frame(FrameKind::MoveReplica, |b| {
+            let arguments = admin::MoveReplicaArgs {
+                table_name: Some(b.create_string("t")),
+                partition: 0,
+                from_node: 1,
+                to_node: 2,
+                to_core: 70_000,
+            };
+            admin::MoveReplica::create(b, &arguments)
+        });
+        let drain = frame(FrameKind::DrainNode, |b| {
+            let arguments = admin::DrainNodeArgs {
+                node: 1,
+                move_replicas: true,
+            };
+            admin::DrainNode::create(b, &arguments)
+        });
+        let undrain = frame(FrameKind::UndrainNode, |b| {
+            admin::UndrainNode::create(b, &admin::UndrainNodeArgs { node: 1 })
+        });
+        vec![primary, replica, drain, undrain]
+    }
+
+    /// Every kind of wish, one after the other, and all orders, of a table of one replica.
+    fn changes() -> Vec<u8> {
+        let kinds = meta::ProposalKind::ENUM_VALUES.iter();
+        let wishes = kinds.map(|&kind| change(kind, 2)).collect::<Vec<_>>();
+        let life = [register("127.0.0.1:34801", 2), create("t"), heartbeat()];
+        [life.concat(), wishes.concat(), orders().concat()].concat()
+    }
+
     fn drop_table(name: &str) -> Vec<u8> {
         frame(FrameKind::DropTable, |b| {
             let name = Some(b.create_string(name));
@@ -274,6 +342,7 @@ mod tests {
             ("many_cores", register(address, 2_000)),
             ("unknown_table", drop_table("nobody")),
             ("cut", create("t")[..20].to_vec()),
+            ("changes", changes()),
         ]
     }
 

@@ -168,7 +168,12 @@ impl Connection<'_> {
             | FrameKind::ListNodes => {
                 self.ask(header, wire::query(header.kind, &body)).await?;
             }
-            FrameKind::CreateTable | FrameKind::DropTable => {
+            FrameKind::CreateTable
+            | FrameKind::DropTable
+            | FrameKind::MovePrimary
+            | FrameKind::MoveReplica
+            | FrameKind::DrainNode
+            | FrameKind::UndrainNode => {
                 self.order(
                     header,
                     wire::order(header.kind, &body, self.shared.clock.now_ms()),
@@ -177,7 +182,7 @@ impl Connection<'_> {
             }
             FrameKind::Register => self.on_register(header, &body).await?,
             FrameKind::RegisterProof => self.on_proof(header, &body).await?,
-            FrameKind::Heartbeat | FrameKind::ProposeNextBallot => {
+            FrameKind::Heartbeat | FrameKind::ProposeNextBallot | FrameKind::ProposeChange => {
                 self.on_session(header, &body).await?
             }
             _ => {
@@ -360,21 +365,22 @@ impl Connection<'_> {
         };
         let (node, incarnation) = (session.node, session.incarnation);
         let malformed = |error: BodyError| End::Garbage(error.to_string());
-        let command = if header.kind == FrameKind::Heartbeat {
-            let now_ms = self.shared.clock.now_ms();
-            Command::Report {
+        let now_ms = self.shared.clock.now_ms();
+        let propose = |proposals| Command::Propose {
+            node,
+            incarnation,
+            proposals,
+            now_ms,
+        };
+        let command = match header.kind {
+            FrameKind::Heartbeat => Command::Report {
                 node,
                 incarnation,
                 report: wire::report(body).map_err(malformed)?,
                 now_ms,
-            }
-        } else {
-            let proposals = wire::proposals(body).map_err(malformed)?;
-            Command::ProposeNextBallot {
-                node,
-                incarnation,
-                proposals,
-            }
+            },
+            FrameKind::ProposeNextBallot => propose(wire::next_ballots(body).map_err(malformed)?),
+            _ => propose(wire::proposals(body).map_err(malformed)?),
         };
         self.post(Letter::Command {
             command,

@@ -6,7 +6,7 @@ use super::clock::Clock;
 use super::letter::{Failed, Letter, Query, Reply, Session};
 use super::outbox::Outbox;
 use super::wire;
-use crate::state::{Answer, Change, Command, Outcome, Push, State};
+use crate::state::{Answer, Change, Command, Order, OrderProgress, Outcome, Push, State};
 use crate::store::{Store, StoreError};
 use pegasus_fbs::code::Code;
 use pegasus_fbs::frame::{FrameKind, Header};
@@ -17,9 +17,11 @@ use tokio::sync::mpsc;
 
 /// Letters of one flush.
 const BATCH_MAX: usize = 256;
-/// How long a new table may take to serve if the asker names no time.
-const CREATE_TIMEOUT_MS: u64 = 10_000;
-const CREATE_TIMEOUT_MS_MAX: u64 = 600_000;
+/// How long an operator waits who names no time.
+const PATIENCE_MS: u64 = 10_000;
+const PATIENCE_MS_MAX: u64 = 600_000;
+/// Orders are looked at this often while somebody waits: a drain costs a walk over all partitions.
+const LOOK_MS: u64 = 100;
 
 pub(super) struct Decider {
     state: State,
@@ -30,15 +32,26 @@ pub(super) struct Decider {
     waiters: Vec<Waiter>,
 }
 
-/// An operator who waits for a table to serve.
+/// An operator who waits for something to be done.
 struct Waiter {
-    table: TableId,
-    degraded: bool,
-    /// All partitions before this one have been seen to serve.
-    served: u32,
+    goal: Goal,
     deadline_ms: u64,
     header: Header,
     outbox: Outbox,
+}
+
+enum Goal {
+    /// The table serves.
+    Table {
+        table: TableId,
+        degraded: bool,
+        /// All partitions before this one have been seen to serve.
+        served: u32,
+    },
+    Order {
+        order: Order,
+        look_ms: u64,
+    },
 }
 
 /// An outcome that waits for its flush.
@@ -181,26 +194,35 @@ impl Decider {
     fn tell_operator(&mut self, answer: Answer, header: Header, outbox: Outbox) {
         match answer {
             Answer::TableCreated { table, degraded } => {
-                let wanted_ms = match header.timeout_ms {
-                    0 => CREATE_TIMEOUT_MS,
-                    // The answer has to arrive before the asker gives up.
-                    wanted => u64::from(wanted).min(CREATE_TIMEOUT_MS_MAX) * 9 / 10,
-                };
-                let deadline_ms = self.clock.now_ms() + wanted_ms;
-                self.waiters.push(Waiter {
+                let goal = Goal::Table {
                     table,
                     degraded,
                     served: 0,
-                    deadline_ms,
-                    header,
-                    outbox,
-                });
+                };
+                self.wait_for(goal, header, outbox);
+            }
+            Answer::Ordered(order) => {
+                self.wait_for(Goal::Order { order, look_ms: 0 }, header, outbox);
             }
             Answer::TableDropped { table } => {
                 outbox.send(&header.reply(), &wire::drop_reply(table))
             }
             Answer::Done | Answer::NodeNumbered(_) | Answer::Refused(_) => {}
         }
+    }
+
+    fn wait_for(&mut self, goal: Goal, header: Header, outbox: Outbox) {
+        let wanted_ms = match header.timeout_ms {
+            0 => PATIENCE_MS,
+            // The answer has to arrive before the asker gives up.
+            wanted => u64::from(wanted).min(PATIENCE_MS_MAX) * 9 / 10,
+        };
+        self.waiters.push(Waiter {
+            goal,
+            deadline_ms: self.clock.now_ms() + wanted_ms,
+            header,
+            outbox,
+        });
     }
 
     fn tell_session(&self, header: &Header, session: &Session) {
@@ -278,38 +300,13 @@ impl Decider {
         }
     }
 
-    /// Answers those whose table serves, is gone, or takes too long.
+    /// Answers those for whom there is nothing more to wait for.
     fn serve_waiters(&mut self) {
         let now_ms = self.clock.now_ms();
         let state = &self.state;
-        self.waiters.retain_mut(|waiter| {
-            if state
-                .durable()
-                .tables()
-                .get(&waiter.table)
-                .is_none_or(crate::state::Table::is_dropped)
-            {
-                waiter.outbox.fail(
-                    &waiter.header,
-                    Code::UnknownTable,
-                    "the table was dropped while it was made",
-                );
-                return false;
-            }
-            let Some(waiting) = state.first_not_serving(waiter.table, waiter.served) else {
-                waiter.outbox.send(
-                    &waiter.header.reply(),
-                    &wire::create_reply(waiter.table, waiter.degraded),
-                );
-                return false;
-            };
-            waiter.served = waiting;
-            if now_ms < waiter.deadline_ms {
-                return true;
-            }
-            let message = answers::creating(state, waiter.table);
-            waiter.outbox.fail(&waiter.header, Code::Creating, &message);
-            false
+        self.waiters.retain_mut(|waiter| match &mut waiter.goal {
+            Goal::Table { .. } => waiter.awaits_table(state, now_ms),
+            Goal::Order { .. } => waiter.awaits_order(state, now_ms),
         });
     }
 
@@ -323,5 +320,62 @@ impl Decider {
             other => return other,
         }
         Ok(())
+    }
+}
+
+impl Waiter {
+    /// Whether the table is still to be waited for; if not, the answer is sent.
+    fn awaits_table(&mut self, state: &State, now_ms: u64) -> bool {
+        let Goal::Table {
+            table,
+            degraded,
+            served,
+        } = &mut self.goal
+        else {
+            return false;
+        };
+        let there = state.durable().tables().get(table);
+        if there.is_none_or(crate::state::Table::is_dropped) {
+            let message = "the table was dropped while it was made";
+            self.outbox.fail(&self.header, Code::UnknownTable, message);
+            return false;
+        }
+        let Some(waiting) = state.first_not_serving(*table, *served) else {
+            let reply = wire::create_reply(*table, *degraded);
+            self.outbox.send(&self.header.reply(), &reply);
+            return false;
+        };
+        *served = waiting;
+        if now_ms < self.deadline_ms {
+            return true;
+        }
+        let message = answers::creating(state, *table);
+        self.outbox.fail(&self.header, Code::Creating, &message);
+        false
+    }
+
+    /// The same for an order. Not done in time is no failure: it goes on.
+    fn awaits_order(&mut self, state: &State, now_ms: u64) -> bool {
+        let Goal::Order { order, look_ms } = &mut self.goal else {
+            return false;
+        };
+        if now_ms < (*look_ms).min(self.deadline_ms) {
+            return true;
+        }
+        *look_ms = now_ms + LOOK_MS;
+        match state.order_progress(order) {
+            OrderProgress::Waiting(_) if now_ms < self.deadline_ms => return true,
+            OrderProgress::Waiting(reason) => self.reply_change(false, &reason),
+            OrderProgress::Done => self.reply_change(true, ""),
+            OrderProgress::GivenUp(reason) => {
+                self.outbox.fail(&self.header, Code::Internal, &reason);
+            }
+        }
+        false
+    }
+
+    fn reply_change(&self, done: bool, message: &str) {
+        let reply = wire::change_reply(done, message);
+        self.outbox.send(&self.header.reply(), &reply);
     }
 }

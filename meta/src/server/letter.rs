@@ -108,6 +108,9 @@ impl From<&Refusal> for Failed {
             | Refusal::UnknownNode(_)
             | Refusal::StaleIncarnation { .. }
             | Refusal::BadNode { .. }
+            | Refusal::UnknownPartition { .. }
+            | Refusal::NoSuchNode(_)
+            | Refusal::BadMove { .. }
             | Refusal::CoresMissing { .. } => Code::InvalidArgument,
         };
         Self::new(code, refusal.to_string())

@@ -1,7 +1,7 @@
 //! What is durable, as the list of changes that made it.
 
 use super::node::Node;
-use super::table::Table;
+use super::table::{Partition, Table};
 use pegasus_replication::ids::{Ballot, NodeId, TableId};
 use std::fmt;
 
@@ -72,6 +72,15 @@ impl Counters {
     };
 }
 
+/// What is to leave a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// It leads nothing any more.
+    Primaries,
+    /// It holds nothing any more.
+    Replicas,
+}
+
 /// One durable step. A state is the fold of its changes; a snapshot is a shorter list with the same fold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -94,11 +103,19 @@ pub enum Change {
         table: TableId,
         partitions: Vec<u32>,
     },
-    /// The same members under the next ballot.
+    /// The same members under the next ballot. Of stores of format 1; [`Change::PartitionsChanged`] has taken its place.
     BallotsGrown {
         table: TableId,
         ballots: Vec<(u32, Ballot)>,
     },
+    /// Members, learners, back-offs or orders are now these, by ascending index. Other members come with a higher ballot, the
+    /// primary was a member before, and whoever joins was the learner.
+    PartitionsChanged {
+        table: TableId,
+        partitions: Vec<(u32, Partition)>,
+    },
+    /// The node is being emptied, or is not any more.
+    NodeDrained { node: NodeId, drain: Option<Drain> },
 }
 
 /// A change that does not fit the state before it: the store is damaged or was written by something else.

@@ -1,11 +1,13 @@
 //! What meta is asked, and what comes of it.
 
-use super::change::Change;
+use super::change::{Change, Drain};
 use super::node::Node;
-use super::report::{Proposal, ReplicaKey, Report};
+use super::report::{Proposed, ReplicaKey, Report};
 use super::table::{REPLICA_COUNT_MAX, TABLES_MAX};
-use pegasus_replication::config::Configuration;
-use pegasus_replication::ids::{NodeId, NodeIncarnation, TableId};
+use pegasus_replication::config::{Configuration, Member};
+use pegasus_replication::ids::{
+    Ballot, CoreAddress, NodeId, NodeIncarnation, PartitionId, TableId,
+};
 
 /// One request. Times are Unix milliseconds of the caller's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,16 +23,39 @@ pub enum Command {
         report: Report,
         now_ms: u64,
     },
-    /// Primaries want the next ballot with the same members. Answered by `Done`; what came of it is in the pushes.
-    ProposeNextBallot {
+    /// Replicas of a node want other configurations. Answered by `Done`; what holds then is in the pushes, for the proposer
+    /// in any case (but for removals of slow members over the limit, which are to be repeated).
+    Propose {
         node: NodeId,
         incarnation: NodeIncarnation,
-        proposals: Vec<Proposal>,
+        proposals: Vec<Proposed>,
+        now_ms: u64,
     },
     /// Answered by [`Answer::TableCreated`] at once; [`super::State::progress`] tells when it serves.
     CreateTable(CreateTable),
     /// Answered by [`Answer::TableDropped`].
     DropTable { name: String, now_ms: u64 },
+    /// The secondary on `to` shall lead. Answered by [`Answer::Ordered`]; [`super::State::order_progress`] tells when it does.
+    MovePrimary {
+        table: String,
+        index: u32,
+        to: NodeId,
+        now_ms: u64,
+    },
+    /// The replica on node `from` shall be at `to` instead. Answered by [`Answer::Ordered`].
+    MoveReplica {
+        table: String,
+        index: u32,
+        from: NodeId,
+        to: CoreAddress,
+        now_ms: u64,
+    },
+    /// Takes the primaries off a node, or everything; it gets nothing new. Answered by [`Answer::Ordered`]. `None` ends it.
+    DrainNode {
+        node: NodeId,
+        drain: Option<Drain>,
+        now_ms: u64,
+    },
     /// Time passes; due about once in 100 ms to 1 s. Answered by `Done`.
     Tick { now_ms: u64 },
 }
@@ -60,8 +85,29 @@ pub enum Answer {
     TableDropped {
         table: TableId,
     },
+    /// The order is recorded and will be carried out.
+    Ordered(Order),
     /// Nothing has changed.
     Refused(Refusal),
+}
+
+/// Something that takes a while; [`super::State::order_progress`] tells how far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Lead {
+        partition: PartitionId,
+        to: Member,
+    },
+    Move {
+        partition: PartitionId,
+        from: Member,
+        to: CoreAddress,
+    },
+    Drain {
+        node: NodeId,
+        drain: Drain,
+    },
+    Undrain,
 }
 
 /// Why nothing has changed.
@@ -105,6 +151,19 @@ pub enum Refusal {
     NotJoined { node: NodeId },
     #[error("node {node}: {fault}")]
     BadNode { node: NodeId, fault: &'static str },
+    #[error("table {table:?} has no partition {index}, it has {count}")]
+    UnknownPartition {
+        table: String,
+        index: u32,
+        count: u32,
+    },
+    #[error("node {0} has never joined this cluster")]
+    NoSuchNode(NodeId),
+    #[error("partition {partition}: {fault}")]
+    BadMove {
+        partition: PartitionId,
+        fault: &'static str,
+    },
     #[error("node {node} has {cores} cores, but core {used} holds replicas")]
     CoresMissing {
         node: NodeId,
@@ -141,10 +200,35 @@ pub struct Sync {
     pub nodes: Vec<NodeAddress>,
     /// All tables (full) or those that are new or dropped.
     pub tables: Vec<TableInfo>,
-    /// Of the replicas on this node, in no order among partitions; for one partition, ballots only grow.
+    /// Of the replicas on this node, in no order among partitions; for one partition, ballots only grow. A node that has been
+    /// removed is told too: the configuration then names no member on it.
     pub configurations: Vec<Configuration>,
-    /// Orders to delete. A replica that is gone already is reported as `Gone`.
+    /// Orders to delete, carried out first. A replica that is gone already is reported as `Gone`.
     pub drops: Vec<ReplicaKey>,
+    /// Of partitions led from this node, and of learners on it; after the configurations.
+    pub assignments: Vec<Assignment>,
+    /// To primaries on this node. Repeated until a newer ballot comes; not part of the digest.
+    pub handovers: Vec<HandOver>,
+}
+
+/// Who learns a partition. It is said again with each new configuration; one that comes without it has taken it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// That holds now.
+    pub configuration: Configuration,
+    /// `None`: the assignment of before is withdrawn, durably, and by a new ballot: whoever was assigned is not added any more.
+    pub learner: Option<Member>,
+    /// The learner is to be made, empty. Otherwise the copy of its incarnation is there; if it is not, it must not be made
+    /// but reported as gone.
+    pub is_fresh: bool,
+}
+
+/// The primary of this ballot is to hand over to a secondary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandOver {
+    pub partition: PartitionId,
+    pub ballot: Ballot,
+    pub to: Member,
 }
 
 /// How to reach a node.
@@ -165,4 +249,6 @@ pub struct TableInfo {
     pub name: String,
     pub partition_count: u32,
     pub dropped: bool,
+    pub replica_count: u8,
+    pub min_replicas: u8,
 }

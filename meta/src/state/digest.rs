@@ -5,7 +5,7 @@ use super::change::ClusterId;
 use super::node::Node;
 use super::table::{Partition, Table};
 use pegasus_replication::config::{Member, Stage};
-use pegasus_replication::ids::TableId;
+use pegasus_replication::ids::{NodeId, TableId};
 
 /// A running mix of 64-bit words (the finalizer of SplitMix64 after each).
 struct Mix(u64);
@@ -69,6 +69,18 @@ pub(super) fn of_partition(table: &Table, index: u32, partition: &Partition) -> 
         .word(counts);
     let start = start.word(u64::from(partition.primary.is_some()));
     partition.members().fold(start, Mix::member).0
+}
+
+/// An assigned learner, as the node of the primary and its own know it.
+pub(super) fn of_learner(table: &Table, index: u32, partition: &Partition, to: NodeId) -> u64 {
+    let Some(learner) = partition.learner else {
+        return 0;
+    };
+    let start = Mix::new(6)
+        .word(of_partition(table, index, partition))
+        .word(u64::from(to.0))
+        .word(u64::from(learner.is_fresh));
+    start.member(&learner.member).0
 }
 
 /// One order to delete.

@@ -1,10 +1,10 @@
 //! What survives a restart: the fold of all changes, and the digests that follow from it.
 
-use super::change::{Change, ChangeError, Cluster, Counters};
+use super::change::{Change, ChangeError, Cluster, Counters, Drain};
 use super::digest;
 use super::node::Node;
 use super::table::{Partition, Table};
-use pegasus_replication::config::Stage;
+use pegasus_replication::config::{Member, Stage};
 use pegasus_replication::ids::{Ballot, NodeId, TableId};
 use std::collections::BTreeMap;
 
@@ -17,6 +17,8 @@ pub struct Durable {
     tables: BTreeMap<TableId, Table>,
     /// Names of tables that are not dropped.
     names: BTreeMap<String, TableId>,
+    /// Nodes that are being emptied.
+    drained: BTreeMap<NodeId, Drain>,
     /// Digest of each node's configurations and drop orders.
     assignments: BTreeMap<NodeId, u64>,
     /// Digest of what every node knows: tables and addresses.
@@ -33,6 +35,7 @@ impl Durable {
             nodes: BTreeMap::new(),
             tables: BTreeMap::new(),
             names: BTreeMap::new(),
+            drained: BTreeMap::new(),
             assignments: BTreeMap::new(),
             shared: 0,
         }
@@ -60,8 +63,16 @@ impl Durable {
             Change::Counters(self.counters),
         ];
         let nodes = self.nodes.values().cloned().map(Change::NodeJoined);
-        let tables = self.tables.values().cloned().map(Change::TableCreated);
-        head.into_iter().chain(nodes).chain(tables).collect()
+        let tables = self.tables.values().flat_map(table_changes);
+        let drained = self
+            .drained
+            .iter()
+            .map(|(&node, &drain)| Change::NodeDrained {
+                node,
+                drain: Some(drain),
+            });
+        let changes = head.into_iter().chain(nodes).chain(tables);
+        changes.chain(drained).collect()
     }
 
     /// Takes one step. On an error nothing has changed.
@@ -81,6 +92,8 @@ impl Durable {
                 self.on_activated(*table, partitions)
             }
             Change::BallotsGrown { table, ballots } => self.on_ballots(*table, ballots),
+            Change::PartitionsChanged { table, partitions } => self.on_changed(*table, partitions),
+            Change::NodeDrained { node, drain } => self.on_drained(*node, *drain),
         }
     }
 
@@ -153,9 +166,10 @@ impl Durable {
         {
             return fault("a member's node is not known");
         }
-        let (Some(next_table), Some(next_incarnation)) =
-            (table.id.0.checked_add(1), next_incarnation(table))
-        else {
+        let (Some(next_table), Some(next_incarnation)) = (
+            table.id.0.checked_add(1),
+            next_incarnation(&table.partitions),
+        ) else {
             return fault("there are no more numbers");
         };
         self.counters.next_table = self.counters.next_table.max(next_table);
@@ -229,7 +243,59 @@ impl Durable {
         Ok(())
     }
 
-    /// Changes one partition and its members' digests with it. The members stay the same.
+    fn on_changed(
+        &mut self,
+        id: TableId,
+        partitions: &[(u32, Partition)],
+    ) -> Result<(), ChangeError> {
+        let table = self.table_that_may_change(id)?;
+        let fault = |fault| Err(ChangeError::Table { table: id, fault });
+        if !partitions.is_sorted_by(|(a, _), (b, _)| a < b) {
+            return fault("its partitions do not come in order");
+        }
+        for (index, next) in partitions {
+            let Some(before) = table.partition(*index) else {
+                return fault("it has no such partition");
+            };
+            let known = |member: &Member| self.nodes.contains_key(&member.address.node);
+            if let Some(found) = before
+                .succession_fault(next)
+                .or_else(|| next.fault(table.replica_count))
+            {
+                return fault(found);
+            }
+            if !next.holders().all(known) {
+                return fault("a member's node is not known");
+            }
+        }
+        let Some(next) = next_incarnation(partitions.iter().map(|(_, partition)| partition)) else {
+            return fault("there are no more numbers");
+        };
+        self.counters.next_incarnation = self.counters.next_incarnation.max(next);
+        for (index, next) in partitions {
+            self.edit_partition(id, *index, |partition| partition.clone_from(next));
+        }
+        Ok(())
+    }
+
+    /// A table that is there, or a dropped one in a snapshot, whose back-offs and the like were recorded before.
+    fn table_that_may_change(&self, id: TableId) -> Result<&Table, ChangeError> {
+        self.tables.get(&id).ok_or(ChangeError::UnknownTable(id))
+    }
+
+    fn on_drained(&mut self, node: NodeId, drain: Option<Drain>) -> Result<(), ChangeError> {
+        if !self.nodes.contains_key(&node) {
+            let fault = "it has never joined";
+            return Err(ChangeError::Node { node, fault });
+        }
+        match drain {
+            Some(drain) => _ = self.drained.insert(node, drain),
+            None => _ = self.drained.remove(&node),
+        }
+        Ok(())
+    }
+
+    /// Changes one partition and its members' digests with it.
     fn edit_partition(&mut self, id: TableId, index: u32, edit: impl FnOnce(&mut Partition)) {
         self.toggle_partition(id, index);
         if let Some(partition) = self
@@ -260,18 +326,24 @@ impl Durable {
         let Some(partition) = table.partition(index) else {
             return;
         };
-        let common = if table.is_dropped() {
-            0
-        } else {
-            digest::of_partition(table, index, partition)
+        let mut toggle = |node: NodeId, own: u64| {
+            *self.assignments.entry(node).or_default() ^= own;
         };
+        if table.is_dropped() {
+            for member in partition.holders() {
+                toggle(member.address.node, digest::of_drop(id, index, member));
+            }
+            return;
+        }
+        let common = digest::of_partition(table, index, partition);
         for member in partition.members() {
-            let own = if table.is_dropped() {
-                digest::of_drop(id, index, member)
-            } else {
-                common
-            };
-            *self.assignments.entry(member.address.node).or_default() ^= own;
+            toggle(member.address.node, common);
+        }
+        if let Some(learner) = partition.learner {
+            let primary = partition.primary.map(|it| it.address.node);
+            for node in primary.into_iter().chain([learner.member.address.node]) {
+                toggle(node, digest::of_learner(table, index, partition, node));
+            }
         }
     }
 
@@ -313,6 +385,16 @@ impl Durable {
         self.tables.get(self.names.get(name)?)
     }
 
+    /// What is to leave `node`, if it is being emptied.
+    #[must_use]
+    pub fn drain(&self, node: NodeId) -> Option<Drain> {
+        self.drained.get(&node).copied()
+    }
+
+    pub(crate) const fn drained(&self) -> &BTreeMap<NodeId, Drain> {
+        &self.drained
+    }
+
     pub(crate) const fn names(&self) -> &BTreeMap<String, TableId> {
         &self.names
     }
@@ -328,13 +410,30 @@ impl Durable {
     }
 }
 
-/// The number after the highest incarnation of `table`; `None` if there is none.
-fn next_incarnation(table: &Table) -> Option<u64> {
-    let highest = table
-        .partitions
-        .iter()
-        .flat_map(Partition::members)
+/// The number after the highest incarnation in `partitions`; `None` if there is none.
+fn next_incarnation<'a>(partitions: impl IntoIterator<Item = &'a Partition>) -> Option<u64> {
+    let highest = partitions
+        .into_iter()
+        .flat_map(Partition::holders)
         .map(|member| member.incarnation.0)
         .max();
     highest.unwrap_or(0).checked_add(1)
+}
+
+/// A table as the format knows it since the beginning, then what its partitions have beyond that.
+fn table_changes(table: &Table) -> impl Iterator<Item = Change> {
+    let has_more = |(_, it): &(u32, &Partition)| {
+        it.learner.is_some()
+            || it.degraded_ms.is_some()
+            || !it.backoffs.is_empty()
+            || it.intent.is_some()
+    };
+    let more = table.indexed().filter(has_more);
+    let partitions: Vec<_> = more.map(|(index, it)| (index, it.clone())).collect();
+    let changed = (!partitions.is_empty()).then_some(Change::PartitionsChanged {
+        table: table.id,
+        partitions,
+    });
+    let base = Change::TableCreated(table.without_plans());
+    [base].into_iter().chain(changed)
 }

@@ -39,6 +39,11 @@ impl State {
             self.creating, waiting,
             "the set of partitions in creation is wrong"
         );
+        let ailing: BTreeSet<_> = super::ailing(&self.durable);
+        assert_eq!(
+            self.ailing, ailing,
+            "the set of partitions that need looking after is wrong"
+        );
     }
 }
 
@@ -62,19 +67,14 @@ fn check_names(durable: &Durable) {
     }
 }
 
+/// Within a partition they are told apart by `Partition::fault`; that they are given once is seen from the counter.
 fn check_incarnations(durable: &Durable) {
-    let mut seen = BTreeSet::new();
     let members = durable
         .tables()
         .values()
         .flat_map(|table| &table.partitions)
-        .flat_map(Partition::members);
+        .flat_map(Partition::holders);
     for member in members {
-        assert!(
-            seen.insert(member.incarnation),
-            "incarnation {} was given twice",
-            member.incarnation
-        );
         assert!(
             member.incarnation.0 < durable.counters().next_incarnation,
             "an incarnation would be given again"
@@ -107,7 +107,7 @@ fn check_table(durable: &Durable, table: &Table) {
             "partition {}.{index} grew before it was made",
             table.id
         );
-        for member in partition.members() {
+        for member in partition.holders() {
             let core = durable
                 .nodes()
                 .get(&member.address.node)
@@ -140,5 +140,6 @@ fn check_replay(durable: &Durable) {
         assert_eq!(replayed.counters(), durable.counters(), "counters drift");
         assert_eq!(replayed.tables(), durable.tables(), "tables drift");
         assert_eq!(replayed.nodes(), durable.nodes(), "nodes drift");
+        assert_eq!(replayed.drained(), durable.drained(), "drains drift");
     }
 }

@@ -97,7 +97,10 @@ pub struct Live {
     pub alive: bool,
     pub disk_total: u64,
     pub disk_free: u64,
-    /// Replicas as last reported; those of dropped tables until the node says that they are gone.
+    /// A full report was taken: what is not in `replicas` is not there.
+    pub(crate) has_told_all: bool,
+    /// Replicas of tables that meta knows, as last reported; those of dropped tables until the node says that they are gone.
+    /// Copies that are no members are among them.
     pub replicas: BTreeMap<ReplicaKey, ReplicaStatus>,
     /// Reported replicas that no table knows, kept by the node and counted here.
     pub unknown_replicas: u64,
@@ -112,6 +115,7 @@ impl Live {
             alive: true,
             disk_total: 0,
             disk_free: 0,
+            has_told_all: false,
             replicas: BTreeMap::new(),
             unknown_replicas: 0,
         }

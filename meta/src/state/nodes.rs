@@ -140,6 +140,7 @@ impl State {
         if full {
             self.forget_dropped(work);
         }
+        self.heal(Some(&touched), work);
         self.sync_if_behind(node, digest, now_ms, work);
         Ok(Answer::Done)
     }
@@ -154,6 +155,8 @@ impl State {
             self.activate(&creating, work);
             self.forget_dropped(work);
         }
+        self.heal(None, work);
+        self.drive_drains(work);
         Ok(Answer::Done)
     }
 
@@ -185,33 +188,27 @@ impl State {
         let mut known = BTreeMap::new();
         let mut unknown = 0;
         let mut gone = BTreeSet::new();
+        let mut strays = BTreeSet::new();
         for (key, status) in report.replicas {
             match self.standing(node, key) {
                 _ if status.health == ReplicaHealth::Gone => {
                     gone.insert(key);
                 }
+                Standing::Stray => {
+                    strays.insert(key.partition);
+                    known.insert(key, bounded(status));
+                }
                 Standing::Member => {
-                    known.insert(
-                        key,
-                        ReplicaStatus {
-                            reason: bounded_reason(status.reason),
-                            ..status
-                        },
-                    );
+                    known.insert(key, bounded(status));
                 }
                 Standing::Dropped => {
                     work.pushes.drop_replica(node, key);
-                    known.insert(
-                        key,
-                        ReplicaStatus {
-                            reason: bounded_reason(status.reason),
-                            ..status
-                        },
-                    );
+                    known.insert(key, bounded(status));
                 }
                 Standing::Unknown => unknown += 1,
             }
         }
+        self.heal.strays.extend(strays);
         let touched = known.keys().chain(&gone).map(|key| key.partition).collect();
         let Some(live) = self.live.get_mut(&node) else {
             return touched;
@@ -222,9 +219,13 @@ impl State {
         if report.full {
             live.replicas = known;
             live.unknown_replicas = unknown;
+            live.has_told_all = true;
         } else {
             live.replicas.extend(known);
             live.replicas.retain(|key, _| !gone.contains(key));
+        }
+        if report.full || !gone.is_empty() {
+            self.forget_orders(node);
         }
         let dropped = gone.iter().any(|key| self.is_dropped(key.partition.table));
         if dropped {
@@ -244,13 +245,13 @@ impl State {
         let Some(partition) = table.partition(key.partition.index) else {
             return Standing::Unknown;
         };
-        let is_member = partition
-            .members()
+        let is_held = partition
+            .holders()
             .any(|it| it.address.node == node && it.incarnation == key.incarnation);
-        if is_member {
+        if is_held {
             Standing::Member
         } else {
-            Standing::Unknown
+            Standing::Stray
         }
     }
 
@@ -280,6 +281,9 @@ impl State {
                 },
                 work,
             );
+            for &index in &partitions {
+                self.watch(PartitionId { table, index });
+            }
             let Some(table) = self.durable.tables().get(&table) else {
                 continue;
             };
@@ -367,7 +371,7 @@ impl State {
             .tables()
             .values()
             .flat_map(|table| &table.partitions)
-            .flat_map(Partition::members);
+            .flat_map(Partition::holders);
         members
             .filter(|member| member.address.node == node)
             .map(|member| member.address.core.0)
@@ -376,12 +380,22 @@ impl State {
 }
 
 enum Standing {
-    /// Of a table that is there, by node and incarnation.
+    /// Of a member or a learner, by node and incarnation.
     Member,
+    /// A copy of a partition that is there, in nobody's plan.
+    Stray,
     /// Of a dropped table.
     Dropped,
     /// Of nothing we know.
     Unknown,
+}
+
+fn bounded(status: ReplicaStatus) -> ReplicaStatus {
+    ReplicaStatus {
+        reason: bounded_reason(status.reason),
+        configuration: None,
+        ..status
+    }
 }
 
 /// A later start, or a new connection of the same process.

@@ -1,6 +1,8 @@
 //! What nodes say of their replicas.
 
-use pegasus_replication::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation};
+use super::command::TableInfo;
+use pegasus_replication::config::{Configuration, Proposal};
+use pegasus_replication::ids::{Ballot, CoreId, Decree, PartitionId, ReplicaIncarnation};
 
 /// Longest reason kept, in bytes; the rest is cut.
 pub const REASON_BYTES_MAX: usize = 256;
@@ -36,9 +38,16 @@ pub struct ReplicaStatus {
     pub ballot: Ballot,
     pub committed: Decree,
     pub prepared: Decree,
+    /// Stamp of the last prepared entry; NONE if the node does not say.
+    pub prepared_ballot: Ballot,
+    pub applied: Decree,
+    /// That holds it; `None` if the node does not say.
+    pub core: Option<CoreId>,
     pub health: ReplicaHealth,
     /// Of `OutOfService`, at most [`REASON_BYTES_MAX`] bytes.
     pub reason: String,
+    /// The newest configuration that it has adopted, if the node says. For rebuilding meta only; the state lets go of it.
+    pub configuration: Option<Box<Configuration>>,
 }
 
 impl ReplicaStatus {
@@ -47,6 +56,12 @@ impl ReplicaStatus {
     pub const fn is_created(&self) -> bool {
         matches!(self.health, ReplicaHealth::Ready | ReplicaHealth::Serving)
     }
+
+    /// A copy outside of the configuration that may catch up by log. One of which the node says nothing better than that it is
+    /// there is tried: it says what is wrong once it is to learn.
+    pub(crate) const fn may_return(&self) -> bool {
+        self.is_created() || matches!(self.health, ReplicaHealth::Unknown)
+    }
 }
 
 /// Of a replica that was never reported and may yet be there.
@@ -54,8 +69,12 @@ pub(crate) const UNREPORTED: ReplicaStatus = ReplicaStatus {
     ballot: Ballot::NONE,
     committed: Decree::ZERO,
     prepared: Decree::ZERO,
+    prepared_ballot: Ballot::NONE,
+    applied: Decree::ZERO,
+    core: None,
     health: ReplicaHealth::Opening,
     reason: String::new(),
+    configuration: None,
 };
 
 /// A heartbeat's contents.
@@ -68,14 +87,18 @@ pub struct Report {
     pub replicas: Vec<(ReplicaKey, ReplicaStatus)>,
     pub disk_total: u64,
     pub disk_free: u64,
+    /// That the node knows, in a full report. For rebuilding meta only.
+    pub tables: Vec<TableInfo>,
 }
 
-/// A primary asks for the next ballot with the same members.
+/// What one replica wants changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Proposal {
+pub struct Proposed {
+    /// Who asks.
     pub replica: ReplicaKey,
-    /// The ballot it wants to leave.
+    /// The ballot it wants to leave: any other than the current one is only answered.
     pub ballot: Ballot,
+    pub proposal: Proposal,
 }
 
 /// Cuts `reason` to [`REASON_BYTES_MAX`] at a character's end.

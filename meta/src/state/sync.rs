@@ -1,7 +1,7 @@
 //! Assembles what nodes are told.
 
 use super::State;
-use super::command::{NodeAddress, Push, Sync, TableInfo};
+use super::command::{Assignment, HandOver, NodeAddress, Push, Sync, TableInfo};
 use super::node::Node;
 use super::report::ReplicaKey;
 use super::table::Table;
@@ -16,7 +16,7 @@ pub(super) struct Pushes(BTreeMap<NodeId, Sync>);
 impl Pushes {
     /// What `node` will be told, empty so far.
     pub(super) fn to(&mut self, node: NodeId) -> &mut Sync {
-        self.0.entry(node).or_insert_with(empty)
+        self.0.entry(node).or_insert_with(Sync::nothing)
     }
 
     /// Tells every member of `configuration`.
@@ -26,6 +26,39 @@ impl Pushes {
             if !sync.full {
                 sync.configurations.push(configuration.clone());
             }
+        }
+    }
+
+    /// Tells these nodes of a configuration.
+    pub(super) fn configuration_to(
+        &mut self,
+        nodes: impl IntoIterator<Item = NodeId>,
+        configuration: &Configuration,
+    ) {
+        for node in nodes {
+            let sync = self.to(node);
+            if !sync.full && !sync.configurations.contains(configuration) {
+                sync.configurations.push(configuration.clone());
+            }
+        }
+    }
+
+    /// Tells `node` who learns; what was to be said of that partition before is out of date.
+    pub(super) fn assignment(&mut self, node: NodeId, assignment: Assignment) {
+        let sync = self.to(node);
+        if !sync.full {
+            let partition = assignment.configuration.partition;
+            sync.assignments
+                .retain(|it| it.configuration.partition != partition);
+            sync.assignments.push(assignment);
+        }
+    }
+
+    /// Asks a primary to hand over.
+    pub(super) fn hand_over(&mut self, node: NodeId, handover: HandOver) {
+        let sync = self.to(node);
+        if !sync.handovers.contains(&handover) {
+            sync.handovers.push(handover);
         }
     }
 
@@ -55,14 +88,20 @@ impl Pushes {
     }
 }
 
-const fn empty() -> Sync {
-    Sync {
-        full: false,
-        digest: 0,
-        nodes: Vec::new(),
-        tables: Vec::new(),
-        configurations: Vec::new(),
-        drops: Vec::new(),
+impl Sync {
+    /// A push that changes nothing. A node answers it with a heartbeat.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self {
+            full: false,
+            digest: 0,
+            nodes: Vec::new(),
+            tables: Vec::new(),
+            configurations: Vec::new(),
+            drops: Vec::new(),
+            assignments: Vec::new(),
+            handovers: Vec::new(),
+        }
     }
 }
 
@@ -73,7 +112,7 @@ impl State {
         let mut sync = Sync {
             full: true,
             digest: self.durable.digest(node),
-            ..empty()
+            ..Sync::nothing()
         };
         sync.nodes = self
             .durable
@@ -91,6 +130,7 @@ impl State {
             } else {
                 sync.tables.push(table_info(table));
                 sync.configurations.extend(configurations_on(table, node));
+                sync.assignments.extend(assignments_on(table, node));
             }
         }
         sync
@@ -125,13 +165,31 @@ pub(super) fn table_info(table: &Table) -> TableInfo {
         name: table.name.clone(),
         partition_count: table.partition_count,
         dropped: table.is_dropped(),
+        replica_count: table.replica_count,
+        min_replicas: table.min_replicas,
     }
+}
+
+fn assignments_on(table: &Table, node: NodeId) -> impl Iterator<Item = Assignment> {
+    let all = table.indexed().filter_map(move |(index, partition)| {
+        let learner = partition.learner?;
+        let primary = partition.primary.map(|it| it.address.node);
+        let concerns = primary == Some(node) || learner.member.address.node == node;
+        concerns.then_some((index, learner))
+    });
+    all.filter_map(|(index, learner)| {
+        Some(Assignment {
+            configuration: table.configuration(index)?,
+            learner: Some(learner.member),
+            is_fresh: learner.is_fresh,
+        })
+    })
 }
 
 /// Every replica of a table, as an order to delete it, with its node.
 pub(super) fn drops_of(table: &Table) -> impl Iterator<Item = (NodeId, ReplicaKey)> {
     table.indexed().flat_map(move |(index, partition)| {
-        partition.members().map(move |member| {
+        partition.holders().map(move |member| {
             (
                 member.address.node,
                 key(table.id, index, member.incarnation),

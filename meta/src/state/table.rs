@@ -1,6 +1,7 @@
 //! Tables and their partitions, as they are persisted.
 
 use super::change::may_name;
+use super::group::{Backoff, Intent, Learner};
 use pegasus_replication::config::{Configuration, Member, Stage};
 use pegasus_replication::ids::{Ballot, NodeId, PartitionId, TableId};
 use std::collections::BTreeSet;
@@ -33,16 +34,41 @@ pub struct Table {
     pub partitions: Vec<Partition>,
 }
 
-/// One partition's configuration without what the table says for all of them.
+/// One partition: its configuration without what the table says for all of them, and who is to join it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
     pub ballot: Ballot,
     pub stage: Stage,
+    /// `None`: nobody may serve. Never without members.
     pub primary: Option<Member>,
     pub secondaries: Vec<Member>,
+    /// Catches up; not a member. Assigned without a new ballot, given up by one.
+    pub learner: Option<Learner>,
+    /// Unix milliseconds since when it has fewer members than wanted; `None` if it has all of them, or never had.
+    pub degraded_ms: Option<u64>,
+    /// Nodes that get no new replica of it for a while, by node.
+    pub backoffs: Vec<Backoff>,
+    /// An operator's order that is being carried out.
+    pub intent: Option<Intent>,
 }
 
 impl Partition {
+    /// A new one whose members have still to make their replicas, the primary first.
+    #[must_use]
+    pub fn creating(ballot: Ballot, members: impl IntoIterator<Item = Member>) -> Self {
+        let mut members = members.into_iter();
+        Self {
+            ballot,
+            stage: Stage::Creating,
+            primary: members.next(),
+            secondaries: members.collect(),
+            learner: None,
+            degraded_ms: None,
+            backoffs: Vec::new(),
+            intent: None,
+        }
+    }
+
     /// Primary first.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.primary.iter().chain(self.secondaries.iter())
@@ -52,6 +78,12 @@ impl Partition {
     #[must_use]
     pub fn member_count(&self) -> usize {
         usize::from(self.primary.is_some()) + self.secondaries.len()
+    }
+
+    /// Members and the learner: whoever has a replica because meta wants it.
+    pub fn holders(&self) -> impl Iterator<Item = &Member> {
+        self.members()
+            .chain(self.learner.iter().map(|learner| &learner.member))
     }
 }
 
@@ -113,9 +145,22 @@ impl Table {
     pub fn nodes(&self) -> BTreeSet<NodeId> {
         self.partitions
             .iter()
-            .flat_map(Partition::members)
+            .flat_map(Partition::holders)
             .map(|member| member.address.node)
             .collect()
+    }
+
+    /// The table with its partitions as format 1 knew them.
+    pub(crate) fn without_plans(&self) -> Self {
+        let bare = |it: &Partition| Partition {
+            stage: it.stage,
+            ..Partition::creating(it.ballot, it.members().copied())
+        };
+        Self {
+            partitions: self.partitions.iter().map(bare).collect(),
+            name: self.name.clone(),
+            ..*self
+        }
     }
 
     /// What is wrong with it on its own, if anything.
@@ -136,7 +181,7 @@ impl Table {
             _ => self
                 .partitions
                 .iter()
-                .find_map(|partition| partition_fault(partition, self.replica_count)),
+                .find_map(|partition| partition.fault(self.replica_count)),
         }
     }
 
@@ -150,25 +195,4 @@ impl Table {
 #[must_use]
 pub const fn may_count_partitions(count: u32) -> bool {
     count.is_power_of_two() && count >= 2 && count <= PARTITIONS_PER_TABLE_MAX
-}
-
-fn partition_fault(partition: &Partition, replica_count: u8) -> Option<&'static str> {
-    let nodes: BTreeSet<_> = partition
-        .members()
-        .map(|member| member.address.node)
-        .collect();
-    match partition {
-        _ if partition.ballot == Ballot::NONE => Some("a partition has no ballot"),
-        _ if partition.member_count() == 0 => Some("a partition has no members"),
-        _ if partition.member_count() > usize::from(replica_count) => {
-            Some("a partition has too many members")
-        }
-        _ if nodes.len() != partition.member_count() => {
-            Some("two members of a partition share a node")
-        }
-        _ if partition.members().any(|member| member.incarnation.0 == 0) => {
-            Some("a replica has incarnation 0")
-        }
-        _ => None,
-    }
 }

@@ -8,11 +8,11 @@ use super::table::{
 };
 use super::{Change, State, Work, may_name};
 use crate::place::{self, Load, Request};
-use pegasus_replication::config::{Member, Stage};
+use pegasus_replication::config::Member;
 use pegasus_replication::ids::{
     Ballot, CoreAddress, CoreId, NodeId, PartitionId, ReplicaIncarnation, TableId,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl State {
     pub(super) fn handle_create(
@@ -21,9 +21,10 @@ impl State {
         work: &mut Work,
     ) -> Result<Answer, Refusal> {
         self.may_create(&request)?;
-        let replicas = usize::from(request.replica_count).min(self.alive_nodes().count());
+        let open: BTreeSet<NodeId> = self.open_nodes().collect();
+        let replicas = usize::from(request.replica_count).min(open.len());
         let mut loads = self.loads();
-        loads.retain(|address, _| self.is_alive(address.node));
+        loads.retain(|address, _| open.contains(&address.node));
         let placement = place::place(&Request {
             partition_count: request.partition_count,
             replicas,
@@ -48,7 +49,7 @@ impl State {
     }
 
     fn may_create(&self, request: &CreateTable) -> Result<(), Refusal> {
-        let alive = self.alive_nodes().count();
+        let alive = self.open_nodes().count();
         let degraded = alive < usize::from(request.replica_count);
         let live = self.durable.names().len();
         let partitions: u64 = self
@@ -144,6 +145,7 @@ impl State {
             work,
         );
         self.creating.retain(|partition| partition.table != table);
+        self.ailing.retain(|partition| partition.table != table);
         let Some(dropped) = self.durable.tables().get(&table) else {
             return Err(unknown());
         };
@@ -160,7 +162,7 @@ impl State {
         Ok(Answer::TableDropped { table })
     }
 
-    /// Nodes that may get new replicas.
+    /// Nodes that were heard of lately.
     pub(super) fn alive_nodes(&self) -> impl Iterator<Item = NodeId> {
         self.live
             .iter()
@@ -184,7 +186,7 @@ impl State {
             .values()
             .filter(|table| !table.is_dropped());
         for partition in live.flat_map(|table| &table.partitions) {
-            for member in partition.members() {
+            for member in partition.holders() {
                 loads.entry(member.address).or_default().replicas += 1;
             }
             if let Some(primary) = partition.primary {
@@ -200,19 +202,14 @@ fn new_partition(
     addresses: &[CoreAddress],
     incarnations: &mut impl Iterator<Item = ReplicaIncarnation>,
 ) -> Partition {
-    let mut members = addresses
+    let members = addresses
         .iter()
         .zip(incarnations)
         .map(|(&address, incarnation)| Member {
             address,
             incarnation,
         });
-    Partition {
-        ballot,
-        stage: Stage::Creating,
-        primary: members.next(),
-        secondaries: members.collect(),
-    }
+    Partition::creating(ballot, members)
 }
 
 fn cores_of(node: &super::Node) -> impl Iterator<Item = CoreAddress> {

@@ -38,6 +38,19 @@ pub struct PartitionView<'a> {
     pub health: PartitionHealth,
     pub primary: Option<MemberView<'a>>,
     pub secondaries: Vec<MemberView<'a>>,
+    pub learner: Option<LearnerView<'a>>,
+    /// Unix milliseconds since when it lacks members; `None`: it has all.
+    pub degraded_ms: Option<u64>,
+}
+
+/// A learner and its last words.
+#[derive(Clone, Copy, Debug)]
+pub struct LearnerView<'a> {
+    pub view: MemberView<'a>,
+    /// It was made for this; otherwise a copy that came back.
+    pub is_fresh: bool,
+    /// Unix milliseconds of its assignment.
+    pub since_ms: u64,
 }
 
 /// How far a table is from serving.
@@ -122,6 +135,13 @@ impl State {
             health: self.partition_health(table, index, partition),
             primary: partition.primary.as_ref().map(view),
             secondaries: partition.secondaries.iter().map(view).collect(),
+            learner: partition.learner.as_ref().map(|learner| LearnerView {
+                view: view(&learner.member),
+                is_fresh: learner.is_fresh,
+                since_ms: learner.since_ms,
+            }),
+            degraded_ms: (partition.member_count() < usize::from(table.replica_count))
+                .then(|| self.degraded_since(table, partition)),
         })
     }
 
@@ -164,7 +184,7 @@ impl State {
     }
 
     /// Its primary says so, under the ballot that holds, and was heard of lately.
-    fn is_serving(&self, table: &Table, index: u32, partition: &Partition) -> bool {
+    pub(super) fn is_serving(&self, table: &Table, index: u32, partition: &Partition) -> bool {
         let Some(primary) = partition.primary else {
             return false;
         };
@@ -191,6 +211,9 @@ impl State {
             _ if !view.alive => format!("node {}, which is not heard of", address.node),
             Some(status) if status.health == ReplicaHealth::OutOfService => {
                 format!("core {address}, out of service: {}", status.reason)
+            }
+            _ if partition.stage == Stage::Active => {
+                format!("core {address} to say that it has its replica")
             }
             _ => format!("core {address} to create its replica"),
         }

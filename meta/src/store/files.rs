@@ -8,10 +8,10 @@
 
 mod read;
 
-use super::format::{FileHeader, FileKind, HEADER_BYTES, encode_record};
+use super::format::{FORMAT, FileHeader, FileKind, HEADER_BYTES, encode_record};
 use super::{Store, StoreError};
 use crate::state::{Change, Cluster, ClusterId, Durable};
-use read::read_dir;
+use read::{Found, read_dir};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -48,6 +48,15 @@ impl FileStore {
     /// # Errors
     /// [`StoreError::Exists`] if there is one already; disk errors.
     pub fn create(dir: &Path, cluster: &Cluster) -> Result<Self, StoreError> {
+        Self::create_with(dir, &Durable::new(cluster.clone()))
+    }
+
+    /// Makes a store that holds `durable` from the start: all of it, or, cut short, none.
+    ///
+    /// # Errors
+    /// As [`FileStore::create`].
+    pub fn create_with(dir: &Path, durable: &Durable) -> Result<Self, StoreError> {
+        let cluster = durable.cluster();
         fs::create_dir_all(dir).map_err(at(dir))?;
         let lock = lock(dir)?;
         if !is_empty(dir)? {
@@ -57,9 +66,8 @@ impl FileStore {
         }
         remove_unfinished(dir)?;
         // The log first: a directory with a log alone is an init that was cut short and may be made again.
-        let durable = Durable::new(cluster.clone());
         let log = create_log(dir, cluster.id, 1)?;
-        write_snapshot(dir, &durable, 0)?;
+        write_snapshot(dir, durable, 0)?;
         sync_dir(dir)?;
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_dir(parent)?;
@@ -94,7 +102,11 @@ impl FileStore {
         remove_unfinished(dir)?;
         let found = read_dir(dir)?;
         let cluster = found.durable.cluster().id;
-        let log = open_log(found.log, found.log_bytes, cluster, found.next_sequence)?;
+        let log = if found.format < FORMAT {
+            upgrade(dir, &found)?
+        } else {
+            open_log(found.log, found.log_bytes, cluster, found.next_sequence)?
+        };
         sync_dir(dir)?;
         remove_older(dir, &log.path)?;
         let next_sequence = found.next_sequence;
@@ -331,6 +343,7 @@ fn write_snapshot(dir: &Path, durable: &Durable, last: u64) -> Result<(), StoreE
     let unfinished = path.with_extension("tmp");
     let cluster = durable.cluster().id;
     let header = FileHeader {
+        format: FORMAT,
         kind: FileKind::Snapshot,
         cluster,
         sequence: last,
@@ -346,6 +359,7 @@ fn write_snapshot(dir: &Path, durable: &Durable, last: u64) -> Result<(), StoreE
 fn create_log(dir: &Path, cluster: ClusterId, first: u64) -> Result<LogFile, StoreError> {
     let path = log_path(dir, first);
     let header = FileHeader {
+        format: FORMAT,
         kind: FileKind::Log,
         cluster,
         sequence: first,
@@ -392,6 +406,16 @@ fn open_log(
     }
     log.cut(length)?;
     Ok(log)
+}
+
+/// Writes everything anew in the format of today, with an empty log after it. Cut short anywhere, it can be done again: what
+/// was there stays until the new snapshot is whole.
+fn upgrade(dir: &Path, found: &Found) -> Result<LogFile, StoreError> {
+    let last = found.next_sequence - 1;
+    tracing::info!(dir = %dir.display(), from = found.format, to = FORMAT, "bringing the store to a newer format");
+    write_snapshot(dir, &found.durable, last)?;
+    sync_dir(dir)?;
+    create_log(dir, found.durable.cluster().id, found.next_sequence)
 }
 
 fn sync_dir(dir: &Path) -> Result<(), StoreError> {

@@ -1,11 +1,12 @@
-//! Byte layouts of the store. All integers little-endian; version [`FORMAT`].
+//! Byte layouts of the store. All integers little-endian; version [`FORMAT`]. Files of format 1 are read as well: it had
+//! fewer kinds of changes. A store is brought to the newest format when it is opened.
 //!
 //! File header, 48 bytes:
 //!
 //! | offset | size | field | |
 //! |---|---|---|---|
 //! | 0 | 8 | magic | `PGSMETA` and a zero |
-//! | 8 | 2 | format | 1 |
+//! | 8 | 2 | format | 2 |
 //! | 10 | 1 | kind | 1 snapshot, 2 log |
 //! | 11 | 5 | reserved | 0 |
 //! | 16 | 16 | cluster id | |
@@ -26,8 +27,10 @@ pub mod change;
 
 use crate::state::{Change, ClusterId};
 
-/// The only version there is so far.
-pub const FORMAT: u16 = 1;
+/// The version that is written.
+pub const FORMAT: u16 = 2;
+/// The oldest version that is read.
+pub const FORMAT_MIN: u16 = 1;
 pub const HEADER_BYTES: usize = 48;
 pub const RECORD_HEADER_BYTES: usize = 16;
 /// A batch, or a snapshot, is at most this long.
@@ -48,6 +51,8 @@ pub enum FileKind {
 /// The start of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileHeader {
+    /// [`FORMAT`] in what is written.
+    pub format: u16,
     pub kind: FileKind,
     pub cluster: ClusterId,
     pub sequence: u64,
@@ -66,7 +71,7 @@ impl FileHeader {
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8..10].copy_from_slice(&FORMAT.to_le_bytes());
+        bytes[8..10].copy_from_slice(&self.format.to_le_bytes());
         bytes[10] = match self.kind {
             FileKind::Snapshot => 1,
             FileKind::Log => 2,
@@ -88,7 +93,7 @@ impl FileHeader {
             return Err(HeaderError::Bad("not a file of meta"));
         }
         let format = u16::from_le_bytes([bytes[8], bytes[9]]);
-        if format != FORMAT {
+        if !(FORMAT_MIN..=FORMAT).contains(&format) {
             return Err(HeaderError::Format(format));
         }
         if crc32c::crc32c(&bytes[..44]) != le_u32(&bytes[44..]) {
@@ -105,6 +110,7 @@ impl FileHeader {
         }
         let cluster = ClusterId::from_halves(le_u64(&bytes[24..]), le_u64(&bytes[16..]));
         Ok(Self {
+            format,
             kind,
             cluster,
             sequence,

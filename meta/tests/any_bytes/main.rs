@@ -12,8 +12,10 @@
 mod fixture;
 mod store;
 
-use pegasus_meta::state::{Change, Counters, Durable, Partition, Table};
-use pegasus_meta::store::format::{FileHeader, FileKind, change, encode_record};
+use pegasus_meta::state::{
+    Backoff, Change, Counters, Drain, Durable, Goal, Intent, Partition, Table,
+};
+use pegasus_meta::store::format::{FORMAT, FileHeader, FileKind, change, encode_record};
 use pegasus_replication::config::{Member, Stage};
 use pegasus_replication::ids::{Ballot, CoreAddress, CoreId, NodeId, ReplicaIncarnation, TableId};
 use std::path::PathBuf;
@@ -31,12 +33,7 @@ fn changes() -> Vec<Change> {
         },
         incarnation: ReplicaIncarnation(incarnation),
     };
-    let partition = |incarnation| Partition {
-        ballot: Ballot::new(1, 1),
-        stage: Stage::Creating,
-        primary: Some(member(incarnation)),
-        secondaries: Vec::new(),
-    };
+    let partition = |incarnation| Partition::creating(Ballot::new(1, 1), [member(incarnation)]);
     let table = Table {
         id: TableId(1),
         name: "t".to_owned(),
@@ -59,11 +56,44 @@ fn changes() -> Vec<Change> {
             table: TableId(1),
             ballots: vec![(0, Ballot::new(1, 2))],
         },
+        Change::PartitionsChanged {
+            table: TableId(1),
+            partitions: vec![(1, planned(partition(2)))],
+        },
+        Change::NodeDrained {
+            node: NodeId(1),
+            drain: Some(Drain::Replicas),
+        },
         Change::TableDropped {
             table: TableId(1),
             at_ms: 9,
         },
     ]
+}
+
+/// An active one in which everything is said that can be said.
+fn planned(partition: Partition) -> Partition {
+    let node = NodeId(1);
+    let to = CoreAddress {
+        node,
+        core: CoreId(0),
+    };
+    let backoff = Backoff {
+        node,
+        step: 1,
+        until_ms: 8,
+    };
+    Partition {
+        ballot: Ballot::new(1, 2),
+        stage: Stage::Active,
+        degraded_ms: Some(7),
+        backoffs: vec![backoff],
+        intent: partition.primary.map(|from| Intent {
+            goal: Goal::Move { from, to },
+            until_ms: 9,
+        }),
+        ..partition
+    }
 }
 
 fn seeds() -> Vec<(&'static str, Vec<u8>)> {
@@ -75,6 +105,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let mut all = Vec::new();
     change::encode_batch(&whole, &mut all);
     let header = FileHeader {
+        format: FORMAT,
         kind: FileKind::Log,
         cluster: CLUSTER,
         sequence: 1,

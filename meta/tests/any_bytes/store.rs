@@ -3,7 +3,9 @@
 //! `meta_store`.
 
 use pegasus_meta::state::{Change, Cluster, ClusterId, Durable};
-use pegasus_meta::store::format::{FileHeader, FileKind, HEADER_BYTES, change, encode_record};
+use pegasus_meta::store::format::{
+    FORMAT, FileHeader, FileKind, HEADER_BYTES, change, encode_record,
+};
 use pegasus_meta::store::{FileStore, Store, StoreError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +19,7 @@ pub(crate) fn run(input: &[u8]) {
         return;
     };
     let header = FileHeader {
+        format: FORMAT,
         kind: FileKind::Log,
         cluster: CLUSTER,
         sequence: 1,
@@ -45,6 +48,7 @@ pub(crate) fn snapshot() -> Vec<u8> {
 
 pub(crate) fn snapshot_of(sequence: u64, changes: &[Change]) -> Vec<u8> {
     let header = FileHeader {
+        format: FORMAT,
         kind: FileKind::Snapshot,
         cluster: CLUSTER,
         sequence,

@@ -1,6 +1,7 @@
 //! The other side of meta's connections: an operator's link, and a node that does what it is told.
 
 #![allow(clippy::disallowed_types, reason = "tests open sockets")]
+#![allow(dead_code, reason = "each test binary uses some of it")]
 
 use bytes::BytesMut;
 use hmac::{Hmac, Mac};
@@ -95,9 +96,14 @@ pub(crate) enum Proof {
 pub(crate) struct Known {
     pub(crate) ballot: u64,
     pub(crate) active: bool,
-    incarnation: u64,
-    leads: bool,
+    pub(crate) incarnation: u64,
+    pub(crate) leads: bool,
+    /// Incarnation, node, core; the primary first.
+    pub(crate) members: Vec<(u64, u32, u16)>,
 }
+
+/// Which member a proposal is about.
+pub(crate) type MemberName = (u64, u32, u16);
 
 /// A node of two cores that knows what it was pushed.
 pub(crate) struct FakeNode {
@@ -111,6 +117,10 @@ pub(crate) struct FakeNode {
     pub(crate) configurations: BTreeMap<(u32, u32), Known>,
     /// Orders to delete.
     pub(crate) drops: usize,
+    /// Who learns, by table and index, as far as it concerns this node.
+    pub(crate) learners: BTreeMap<(u32, u32), MemberName>,
+    /// Orders to hand over: table, index, to which incarnation.
+    pub(crate) handovers: Vec<(u32, u32, u64)>,
     address: SocketAddr,
 }
 
@@ -128,6 +138,8 @@ impl FakeNode {
             digest: 0,
             configurations: BTreeMap::new(),
             drops: 0,
+            learners: BTreeMap::new(),
+            handovers: Vec::new(),
             address,
         };
         node.join_again(meta, token).await.unwrap();
@@ -234,28 +246,37 @@ impl FakeNode {
         let sync = body::read::<meta::Sync<'_>>(&frame.body).unwrap();
         if sync.full() {
             self.configurations.clear();
+            self.learners.clear();
         }
         self.digest = sync.digest();
         self.drops += sync.drops().map_or(0, |drops| drops.len());
         for it in sync.configurations().unwrap() {
-            let members: Vec<_> = it
-                .primary()
-                .into_iter()
-                .chain(it.secondaries().unwrap())
-                .collect();
-            let here = members
-                .iter()
-                .position(|member| member.node() == self.node)
-                .expect("not a member");
-            let known = Known {
-                ballot: it.ballot(),
-                active: it.active(),
-                incarnation: members[here].incarnation(),
-                leads: here == 0,
-            };
-            self.configurations
-                .insert((it.table_id(), it.partition()), known);
+            let id = (it.table_id(), it.partition());
+            // A newer configuration ends what was learned under the one before; it is said again if it holds.
+            self.configurations.remove(&id);
+            self.learners.remove(&id);
+            let members = it.primary().into_iter().chain(it.secondaries().unwrap());
+            let members: Vec<_> = members.map(name).collect();
+            if let Some(here) = members.iter().position(|it| it.1 == self.node) {
+                let known = Known {
+                    ballot: it.ballot(),
+                    active: it.active(),
+                    incarnation: members[here].0,
+                    leads: here == 0,
+                    members,
+                };
+                self.configurations.insert(id, known);
+            }
         }
+        for it in sync.learners().unwrap() {
+            let configuration = it.configuration().unwrap();
+            let id = (configuration.table_id(), configuration.partition());
+            self.learners.remove(&id);
+            self.learners.extend(it.learner().map(|it| (id, name(it))));
+        }
+        let orders = sync.handovers().unwrap().iter();
+        let orders = orders.map(|it| (it.table_id(), it.partition(), it.to().incarnation()));
+        self.handovers.extend(orders);
     }
 
     /// Says that every replica is there; primaries of active ones serve if `health` is Serving.
@@ -277,6 +298,17 @@ impl FakeNode {
             };
             replicas.push(meta::ReplicaReport::create(&mut b, &arguments));
         }
+        for (&(table, index), learner) in &self.learners {
+            if learner.1 == self.node {
+                let key = meta::ReplicaKey::new(learner.0, table, index);
+                let arguments = meta::ReplicaReportArgs {
+                    key: Some(&key),
+                    health: ReplicaHealth::Ready,
+                    ..Default::default()
+                };
+                replicas.push(meta::ReplicaReport::create(&mut b, &arguments));
+            }
+        }
         let replicas = b.create_vector(&replicas);
         let arguments = meta::HeartbeatArgs {
             digest: self.digest,
@@ -284,6 +316,62 @@ impl FakeNode {
             full,
             disk_total: 2,
             disk_free: 1,
+            ..Default::default()
+        };
+        let root = meta::Heartbeat::create(&mut b, &arguments);
+        b.finish(root, None);
+        let body = b.finished_data().to_vec();
+        self.link.send(FrameKind::Heartbeat, &body, 0).await;
+    }
+
+    /// Says everything that it has, with the configurations it knows, and which table it is of; for a meta that is rebuilt.
+    pub(crate) async fn testify(&mut self, table_name: &str, partition_count: u32) {
+        let mut b = FlatBufferBuilder::new();
+        let mut replicas = Vec::new();
+        for (&(table, index), known) in &self.configurations {
+            let key = meta::ReplicaKey::new(known.incarnation, table, index);
+            let member = |it: &MemberName| pegasus_fbs::peer::Member::new(it.0, it.1, it.2);
+            let primary = known.members.first().map(member);
+            let secondaries: Vec<_> = known.members.iter().skip(1).map(member).collect();
+            let here = known.members.iter().find(|it| it.1 == self.node);
+            let arguments = pegasus_fbs::peer::ConfigurationArgs {
+                table_id: table,
+                partition: index,
+                ballot: known.ballot,
+                active: true,
+                primary: primary.as_ref(),
+                secondaries: Some(b.create_vector(&secondaries)),
+                replica_count: 3,
+                min_replicas: 2,
+            };
+            let configuration = pegasus_fbs::peer::Configuration::create(&mut b, &arguments);
+            let arguments = meta::ReplicaReportArgs {
+                key: Some(&key),
+                ballot: known.ballot,
+                prepared: 9,
+                prepared_ballot: known.ballot,
+                health: ReplicaHealth::Ready,
+                core: here.map_or(u16::MAX, |it| it.2),
+                configuration: Some(configuration),
+                ..Default::default()
+            };
+            replicas.push(meta::ReplicaReport::create(&mut b, &arguments));
+        }
+        let arguments = meta::TableInfoArgs {
+            table_id: 1,
+            name: Some(b.create_string(table_name)),
+            partition_count,
+            replica_count: 3,
+            min_replicas: 2,
+            ..Default::default()
+        };
+        let table = meta::TableInfo::create(&mut b, &arguments);
+        let arguments = meta::HeartbeatArgs {
+            digest: self.digest,
+            replicas: Some(b.create_vector(&replicas)),
+            full: true,
+            tables: Some(b.create_vector(&[table])),
+            ..Default::default()
         };
         let root = meta::Heartbeat::create(&mut b, &arguments);
         b.finish(root, None);
@@ -314,6 +402,52 @@ impl FakeNode {
         self.link.send(FrameKind::ProposeNextBallot, &body, 0).await;
         (partition, ballot)
     }
+}
+
+impl FakeNode {
+    /// What this node's replica of `partition` wants of the ballot that it knows.
+    pub(crate) async fn want(
+        &mut self,
+        partition: (u32, u32),
+        kind: meta::ProposalKind,
+        about: Option<MemberName>,
+    ) {
+        self.want_all(&[partition], kind, about).await;
+    }
+
+    /// The same of several partitions, in one frame.
+    pub(crate) async fn want_all(
+        &mut self,
+        partitions: &[(u32, u32)],
+        kind: meta::ProposalKind,
+        about: Option<MemberName>,
+    ) {
+        let mut b = FlatBufferBuilder::new();
+        let mut proposals = Vec::new();
+        for partition in partitions {
+            let known = &self.configurations[partition];
+            let key = meta::ReplicaKey::new(known.incarnation, partition.0, partition.1);
+            let member = about.map(|it| pegasus_fbs::peer::Member::new(it.0, it.1, it.2));
+            let arguments = meta::ChangeProposalArgs {
+                replica: Some(&key),
+                ballot: known.ballot,
+                kind,
+                member: member.as_ref(),
+                cause: meta::RemovalCause::Down,
+                ..Default::default()
+            };
+            proposals.push(meta::ChangeProposal::create(&mut b, &arguments));
+        }
+        let proposals = Some(b.create_vector(&proposals));
+        let root = meta::ProposeChange::create(&mut b, &meta::ProposeChangeArgs { proposals });
+        b.finish(root, None);
+        let body = b.finished_data().to_vec();
+        self.link.send(FrameKind::ProposeChange, &body, 0).await;
+    }
+}
+
+fn name(member: &pegasus_fbs::peer::Member) -> MemberName {
+    (member.incarnation(), member.node(), member.core())
 }
 
 fn keyed(token: &[u8], role: &[u8], node: &[u8], meta: &[u8]) -> Hmac<Sha256> {
@@ -381,6 +515,30 @@ pub(crate) fn route(name: &str) -> Vec<u8> {
     let mut b = FlatBufferBuilder::new();
     let table_name = Some(b.create_string(name));
     let root = kv::RouteRequest::create(&mut b, &kv::RouteRequestArgs { table_name });
+    b.finish(root, None);
+    b.finished_data().to_vec()
+}
+
+pub(crate) fn move_primary(table: &str, partition: u32, node: u32) -> Vec<u8> {
+    let mut b = FlatBufferBuilder::new();
+    let table_name = Some(b.create_string(table));
+    let arguments = admin::MovePrimaryArgs {
+        table_name,
+        partition,
+        node,
+    };
+    let root = admin::MovePrimary::create(&mut b, &arguments);
+    b.finish(root, None);
+    b.finished_data().to_vec()
+}
+
+pub(crate) fn drain_node(node: u32, move_replicas: bool) -> Vec<u8> {
+    let mut b = FlatBufferBuilder::new();
+    let arguments = admin::DrainNodeArgs {
+        node,
+        move_replicas,
+    };
+    let root = admin::DrainNode::create(&mut b, &arguments);
     b.finish(root, None);
     b.finished_data().to_vec()
 }

@@ -19,11 +19,13 @@ use tokio::time::{Instant, timeout_at};
 mod any_bytes;
 mod core_stats;
 mod info;
+mod scrub;
 
 pub use info::{
-    ClusterInfo, CoreInfo, CreateTable, CreatedTable, Health, MemberInfo, NodeInfo, PartitionInfo,
-    ReplicaHealth, TableInfo,
+    BackoffInfo, ChangeOutcome, ClusterInfo, CoreInfo, CreateTable, CreatedTable, Health,
+    LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ReplicaHealth, TableInfo,
 };
+pub use scrub::ScrubInfo;
 
 type Builder = FlatBufferBuilder<'static>;
 
@@ -125,6 +127,92 @@ impl Client {
         })
     }
 
+    /// Makes the secondary on `node` the primary of a partition; clients are redirected.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTable`], [`Code::InvalidArgument`] with what is wrong, [`Code::Internal`] if it was given up;
+    /// [`Error::Unknown`] when the answer was lost.
+    pub async fn move_primary(
+        &self,
+        table: &str,
+        partition: u32,
+        node: u32,
+    ) -> Result<ChangeOutcome> {
+        let body = |builder: &mut Builder| {
+            let table_name = Some(builder.create_string(table));
+            let arguments = admin::MovePrimaryArgs {
+                table_name,
+                partition,
+                node,
+            };
+            let request = admin::MovePrimary::create(builder, &arguments);
+            builder.finish(request, None);
+        };
+        self.order(FrameKind::MovePrimary, &body).await
+    }
+
+    /// Moves the replica on node `from` to core `to` (node, core): a new one catches up first, then takes its place.
+    ///
+    /// # Errors
+    /// As [`Client::move_primary`].
+    pub async fn move_replica(
+        &self,
+        table: &str,
+        partition: u32,
+        from: u32,
+        (to_node, to_core): (u32, u32),
+    ) -> Result<ChangeOutcome> {
+        let body = |builder: &mut Builder| {
+            let table_name = Some(builder.create_string(table));
+            let arguments = admin::MoveReplicaArgs {
+                table_name,
+                partition,
+                from_node: from,
+                to_node,
+                to_core,
+            };
+            let request = admin::MoveReplica::create(builder, &arguments);
+            builder.finish(request, None);
+        };
+        self.order(FrameKind::MoveReplica, &body).await
+    }
+
+    /// Takes everything that `node` leads to other nodes; with `move_replicas` everything that it holds. It gets nothing new
+    /// until [`Client::undrain_node`].
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] for an unknown node; [`Error::Unknown`] when the answer was lost.
+    pub async fn drain_node(&self, node: u32, move_replicas: bool) -> Result<ChangeOutcome> {
+        let body = |builder: &mut Builder| {
+            let arguments = admin::DrainNodeArgs {
+                node,
+                move_replicas,
+            };
+            let request = admin::DrainNode::create(builder, &arguments);
+            builder.finish(request, None);
+        };
+        self.order(FrameKind::DrainNode, &body).await
+    }
+
+    /// Lets a node have replicas again. What has left it does not come back by itself.
+    ///
+    /// # Errors
+    /// As [`Client::drain_node`].
+    pub async fn undrain_node(&self, node: u32) -> Result<ChangeOutcome> {
+        let body = |builder: &mut Builder| {
+            let request = admin::UndrainNode::create(builder, &admin::UndrainNodeArgs { node });
+            builder.finish(request, None);
+        };
+        self.order(FrameKind::UndrainNode, &body).await
+    }
+
+    async fn order(&self, kind: FrameKind, body: Body<'_>) -> Result<ChangeOutcome> {
+        let answer = self.ask_meta(kind, Class::Write, body).await?;
+        Ok(info::change_outcome(read::<admin::ChangeReply<'_>>(
+            &answer,
+        )?))
+    }
+
     /// Asks the configured addresses one after the other until one gives a definite answer. A write that was sent is
     /// never sent again, and none is sent so late that its answer could hardly come in time.
     async fn ask_meta(&self, kind: FrameKind, class: Class, body: Body<'_>) -> Result<Bytes> {
@@ -185,6 +273,34 @@ const fn asks_the_next(code: Code) -> bool {
         code,
         Code::Unsupported | Code::NotPrimary | Code::NotServing | Code::Busy
     )
+}
+
+/// Asks the node at `address` for something about itself, which changes no data: an answer that is lost is no harm.
+async fn ask_node(
+    client: &Client,
+    address: &str,
+    kind: FrameKind,
+    body: Body<'_>,
+) -> Result<Bytes> {
+    let limit = client.driver().options.admin_timeout;
+    let limits = Limits::new(Instant::now(), limit);
+    let endpoint = client.driver().endpoints().at(address);
+    let asked = ask(&endpoint, kind, Class::Read, limits, body, || ());
+    match timeout_at(limits.deadline, asked).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(Problem::Unsent(reason) | Problem::Lost(reason))) => {
+            Err(Error::NotExecuted(Cause::local(reason)))
+        }
+        Ok(Err(Problem::Refused(failure)))
+            if failure.code.may_retry() || failure.code.execution() == Execution::Unknown =>
+        {
+            Err(Error::NotExecuted(failure.into()))
+        }
+        Ok(Err(Problem::Refused(failure))) => Err(Error::failed(failure.code, failure.message)),
+        Ok(Err(Problem::Expired | Problem::Moved { .. })) | Err(_) => Err(Error::NotExecuted(
+            Cause::local(format!("{address} gave no answer within {limit:?}")),
+        )),
+    }
 }
 
 async fn ask(

@@ -45,8 +45,8 @@ mod scan;
 mod table;
 
 pub use admin::{
-    ClusterInfo, CoreInfo, CreateTable, CreatedTable, Health, MemberInfo, NodeInfo, PartitionInfo,
-    ReplicaHealth, TableInfo,
+    BackoffInfo, ChangeOutcome, ClusterInfo, CoreInfo, CreateTable, CreatedTable, Health,
+    LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ReplicaHealth, ScrubInfo, TableInfo,
 };
 pub use bytes::Bytes;
 pub use client::Client;

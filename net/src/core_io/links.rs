@@ -210,7 +210,12 @@ impl CoreIo {
             self.remove_if_done(id);
             return;
         }
-        if result.is_err() {
+        if let Err(error) = result {
+            if let (io::ErrorKind::ConnectionRefused, Role::Peer(Stage::Connecting { peer })) =
+                (error.kind(), &connection.role)
+            {
+                self.events.push(IoEvent::PeerRefused { peer: *peer });
+            }
             self.close(id, CloseReason::SocketError);
             return;
         }
@@ -494,5 +499,5 @@ impl CoreIo {
 
 /// Replication's frames: everything after the handshake.
 fn travels_on_links(kind: FrameKind) -> bool {
-    kind.number() >= FrameKind::Prepare.number()
+    (FrameKind::Prepare.number()..=FrameKind::Yield.number()).contains(&kind.number())
 }

@@ -2,7 +2,7 @@
 //! proves a token without knowing it. Run by the tests and by the fuzz target `peer_handshake`.
 
 use super::handshake::{Handshaker, Nonces};
-use crate::options::{Identity, PeerId};
+use crate::options::{Identity, LeaseTerms, PeerId};
 
 pub(crate) const OWN: PeerId = PeerId { node: 1, core: 1 };
 pub(crate) const PEER: PeerId = PeerId { node: 2, core: 0 };
@@ -46,6 +46,7 @@ pub(crate) fn handshaker(core: PeerId, token: &str) -> Handshaker {
         node_incarnation: 3,
         disk_format: 1,
         token: token.into(),
+        leases: LeaseTerms::default(),
     };
     Handshaker::new(identity).expect("/dev/urandom")
 }

@@ -3,7 +3,7 @@
 //! Each side proves that it knows the token by an HMAC-SHA256 over both sides' nonces (the dialler's first) under a word
 //! that names its role, so that no answer can be replayed or reflected. The token itself never travels.
 
-use crate::options::{Identity, PeerId};
+use crate::options::{Identity, LeaseTerms, PeerId};
 use hmac::{Hmac, Mac};
 use pegasus_fbs::body::{bytes, read};
 use pegasus_fbs::code::Code;
@@ -14,35 +14,35 @@ use std::fs::File;
 use std::io::{self, Read};
 
 /// Lowest and highest version of the frames between peers that this build speaks.
-pub(crate) const PROTOCOL_VERSIONS: (u16, u16) = (1, 1);
+pub const PROTOCOL_VERSIONS: (u16, u16) = (1, 1);
 
-pub(crate) type Nonce = [u8; 16];
+pub type Nonce = [u8; 16];
 
 /// Both nonces of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Nonces {
-    pub(crate) dialler: Nonce,
-    pub(crate) listener: Nonce,
+pub struct Nonces {
+    pub dialler: Nonce,
+    pub listener: Nonce,
 }
 
 /// Why the other side is not wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) code: Code,
-    pub(crate) sentence: String,
+pub struct Refusal {
+    pub code: Code,
+    pub sentence: String,
 }
 
 /// What a hello says of its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Introduction {
-    pub(crate) peer: PeerId,
-    pub(crate) node_incarnation: u64,
-    pub(crate) nonce: Nonce,
+pub struct Introduction {
+    pub peer: PeerId,
+    pub node_incarnation: u64,
+    pub nonce: Nonce,
 }
 
 /// Makes and checks handshake bodies for one core.
 #[derive(Debug)]
-pub(crate) struct Handshaker {
+pub struct Handshaker {
     identity: Identity,
     random: File,
 }
@@ -51,26 +51,26 @@ const REPLY_LABEL: &[u8] = b"reply";
 const DIAL_LABEL: &[u8] = b"dial";
 
 impl Handshaker {
-    pub(crate) fn new(identity: Identity) -> io::Result<Self> {
+    pub fn new(identity: Identity) -> io::Result<Self> {
         Ok(Self {
             identity,
             random: File::open("/dev/urandom")?,
         })
     }
 
-    pub(crate) const fn identity(&self) -> &Identity {
+    pub const fn identity(&self) -> &Identity {
         &self.identity
     }
 
     /// Never used twice.
-    pub(crate) fn nonce(&mut self) -> io::Result<Nonce> {
+    pub fn nonce(&mut self) -> io::Result<Nonce> {
         let mut nonce = Nonce::default();
         self.random.read_exact(&mut nonce)?;
         Ok(nonce)
     }
 
     /// The dialler's first frame.
-    pub(crate) fn hello(&self, target: PeerId, nonce: &Nonce) -> Vec<u8> {
+    pub fn hello(&self, target: PeerId, nonce: &Nonce) -> Vec<u8> {
         let mut builder = FlatBufferBuilder::new();
         let hello = self.introduce(&mut builder, target, nonce);
         builder.finish(hello, None);
@@ -78,12 +78,12 @@ impl Handshaker {
     }
 
     /// What the listener makes of it.
-    pub(crate) fn check_hello(&self, body: &[u8]) -> Result<Introduction, Refusal> {
+    pub fn check_hello(&self, body: &[u8]) -> Result<Introduction, Refusal> {
         self.check_introduction(&read::<peer::Hello<'_>>(body).map_err(malformed)?)
     }
 
     /// The listener's answer: who it is, and its proof.
-    pub(crate) fn reply(&self, target: PeerId, nonces: &Nonces) -> Vec<u8> {
+    pub fn reply(&self, target: PeerId, nonces: &Nonces) -> Vec<u8> {
         let mut builder = FlatBufferBuilder::new();
         let hello = Some(self.introduce(&mut builder, target, &nonces.listener));
         let proof = Some(builder.create_vector(&self.prove(REPLY_LABEL, nonces)));
@@ -93,7 +93,7 @@ impl Handshaker {
     }
 
     /// What the dialler makes of it: it must be the core that was dialled.
-    pub(crate) fn check_reply(
+    pub fn check_reply(
         &self,
         body: &[u8],
         dialled: PeerId,
@@ -119,7 +119,7 @@ impl Handshaker {
     }
 
     /// The dialler's proof.
-    pub(crate) fn proof(&self, nonces: &Nonces) -> Vec<u8> {
+    pub fn proof(&self, nonces: &Nonces) -> Vec<u8> {
         let mut builder = FlatBufferBuilder::new();
         let proof = Some(builder.create_vector(&self.prove(DIAL_LABEL, nonces)));
         let proof = peer::HelloProof::create(&mut builder, &peer::HelloProofArgs { proof });
@@ -127,7 +127,7 @@ impl Handshaker {
         builder.finished_data().to_vec()
     }
 
-    pub(crate) fn check_proof(&self, body: &[u8], nonces: &Nonces) -> Result<(), Refusal> {
+    pub fn check_proof(&self, body: &[u8], nonces: &Nonces) -> Result<(), Refusal> {
         let proof = read::<peer::HelloProof<'_>>(body).map_err(malformed)?;
         self.verify(DIAL_LABEL, nonces, bytes(proof.proof()))
     }
@@ -152,6 +152,8 @@ impl Handshaker {
             target_node: target.node,
             target_core: target.core,
             nonce: Some(builder.create_vector(nonce)),
+            lease_ms: identity.leases.lease_ms,
+            grace_ms: identity.leases.grace_ms,
         };
         peer::Hello::create(builder, &args)
     }
@@ -184,6 +186,20 @@ impl Handshaker {
                 "its disk format is {}, this node's {}",
                 hello.disk_format(),
                 own.disk_format
+            );
+            return Err(Refusal {
+                code: Code::Incompatible,
+                sentence,
+            });
+        }
+        let theirs = LeaseTerms {
+            lease_ms: hello.lease_ms(),
+            grace_ms: hello.grace_ms(),
+        };
+        if !own.leases.waits_for(&theirs) || !theirs.waits_for(&own.leases) {
+            let sentence = format!(
+                "its lease is {} ms and its grace {} ms, this node's {} and {}: no grace may be under 1.25 times the other's lease",
+                theirs.lease_ms, theirs.grace_ms, own.leases.lease_ms, own.leases.grace_ms
             );
             return Err(Refusal {
                 code: Code::Incompatible,
@@ -269,6 +285,10 @@ mod tests {
             node_incarnation: 3,
             disk_format: 1,
             token: token.into(),
+            leases: LeaseTerms {
+                lease_ms: 400,
+                grace_ms: 550,
+            },
         };
         Handshaker::new(identity).unwrap()
     }
@@ -365,5 +385,26 @@ mod tests {
             Code::WrongCluster
         );
         assert!(one.check_hello(b"garbage").is_err());
+    }
+
+    #[test]
+    fn terms_under_which_two_primaries_could_serve_are_refused_both_ways() {
+        let one = handshaker(1, "");
+        let mut other = handshaker(2, "");
+        let terms = |lease_ms, grace_ms| LeaseTerms { lease_ms, grace_ms };
+        for (leases, is_safe) in [
+            (terms(440, 550), true),
+            (terms(100, 500), true),
+            (terms(441, 600), false),
+            (terms(100, 499), false),
+        ] {
+            other.identity.leases = leases;
+            let hello = one.hello(TWO, &[0; 16]);
+            assert_eq!(other.check_hello(&hello).is_ok(), is_safe, "{leases:?}");
+            let hello = other.hello(ONE, &[0; 16]);
+            let refusal = one.check_hello(&hello).err();
+            assert_eq!(refusal.is_none(), is_safe, "{leases:?}");
+            assert!(refusal.is_none_or(|refusal| refusal.code == Code::Incompatible));
+        }
     }
 }

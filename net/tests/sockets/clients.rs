@@ -5,7 +5,7 @@ use pegasus_fbs::code::Code;
 use pegasus_net::request::{
     Failure, Filter, FilterKind, Key, MultiGet, MultiGetRows, MultiPut, MultiRemove, Operation,
     PartitionRoute, Put, Remove, Reply, Request, RequestId, Response, Route, Row, Rows, Scan,
-    ScanRows, SortKeyRange,
+    ScanRows, Scrubbing, SortKeyRange,
 };
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -155,6 +155,17 @@ fn operations() -> Vec<(Operation, Response)> {
         (
             Operation::CoreStats { core: None },
             Response::CoreStats(vec![1, u64::MAX, 0]),
+        ),
+        (
+            Operation::Scrub { start: true },
+            Response::Scrub(Scrubbing {
+                began: true,
+                is_running: true,
+                done: 2,
+                total: 8,
+                finished_unix_s: 1_795_000_000,
+                findings: vec!["replica 1.2 on core 0: block checksum mismatch".into()],
+            }),
         ),
     ]
 }

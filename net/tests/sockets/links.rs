@@ -1,7 +1,7 @@
 use crate::harness::{Client, Core, PATIENCE, free_listener, options};
 use pegasus_fbs::frame::{FrameKind, Header, encode_frame};
 use pegasus_net::counters::CloseReason;
-use pegasus_net::{Identity, IoEvent, NetOptions, PeerId};
+use pegasus_net::{Identity, IoEvent, LeaseTerms, NetOptions, PeerId};
 use std::net::SocketAddr;
 
 const ONE: PeerId = PeerId { node: 1, core: 0 };
@@ -15,6 +15,7 @@ fn identity(id: PeerId) -> Identity {
         node_incarnation: 5,
         disk_format: 1,
         token: b"secret".to_vec(),
+        leases: LeaseTerms::default(),
     }
 }
 
@@ -43,13 +44,17 @@ impl Peer {
         self.core.run(move |io| io.connect_peer(peer, address));
     }
 
+    /// Dials may have been refused before.
     fn expect_up(&self, expected: PeerId) -> u64 {
-        match self.core.event() {
-            IoEvent::PeerUp {
-                peer,
-                node_incarnation,
-            } if peer == expected => node_incarnation,
-            event => panic!("{event:?}"),
+        loop {
+            match self.core.event() {
+                IoEvent::PeerUp {
+                    peer,
+                    node_incarnation,
+                } if peer == expected => return node_incarnation,
+                IoEvent::PeerRefused { peer } if peer == expected => {}
+                event => panic!("{event:?}"),
+            }
         }
     }
 
@@ -325,4 +330,19 @@ fn megabytes_pass_a_link_while_frames_flow_the_other_way() {
         assert_eq!(one.expect_frame(TWO).1.len(), 1000);
     }
     assert!(PATIENCE.as_secs() > 0);
+}
+
+#[test]
+fn a_dial_that_is_refused_is_told_and_repeated() {
+    let one = start(identity(ONE));
+    let nobody = free_listener();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    one.dial(TWO, address);
+    for _ in 0..2 {
+        match one.core.event() {
+            IoEvent::PeerRefused { peer } => assert_eq!(peer, TWO),
+            event => panic!("{event:?}"),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use pegasus_fbs::frame::{Frame, FrameKind, Header, encode_frame};
 use pegasus_fbs::kv;
 use pegasus_net::request::{
     Failure, FilterKind, Key, MultiGetRows, Operation, PartitionRoute, Reply, Request, RequestId,
-    Response, Route, Row, Rows, ScanRows, SortKeyRange,
+    Response, Route, Row, Rows, ScanRows, Scrubbing, SortKeyRange,
 };
 
 type Builder = FlatBufferBuilder<'static>;
@@ -30,6 +30,7 @@ pub(crate) fn kind_of(operation: &Operation) -> FrameKind {
         Operation::Route { .. } => FrameKind::Route,
         Operation::Ping => FrameKind::Ping,
         Operation::CoreStats { .. } => FrameKind::CoreStats,
+        Operation::Scrub { .. } => FrameKind::Scrub,
     }
 }
 
@@ -162,6 +163,10 @@ fn body(b: &mut Builder, operation: &Operation) {
         Operation::CoreStats { core } => {
             let core = core.unwrap_or(u16::MAX);
             let root = kv::CoreStatsRequest::create(b, &kv::CoreStatsRequestArgs { core });
+            finish(b, root);
+        }
+        Operation::Scrub { start } => {
+            let root = kv::ScrubRequest::create(b, &kv::ScrubRequestArgs { start: *start });
             finish(b, root);
         }
         Operation::Ping => {
@@ -307,7 +312,21 @@ pub(crate) fn reply_of(frame: &Frame) -> Reply {
             let reply = read::<kv::CoreStatsReply<'_>>(body).unwrap();
             Response::CoreStats(reply.words().unwrap_or_default().iter().collect())
         }
+        FrameKind::Scrub => scrubbing_of(body),
         kind => panic!("reply of kind {kind:?}"),
+    })
+}
+
+fn scrubbing_of(body: &[u8]) -> Response {
+    let reply = read::<kv::ScrubReply<'_>>(body).unwrap();
+    let findings = reply.findings().unwrap_or_default().iter();
+    Response::Scrub(Scrubbing {
+        began: reply.began(),
+        is_running: reply.running(),
+        done: reply.done(),
+        total: reply.total(),
+        finished_unix_s: reply.finished_unix_s(),
+        findings: findings.map(str::to_owned).collect(),
     })
 }
 

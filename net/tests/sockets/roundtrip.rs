@@ -138,6 +138,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         "[a-z.]{0,128}".prop_map(|table_name| Operation::Route { table_name }),
         Just(Operation::Ping),
         proptest::option::of(0..u16::MAX).prop_map(|core| Operation::CoreStats { core }),
+        any::<bool>().prop_map(|start| Operation::Scrub { start }),
     ]
 }
 
@@ -224,7 +225,7 @@ proptest! {
     }
 
     #[test]
-    fn a_well_framed_body_of_garbage_never_panics(kind in 1_u8..23, body in vec(any::<u8>(), 0..300)) {
+    fn a_well_framed_body_of_garbage_never_panics(kind in 1_u8..24, body in vec(any::<u8>(), 0..300)) {
         let Ok(kind) = pegasus_fbs::frame::FrameKind::try_from(kind) else { return Ok(()) };
         let mut stream = vec![255];
         pegasus_fbs::frame::encode_frame(&mut stream, &pegasus_fbs::frame::Header::request(kind, 1), &body);

@@ -1,6 +1,6 @@
 //! What goes into a shard and what comes out of it. Effects are data: the node, or the simulator, carries them out in order.
 
-use crate::config::{Configuration, Member};
+use crate::config::{Configuration, Member, Proposal};
 use crate::ids::{
     Ballot, CoreAddress, Decree, Instant, PartitionId, ReplicaIncarnation, RequestId, Ticket,
 };
@@ -26,7 +26,9 @@ pub enum Event {
         ticket: Ticket,
         deadline: Instant,
     },
-    /// The engine has answered the read of this ticket; the right to answer is checked again.
+    /// The engine has answered the read of this ticket; the right to answer is checked again, and the read counts as done at
+    /// `now`. The caller therefore reads the clock *after* the engine has answered, never before: a pause in between would
+    /// otherwise go unseen, and the answer could be older than a write that another primary has acknowledged.
     ReadDone {
         partition: PartitionId,
         ticket: Ticket,
@@ -42,6 +44,13 @@ pub enum Event {
     PeerDown {
         peer: CoreAddress,
     },
+    /// A dial to this core was refused: nobody listens there.
+    PeerRefused {
+        peer: CoreAddress,
+    },
+    /// The clocks of this core cannot be trusted over the last moments (boottime and wall disagree by more than 50 ms, or it
+    /// missed its own deadline by more than a beacon period): leases are void until a beacon sent from now on is acknowledged.
+    Fence,
     /// The log write and its flush have completed.
     LogDurable {
         write: LogWriteId,
@@ -57,6 +66,39 @@ pub enum Event {
     /// Meta's configuration, in ballot order.
     Configured {
         configuration: Configuration,
+    },
+    /// Meta's word on who learns this partition: told to the primary and to the target. `None`: the assignment has been
+    /// taken back, durably. `configuration` is the one that holds now.
+    LearnerAssigned {
+        configuration: Configuration,
+        learner: Option<Member>,
+    },
+    /// Meta wants the primary of this ballot to hand over to this secondary.
+    HandOver {
+        partition: PartitionId,
+        ballot: Ballot,
+        to: Member,
+    },
+    /// Answer to `Effect::FetchLog`: entries from its `from` on, at least one, in order, without a gap, none beyond its `to`;
+    /// up to about 1 MiB. All are committed. The rest is asked for by another `FetchLog`.
+    LogFetched {
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+        entries: Vec<Entry>,
+    },
+    /// Answer to `Effect::FetchCheckpoint`: the storage has been replaced, durably, and its marker says this decree.
+    CheckpointInstalled {
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+        decree: Decree,
+        ballot: Ballot,
+    },
+    /// Answer to `Effect::FetchLog` or `Effect::FetchCheckpoint`; the storage is as it was. `retry`: worth asking again.
+    FetchFailed {
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+        error: String,
+        retry: bool,
     },
     /// Answer to `Effect::Create`: the empty storage of this replica is there and durable.
     Created {
@@ -129,10 +171,29 @@ pub enum Effect {
     Reply { ticket: Ticket, decree: Decree },
     /// Tell the client why not.
     Reject { ticket: Ticket, reason: Reject },
-    /// Ask meta for the next ballot with the same members; repeated until a newer configuration comes.
-    ProposeNextBallot {
+    /// Ask meta for a change, against this ballot; repeated until a newer configuration comes or the wish is gone.
+    Propose {
         partition: PartitionId,
+        /// Of the replica that asks.
+        incarnation: ReplicaIncarnation,
         ballot: Ballot,
+        proposal: Proposal,
+    },
+    /// Get committed entries `from..=to` of this partition from the log of the replica `source`; `LogFetched` or `FetchFailed`
+    /// follows. One at a time for a replica, none together with `FetchCheckpoint`.
+    FetchLog {
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+        source: Member,
+        from: Decree,
+        to: Decree,
+    },
+    /// Get a checkpoint of the replica `source` and put it in the place of the storage of this replica;
+    /// `CheckpointInstalled` or `FetchFailed` follows. Its decree is at least what the source had applied when it was asked.
+    FetchCheckpoint {
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+        source: Member,
     },
     /// Make the empty storage of this replica off the core; `Created` or `ReplicaFailed` follows.
     Create {
@@ -177,6 +238,8 @@ pub enum BusyReason {
     PeerWindow,
     /// Reads in the engine, or waiting for the partition to serve.
     Reads,
+    /// The partition is being handed over to another core.
+    HandOver,
 }
 
 /// Why a request was not served. `Unknown` alone leaves open whether it was executed.

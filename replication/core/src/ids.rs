@@ -99,7 +99,7 @@ impl Decree {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// Identity of a client's operation for exactly-once retries; (0, 0) = none.
+/// Identity of a client's operation for exactly-once retries; client 0 = none. Of a no-op: client 0 and the ballot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RequestId {
     pub client: u64,

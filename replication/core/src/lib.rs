@@ -17,7 +17,13 @@
 //!
 //! A new ballot begins with reconciliation: all above the primary's commit point is prepared again under the new ballot with
 //! the same decrees, then a no-op. Older entries commit together with that no-op; the primary serves when it is applied.
-//! A restarted primary never goes on in its old ballot: it asks meta for the next one first.
+//! A restarted primary never goes on in its old ballot: it asks meta for the next one first. What is pending at a primary
+//! that stays primary over a change of ballot stays pending.
+//!
+//! A primary answers reads while every member has acknowledged a beacon sent within the lease period, checked again after
+//! the engine has read. A secondary that has acknowledged none for the longer grace period asks meta to take over, and from
+//! then on acknowledges nothing of that ballot. A member that is away, slow, lost or out of service is removed on the
+//! primary's proposal; a learner catches up from the primary's log or a checkpoint, is counted, and then added.
 //!
 //! A client is told that its write was *not executed*, or that its outcome is *unknown*, never one for the other.
 //!
@@ -33,19 +39,40 @@
 //!
 //! # Reading order
 //!
-//! [`ids`], [`config`], [`message`], [`event`] (the vocabulary); [`shard`] (one core), [`replica`] and in it `primary`,
-//! `secondary`, `reconfigure` (the protocol), `progress`, `prepared_list`, `read`; [`log`]. The arguments for safety are in
+//! [`ids`], [`config`], [`message`], [`event`] (the vocabulary); [`shard`] (one core), [`replica`] and in it `primary`, `peers`,
+//! `secondary`, `reconfigure`, `durable` (the protocol), `lease`, `removal`, `handover`, `learner`, `session` (its groups),
+//! `progress`, `prepared_list`, `read`; [`log`]. The arguments for safety are in
 //! docs/replication.md; `tests/scripts` shows each rule at work.
 
 #![forbid(unsafe_code)]
+
+/// Whether the deliberate bug of this name is at work; never, in a build without the feature `planted`.
+#[cfg(feature = "planted")]
+#[macro_export]
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::planted::is_planted($crate::planted::Bug::$bug)
+    };
+}
+
+/// Whether the deliberate bug of this name is at work: never, in a build without the feature `planted`.
+#[cfg(not(feature = "planted"))]
+#[macro_export]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
 
 pub mod config;
 pub mod event;
 pub mod ids;
 pub mod log;
 pub mod message;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod replica;
 pub mod shard;
 
-pub use replica::{Health, Phase, Replica, RoleName, check_group};
+pub use replica::{Health, LearnStage, Phase, Replica, RoleName, check_group};
 pub use shard::{Shard, StoredReplica};

@@ -38,7 +38,7 @@ pub use segment::{LOG_FORMAT_VERSION, UnexpectedSegment};
 
 use crate::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation};
 use batch::{BLOCK, BatchHeader, BatchPlan};
-use index::SegmentIndex;
+use index::{Pins, SegmentIndex};
 use record::{NumberedRecord, Seal};
 use segment::{CurrentSegment, NextSegment, SegmentHeader};
 use std::collections::{BTreeMap, VecDeque};
@@ -270,6 +270,7 @@ impl ShardLog {
         let (stamp, bytes) = (record.stamp(), &mut self.reappended_bytes);
         let voids = |old: &Stamp| match stamp.kind {
             RecordKind::Entry => old.decree >= stamp.decree && old.ballot < stamp.ballot,
+            RecordKind::Cut => old.decree > stamp.decree,
             RecordKind::Removed => true,
             _ => false,
         };
@@ -317,7 +318,7 @@ impl ShardLog {
         let is_unrecorded = self.durable_recorded < self.records_end;
         let has_news = self
             .index
-            .oldest_needed()
+            .oldest_needed(self.pins())
             .is_some_and(|oldest| oldest > self.oldest_recorded);
         self.failed.is_none() && self.current.is_some() && is_idle && (is_unrecorded || has_news)
     }
@@ -391,6 +392,31 @@ impl ShardLog {
     /// Gives up what the log holds of a quarantined replica, so that it no longer holds back segments.
     pub fn forget(&mut self, partition: PartitionId) {
         self.index.forget(partition);
+    }
+
+    /// Keeps entries of this partition from `decree` on for a learner, unless the log gets three quarters full. Replaces an
+    /// earlier pin of the partition.
+    pub fn pin(&mut self, partition: PartitionId, decree: Decree) {
+        self.index.pin(partition, decree);
+    }
+
+    pub fn unpin(&mut self, partition: PartitionId) {
+        self.index.unpin(partition);
+    }
+
+    /// The first decree from which on the log holds everything of this partition, as far as is known: reading it may still
+    /// say otherwise. `None`: nothing.
+    #[must_use]
+    pub fn first_held(&self, partition: PartitionId) -> Option<Decree> {
+        self.index.first_held(partition, self.oldest_recorded)
+    }
+
+    fn pins(&self) -> Pins {
+        if self.used_bytes() * 4 >= self.options.budget_bytes * 3 {
+            Pins::Broken
+        } else {
+            Pins::Count
+        }
     }
 
     /// Segments that nobody needs any more (`Effect::FreeSegment`), each told once; ask after `on_durable`.
@@ -583,7 +609,7 @@ impl ShardLog {
         if self.carried.is_empty() {
             let oldest = self
                 .index
-                .oldest_needed()
+                .oldest_needed(self.pins())
                 .expect("the current segment is in the index");
             self.oldest_recorded = self.oldest_recorded.max(oldest);
         }
@@ -674,8 +700,12 @@ impl ShardLog {
             current.is_open = true;
             self.freed.append(&mut self.void_segments);
         }
-        self.freed
-            .extend(self.index.free_below(write.oldest_needed));
+        let oldest_needed = if planted!(SegmentFreedTooEarly) {
+            write.end.segment
+        } else {
+            write.oldest_needed
+        };
+        self.freed.extend(self.index.free_below(oldest_needed));
     }
 }
 

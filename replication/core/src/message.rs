@@ -1,7 +1,7 @@
 //! What the cores of a group tell each other: plain structs, no bytes.
 
 use crate::config::Configuration;
-use crate::ids::{Ballot, Decree, PartitionId, RequestId};
+use crate::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation, RequestId};
 use bytes::Bytes;
 
 /// One client batch: blind puts and deletes, the unit that gets a decree.
@@ -9,7 +9,7 @@ use bytes::Bytes;
 pub struct Mutation {
     /// Stamped by the primary: Unix microseconds, monotonic within a partition.
     pub timestamp_us: u64,
-    /// Identity for exactly-once retries; (0, 0) = none.
+    /// Identity for exactly-once retries; client 0 = none.
     pub request_id: RequestId,
     /// The encoded batch (docs/formats.md, "Batch"); opaque to replication. Empty = a no-op.
     pub payload: Bytes,
@@ -36,6 +36,12 @@ pub enum Message {
     Beacon(Beacon),
     /// Secondary to primary.
     BeaconAck(BeaconAck),
+    /// Learner to primary: where do I go on?
+    LearnRequest(LearnRequest),
+    /// Primary to learner.
+    LearnReply(LearnReply),
+    /// Primary to the secondary that it hands over to: it will not serve in this ballot any more.
+    Yield(Yield),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +53,8 @@ pub struct Prepare {
     pub previous: Ballot,
     /// The primary's commit point.
     pub committed: Decree,
+    /// `Some`: the receiver is addressed as the learner of this incarnation, not as a secondary.
+    pub learner: Option<ReplicaIncarnation>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +82,10 @@ pub enum RejectReason {
     Gap,
     /// No replica, or one that is quarantined or still opening.
     OutOfService,
+    /// It does not act under the ballot of the beacon yet: send the configuration, or wait until its adoption is durable.
+    Adopting,
+    /// It has asked to take over and acknowledges nothing of this ballot any more.
+    Promised,
 }
 
 /// What a replica says of itself.
@@ -92,23 +104,74 @@ pub struct ReplicaState {
 pub struct Beacon {
     /// Grows by one for each beacon of the sender to this core.
     pub number: u64,
+    /// A periodic beacon has all partitions that the sender covers here; one in between only those it has to ask about.
     pub entries: Vec<BeaconEntry>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BeaconEntry {
-    pub configuration: Configuration,
+    pub partition: PartitionId,
+    pub ballot: Ballot,
     pub committed: Decree,
+    /// Until the receiver has acknowledged the ballot, and when its state is wanted: an entry with a configuration is
+    /// answered with a state.
+    pub configuration: Option<Configuration>,
+    /// As in [`Prepare`].
+    pub learner: Option<ReplicaIncarnation>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BeaconAck {
+    /// 0: answers no beacon; `disk_full` has changed.
     pub number: u64,
-    /// Covered partitions, as they are here.
+    /// Only the partitions of `states` are acknowledged; otherwise all that the beacon covered and `excluded` does not name.
+    pub partial: bool,
+    /// Partitions that were asked about, as they are here.
     pub states: Vec<ReplicaState>,
     /// Partitions of the beacon that this core does not acknowledge, with the ballot it knows.
     pub excluded: Vec<(PartitionId, Ballot, RejectReason)>,
-    /// This core's disk reserve is used up: its primaries are to take no more writes. Told unasked when it changes, by an
-    /// answer to beacon 0.
+    /// This core's disk reserve is used up: its primaries are to take no more writes. Told unasked when it changes.
     pub disk_full: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnRequest {
+    pub partition: PartitionId,
+    /// Grows with each request of this copy in this life: only the answer to the last one counts.
+    pub number: u64,
+    /// The learner's ballot.
+    pub ballot: Ballot,
+    pub incarnation: ReplicaIncarnation,
+    pub state: ReplicaState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnReply {
+    pub partition: PartitionId,
+    /// Of the request; 0: unasked, the learner is not served any more.
+    pub number: u64,
+    pub ballot: Ballot,
+    pub incarnation: ReplicaIncarnation,
+    pub step: LearnStep,
+}
+
+/// What a learner does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LearnStep {
+    /// Prepares follow, from this decree on.
+    Attach { from: Decree },
+    /// Get `from..=to` from the primary's log: all of it is committed. Then ask again.
+    FetchLog { from: Decree, to: Decree },
+    /// The log does not reach back that far: get a checkpoint, then ask again.
+    FetchCheckpoint,
+    /// Not now: not assigned here, not serving, another ballot, or fallen behind. Ask again later.
+    Refused,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Yield {
+    pub partition: PartitionId,
+    /// The ballot in which the sender will never serve again.
+    pub ballot: Ballot,
+    pub committed: Decree,
 }

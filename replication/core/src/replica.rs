@@ -3,39 +3,53 @@
 //! ```text
 //!              Created            Active, named primary             no-op applied
 //!   Creating ----------> Idle --------------------------> Primary ----------------> (serving)
-//!                         | ^  \                             |
-//!         named secondary | |   \ Active, never created      | a newer ballot names another primary
-//!                         v |    v                           v
-//!                      Secondary  OutOfService <--- corruption, mismatch, foreign incarnation
+//!                        | ^ | \                             |
+//!        named secondary | | |  \ assigned by meta           | a newer ballot names another primary
+//!                        v | |   v                           v
+//!                    Secondary <-- Learner               Secondary
+//!                          any --> OutOfService: corruption, mismatch, foreign incarnation, too old to learn
 //! ```
 //!
 //! The replica's order, from left to right: everything up to `flushed` survives in the engine, up to `applied` the engine
 //! holds it, up to `committed` every member has it, up to `durable` our log has it, up to `last` it is in our log's buffer.
 
 mod deadline;
+mod durable;
+mod handover;
 mod invariants;
+mod learner;
+mod lease;
+mod peers;
 mod prepared_list;
 mod primary;
 mod progress;
 mod read;
 mod reconfigure;
+mod removal;
 mod secondary;
+mod session;
 mod unflushed;
+mod view;
 
 pub use invariants::check_group;
+pub use learner::LearnStage;
 pub use primary::Phase;
 
-use crate::config::Configuration;
+use crate::config::{Configuration, Member, Proposal};
 use crate::event::{Effect, Reject};
 use crate::ids::{Ballot, CoreAddress, Decree, Instant, PartitionId, ReplicaIncarnation, Ticket};
-use crate::log::{Record, RecordKind, Stamp};
-use crate::message::{Entry, ReplicaState};
+use crate::log::Record;
+use crate::message::Entry;
 use crate::shard::turn::Turn;
-pub(crate) use deadline::{Deadlines, Due};
+use deadline::Timers;
+pub(crate) use deadline::{Deadlines, Due, Timer};
+use learner::{Fetch, Learner};
 use prepared_list::{PreparedList, Waiter};
 use primary::Primary;
 pub(crate) use primary::Write;
+use read::Parked;
 pub(crate) use secondary::BeaconAnswer;
+use session::Session;
 use std::collections::{BTreeMap, VecDeque};
 use unflushed::Unflushed;
 
@@ -73,10 +87,32 @@ pub struct Replica {
     beacon_owed: Option<(CoreAddress, u64)>,
     /// The newest stamp given or seen; the next is larger.
     timestamp_us: u64,
-    /// Reads in the engine, with the ballot under which they were admitted.
-    reads: BTreeMap<Ticket, Ballot>,
+    /// Reads in the engine, with the reign under which they were admitted and their deadlines.
+    reads: BTreeMap<Ticket, (Ballot, Instant)>,
     /// Reads that wait for us to serve.
-    parked: VecDeque<(Ticket, Instant)>,
+    parked: VecDeque<Parked>,
+    /// When this copy last acknowledged a beacon of this partition, or took a role, or started.
+    heard_at: Instant,
+    /// It has asked to take over and acknowledges nothing of `ballot`.
+    promised: bool,
+    /// The primary of this ballot has said that it will not serve again.
+    yielded: Option<Ballot>,
+    /// Who learns this partition, as meta has said last.
+    learner: Option<Member>,
+    /// Made in this life of the process, and empty then.
+    is_fresh: bool,
+    /// Of the last question to a primary.
+    learn_number: u64,
+    /// The engine is getting something from another core. Until it has answered nothing else is asked for or taken: a
+    /// checkpoint replaces the storage whenever it comes.
+    fetch: Option<Fetch>,
+    /// What we keep for a learner, as primary.
+    session: Option<Session>,
+    /// Bytes of payloads kept in the list although they are applied.
+    retained_bytes: usize,
+    /// What meta was asked last under this ballot.
+    proposed: Option<Proposal>,
+    timers: Timers,
 }
 
 #[derive(Debug)]
@@ -89,6 +125,8 @@ pub(crate) enum Role {
     Idle,
     Secondary,
     Primary(Primary),
+    /// No member, but meta wants it to become one.
+    Learner(Learner),
     OutOfService {
         reason: String,
     },
@@ -114,6 +152,8 @@ pub enum RoleName {
     Idle,
     Secondary,
     Primary(Phase),
+    /// Catching up; not a member.
+    Learner,
     OutOfService,
 }
 
@@ -157,6 +197,7 @@ impl Replica {
         };
         Self {
             role: Role::Creating { removed: false },
+            is_fresh: true,
             ..Self::found(found)
         }
     }
@@ -211,114 +252,24 @@ impl Replica {
             timestamp_us,
             reads: BTreeMap::new(),
             parked: VecDeque::new(),
+            heard_at: Instant::default(),
+            promised: false,
+            yielded: None,
+            learner: None,
+            is_fresh: false,
+            learn_number: 0,
+            fetch: None,
+            session: None,
+            retained_bytes: 0,
+            proposed: None,
+            timers: Timers::default(),
         }
     }
 
-    /// A record about this replica is durable.
-    pub(crate) fn on_durable(&mut self, stamp: Stamp, turn: &mut Turn<'_>) {
-        match stamp.kind {
-            RecordKind::Entry => self.on_entry_durable(stamp.ballot, stamp.decree, turn),
-            RecordKind::Adopt => self.on_adoption_durable(stamp.ballot, turn),
-            RecordKind::Cut
-            | RecordKind::Committed
-            | RecordKind::Removed
-            | RecordKind::Carried
-            | RecordKind::Suspect => {}
-        }
-    }
-
-    fn on_entry_durable(&mut self, ballot: Ballot, decree: Decree, turn: &mut Turn<'_>) {
-        if !self.on_restamp_durable(ballot, decree) {
-            // Void by now, prepared again under a newer ballot, or appended a second time to free a segment.
-            if decree <= self.durable || self.list.stamp(decree) != Some(ballot) {
-                return;
-            }
-            // Prepared again, the highest first. A run whose ballot was overtaken before the run was durable counts for nothing:
-            // no member has acknowledged more than `durable` of it, so the newer ballot prepares it once more.
-            let is_of_run =
-                ballot < self.ballot || self.restamp.is_some_and(|restamp| decree <= restamp.high);
-            if decree > self.durable.next() && is_of_run {
-                return;
-            }
-            assert_eq!(
-                decree,
-                self.durable.next(),
-                "{}: the log became durable out of order",
-                self.partition
-            );
-            self.durable = decree;
-        }
-        match self.role {
-            Role::Primary(_) => self.advance_commit_point(turn),
-            Role::Secondary => self.owe_acknowledgement(turn),
-            Role::Creating { .. } | Role::Idle | Role::OutOfService { .. } => {}
-        }
-    }
-
-    /// Whether the lowest entry that is prepared again has become durable, which is appended last: then all have.
-    fn on_restamp_durable(&mut self, ballot: Ballot, decree: Decree) -> bool {
-        let Some(restamp) = self.restamp else {
-            return false;
-        };
-        let is_done = restamp.is_appended && ballot == self.ballot && decree == restamp.low;
-        if is_done {
-            self.durable = self.durable.max(restamp.high);
-            self.restamp = None;
-        }
-        is_done
-    }
-
-    /// Gives the entries of `restamp` the stamp of our ballot, in the log the highest first. A newer stamp in the log voids
-    /// the older ones above it, so that in this order no crash in between loses one: some of them may be committed.
-    fn append_restamp(&mut self, restamp: Restamp, turn: &mut Turn<'_>) {
-        assert!(
-            restamp.low > self.committed,
-            "{}: prepares again what is committed",
-            self.partition
-        );
-        let mut decree = restamp.high;
-        while decree >= restamp.low {
-            self.list.restamp(decree, self.ballot);
-            let entry = self
-                .list
-                .entry(decree)
-                .expect("only held entries are prepared again");
-            self.append_record(entry, turn);
-            decree = decree.previous();
-        }
-        self.restamp = Some(Restamp {
-            is_appended: true,
-            ..restamp
-        });
-    }
-
-    /// Durable here under the stamp of our ballot, or committed.
-    fn settled(&self) -> Decree {
-        self.restamp.map_or(self.durable, |restamp| {
-            self.durable.min(restamp.low.previous())
-        })
-    }
-
-    fn on_adoption_durable(&mut self, ballot: Ballot, turn: &mut Turn<'_>) {
-        assert!(
-            ballot <= self.ballot,
-            "{}: durable before it was adopted",
-            self.partition
-        );
-        assert!(
-            ballot > self.ballot_durable,
-            "{}: adopted twice",
-            self.partition
-        );
-        self.ballot_durable = ballot;
-        if ballot < self.ballot {
-            return;
-        }
-        match self.role {
-            Role::Primary(_) => self.reconcile(turn),
-            Role::Secondary => self.answer_owed_beacon(turn),
-            Role::Creating { .. } | Role::Idle | Role::OutOfService { .. } => {}
-        }
+    /// The process has started: whoever led this partition before may still rely on what an earlier life acknowledged.
+    pub(crate) fn begin(&mut self, turn: &mut Turn<'_>) {
+        self.heard_at = turn.now;
+        self.issue_applies(turn);
     }
 
     /// The engine holds everything up to `decree`.
@@ -333,12 +284,18 @@ impl Replica {
         }
         self.answer_writes(decree, turn);
         self.applied = decree;
-        self.list
-            .release_to(decree, |entry| self.unflushed.push(entry));
+        self.release(turn);
         self.issue_applies(turn);
         match self.role {
-            Role::Primary(_) => self.may_start_serving(turn),
+            Role::Primary(_) => {
+                self.may_start_serving(turn);
+                self.may_yield(turn);
+            }
             Role::Secondary => self.owe_acknowledgement(turn),
+            Role::Learner(_) => {
+                self.owe_acknowledgement(turn);
+                self.go_on_learning(turn);
+            }
             Role::Creating { .. } | Role::Idle | Role::OutOfService { .. } => {}
         }
     }
@@ -403,8 +360,27 @@ impl Replica {
     /// Takes part in nothing any more, in this life of the process; the copy itself may be sound.
     pub(crate) fn leave_service(&mut self, reason: String, turn: &mut Turn<'_>) {
         self.refuse_everybody(Reject::OutOfService, turn);
-        self.leave_links(turn);
+        self.leave_role(turn);
         self.role = Role::OutOfService { reason };
+    }
+
+    /// Gives back what the role holds of the shared things.
+    pub(crate) fn leave_role(&mut self, turn: &mut Turn<'_>) {
+        self.leave_links(turn);
+        self.timers.clear_all(self.partition, turn);
+        self.proposed = None;
+    }
+
+    /// One of our timers has gone off.
+    pub(crate) fn on_timer(&mut self, timer: Timer, turn: &mut Turn<'_>) {
+        self.timers.on_due(timer);
+        match timer {
+            Timer::Propose => self.propose(turn),
+            Timer::Suspect => self.on_suspect(turn),
+            Timer::Wait => self.end_wait(turn),
+            Timer::Learn => self.on_learn_timer(turn),
+            Timer::Drain => self.give_up_hand_over(),
+        }
     }
 
     /// Answers all who wait: pending writes with `Unknown`, parked reads with `reason`.
@@ -421,9 +397,12 @@ impl Replica {
                     self.partition,
                     Due::Write(slot.entry.decree),
                 );
-                turn.effects.push(Effect::Reject {
-                    ticket: waiter.ticket,
-                    reason: Reject::Unknown,
+                let (ticket, reason) = (waiter.ticket, Reject::Unknown);
+                turn.effects.push(if planted!(ReplyForDroppedMutation) {
+                    let decree = slot.entry.decree;
+                    Effect::Reply { ticket, decree }
+                } else {
+                    Effect::Reject { ticket, reason }
                 });
             }
         }
@@ -442,6 +421,7 @@ impl Replica {
                 .list
                 .slot_mut(next)
                 .expect("entries stay until they are applied");
+            self.retained_bytes += slot.entry.mutation.payload.len();
             if let Some(waiter) = slot.waiter.take() {
                 turn.desk
                     .deadlines
@@ -476,156 +456,5 @@ impl Replica {
             committed,
             entry: entry.clone(),
         });
-    }
-
-    pub fn partition(&self) -> PartitionId {
-        self.partition
-    }
-
-    pub fn incarnation(&self) -> ReplicaIncarnation {
-        self.incarnation
-    }
-
-    /// The newest configuration known here; `None` until meta or a primary has told one in this life.
-    pub fn configuration(&self) -> Option<&Configuration> {
-        self.configuration.as_ref()
-    }
-
-    /// Adopted, perhaps not durably yet.
-    pub fn ballot(&self) -> Ballot {
-        self.ballot
-    }
-
-    /// Durable in the engine.
-    pub fn flushed(&self) -> Decree {
-        self.flushed
-    }
-
-    /// Held by the engine.
-    pub fn applied(&self) -> Decree {
-        self.applied
-    }
-
-    /// The commit point: every member has everything up to here.
-    pub fn committed(&self) -> Decree {
-        self.committed
-    }
-
-    /// Durable in our log, or in the engine.
-    pub fn prepared(&self) -> Decree {
-        self.durable
-    }
-
-    /// In the log's buffer at least.
-    pub fn last(&self) -> Decree {
-        self.list.last()
-    }
-
-    /// The client that waits for the mutation at `decree`, for whoever measures where its time goes.
-    pub fn waiting_ticket(&self, decree: Decree) -> Option<Ticket> {
-        self.list.waiting_ticket(decree)
-    }
-
-    /// Entries held in memory, in decree order: all above the applied decree.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.list.slots().map(|slot| &slot.entry)
-    }
-
-    /// Prepared and not yet committed, in mutations.
-    pub fn inflight(&self) -> usize {
-        usize::try_from(self.last().0 - self.committed.0).unwrap_or(usize::MAX)
-    }
-
-    /// Committed and not yet applied, in mutations.
-    pub fn apply_queue(&self) -> usize {
-        usize::try_from(self.committed.0 - self.applied.0).unwrap_or(usize::MAX)
-    }
-
-    /// Reads waiting for the replica to serve.
-    pub fn parked_reads(&self) -> usize {
-        self.parked.len()
-    }
-
-    pub fn role(&self) -> RoleName {
-        match &self.role {
-            Role::Creating { .. } => RoleName::Creating,
-            Role::Idle => RoleName::Idle,
-            Role::Secondary => RoleName::Secondary,
-            Role::Primary(primary) => RoleName::Primary(primary.phase()),
-            Role::OutOfService { .. } => RoleName::OutOfService,
-        }
-    }
-
-    pub fn health(&self) -> Health {
-        match &self.role {
-            Role::Creating { .. } => Health::Opening,
-            Role::OutOfService { .. } => Health::OutOfService,
-            Role::Primary(primary) if primary.phase() == Phase::Serving => Health::Serving,
-            Role::Idle if self.issued < self.committed => Health::Opening,
-            Role::Idle | Role::Secondary | Role::Primary(_) => Health::Ready,
-        }
-    }
-
-    /// Why the replica is out of service.
-    pub fn reason(&self) -> Option<&str> {
-        match &self.role {
-            Role::OutOfService { reason } => Some(reason),
-            Role::Creating { .. } | Role::Idle | Role::Secondary | Role::Primary(_) => None,
-        }
-    }
-
-    /// What this replica says of itself to a peer: durable facts only.
-    pub fn state(&self) -> ReplicaState {
-        ReplicaState {
-            partition: self.partition,
-            ballot: self.ballot_durable,
-            prepared: self.durable,
-            prepared_ballot: self.list.stamp(self.durable).unwrap_or(Ballot::NONE),
-            committed: self.committed,
-        }
-    }
-
-    /// Entries `first..=last`, if all of them are still in memory; for appending them again. Those that are not committed
-    /// hold back a segment as well, and for long where a member is out of service.
-    pub(crate) fn unflushed(&self, first: Decree, last: Decree) -> Option<Vec<Record>> {
-        let (partition, incarnation, committed) =
-            (self.partition, self.incarnation, self.committed);
-        let mut records = Vec::new();
-        let mut decree = first;
-        while decree <= last {
-            let entry = self.unflushed.entry(decree);
-            records.push(Record::Entry {
-                partition,
-                incarnation,
-                committed,
-                entry: entry.or_else(|| self.list.entry(decree))?.clone(),
-            });
-            decree = decree.next();
-        }
-        Some(records)
-    }
-
-    /// Keeps the storage's creation to its end, then has it removed.
-    pub(crate) fn remove_when_created(&mut self) {
-        self.role = Role::Creating { removed: true };
-    }
-
-    pub(crate) fn is_removed(&self) -> bool {
-        matches!(self.role, Role::Creating { removed: true })
-    }
-
-    pub(crate) fn is_creating(&self) -> bool {
-        matches!(self.role, Role::Creating { .. })
-    }
-
-    pub(crate) fn is_out_of_service(&self) -> bool {
-        matches!(self.role, Role::OutOfService { .. })
-    }
-
-    fn primary_hint(&self) -> Option<CoreAddress> {
-        self.configuration
-            .as_ref()?
-            .primary
-            .map(|member| member.address)
     }
 }

@@ -6,25 +6,26 @@
 //!   handle(now, event, effects) ... handle(now, event, effects)   finish_turn(now, effects)
 //! ```
 //!
-//! `finish_turn` turns all appends of the turn into one log write, sends each primary one acknowledgement per partition and
-//! each secondary's core one beacon. Effects are carried out in the order they were pushed; the caller owns the buffer.
+//! `finish_turn` turns all appends of the turn into one log write, sends each primary one acknowledgement per partition and,
+//! where one is due, each secondary's core one beacon. Effects are carried out in the order they were pushed; the caller owns the buffer.
 
 mod dispatch;
+mod groups;
 pub(crate) mod links;
 mod relief;
 pub(crate) mod turn;
 
-use crate::config::{Configuration, ReplicationOptions, Stage};
-use crate::event::{Effect, Effects, Event, Pressure, Reject};
+use crate::config::ReplicationOptions;
+use crate::event::{Effect, Effects, Event, Pressure};
 use crate::ids::{Ballot, CoreAddress, Decree, Instant, PartitionId, ReplicaIncarnation};
 use crate::log::{LogOptions, LogWriteId, Marker, Recovery, ShardLog};
-use crate::message::{Beacon, BeaconAck, BeaconEntry, Message};
-use crate::replica::{Deadlines, Due, Found, Health, Replica};
+use crate::message::{Beacon, Message};
+use crate::replica::{Deadlines, Found, Health, Replica};
 use links::Links;
 use relief::Relief;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use turn::{Desk, Turn};
+use turn::{Desk, Fence, LogPace, Turn};
 
 /// A replica that the engine holds when the core starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct Shard {
     /// The first header of this life is durable. Until then nothing is created: storage without a log would look like
     /// storage that has lost its log.
     log_is_open: bool,
+    /// When we wanted to be woken, as of the last turn. If nothing happens until far behind that, we were not there.
+    wanted_at: Option<Instant>,
     /// Damage found at start, told by `start`.
     suspects: Vec<PartitionId>,
 }
@@ -68,6 +71,9 @@ const TRAILER_DELAY: Duration = Duration::from_millis(10);
 impl Shard {
     /// A shard as its log and its engine have it: `recovery` from `log::recover`, with the markers of `stored`.
     /// For a fresh directory both are empty. Call `start` next.
+    ///
+    /// # Panics
+    /// If the options do not pass their `check`.
     #[must_use]
     pub fn new(
         options: ReplicationOptions,
@@ -76,6 +82,7 @@ impl Shard {
         recovery: Recovery,
         stored: &[StoredReplica],
     ) -> Self {
+        options.check().expect("options are checked at start");
         let mut recovered = recovery.replicas;
         let mut replicas = BTreeMap::new();
         let mut suspects = Vec::new();
@@ -114,15 +121,25 @@ impl Shard {
             let before = replicas.insert(stored.partition, replica);
             assert!(before.is_none(), "{}: stored twice", stored.partition);
         }
+        let options = if planted!(GraceShorterThanLease) {
+            ReplicationOptions {
+                grace_period: options.lease_period / 4,
+                ..options
+            }
+        } else {
+            options
+        };
         let desk = Desk {
             identity,
             options,
             log: ShardLog::new(log_options, recovery.start),
+            log_pace: LogPace::default(),
             links: Links::default(),
             deadlines: Deadlines::default(),
             pressure: Pressure::None,
             reads_inflight: 0,
             acknowledgements: BTreeSet::new(),
+            fence: Fence::default(),
         };
         Self {
             replicas,
@@ -130,6 +147,7 @@ impl Shard {
             relief: Relief::default(),
             trailer_at: None,
             log_is_open: false,
+            wanted_at: None,
             suspects,
         }
     }
@@ -146,7 +164,7 @@ impl Shard {
             effects.push(Effect::Quarantine { partition, reason });
         }
         for replica in self.replicas.values_mut() {
-            replica.issue_applies(&mut Turn {
+            replica.begin(&mut Turn {
                 now,
                 desk: &mut self.desk,
                 effects,
@@ -156,6 +174,7 @@ impl Shard {
 
     /// Advances the shard by one event. Never blocks, never fails; effects go to the end of `effects`.
     pub fn handle(&mut self, now: Instant, event: Event, effects: &mut Effects) {
+        self.fence_if_late(now);
         match event {
             Event::Message { from, message } => self.handle_message(now, from, message, effects),
             Event::LogDurable { write } => self.on_log_durable(now, write, effects),
@@ -176,6 +195,12 @@ impl Shard {
             Event::PeerUp { peer } => self.on_peer_up(now, peer, effects),
             Event::PeerDown { peer } => self.on_peer_down(now, peer, effects),
             Event::Pressure { pressure } => self.on_pressure(pressure, effects),
+            Event::PeerRefused { peer } => self.on_peer_refused(now, peer, effects),
+            Event::Fence => self.raise_fence(now),
+            Event::LearnerAssigned {
+                configuration,
+                learner,
+            } => self.on_learner_assigned(now, configuration, learner, effects),
             Event::Timeout => self.on_timeout(now, effects),
             of_replica => self.handle_replica_event(now, of_replica, effects),
         }
@@ -189,6 +214,7 @@ impl Shard {
         self.relief
             .relieve(now, &mut self.desk.log, &self.replicas, effects);
         self.write_log(now, effects);
+        self.wanted_at = self.deadline().map(|at| at.max(now));
     }
 
     /// When `Event::Timeout` is due next; `None`: only other events matter. Cheap, ask after every turn.
@@ -197,6 +223,7 @@ impl Shard {
         let dues = [
             self.desk.deadlines.earliest(),
             self.desk.links.beacons_due(),
+            self.desk.links.gone_due(self.desk.options.redial_period),
             self.trailer_at,
             self.relief.again_at(),
         ];
@@ -238,31 +265,28 @@ impl Shard {
     }
 
     fn send_beacons(&mut self, now: Instant, effects: &mut Effects) {
-        let due = now.after(self.desk.options.beacon_period);
-        for (to, number, partitions) in self.desk.links.take_beacons(now) {
-            let is_up = self.desk.links.is_up(to);
-            let mut entries = Vec::new();
-            for partition in partitions {
-                let Some(replica) = self
-                    .replicas
-                    .get(&partition)
-                    .filter(|replica| replica.may_beacon(to))
-                else {
+        let (period, fence) = (self.desk.options.beacon_period, self.desk.fence.number);
+        for plan in self.desk.links.take_beacons(now, period, fence) {
+            let mut entries = Vec::with_capacity(plan.partitions.len());
+            for partition in plan.partitions {
+                let Some(replica) = self.replicas.get_mut(&partition) else {
                     continue;
                 };
-                if replica.still_asks(to) {
-                    self.desk.links.mention(to, partition, due);
-                }
-                if let (true, Some(configuration)) = (is_up, replica.configuration()) {
-                    entries.push(BeaconEntry {
-                        configuration: configuration.clone(),
-                        committed: replica.committed(),
+                entries.extend(replica.beacon_entry(plan.to));
+                if plan.whole {
+                    replica.propose(&mut Turn {
+                        now,
+                        desk: &mut self.desk,
+                        effects,
                     });
                 }
             }
             effects.push(Effect::Send {
-                to,
-                message: Message::Beacon(Beacon { number, entries }),
+                to: plan.to,
+                message: Message::Beacon(Beacon {
+                    number: plan.number,
+                    entries,
+                }),
             });
         }
     }
@@ -270,10 +294,14 @@ impl Shard {
     fn write_log(&mut self, now: Instant, effects: &mut Effects) {
         let log = &mut self.desk.log;
         if self.trailer_at.is_some_and(|at| at <= now) {
-            effects.extend(log.next_trailer().map(Effect::WriteLog));
+            if let Some(write) = log.next_trailer() {
+                self.desk.log_pace.on_write(write.id, now);
+                effects.push(Effect::WriteLog(write));
+            }
             self.trailer_at = None;
         }
         while let Some(write) = log.next_write() {
+            self.desk.log_pace.on_write(write.id, now);
             effects.push(Effect::WriteLog(write));
         }
         effects.extend(
@@ -293,6 +321,8 @@ impl Shard {
     }
 
     fn on_log_durable(&mut self, now: Instant, write: LogWriteId, effects: &mut Effects) {
+        let slow = self.desk.options.slow_own_flush;
+        self.desk.log_pace.on_durable(write, now, slow);
         for stamp in self.desk.log.on_durable(write) {
             let Some(replica) = self.replicas.get_mut(&stamp.partition) else {
                 continue;
@@ -345,200 +375,6 @@ impl Shard {
         }
     }
 
-    fn on_configured(&mut self, now: Instant, configuration: Configuration, effects: &mut Effects) {
-        let partition = configuration.partition;
-        if let Some(replica) = self.replicas.get_mut(&partition) {
-            replica.handle_configured(
-                configuration,
-                &mut Turn {
-                    now,
-                    desk: &mut self.desk,
-                    effects,
-                },
-            );
-            return;
-        }
-        let Some(own) = configuration
-            .members()
-            .find(|member| member.address == self.desk.identity)
-        else {
-            return;
-        };
-        let incarnation = own.incarnation;
-        let replica = match configuration.stage {
-            Stage::Creating if self.failure().is_none() => {
-                if self.log_is_open {
-                    effects.push(Effect::Create {
-                        partition,
-                        incarnation,
-                    });
-                }
-                let mut replica = Replica::creating(partition, incarnation);
-                replica.handle_configured(
-                    configuration,
-                    &mut Turn {
-                        now,
-                        desk: &mut self.desk,
-                        effects,
-                    },
-                );
-                replica
-            }
-            Stage::Creating | Stage::Active => Replica::missing(configuration, incarnation),
-        };
-        if let Some(reason) = replica.reason() {
-            effects.push(Effect::Quarantine {
-                partition,
-                reason: reason.to_owned(),
-            });
-        }
-        self.replicas.insert(partition, replica);
-    }
-
-    fn on_created(
-        &mut self,
-        now: Instant,
-        partition: PartitionId,
-        incarnation: ReplicaIncarnation,
-        effects: &mut Effects,
-    ) {
-        let Some(replica) = self.replicas.get_mut(&partition) else {
-            return;
-        };
-        if replica.incarnation() != incarnation || !replica.is_creating() {
-            return;
-        }
-        if replica.is_removed() {
-            self.replicas.remove(&partition);
-            effects.push(Effect::Remove {
-                partition,
-                incarnation,
-            });
-            return;
-        }
-        replica.handle_created(&mut Turn {
-            now,
-            desk: &mut self.desk,
-            effects,
-        });
-    }
-
-    fn on_dropped(
-        &mut self,
-        now: Instant,
-        partition: PartitionId,
-        incarnation: ReplicaIncarnation,
-        effects: &mut Effects,
-    ) {
-        let Some(replica) = self.replicas.get_mut(&partition) else {
-            return;
-        };
-        // An order names the incarnation it means; another copy is kept.
-        if replica.incarnation() != incarnation {
-            return;
-        }
-        let mut turn = Turn {
-            now,
-            desk: &mut self.desk,
-            effects,
-        };
-        replica.refuse_everybody(Reject::NotHere, &mut turn);
-        replica.leave_links(&mut turn);
-        if replica.is_creating() {
-            replica.remove_when_created();
-            return;
-        }
-        let reads = replica.reads_inflight();
-        self.desk.reads_inflight = self
-            .desk
-            .reads_inflight
-            .checked_sub(reads)
-            .expect("counted when they started");
-        self.replicas.remove(&partition);
-        self.relief
-            .forget(partition, incarnation, &mut self.desk.log);
-        effects.push(Effect::Remove {
-            partition,
-            incarnation,
-        });
-    }
-
-    fn on_peer_up(&mut self, now: Instant, peer: CoreAddress, effects: &mut Effects) {
-        self.desk.links.link(peer).up = true;
-        for replica in self.replicas.values_mut() {
-            replica.handle_peer_up(
-                peer,
-                &mut Turn {
-                    now,
-                    desk: &mut self.desk,
-                    effects,
-                },
-            );
-        }
-    }
-
-    fn on_peer_down(&mut self, now: Instant, peer: CoreAddress, effects: &mut Effects) {
-        let link = self.desk.links.link(peer);
-        link.up = false;
-        link.disk_full = false;
-        for replica in self.replicas.values_mut() {
-            replica.handle_peer_down(
-                peer,
-                &mut Turn {
-                    now,
-                    desk: &mut self.desk,
-                    effects,
-                },
-            );
-        }
-    }
-
-    /// Primaries elsewhere learn at once that this disk is full, or no longer: their prepares fill it as well.
-    fn on_pressure(&mut self, pressure: Pressure, effects: &mut Effects) {
-        let before = std::mem::replace(&mut self.desk.pressure, pressure);
-        let disk_full = pressure == Pressure::DiskFull;
-        if disk_full == (before == Pressure::DiskFull) {
-            return;
-        }
-        let own = self.desk.identity;
-        let configurations = self.replicas.values().filter_map(Replica::configuration);
-        let primaries: BTreeSet<CoreAddress> = configurations
-            .filter_map(|configuration| Some(configuration.primary?.address))
-            .filter(|primary| *primary != own)
-            .collect();
-        for to in primaries {
-            let ack = BeaconAck {
-                number: 0,
-                states: Vec::new(),
-                excluded: Vec::new(),
-                disk_full,
-            };
-            effects.push(Effect::Send {
-                to,
-                message: Message::BeaconAck(ack),
-            });
-        }
-    }
-
-    fn on_timeout(&mut self, now: Instant, effects: &mut Effects) {
-        while let Some((partition, due)) = self.desk.deadlines.take_due(now) {
-            let replica = self
-                .replicas
-                .get_mut(&partition)
-                .expect("deadlines go with their replica");
-            let turn = &mut Turn {
-                now,
-                desk: &mut self.desk,
-                effects,
-            };
-            match due {
-                Due::Write(decree) => replica.on_write_deadline(decree, turn),
-                Due::Read(ticket) => replica.on_read_deadline(ticket, turn),
-                Due::Propose => replica.propose_next_ballot(turn),
-            }
-        }
-    }
-
     /// All replicas, in order of partition.
     pub fn replicas(&self) -> impl Iterator<Item = &Replica> {
         self.replicas.values()
@@ -547,6 +383,13 @@ impl Shard {
     #[must_use]
     pub fn replica(&self, partition: PartitionId) -> Option<&Replica> {
         self.replicas.get(&partition)
+    }
+
+    /// Whether a read of this partition may be answered here at `now`: at most one core of a cluster says so at any instant.
+    #[must_use]
+    pub fn may_read(&self, partition: PartitionId, now: Instant) -> bool {
+        let replica = self.replicas.get(&partition);
+        replica.is_some_and(|replica| replica.may_read(now, &self.desk).is_ok())
     }
 
     /// How many replicas serve as primary; for statistics.

@@ -4,10 +4,16 @@
 //! ```text
 //! nodes N                      that many shards, all linked           hold|release disk N | engine N | wire A B
 //! creating P BALLOT A B C      meta: A is primary, all create         run                  until nothing moves (but what is held)
-//! active P BALLOT A B C [to X] meta: the members act; told to X only  step disk N | engine N | wire A B
-//! write NAME P N [ms]          a client writes NAME on node N         tick MS              time passes
+//! active P BALLOT A B C [to X] meta: the members act; told to X only; a member is N or N:INCARNATION
+//!                               step disk N | engine N | wire A B
+//! write NAME P N [ms]          a client writes NAME on node N         tick MS              time passes, nothing else moves
+//! pass MS                      time passes, and everything moves but what is held
 //! read NAME P N [ms]           a client reads                         crash N | restart N  unsynced log writes are lost
 //! cut A B | mend A B           a link breaks, comes back              flush P N            the engine's marker is durable
+//! assign P N[:INCARNATION]     meta lets a copy learn; none: no more   hand-over P to N   meta wants another primary
+//! fence N                      its clock is in doubt                  pause N | resume N  nothing of it runs, time does
+//! refused A B                  a dial of A to B is refused            may-read P          who may answer reads now
+//! option NAME VALUE            of replication, before `nodes`
 //! drop P N                     meta drops the replica                 pressure N none|engine|disk
 //! fail-log N | fail-replica P N                                       wipe-log N           the log is gone, the engine stays
 //! repeat A B | tamper A B      the next message comes twice, or altered
@@ -30,16 +36,16 @@
 mod world;
 
 use bytes::Bytes;
-use pegasus_replication::config::{Configuration, ReplicationOptions, Stage};
+use pegasus_replication::config::{Configuration, Member, Proposal, ReplicationOptions, Stage};
 use pegasus_replication::event::{Effect, Event, Pressure};
-use pegasus_replication::ids::{Instant, PartitionId, ReplicaIncarnation, Ticket};
+use pegasus_replication::ids::{Ballot, Instant, NodeId, PartitionId, ReplicaIncarnation, Ticket};
 use pegasus_replication::log::SegmentId;
 use pegasus_replication::message::Message;
-use pegasus_replication::{Phase, Replica, RoleName};
+use pegasus_replication::{LearnStage, Phase, Replica, RoleName};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::path::Path;
-use world::{Storage, World, configuration, partition};
+use world::{Storage, World, address, configuration, member, partition};
 
 const MS: u64 = 1_000_000;
 
@@ -81,25 +87,24 @@ impl Script {
                 .parse()
                 .unwrap_or_else(|_| panic!("`{line}`: word {at} is no number"))
         };
-        let numbers = |from: usize| -> Vec<u32> {
-            words[from..]
-                .iter()
-                .map_while(|word| word.parse().ok())
-                .collect()
-        };
         match words[0] {
             "nodes" => {
                 self.world = World::new(number(1), self.options.clone());
                 self.run();
             }
-            "creating" => self.meta(number(1), number(2), Stage::Creating, &numbers(3), None),
-            "active" => {
-                let to = words
-                    .iter()
-                    .position(|word| *word == "to")
-                    .map(|at| numbers(at + 1));
-                self.meta(number(1), number(2), Stage::Active, &numbers(3), to);
+            "option" => self.option(words[1], number(2)),
+            "creating" => self.meta(number(1), number(2), Stage::Creating, &words[3..]),
+            "active" => self.meta(number(1), number(2), Stage::Active, &words[3..]),
+            "assign" => self.assign(number(1), words[2]),
+            "hand-over" => self.hand_over(number(1), number(3)),
+            "fence" => self.world.feed(number(1), Event::Fence),
+            "refused" => {
+                let peer = address(number(2));
+                self.world.feed(number(1), Event::PeerRefused { peer });
             }
+            "pause" => self.world.pause(number(1)),
+            "resume" => self.world.go_on(number(1)),
+            "may-read" => return self.may_read(number(1)),
             "incarnation" => self.foreign(number(1), number(2), number(3), number(4)),
             "write" | "read" => self.ask(&words, number(2), number(3)),
             "run" => self.run(),
@@ -111,6 +116,7 @@ impl Script {
                 self.held.remove(&words[1..].join(" ")),
                 "`{line}`: not held"
             ),
+            "pass" => self.pass(u64::from(number(1)) * MS),
             "tick" => self.world.advance(u64::from(number(1)) * MS),
             "crash" => self.world.crash(number(1), |_, _| {}),
             "restart" => self.restart(number(1)),
@@ -165,21 +171,74 @@ impl Script {
         self.said()
     }
 
-    fn meta(
-        &mut self,
-        index: u32,
-        ballot: u32,
-        stage: Stage,
-        members: &[u32],
-        to: Option<Vec<u32>>,
-    ) {
-        let members: Vec<(u32, u64)> = members
-            .iter()
-            .map(|node| (*node, 10 + u64::from(*node)))
-            .collect();
+    fn option(&mut self, name: &str, value: u32) {
+        let value = value as usize;
+        match name {
+            "learner_entries_max" => self.options.learner_entries_max = value,
+            "prepare_inflight_max" => self.options.prepare_inflight_max = value,
+            other => panic!("`{other}` is no option here"),
+        }
+    }
+
+    /// `words`: the primary, the secondaries, and perhaps `to` and who is told.
+    fn meta(&mut self, index: u32, ballot: u32, stage: Stage, words: &[&str]) {
+        let (members, to) = match words.iter().position(|word| *word == "to") {
+            Some(at) => (&words[..at], Some(&words[at + 1..])),
+            None => (words, None),
+        };
+        let members: Vec<(u32, u64)> = members.iter().map(|word| copy_on(word)).collect();
         let configuration = configuration(index, u64::from(ballot), stage, &members, 2);
         let all: Vec<u32> = self.world.nodes.keys().copied().collect();
+        let to = to.map(|to| to.iter().map(|word| word.parse().unwrap()).collect());
         self.world.configure(&configuration, &to.unwrap_or(all));
+    }
+
+    /// Meta lets the copy `word` learn, or takes that back.
+    fn assign(&mut self, index: u32, word: &str) {
+        let learner = (word != "none").then(|| {
+            let (node, incarnation) = copy_on(word);
+            member(node, incarnation)
+        });
+        let configuration = self.world.configurations[&partition(index)].clone();
+        let all: Vec<u32> = self.world.nodes.keys().copied().collect();
+        for node in all {
+            let configuration = configuration.clone();
+            self.world.feed(
+                node,
+                Event::LearnerAssigned {
+                    configuration,
+                    learner,
+                },
+            );
+        }
+    }
+
+    fn hand_over(&mut self, index: u32, node: u32) {
+        let configuration = self.world.configurations[&partition(index)].clone();
+        let to = *configuration.member_on(NodeId(node)).expect("a member");
+        let event = Event::HandOver {
+            partition: partition(index),
+            ballot: configuration.ballot,
+            to,
+        };
+        let primary = configuration.primary.expect("a primary").address.node.0;
+        self.world.feed(primary, event);
+    }
+
+    /// Which nodes may answer reads of the partition now.
+    fn may_read(&self, index: u32) -> String {
+        let mut out = String::new();
+        for (node, one) in &self.world.nodes {
+            let now = self.world.local(*node);
+            let may = one
+                .shard
+                .as_ref()
+                .is_some_and(|shard| shard.may_read(partition(index), now));
+            if may {
+                writeln!(out, "  {node}").unwrap();
+            }
+        }
+        out
     }
 
     /// Meta names another copy on `node`.
@@ -220,6 +279,18 @@ impl Script {
                 }
             }
         }
+    }
+
+    /// Time passes from one deadline to the next, and everything moves in between.
+    fn pass(&mut self, nanos: u64) {
+        let until = Instant(self.world.now.0 + nanos);
+        self.run();
+        while let Some(at) = self.world.next_deadline().filter(|at| *at <= until) {
+            self.world.advance(at.0.saturating_sub(self.world.now.0));
+            self.run();
+        }
+        self.world.advance(until.0 - self.world.now.0);
+        self.run();
     }
 
     fn is_held(&self, what: &str) -> bool {
@@ -326,7 +397,15 @@ impl Script {
 
     fn said(&mut self) -> String {
         let mut out = String::new();
+        // Proposals are repeated until something comes of them: once is enough to know.
+        let mut proposed = Vec::new();
         for (node, effect) in std::mem::take(&mut self.world.said) {
+            if matches!(effect, Effect::Propose { .. }) {
+                if proposed.contains(&(node, effect.clone())) {
+                    continue;
+                }
+                proposed.push((node, effect.clone()));
+            }
             let text = match effect {
                 Effect::Reply { ticket, decree } => {
                     format!("{} ok, decree {decree}", self.names[&ticket])
@@ -334,9 +413,12 @@ impl Script {
                 Effect::Reject { ticket, reason } => {
                     format!("{} refused: {reason:?}", self.names[&ticket])
                 }
-                Effect::ProposeNextBallot { partition, ballot } => {
-                    format!("{partition} asks for the ballot after {ballot}")
-                }
+                Effect::Propose {
+                    partition,
+                    ballot,
+                    proposal,
+                    ..
+                } => propose(partition, ballot, proposal),
                 Effect::Quarantine { partition, reason } => {
                     format!("{partition} out of service: {reason}")
                 }
@@ -359,6 +441,21 @@ impl Script {
                     incarnation,
                 } => format!("{partition} remove incarnation {incarnation}"),
                 Effect::Flush { partition } => format!("{partition} flush"),
+                Effect::FetchLog {
+                    partition,
+                    source,
+                    from,
+                    to,
+                    ..
+                } => {
+                    format!(
+                        "{partition} fetch {from} to {to} from the log of {}",
+                        source.address
+                    )
+                }
+                Effect::FetchCheckpoint {
+                    partition, source, ..
+                } => format!("{partition} fetch a checkpoint from {}", source.address),
                 other => format!("{other:?}"),
             };
             writeln!(out, "  {node}: {text}").unwrap();
@@ -383,6 +480,47 @@ impl Script {
     }
 }
 
+/// A node with its first copy, or `node:incarnation`.
+fn copy_on(word: &str) -> (u32, u64) {
+    let number = |text: &str| {
+        text.parse::<u32>()
+            .unwrap_or_else(|_| panic!("`{text}` is no number"))
+    };
+    match word.split_once(':') {
+        Some((node, incarnation)) => (number(node), u64::from(number(incarnation))),
+        None => (number(word), 10 + u64::from(number(word))),
+    }
+}
+
+fn propose(partition: PartitionId, ballot: Ballot, proposal: Proposal) -> String {
+    let on = |member: Member| member.address;
+    match proposal {
+        Proposal::NextBallot => format!("{partition} asks for the ballot after {ballot}"),
+        Proposal::TakeOver {
+            prepared,
+            prepared_ballot,
+        } => {
+            let stamp = prepared_ballot.counter();
+            format!("{partition} asks to take over after {ballot}, prepared {prepared}({stamp})")
+        }
+        Proposal::Remove { member, cause } => {
+            format!(
+                "{partition} asks to remove {} after {ballot}: {cause:?}",
+                on(member)
+            )
+        }
+        Proposal::Add { member } => {
+            format!("{partition} asks to add {} after {ballot}", on(member))
+        }
+        Proposal::HandOver { to } => {
+            format!("{partition} asks to hand over to {} after {ballot}", on(to))
+        }
+        Proposal::WithdrawLearner { member } => {
+            format!("{partition} asks to withdraw the learner {}", on(member))
+        }
+    }
+}
+
 fn tamper(message: &mut Message) {
     match message {
         Message::Prepare(prepare) => {
@@ -399,10 +537,20 @@ fn describe(replica: &Replica) -> String {
         RoleName::Secondary => "secondary",
         RoleName::OutOfService => "out of service",
         RoleName::Primary(Phase::WaitingForBallot) => "primary, waits for a ballot",
+        RoleName::Primary(Phase::Waiting) => "primary, waits for the one before",
         RoleName::Primary(Phase::Adopting) => "primary, adopts",
         RoleName::Primary(Phase::Reconciling) => "primary, reconciles",
         RoleName::Primary(Phase::Serving) => "primary, serves",
         RoleName::Primary(Phase::Superseded) => "primary, superseded",
+        RoleName::Primary(Phase::Yielded) => "primary, yielded",
+        RoleName::Learner => match replica.learn_stage() {
+            Some(LearnStage::Asking { .. }) => "learner, asks",
+            Some(LearnStage::Cutting) => "learner, cuts",
+            Some(LearnStage::FetchingLog { .. }) => "learner, fetches the log",
+            Some(LearnStage::FetchingCheckpoint) => "learner, fetches a checkpoint",
+            Some(LearnStage::Attached) => "learner, attached",
+            None => panic!("a learner has a stage"),
+        },
     };
     let entries: Vec<String> = replica
         .entries()

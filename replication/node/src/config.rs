@@ -40,6 +40,8 @@ pub struct ProcessConfig {
     pub log: LogConfig,
     pub disk: DiskConfig,
     pub stall: StallConfig,
+    pub transfer: TransferConfig,
+    pub scrub: ScrubConfig,
     pub stats: StatsConfig,
 }
 
@@ -137,6 +139,27 @@ pub struct StallConfig {
     pub limit_ms: Millis,
 }
 
+/// Copies of replicas that leave for learners elsewhere, and that learners here fetch.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TransferConfig {
+    /// Bytes a second that all of them together may take, in each direction. Default 64 MiB, at least 1 MiB. Too large: clients
+    /// feel the disk; too small: a lost replica is replaced late.
+    pub bytes_per_second: ByteSize,
+    /// Transfers at a time, in each direction. Default 2, 1 to 64.
+    pub sessions_max: usize,
+}
+
+/// Reading everything on disk to find damage before a client does.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScrubConfig {
+    /// A pass begins so long after the last one ended. Default 168 (a week), at most 8760; 0 = only when an operator asks.
+    pub period_hours: u64,
+    /// Share of the time that a pass works. Default 10 percent, 1 to 100. Too large: clients feel the disk.
+    pub share_percent: u8,
+}
+
 /// The statistics page of each core.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -159,8 +182,22 @@ pub enum StagesConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClusterConfig {
-    /// How often a primary tells its commit points when no prepare carries them. Default 100 ms, 10 to 10000.
+    /// How often a primary tells its members that it lives. Default 100 ms, 10 to 10000; at most a third of the lease.
     pub beacon_period_ms: Millis,
+    /// How long a primary may answer reads after it sent a beacon that all members acknowledged. Default 400 ms, 30 to 60000.
+    /// Longer: slower failover. Shorter: pauses of a member stop reads.
+    pub lease_period_ms: Millis,
+    /// How long a secondary that hears nothing waits before it asks to take over. Default 550 ms, at least 1.25 x the lease.
+    pub grace_period_ms: Millis,
+    /// How long the link to a member may stay closed before its removal is proposed. Default 100 ms, 10 to 60000.
+    pub redial_period_ms: Millis,
+    /// A member whose acknowledgements lag by more than this is proposed for removal as slow. Default 500 ms, 50 to 60000 ...
+    pub slow_lag_ms: Millis,
+    /// ... while our own log becomes durable within this. Default 100 ms, 1 to 60000.
+    pub slow_own_flush_ms: Millis,
+    /// Mutations and bytes of a partition kept in memory for a learner. Defaults 4096 and 16 MiB. Over them it starts over.
+    pub learner_entries_max: usize,
+    pub learner_max: ByteSize,
     /// Prepares of one partition without an answer. Default 256, 1 to 4096. Over it clients get busy.
     pub prepare_inflight_max: usize,
     /// Bytes appended and not yet durable, per core. Default 32 MiB, at least 4 MiB.
@@ -189,6 +226,8 @@ pub enum ConfigError {
         value: String,
         wanted: &'static str,
     },
+    #[error("configuration cluster: {0}")]
+    Replication(String),
 }
 
 impl Config {
@@ -207,7 +246,8 @@ impl Config {
     /// Refuses values out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.process.check()?;
-        self.cluster.check()
+        self.cluster.check()?;
+        self.replication().check().map_err(ConfigError::Replication)
     }
 
     /// The whole tree as TOML, as printed at start.
@@ -222,6 +262,13 @@ impl Config {
         let cluster = &self.cluster;
         ReplicationOptions {
             beacon_period: cluster.beacon_period_ms.duration(),
+            lease_period: cluster.lease_period_ms.duration(),
+            grace_period: cluster.grace_period_ms.duration(),
+            redial_period: cluster.redial_period_ms.duration(),
+            slow_lag: cluster.slow_lag_ms.duration(),
+            slow_own_flush: cluster.slow_own_flush_ms.duration(),
+            learner_entries_max: cluster.learner_entries_max,
+            learner_bytes_max: cluster.learner_max.usize(),
             prepare_inflight_max: cluster.prepare_inflight_max,
             log_pending_bytes_max: cluster.log_pending_max.usize(),
             apply_queue_max: cluster.apply_queue_max,
@@ -250,6 +297,8 @@ impl ProcessConfig {
         self.memory.check()?;
         self.log.check()?;
         self.stall.check()?;
+        self.transfer.check()?;
+        self.scrub.check()?;
         self.disk.check()
     }
 

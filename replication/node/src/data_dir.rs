@@ -5,6 +5,7 @@
 //! DIR/LOCK           held by flock for the life of the process
 //! DIR/shard-NN/      log/ db/ learn/ quarantine/ trash/
 //! DIR/stats/NN       statistics page of shard NN
+//! DIR/SCRUBBED       when everything was last read and checked
 //! ```
 //!
 //! `node.toml` is replaced whole (temporary file, fsync, rename, fsync of the directory), so that it is always either the

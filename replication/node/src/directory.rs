@@ -21,6 +21,9 @@ pub struct Table {
     pub partition_count: u32,
     /// Seconds that rows without an expiry of their own live; 0 = for ever.
     pub default_ttl_seconds: u32,
+    /// Wanted replicas, and members that a write needs.
+    pub replica_count: u8,
+    pub min_replicas: u8,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +44,13 @@ impl Directory {
             .get(usize::from(core.core.0))
             .copied()
             .flatten()
+    }
+
+    /// Where a node gives copies of its replicas: the port behind the last peer port.
+    #[must_use]
+    pub fn transfer(&self, node: NodeId) -> Option<SocketAddr> {
+        let last = (*self.nodes.get(&node)?.peer.last()?)?;
+        Some(SocketAddr::new(last.ip(), last.port().checked_add(1)?))
     }
 
     /// Where clients find a core.

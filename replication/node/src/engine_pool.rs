@@ -6,6 +6,7 @@
 
 use crate::inbox::{CoreInput, InboxSender};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use pegasus_engine::Applied;
 use pegasus_replication::ids::{Decree, PartitionId, ReplicaIncarnation, Ticket};
 use std::io;
 use std::thread::JoinHandle;
@@ -55,6 +56,12 @@ pub enum PoolDone {
     Read {
         ticket: Ticket,
         outcome: ReadOutcome,
+    },
+    /// A checkpoint has taken the place of the replica's storage, or nothing has.
+    Installed {
+        job: u64,
+        partition: PartitionId,
+        installed: Result<Applied, String>,
     },
 }
 

@@ -8,11 +8,12 @@ use crate::engine_pool::PoolDone;
 use crate::log_file::ReadySegment;
 use crate::route_relay::RouteAnswer;
 use crate::stats::relay::StatsAnswer;
+use crate::transfer::{ExportRequest, Fetched};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use pegasus_net::Waker;
-use pegasus_replication::config::Configuration;
+use pegasus_replication::config::{Configuration, Member};
 use pegasus_replication::event::Pressure;
-use pegasus_replication::ids::{PartitionId, ReplicaIncarnation};
+use pegasus_replication::ids::{Ballot, PartitionId, ReplicaIncarnation};
 use std::sync::Arc;
 
 /// Inputs that wait for a core; a full inbox makes the sender wait.
@@ -23,6 +24,19 @@ const INBOX_MAX: usize = 4096;
 pub enum CoreInput {
     /// Meta's configuration of a partition that has, or had, a member on this core.
     Configured(Configuration),
+    /// Meta's word on who learns a partition; for its primary and for the learner.
+    LearnerAssigned {
+        configuration: Configuration,
+        learner: Option<Member>,
+        /// The learner is a new, empty replica; otherwise a copy that is there.
+        is_fresh: bool,
+    },
+    /// Meta wants the primary of this ballot to hand over.
+    HandOver {
+        partition: PartitionId,
+        ballot: Ballot,
+        to: Member,
+    },
     /// Meta's order to delete the replica of this incarnation.
     Dropped {
         partition: PartitionId,
@@ -44,7 +58,13 @@ pub enum CoreInput {
     },
     /// Answer to a question for a table's routing.
     Route(RouteAnswer),
-    /// Answer to a question for a core's statistics.
+    /// Another node's learner wants the files of a replica of this core.
+    Export(ExportRequest),
+    /// What a learner of this core has asked for.
+    Fetched(Fetched),
+    /// What the log holds of this replica is damaged: make the engine hold it durably.
+    Flush { partition: PartitionId },
+    /// Answer to a question for a core's statistics, or for scrubbing.
     Stats(StatsAnswer),
     /// Stop accepting, finish what is in work, then end.
     Stop,

@@ -9,13 +9,14 @@
 //!
 //! **Reading order.** [`config`], [`data_dir`], [`start_checks`], [`node`] (start-up and shutdown), [`open_shard`],
 //! [`shard_loop`], then [`wire`], [`log_file`], [`background`], [`engine_pool`], [`engine_watch`], [`meta_link`],
-//! [`route_relay`], [`stats`], [`stall`].
+//! [`route_relay`], [`transfer`], [`scrub`], [`stats`], [`stall`].
 
 #![deny(unsafe_code)]
 
 pub mod background;
 pub mod clock;
 pub mod config;
+mod connection;
 pub mod data_dir;
 pub mod directory;
 pub mod engine_pool;
@@ -28,8 +29,10 @@ pub mod open_shard;
 pub mod placement;
 pub mod ports;
 pub mod route_relay;
+pub mod scrub;
 pub mod shard_loop;
 pub mod stall;
 pub mod start_checks;
 pub mod stats;
+pub mod transfer;
 pub mod wire;

@@ -12,16 +12,17 @@ mod frames;
 mod reports;
 mod session;
 
-pub(crate) use session::Connection;
 pub use session::{LinkIdentity, Registered, SessionError};
 
 use crate::inbox::InboxSender;
 use assignment::Assignment;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use pegasus_fbs::frame::FrameKind;
+use pegasus_replication::config::{Configuration, Proposal};
 use pegasus_replication::ids::{Ballot, CoreId, Decree, PartitionId, ReplicaIncarnation};
 use reports::Reports;
 use session::Session;
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -33,6 +34,8 @@ const MAIL_MAX: usize = 65_536;
 const HEARTBEAT_PERIOD: Duration = Duration::from_secs(1);
 /// Changes told within this time share one heartbeat: a table's partitions become ready in a burst.
 const GATHER: Duration = Duration::from_millis(2);
+/// Wishes of one event, a node that died for example, share one frame.
+const GATHER_WISHES: Duration = Duration::from_micros(500);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
@@ -65,6 +68,20 @@ pub struct Report {
     pub health: Health,
     /// Of `OutOfService`.
     pub reason: String,
+    /// Stamp of the last prepared entry.
+    pub prepared_ballot: Ballot,
+    pub applied: Decree,
+    /// The newest known to the replica: what meta is rebuilt from if its store is lost.
+    pub configuration: Option<Configuration>,
+}
+
+/// A change that a replica asks meta for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    pub key: ReplicaKey,
+    /// The ballot that it wants to leave.
+    pub ballot: Ballot,
+    pub proposal: Proposal,
 }
 
 /// What a core, or the disk watch, tells meta.
@@ -73,13 +90,10 @@ pub enum MetaMail {
     Report {
         core: CoreId,
         key: ReplicaKey,
-        report: Report,
+        report: Box<Report>,
     },
-    /// A primary wants the next ballot; repeated by the link until a newer configuration has come.
-    Propose {
-        key: ReplicaKey,
-        ballot: Ballot,
-    },
+    /// A replica wants another configuration. Sent once: the core repeats it for as long as it wants it.
+    Propose(Wish),
     Disk {
         total: u64,
         free: u64,
@@ -211,6 +225,8 @@ impl MetaLink {
                     reports: Reports::default(),
                     letters,
                     mail,
+                    later: VecDeque::new(),
+                    wishes: Vec::new(),
                     sessions: 0,
                     disk: (0, 0),
                 };
@@ -238,6 +254,10 @@ struct Link {
     reports: Reports,
     letters: Sender<MetaMail>,
     mail: Receiver<MetaMail>,
+    /// Taken out of the mailbox while wishes were gathered.
+    later: VecDeque<MetaMail>,
+    /// For the next frame of proposals.
+    wishes: Vec<Wish>,
     sessions: u64,
     disk: (u64, u64),
 }
@@ -284,8 +304,10 @@ impl Link {
     fn wait_for_retry(&mut self, wait: Duration) -> bool {
         let until = Instant::now() + wait;
         loop {
-            match self.mail.recv_deadline(until) {
+            match self.next_mail(until) {
                 Ok(MetaMail::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
+                // The cores repeat what they still want when meta is back.
+                Ok(MetaMail::Propose(_)) => {}
                 Ok(mail) => self.take(mail),
                 Err(RecvTimeoutError::Timeout) => return false,
             }
@@ -294,10 +316,12 @@ impl Link {
 
     fn run_session(&mut self, mut session: Session) -> End {
         self.reports.all_again();
+        // Of a session before: the cores repeat what they still want.
+        self.wishes.clear();
         // The first heartbeat follows the first Sync, so that it carries what was just told.
         let mut heartbeat_at = Instant::now() + HEARTBEAT_PERIOD;
         loop {
-            match self.mail.recv_deadline(heartbeat_at) {
+            match self.next_mail(heartbeat_at) {
                 Ok(MetaMail::Stop) | Err(RecvTimeoutError::Disconnected) => return End::Stop,
                 Ok(MetaMail::Lost {
                     session: lost,
@@ -316,10 +340,13 @@ impl Link {
                     }
                 }
                 Ok(mail) => {
-                    let is_urgent =
-                        matches!(mail, MetaMail::Propose { .. } | MetaMail::Report { .. });
+                    let is_wish = matches!(mail, MetaMail::Propose(_));
+                    let is_report = matches!(mail, MetaMail::Report { .. });
                     self.take(mail);
-                    if is_urgent && self.reports.are_urgent() {
+                    if is_wish && let Err(error) = self.send_wishes(&mut session) {
+                        return End::Lost(error.to_string());
+                    }
+                    if is_report && self.reports.are_urgent() {
                         heartbeat_at = heartbeat_at.min(Instant::now() + GATHER);
                     }
                 }
@@ -337,10 +364,7 @@ impl Link {
         match kind {
             FrameKind::Sync => {
                 let sync = frames::read_sync(body).map_err(|error| error.to_string())?;
-                let unknown = self.assignment.take(sync, &self.reports);
-                self.reports.set_unknown(unknown);
-                self.reports
-                    .forget_answered(self.assignment.configurations());
+                self.assignment.take(sync, &self.reports);
                 Ok(())
             }
             FrameKind::HeartbeatReply => Ok(()),
@@ -350,16 +374,8 @@ impl Link {
 
     fn take(&mut self, mail: MetaMail) {
         match mail {
-            MetaMail::Report { core, key, report } => self.reports.put(core, key, report),
-            MetaMail::Propose { key, ballot } => {
-                if self
-                    .assignment
-                    .ballot(key.partition)
-                    .is_some_and(|known| known <= ballot)
-                {
-                    self.reports.propose(key, ballot);
-                }
-            }
+            MetaMail::Report { core, key, report } => self.reports.put(core, key, *report),
+            MetaMail::Propose(wish) => self.wishes.push(wish),
             MetaMail::Disk { total, free } => self.disk = (total, free),
             // Of a connection that is no more, or handled by the caller.
             MetaMail::Frame { .. } | MetaMail::Lost { .. } | MetaMail::Stop => {}
@@ -367,12 +383,46 @@ impl Link {
     }
 
     fn send_heartbeat(&mut self, session: &mut Session) -> io::Result<()> {
-        let heartbeat = self.reports.heartbeat(self.assignment.digest(), self.disk);
-        session.send(FrameKind::Heartbeat, &heartbeat)?;
-        if let Some(proposals) = self.reports.proposals() {
-            session.send(FrameKind::ProposeNextBallot, &proposals)?;
+        let heartbeat = self.reports.heartbeat(
+            self.assignment.digest(),
+            self.disk,
+            self.assignment.directory(),
+        );
+        session.send(FrameKind::Heartbeat, &heartbeat)
+    }
+
+    /// What a turn of a core wants comes in one burst and goes in one frame. Wishes that a newer configuration has answered
+    /// already are left out.
+    fn send_wishes(&mut self, session: &mut Session) -> io::Result<()> {
+        let until = Instant::now() + GATHER_WISHES;
+        while let Ok(mail) = self.mail.recv_deadline(until) {
+            let is_wish = matches!(mail, MetaMail::Propose(_));
+            if is_wish || matches!(mail, MetaMail::Report { .. } | MetaMail::Disk { .. }) {
+                self.take(mail);
+            } else {
+                // Of the connection, or the end: after this.
+                self.later.push_back(mail);
+                break;
+            }
         }
-        Ok(())
+        let wishes = std::mem::take(&mut self.wishes);
+        let is_open = |wish: &&Wish| {
+            let known = self.assignment.ballot(wish.key.partition);
+            known.is_none_or(|known| known <= wish.ballot)
+        };
+        let mut open = wishes.iter().filter(is_open).peekable();
+        if open.peek().is_none() {
+            return Ok(());
+        }
+        session.send(FrameKind::ProposeChange, &frames::write_proposals(open))
+    }
+
+    /// The next mail by `until`.
+    fn next_mail(&mut self, until: Instant) -> Result<MetaMail, RecvTimeoutError> {
+        match self.later.pop_front() {
+            Some(mail) => Ok(mail),
+            None => self.mail.recv_deadline(until),
+        }
     }
 }
 

@@ -13,9 +13,11 @@ use crate::meta_link::{self, LinkIdentity, MetaLink, SessionError};
 use crate::open_shard::OpenShardError;
 use crate::ports::{self, CoreSockets};
 use crate::route_relay::RouteRelay;
+use crate::scrub::Scrub;
 use crate::shard_loop::{CoreError, Finished};
 use crate::stall::Watchdog;
 use crate::start_checks::{self, CpuClaims, StartError};
+use crate::transfer::{TransferThreads, Transfers};
 use pegasus_fbs::code::Code;
 use pegasus_net::listener::BindError;
 use std::io;
@@ -62,6 +64,8 @@ pub struct Node {
     shared: Shared,
     /// Threads that end when nobody can ask them any more.
     helpers: Vec<JoinHandle<()>>,
+    scrub: Scrub,
+    transfers: TransferThreads,
     meta: MetaLink,
     watch: EngineWatch,
     watchdog: Watchdog,
@@ -74,6 +78,7 @@ pub struct Node {
 struct Shared {
     pool: EnginePool,
     background: Background,
+    transfers: Transfers,
     relay: RouteRelay,
 }
 
@@ -96,7 +101,7 @@ impl Node {
             process.cpu.poll,
         )?;
         let sockets = ports::bind_all(&process.listen, cores)?;
-        let mut identity = link_identity(&dir, &claims, &sockets, token);
+        let mut identity = link_identity(&dir, &claims, &sockets.cores, token);
         join(&mut dir, &mut identity, config, is_stopped)?;
         assemble::assemble(config, dir, claims, sockets, identity)
     }
@@ -141,7 +146,8 @@ impl Node {
             }
         }
         self.meta.stop();
-        drop((self.shared, self.watch, self.watchdog));
+        drop((self.shared, self.scrub, self.watch, self.watchdog));
+        self.transfers.stop();
         for helper in self.helpers {
             let _ = helper.join();
         }

@@ -1,4 +1,5 @@
-//! The listening sockets of a node: a client port and a peer port for each core.
+//! The listening sockets of a node: a client port and a peer port for each core, and behind the last peer port one for
+//! transfers.
 
 use crate::config::ListenConfig;
 use pegasus_net::listener::{BindError, bind, bind_within};
@@ -19,11 +20,19 @@ pub struct CoreSockets {
     pub peer_address: SocketAddr,
 }
 
+/// All sockets of a node.
+#[derive(Debug)]
+pub struct NodeSockets {
+    pub cores: Vec<CoreSockets>,
+    /// Where other nodes fetch copies of replicas.
+    pub transfer: TcpListener,
+}
+
 /// Binds the ports of `cores` cores. With base port 0 a free block is found by binding.
 ///
 /// # Errors
 /// A port cannot be had; the error names who holds it.
-pub fn bind_all(listen: &ListenConfig, cores: u16) -> Result<Vec<CoreSockets>, BindError> {
+pub fn bind_all(listen: &ListenConfig, cores: u16) -> Result<NodeSockets, BindError> {
     if listen.base_port != 0 {
         return bind_block(listen, listen.base_port, cores, bind);
     }
@@ -46,7 +55,7 @@ fn bind_block(
     base: u16,
     cores: u16,
     bind: impl Fn(SocketAddr) -> Result<TcpListener, BindError>,
-) -> Result<Vec<CoreSockets>, BindError> {
+) -> Result<NodeSockets, BindError> {
     let advertised = listen.advertise.unwrap_or(listen.bind);
     let mut sockets = Vec::new();
     for core in 0..cores {
@@ -59,5 +68,9 @@ fn bind_block(
             peer_address: SocketAddr::new(advertised, peer_port),
         });
     }
-    Ok(sockets)
+    let transfer_port = base + listen.peer_port_offset + cores;
+    Ok(NodeSockets {
+        cores: sockets,
+        transfer: bind(SocketAddr::new(listen.bind, transfer_port))?,
+    })
 }

@@ -5,8 +5,9 @@
 //! is good for 100 ms; without meta the last one is used for at most 30 s, corrected by the configurations of this
 //! node's replicas. Ballots and table numbers never go back within one process.
 
+use crate::connection::Connection;
 use crate::inbox::{CoreInput, InboxSender};
-use crate::meta_link::{Connection, KnownRoutes};
+use crate::meta_link::KnownRoutes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use pegasus_fbs::body::{self, FailureBody};
 use pegasus_fbs::code::Code;

@@ -12,6 +12,7 @@ mod answer;
 mod collect;
 mod engine_work;
 mod gauges;
+mod learning;
 mod outbox;
 mod peers;
 mod perform;
@@ -26,7 +27,7 @@ mod write;
 pub use answer::MeshMessage;
 
 use crate::background::Background;
-use crate::clock;
+use crate::clock::{self, ClockWatch};
 use crate::directory::Directory;
 use crate::engine_pool::EnginePool;
 use crate::inbox::{CoreInput, InboxSender};
@@ -36,8 +37,10 @@ use crate::route_relay::RouteRelay;
 use crate::stall::{Phase, Pulse};
 use crate::stats::Stats;
 use crate::stats::relay::StatsRelay;
+use crate::transfer::Transfers;
 use crossbeam_channel::Receiver;
 use engine_work::EngineWork;
+use learning::Learning;
 use outbox::Outbox;
 use peers::Peers;
 use pegasus_engine::{Engine, RocksEngine, RocksStore};
@@ -87,6 +90,7 @@ pub struct CoreHandles {
     pub own_inbox: InboxSender,
     pub pool: EnginePool,
     pub background: Background,
+    pub transfers: Transfers,
     pub meta: MetaSender,
     pub relay: RouteRelay,
     pub stats: StatsRelay,
@@ -133,6 +137,11 @@ pub struct ShardLoop {
     requests: Requests,
     engine_work: EngineWork,
     held: Held,
+    learning: Learning,
+    /// The replication core waits for entries of these.
+    learning_due: Vec<PartitionId>,
+    /// Fetches that could not be started, and why.
+    learning_failed: Vec<(PartitionId, String)>,
     reports: Reports,
     stats: Stats,
     pulse: Arc<Pulse>,
@@ -146,6 +155,7 @@ pub struct ShardLoop {
     /// Receipts of answers that have left, on their way to the statistics.
     sent: Vec<Sent>,
     waits: Waits,
+    clocks: ClockWatch,
     /// Something was queued on the ring since the last `poll`.
     has_queued_io: bool,
     disk: Pressure,
@@ -183,11 +193,19 @@ impl ShardLoop {
             own_inbox,
             pool,
             background,
+            transfers,
             meta,
             relay,
             stats: stats_relay,
         } = handles;
-        let outbox = Outbox::new(address.core, meta, pool, background, own_inbox.clone());
+        let outbox = Outbox::new(
+            address.core,
+            meta,
+            pool,
+            background,
+            transfers,
+            own_inbox.clone(),
+        );
         Self {
             address,
             io,
@@ -207,6 +225,9 @@ impl ShardLoop {
             requests: Requests::new(limits.requests_max),
             engine_work: EngineWork::default(),
             held: Held::default(),
+            learning: Learning::default(),
+            learning_due: Vec::new(),
+            learning_failed: Vec::new(),
             reports: Reports::default(),
             stats,
             pulse,
@@ -217,6 +238,7 @@ impl ShardLoop {
             stamp: clock::now(),
             sent: Vec::new(),
             waits: Waits::default(),
+            clocks: ClockWatch::default(),
             has_queued_io: false,
             disk: Pressure::None,
             is_without_segment: false,
@@ -255,6 +277,7 @@ impl ShardLoop {
         self.stats.sent(&mut self.sent);
         let started = self.now;
         self.collect();
+        self.continue_learning();
         if self.stats.measures_stages() {
             self.stamp = clock::now();
         }
@@ -301,6 +324,8 @@ impl ShardLoop {
         let has_work = !self.events.is_empty()
             || !self.inbox.is_empty()
             || !self.effects.is_empty()
+            || !self.learning_due.is_empty()
+            || !self.learning_failed.is_empty()
             || self.engine_work.is_waiting();
         if has_work {
             return Duration::ZERO;

@@ -234,7 +234,7 @@ pub const fn of_operation(operation: &Operation) -> (Counter, Option<Timing>) {
         Operation::Scan(_) => (Counter::RequestScan, Some(Timing::Scan)),
         Operation::Route { .. } => (Counter::RequestRoute, None),
         Operation::Ping => (Counter::RequestPing, None),
-        Operation::CoreStats { .. } => (Counter::RequestCoreStats, None),
+        Operation::CoreStats { .. } | Operation::Scrub { .. } => (Counter::RequestCoreStats, None),
     }
 }
 

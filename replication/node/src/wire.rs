@@ -11,8 +11,8 @@ use pegasus_replication::ids::{
     TableId,
 };
 use pegasus_replication::message::{
-    Beacon, BeaconAck, BeaconEntry, Entry, Message, Mutation, Prepare, PrepareAck, PrepareReject,
-    RejectReason, ReplicaState,
+    Beacon, BeaconAck, BeaconEntry, Entry, LearnReply, LearnRequest, LearnStep, Message, Mutation,
+    Prepare, PrepareAck, PrepareReject, RejectReason, ReplicaState, Yield,
 };
 
 /// Why a body that is a valid FlatBuffer is not a message.
@@ -40,6 +40,9 @@ pub fn encode<'a>(builder: &'a mut Builder<'_>, message: &Message) -> (FrameKind
         Message::PrepareReject(reject) => write_reject(builder, reject),
         Message::Beacon(beacon) => write_beacon(builder, beacon),
         Message::BeaconAck(ack) => write_beacon_ack(builder, ack),
+        Message::LearnRequest(request) => write_learn_request(builder, request),
+        Message::LearnReply(reply) => write_learn_reply(builder, reply),
+        Message::Yield(word) => write_yield(builder, word),
     };
     (kind, builder.finished_data())
 }
@@ -71,6 +74,9 @@ pub fn decode(
         FrameKind::PrepareReject => take(Message::PrepareReject(read_reject(bytes)?)),
         FrameKind::Beacon => take(Message::Beacon(read_beacon(bytes)?)),
         FrameKind::BeaconAck => take(Message::BeaconAck(read_beacon_ack(bytes)?)),
+        FrameKind::LearnRequest => take(Message::LearnRequest(read_learn_request(bytes)?)),
+        FrameKind::LearnReply => take(Message::LearnReply(read_learn_reply(bytes)?)),
+        FrameKind::Yield => take(Message::Yield(read_yield(bytes)?)),
         kind => return Err(WireError::Kind { kind }),
     }
     Ok(())
@@ -128,7 +134,9 @@ const fn partition(table: u32, index: u32) -> PartitionId {
     }
 }
 
-fn write_member(member: &Member) -> peer::Member {
+/// A member as meta and peers spell it.
+#[must_use]
+pub fn write_member(member: &Member) -> peer::Member {
     peer::Member::new(
         member.incarnation.0,
         member.address.node.0,
@@ -136,7 +144,9 @@ fn write_member(member: &Member) -> peer::Member {
     )
 }
 
-fn read_member(member: &peer::Member) -> Member {
+/// The inverse of [`write_member`].
+#[must_use]
+pub fn read_member(member: &peer::Member) -> Member {
     Member {
         address: CoreAddress {
             node: NodeId(member.node()),
@@ -160,6 +170,7 @@ fn write_prepare(builder: &mut Builder<'_>, prepare: &Prepare) -> FrameKind {
         request_client: mutation.request_id.client,
         request_sequence: mutation.request_id.sequence,
         payload: Some(payload),
+        learner: write_learner(prepare.learner),
     };
     let root = peer::Prepare::create(builder, &arguments);
     builder.finish(root, None);
@@ -194,7 +205,17 @@ fn read_prepare(bytes: &Bytes) -> Result<Prepare, WireError> {
         },
         previous: Ballot(table.previous_ballot()),
         committed: Decree(table.committed()),
+        learner: read_learner(table.learner()),
     })
+}
+
+/// 0 on the wire: nobody is addressed as a learner.
+fn write_learner(learner: Option<ReplicaIncarnation>) -> u64 {
+    learner.map_or(0, |incarnation| incarnation.0)
+}
+
+fn read_learner(number: u64) -> Option<ReplicaIncarnation> {
+    (number != 0).then_some(ReplicaIncarnation(number))
 }
 
 fn write_acks(builder: &mut Builder<'_>, acks: &[PrepareAck]) -> FrameKind {
@@ -267,6 +288,8 @@ const fn write_reason(reason: RejectReason) -> peer::RejectReason {
         RejectReason::StaleBallot => peer::RejectReason::StaleBallot,
         RejectReason::Gap => peer::RejectReason::Gap,
         RejectReason::OutOfService => peer::RejectReason::OutOfService,
+        RejectReason::Adopting => peer::RejectReason::Adopting,
+        RejectReason::Promised => peer::RejectReason::Promised,
     }
 }
 
@@ -275,30 +298,46 @@ const fn read_reason(reason: peer::RejectReason) -> RejectReason {
     match reason {
         peer::RejectReason::StaleBallot => RejectReason::StaleBallot,
         peer::RejectReason::Gap => RejectReason::Gap,
+        peer::RejectReason::Adopting => RejectReason::Adopting,
+        peer::RejectReason::Promised => RejectReason::Promised,
         _ => RejectReason::OutOfService,
     }
 }
 
 fn write_beacon(builder: &mut Builder<'_>, beacon: &Beacon) -> FrameKind {
-    let mut entries = Vec::with_capacity(beacon.entries.len());
+    let mut asked = Vec::new();
+    let mut covered = Vec::with_capacity(beacon.entries.len());
     for entry in &beacon.entries {
-        let configuration = write_configuration(builder, &entry.configuration);
+        let learner = write_learner(entry.learner);
+        let Some(configuration) = &entry.configuration else {
+            let PartitionId { table, index } = entry.partition;
+            let (ballot, committed) = (entry.ballot.0, entry.committed.0);
+            covered.push(peer::Covered::new(
+                ballot, committed, learner, table.0, index,
+            ));
+            continue;
+        };
+        let configuration = write_configuration(builder, configuration);
         let arguments = peer::BeaconEntryArgs {
             configuration: Some(configuration),
             committed: entry.committed.0,
+            learner,
         };
-        entries.push(peer::BeaconEntry::create(builder, &arguments));
+        asked.push(peer::BeaconEntry::create(builder, &arguments));
     }
-    let entries = builder.create_vector(&entries);
+    let entries = builder.create_vector(&asked);
+    let covered = builder.create_vector(&covered);
     let arguments = peer::BeaconArgs {
         number: beacon.number,
         entries: Some(entries),
+        covered: Some(covered),
     };
     let root = peer::Beacon::create(builder, &arguments);
     builder.finish(root, None);
     FrameKind::Beacon
 }
 
+/// First the entries that ask for a state, then the others: their order means nothing.
 fn read_beacon(bytes: &[u8]) -> Result<Beacon, WireError> {
     let table = body::read::<peer::Beacon<'_>>(bytes)?;
     let mut entries = Vec::new();
@@ -309,8 +348,20 @@ fn read_beacon(bytes: &[u8]) -> Result<Beacon, WireError> {
         };
         let configuration = read_configuration(entry.configuration().ok_or(missing)?);
         entries.push(BeaconEntry {
-            configuration,
+            partition: configuration.partition,
+            ballot: configuration.ballot,
             committed: Decree(entry.committed()),
+            configuration: Some(configuration),
+            learner: read_learner(entry.learner()),
+        });
+    }
+    for entry in table.covered().iter().flatten() {
+        entries.push(BeaconEntry {
+            partition: partition(entry.table_id(), entry.partition()),
+            ballot: Ballot(entry.ballot()),
+            committed: Decree(entry.committed()),
+            configuration: None,
+            learner: read_learner(entry.learner()),
         });
     }
     Ok(Beacon {
@@ -340,6 +391,7 @@ fn write_beacon_ack(builder: &mut Builder<'_>, ack: &BeaconAck) -> FrameKind {
         states: Some(states),
         excluded: Some(excluded),
         disk_full: ack.disk_full,
+        partial: ack.partial,
     };
     let root = peer::BeaconAck::create(builder, &arguments);
     builder.finish(root, None);
@@ -367,6 +419,98 @@ fn read_beacon_ack(bytes: &[u8]) -> Result<BeaconAck, WireError> {
         states,
         excluded,
         disk_full: table.disk_full(),
+        partial: table.partial(),
+    })
+}
+
+fn write_learn_request(builder: &mut Builder<'_>, request: &LearnRequest) -> FrameKind {
+    let state = write_state(&request.state);
+    let arguments = peer::LearnRequestArgs {
+        ballot: request.ballot.0,
+        incarnation: request.incarnation.0,
+        state: Some(&state),
+        number: request.number,
+    };
+    let root = peer::LearnRequest::create(builder, &arguments);
+    builder.finish(root, None);
+    FrameKind::LearnRequest
+}
+
+fn read_learn_request(bytes: &[u8]) -> Result<LearnRequest, WireError> {
+    let table = body::read::<peer::LearnRequest<'_>>(bytes)?;
+    let missing = WireError::Missing {
+        kind: FrameKind::LearnRequest,
+        field: "state",
+    };
+    let state = read_state(table.state().ok_or(missing)?);
+    Ok(LearnRequest {
+        partition: state.partition,
+        ballot: Ballot(table.ballot()),
+        incarnation: ReplicaIncarnation(table.incarnation()),
+        number: table.number(),
+        state,
+    })
+}
+
+fn write_learn_reply(builder: &mut Builder<'_>, reply: &LearnReply) -> FrameKind {
+    let (step, from, to) = match reply.step {
+        LearnStep::Refused => (peer::LearnStep::Refused, 0, 0),
+        LearnStep::Attach { from } => (peer::LearnStep::Attach, from.0, 0),
+        LearnStep::FetchLog { from, to } => (peer::LearnStep::FetchLog, from.0, to.0),
+        LearnStep::FetchCheckpoint => (peer::LearnStep::FetchCheckpoint, 0, 0),
+    };
+    let arguments = peer::LearnReplyArgs {
+        table_id: reply.partition.table.0,
+        partition: reply.partition.index,
+        ballot: reply.ballot.0,
+        incarnation: reply.incarnation.0,
+        step,
+        from,
+        to,
+        number: reply.number,
+    };
+    let root = peer::LearnReply::create(builder, &arguments);
+    builder.finish(root, None);
+    FrameKind::LearnReply
+}
+
+/// A step of a later version reads as `Refused`: the learner asks again.
+fn read_learn_reply(bytes: &[u8]) -> Result<LearnReply, WireError> {
+    let table = body::read::<peer::LearnReply<'_>>(bytes)?;
+    let (from, to) = (Decree(table.from()), Decree(table.to()));
+    let step = match table.step() {
+        peer::LearnStep::Attach => LearnStep::Attach { from },
+        peer::LearnStep::FetchLog if from <= to => LearnStep::FetchLog { from, to },
+        peer::LearnStep::FetchCheckpoint => LearnStep::FetchCheckpoint,
+        _ => LearnStep::Refused,
+    };
+    Ok(LearnReply {
+        partition: partition(table.table_id(), table.partition()),
+        ballot: Ballot(table.ballot()),
+        incarnation: ReplicaIncarnation(table.incarnation()),
+        number: table.number(),
+        step,
+    })
+}
+
+fn write_yield(builder: &mut Builder<'_>, word: &Yield) -> FrameKind {
+    let arguments = peer::YieldArgs {
+        table_id: word.partition.table.0,
+        partition: word.partition.index,
+        ballot: word.ballot.0,
+        committed: word.committed.0,
+    };
+    let root = peer::Yield::create(builder, &arguments);
+    builder.finish(root, None);
+    FrameKind::Yield
+}
+
+fn read_yield(bytes: &[u8]) -> Result<Yield, WireError> {
+    let table = body::read::<peer::Yield<'_>>(bytes)?;
+    Ok(Yield {
+        partition: partition(table.table_id(), table.partition()),
+        ballot: Ballot(table.ballot()),
+        committed: Decree(table.committed()),
     })
 }
 

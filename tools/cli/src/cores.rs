@@ -5,6 +5,7 @@
 #[cfg(test)]
 mod fake;
 mod list;
+pub(crate) mod name;
 mod numbers;
 mod show;
 mod source;

@@ -80,6 +80,13 @@ pub(crate) struct Start {
     )]
     #[arg(value_parser = clap::value_parser!(u64).range(..=86_400))]
     wait: u64,
+    /// A further option for pegasus-meta, such as --meta-option=--heal-delay-ms=5000; may be repeated, kept for later starts
+    #[arg(
+        long = "meta-option",
+        value_name = "OPTION",
+        allow_hyphen_values = true
+    )]
+    meta_options: Vec<String>,
     /// Further options for every pegasus-replica, behind --; kept for later starts once they have worked
     #[arg(last = true, value_name = "OPTION")]
     node_options: Vec<String>,
@@ -156,7 +163,7 @@ async fn start(options: &Start, out: &mut Output) -> anyhow::Result<()> {
     };
     // Kept before anything runs, so that `local stop` finds it; new options are kept once they have worked.
     file.save(&dir)?;
-    let file = options.with_node_options(file);
+    let file = options.with_further_options(file);
     let cluster = Cluster::new(dir, file);
     let left_alone = cluster
         .start(options.poll.name(), Duration::from_secs(options.wait))
@@ -188,9 +195,12 @@ impl Start {
     }
 
     /// Options given now replace those of earlier starts.
-    fn with_node_options(&self, mut file: ClusterFile) -> ClusterFile {
+    fn with_further_options(&self, mut file: ClusterFile) -> ClusterFile {
         if !self.node_options.is_empty() {
             file.node_options.clone_from(&self.node_options);
+        }
+        if !self.meta_options.is_empty() {
+            file.meta_options.clone_from(&self.meta_options);
         }
         file
     }
@@ -319,6 +329,7 @@ mod tests {
             base_port,
             poll: Poll::Sleep,
             wait: 1,
+            meta_options: Vec::new(),
             node_options: Vec::new(),
         }
     }

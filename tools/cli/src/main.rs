@@ -16,10 +16,12 @@ mod import;
 mod interrupt;
 mod local;
 mod nodes;
+mod orders;
 mod output;
 mod progress;
 mod rows;
 mod scan;
+mod scrub;
 mod tables;
 mod text;
 
@@ -68,15 +70,18 @@ enum Command {
     /// A cluster on this machine, in the background
     #[command(subcommand)]
     Local(local::Command),
-    /// Create, list, show and drop tables
+    /// Create, list, show, move and drop tables
     #[command(subcommand)]
     Table(tables::Command),
-    /// The nodes of the cluster
+    /// The nodes of the cluster: list and empty them
     #[command(subcommand)]
     Node(nodes::Command),
     /// The cores of the nodes: requests, latencies, queues
     #[command(subcommand)]
     Core(cores::Command),
+    /// Have nodes read and check everything they have on disk
+    #[command(subcommand)]
+    Scrub(scrub::Command),
     /// Print the value of a row
     Get(rows::Get),
     /// Write a row
@@ -209,6 +214,7 @@ async fn dispatch(command: Command, connect: &Connect, out: &mut Output) -> anyh
         Command::Table(command) => tables::run(command, connect, out).await,
         Command::Node(command) => nodes::run(&command, connect, out).await,
         Command::Core(command) => cores::run(&command, connect, out).await,
+        Command::Scrub(command) => scrub::run(&command, connect, out).await,
         Command::Get(options) => rows::get(&options, connect, out).await,
         Command::Set(options) => rows::set(&options, connect, out).await,
         Command::Del(key) => rows::del(&key, connect, out).await,

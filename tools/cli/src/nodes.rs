@@ -1,4 +1,6 @@
-//! `pegasus node list`.
+//! `pegasus node list|drain|undrain`.
+
+mod drain;
 
 use crate::connect::Connect;
 use crate::output::{Output, Style, bytes, table};
@@ -10,6 +12,17 @@ use serde_json::{Value, json};
 pub(crate) enum Command {
     /// All nodes with their cores, addresses and replicas
     List,
+    /// Hand over everything that a node leads; with --move, move its replicas away too
+    #[command(after_help = "\
+For a restart, drain without --move: no request waits for a failover. Before a node goes for good, drain with --move and
+--wait. A drained node gets nothing new until `node undrain`. The order is recorded and goes on by itself.
+
+Examples:
+  pegasus node drain 2 --wait
+  pegasus node drain 2 --move --wait=3600   exit code 4 if it takes longer; it goes on")]
+    Drain(drain::Drain),
+    /// Let a drained node have replicas again
+    Undrain(drain::Undrain),
 }
 
 pub(crate) async fn run(
@@ -17,7 +30,14 @@ pub(crate) async fn run(
     connect: &Connect,
     out: &mut Output,
 ) -> anyhow::Result<()> {
-    let Command::List = command;
+    match command {
+        Command::List => list(connect, out).await,
+        Command::Drain(options) => drain::drain(options, connect, out).await,
+        Command::Undrain(options) => drain::undrain(options, connect, out).await,
+    }
+}
+
+async fn list(connect: &Connect, out: &mut Output) -> anyhow::Result<()> {
     let cluster = connect.client().await?.list_nodes().await?;
     match out.style {
         Style::Json => out.json(&cluster_json(&cluster)),
@@ -58,7 +78,14 @@ fn show(cluster: &ClusterInfo, out: &mut Output) -> anyhow::Result<()> {
             ]);
         }
     }
-    Ok(out.table(&rows)?)
+    out.table(&rows)?;
+    for node in cluster.nodes.iter().filter(|it| it.unknown_replicas > 0) {
+        out.line(format!(
+            "node {} keeps {} copies of tables that meta does not know",
+            node.node, node.unknown_replicas
+        ))?;
+    }
+    Ok(())
 }
 
 /// `-` until the node has said so in a heartbeat.
@@ -70,10 +97,11 @@ fn disk(node: &NodeInfo) -> String {
 }
 
 fn state(node: &NodeInfo) -> String {
+    let draining = if node.is_draining { ", draining" } else { "" };
     if node.alive {
-        return "alive".to_owned();
+        return format!("alive{draining}");
     }
-    format!("gone for {} s", node.last_heartbeat.as_secs())
+    format!("gone for {} s{draining}", node.last_heartbeat.as_secs())
 }
 
 fn cluster_json(cluster: &ClusterInfo) -> Value {
@@ -87,6 +115,8 @@ fn node_json(node: &NodeInfo) -> Value {
     json!({
         "node": node.node,
         "alive": node.alive,
+        "draining": node.is_draining,
+        "unknown_replicas": node.unknown_replicas,
         "host": node.host,
         "pid": node.pid,
         "last_heartbeat_ms": u64::try_from(node.last_heartbeat.as_millis()).unwrap_or(u64::MAX),

@@ -2,7 +2,7 @@
 
 use crate::output::{bytes, count, note, rate};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
@@ -89,6 +89,48 @@ impl Progress {
     fn rate(&self, rows: u64) -> String {
         let seconds = self.elapsed().as_secs_f64().max(0.001);
         format!("{} rows/s", rate(rows as f64 / seconds))
+    }
+}
+
+/// Shows what is waited for: on a terminal always, elsewhere when it has changed, every ten seconds at most.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    bar: ProgressBar,
+    /// When the next plain line is due; not used on a terminal.
+    next_line: Cell<Option<Instant>>,
+    said: RefCell<String>,
+}
+
+impl Waiting {
+    pub(crate) fn new() -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = ProgressBar::new_spinner().with_style(style("{spinner} {msg} {elapsed_precise}"));
+        if !terminal {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        Self {
+            bar,
+            next_line: Cell::new((!terminal).then(Instant::now)),
+            said: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn update(&self, what: &str) {
+        let Some(due) = self.next_line.get() else {
+            self.bar.set_message(what.to_owned());
+            self.bar.tick();
+            return;
+        };
+        let now = Instant::now();
+        if now >= due && *self.said.borrow() != what {
+            self.next_line.set(Some(now + LINE_EVERY));
+            what.clone_into(&mut self.said.borrow_mut());
+            note(format!("waiting: {what}"));
+        }
+    }
+
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
     }
 }
 

@@ -1,11 +1,17 @@
-//! `pegasus table create|list|show|drop`.
+//! `pegasus table create|list|show|move|drop`.
+//!
+//! `shown` is what is said of a table and its partitions, `moves` the orders to move them.
+
+mod moves;
+mod shown;
 
 use crate::confirm::confirm;
 use crate::connect::Connect;
 use crate::output::{Output, Style, table};
 use clap::{Args, Subcommand};
-use pegasus_client::{CreateTable, MemberInfo, PartitionInfo, TableInfo};
-use serde_json::{Value, json};
+use pegasus_client::{Client, CreateTable, Health, TableInfo};
+use serde_json::json;
+use shown::Ailing;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -20,10 +26,22 @@ Examples:
     /// All tables
     List,
     /// One table: its partitions, who holds them and how they are
+    #[command(after_help = "\
+The last column is there when something is under way: a learner and how far it is, since when a member is missing, nodes
+that failed with the partition and have to wait before they get it again, an order that is being carried out.")]
     Show {
         /// Name of the table
         name: String,
     },
+    /// Make a secondary the primary, or move a replica to another core
+    #[command(after_help = "\
+The order is recorded and goes on by itself, also when meta is restarted. A replica moves by a new one that catches up
+first and then takes the old one's place; only then the old one is deleted. No request fails beyond a retry.
+
+Examples:
+  pegasus table move demo 3 --primary-to 2
+  pegasus table move demo 3 --replica-from 1 --replica-to 4/0 --wait")]
+    Move(moves::Move),
     /// Delete a table with all its rows
     Drop {
         /// Name of the table
@@ -64,7 +82,8 @@ pub(crate) async fn run(
     match command {
         Command::Create(options) => create(options, connect, out).await,
         Command::List => list(connect, out).await,
-        Command::Show { name } => show(&name, connect, out).await,
+        Command::Show { name } => shown::run(&name, connect, out).await,
+        Command::Move(options) => moves::run(&options, connect, out).await,
         Command::Drop { name, yes } => drop_table(&name, yes, connect, out).await,
     }
 }
@@ -97,84 +116,55 @@ async fn create(options: Create, connect: &Connect, out: &mut Output) -> anyhow:
 }
 
 async fn list(connect: &Connect, out: &mut Output) -> anyhow::Result<()> {
-    let tables = connect.client().await?.list_tables().await?;
+    let client = connect.client().await?;
+    let tables = client.list_tables().await?;
+    let mut ailing = Vec::new();
+    for info in &tables {
+        ailing.push(look_closer(info, ailing.iter().flatten().count(), &client).await);
+    }
     if out.style == Style::Json {
-        return out.json(&tables.iter().map(table_json).collect::<Vec<_>>());
+        let all = tables.iter().zip(&ailing);
+        let all = all.map(|(info, ailing)| shown::listed_json(info, ailing.as_ref()));
+        return out.json(&all.collect::<Vec<_>>());
     }
     if tables.is_empty() {
         out.line("no tables; `pegasus table create NAME --partitions 8 --replicas 3` makes one")?;
         return Ok(());
     }
-    let mut rows = table(
-        &[
-            "table",
-            "number",
-            "partitions",
-            "healthy",
-            "replicas",
-            "state",
-        ],
-        &[1, 2, 3, 4],
-    );
-    for info in &tables {
-        rows.add_row([
+    let mut header = vec![
+        "table",
+        "number",
+        "partitions",
+        "healthy",
+        "replicas",
+        "state",
+    ];
+    let has_details = ailing.iter().any(Option::is_some);
+    header.extend(has_details.then_some("of its partitions"));
+    let mut rows = table(&header, &[1, 2, 3, 4]);
+    for (info, ailing) in tables.iter().zip(&ailing) {
+        let mut row = vec![
             info.name.clone(),
             info.table_id.to_string(),
             info.partition_count.to_string(),
             info.healthy_partitions.to_string(),
             info.replica_count.to_string(),
             info.health.to_string(),
-        ]);
+        ];
+        row.extend(has_details.then(|| ailing.as_ref().map_or_else(String::new, Ailing::in_words)));
+        rows.add_row(row);
     }
     Ok(out.table(&rows)?)
 }
 
-async fn show(name: &str, connect: &Connect, out: &mut Output) -> anyhow::Result<()> {
-    let info = connect.client().await?.show_table(name).await?;
-    if out.style == Style::Json {
-        let mut shown = table_json(&info);
-        shown["partitions"] = info.partitions.iter().map(partition_json).collect();
-        return out.json(&shown);
+/// What is wrong with a table that is not healthy, for the first few of those.
+async fn look_closer(info: &TableInfo, looked: usize, client: &Client) -> Option<Ailing> {
+    const LOOKED_MAX: usize = 16;
+    if info.health == Health::Healthy || looked >= LOOKED_MAX {
+        return None;
     }
-    out.line(format!(
-        "table {} (number {}): {}, {} partitions ({} healthy), {} replicas",
-        info.name,
-        info.table_id,
-        info.health,
-        info.partition_count,
-        info.healthy_partitions,
-        info.replica_count
-    ))?;
-    let mut rows = table(
-        &[
-            "partition",
-            "ballot",
-            "state",
-            "primary",
-            "secondaries",
-            "committed",
-        ],
-        &[0, 5],
-    );
-    for partition in &info.partitions {
-        rows.add_row([
-            partition.index.to_string(),
-            ballot(partition.ballot),
-            partition.health.to_string(),
-            partition.primary.as_ref().map_or("none".to_owned(), member),
-            partition
-                .secondaries
-                .iter()
-                .map(member)
-                .collect::<Vec<_>>()
-                .join("\n"),
-            partition
-                .primary
-                .as_ref()
-                .map_or(String::new(), |primary| primary.committed.to_string()),
-        ]);
-    }
-    Ok(out.table(&rows)?)
+    let detail = client.show_table(&info.name).await.ok()?;
+    Some(Ailing::of(&detail))
 }
 
 async fn drop_table(
@@ -193,104 +183,5 @@ async fn drop_table(
     match out.style {
         Style::Json => out.json(&json!({ "name": name, "table_id": number, "dropped": true })),
         Style::People => Ok(out.line(format!("dropped table {name} (number {number})"))?),
-    }
-}
-
-/// Epoch (16 bits) and counter (47 bits), as logs show them.
-fn ballot(ballot: u64) -> String {
-    const COUNTER_BITS: u32 = 47;
-    format!(
-        "{}|{}",
-        ballot >> COUNTER_BITS,
-        ballot & ((1 << COUNTER_BITS) - 1)
-    )
-}
-
-/// `node 1 core 0 serving`, and why it does not.
-fn member(member: &MemberInfo) -> String {
-    let state = if member.alive {
-        member.health.to_string()
-    } else {
-        "node is gone".to_owned()
-    };
-    let reason = if member.reason.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", member.reason)
-    };
-    format!("node {} core {} {state}{reason}", member.node, member.core)
-}
-
-fn table_json(info: &TableInfo) -> Value {
-    json!({
-        "name": info.name,
-        "table_id": info.table_id,
-        "partition_count": info.partition_count,
-        "replica_count": info.replica_count,
-        "healthy_partitions": info.healthy_partitions,
-        "state": info.health.to_string(),
-        "created_unix_ms": info.created_unix_ms,
-    })
-}
-
-fn partition_json(partition: &PartitionInfo) -> Value {
-    json!({
-        "partition": partition.index,
-        "ballot": partition.ballot,
-        "state": partition.health.to_string(),
-        "primary": partition.primary.as_ref().map(member_json),
-        "secondaries": partition.secondaries.iter().map(member_json).collect::<Vec<_>>(),
-    })
-}
-
-fn member_json(member: &MemberInfo) -> Value {
-    json!({
-        "node": member.node,
-        "core": member.core,
-        "address": member.address,
-        "alive": member.alive,
-        "state": member.health.to_string(),
-        "reason": member.reason,
-        "committed": member.committed,
-        "prepared": member.prepared,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use pegasus_client::ReplicaHealth;
-
-    #[test]
-    fn a_ballot_reads_as_epoch_and_counter() {
-        assert_eq!(ballot(7), "0|7");
-        assert_eq!(ballot((2 << 47) | 5), "2|5");
-        assert_eq!(ballot((1 << 47) - 1), "0|140737488355327");
-    }
-
-    #[test]
-    fn a_member_out_of_service_says_why() {
-        let mut info = MemberInfo {
-            node: 2,
-            core: 1,
-            address: String::new(),
-            alive: true,
-            health: ReplicaHealth::Serving,
-            reason: String::new(),
-            committed: 0,
-            prepared: 0,
-        };
-        assert_eq!(member(&info), "node 2 core 1 serving");
-        info.health = ReplicaHealth::OutOfService;
-        info.reason = "checksum mismatch".to_owned();
-        assert_eq!(
-            member(&info),
-            "node 2 core 1 out of service (checksum mismatch)"
-        );
-        info.alive = false;
-        assert_eq!(
-            member(&info),
-            "node 2 core 1 node is gone (checksum mismatch)"
-        );
     }
 }

@@ -1,12 +1,16 @@
 //! What can happen next, and when: the queue that is the run's only clock.
 
-use crate::history::{Expectation, Key, Value};
-use crate::network::{LinkId, Pair};
+use crate::history::{Key, Moment, Value};
+use crate::network::{LinkId, Pair, Way};
+use crate::transfer::{Fetch, Parcel};
+use pegasus_engine::MemCheckpoint;
 use pegasus_meta::state::{Command, Sync};
-use pegasus_replication::event::Event;
-use pegasus_replication::ids::{CoreAddress, Instant, NodeId};
+use pegasus_replication::event::{Event, Reject};
+use pegasus_replication::ids::{CoreAddress, Instant, NodeId, PartitionId};
+use pegasus_replication::log::LogWriteId;
 use pegasus_replication::message::Message;
-use std::collections::BTreeMap;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
 
 /// Number of a client's request in this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +20,7 @@ pub(crate) struct RequestNumber(pub(crate) u64);
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Operation {
     Write { key: Key, value: Value },
-    Read { key: Key, expected: Expectation },
+    Read { key: Key, begun: Moment },
 }
 
 impl Operation {
@@ -27,9 +31,29 @@ impl Operation {
     }
 }
 
+/// What a core has said to a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reply {
+    /// Done; for a read, what was found.
+    Done(Option<Value>),
+    Rejected(Reject),
+    /// There was nobody to connect to.
+    Unreachable,
+}
+
 /// How long a node or meta has lived: what was meant for an earlier life is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Life(pub(crate) u64);
+
+/// A connection between a node and meta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub(crate) meta: Life,
+    pub(crate) node: NodeId,
+    pub(crate) life: Life,
+    /// Counts the connections that this life of the node has lost.
+    pub(crate) number: u64,
+}
 
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
@@ -50,11 +74,16 @@ pub(crate) enum Action {
         life: Life,
         event: Event,
     },
+    /// A paused or busy core goes on.
+    Resume {
+        core: CoreAddress,
+        life: Life,
+    },
     /// A log write and its flush are complete on the disk; then the core is told.
     Flushed {
         core: CoreAddress,
         life: Life,
-        write: pegasus_replication::log::LogWriteId,
+        write: LogWriteId,
     },
     /// The engine takes what waits to be applied.
     ApplyWaiting {
@@ -65,7 +94,22 @@ pub(crate) enum Action {
     EngineFlushed {
         core: CoreAddress,
         life: Life,
-        partition: pegasus_replication::ids::PartitionId,
+        partition: PartitionId,
+    },
+    /// A learner's request for a copy reaches its source.
+    FetchAsked {
+        fetch: Fetch,
+    },
+    /// What the source has sent reaches the learner.
+    FetchArrives {
+        fetch: Fetch,
+        source_life: Life,
+        parcel: Parcel,
+    },
+    /// A checkpoint takes the place of what was there.
+    FetchInstalled {
+        fetch: Fetch,
+        checkpoint: MemCheckpoint,
     },
     /// A node reports to meta.
     Report {
@@ -77,16 +121,18 @@ pub(crate) enum Action {
         node: NodeId,
         life: Life,
     },
-    /// A command reaches meta; lost if meta is another one by then.
+    /// A command reaches meta; lost if the connection is another one by then.
     ToMeta {
-        life: Life,
+        session: Session,
         command: Command,
     },
-    /// A push of meta reaches a node; lost if either has restarted.
-    FromMeta {
-        meta: Life,
-        node: NodeId,
+    /// Meta's store has persisted what it was given first.
+    MetaPersisted {
         life: Life,
+    },
+    /// A push of meta reaches a node; lost if the connection is another one by then.
+    FromMeta {
+        session: Session,
         sync: Sync,
     },
     /// A client begins its next operation.
@@ -97,6 +143,11 @@ pub(crate) enum Action {
     Request {
         request: RequestNumber,
         core: CoreAddress,
+    },
+    /// A core's answer reaches the client.
+    Answer {
+        request: RequestNumber,
+        reply: Reply,
     },
     /// A client gives up waiting.
     Deadline {
@@ -117,28 +168,73 @@ pub(crate) enum Action {
         observer: CoreAddress,
         peer: CoreAddress,
     },
+    /// A link over a blocked way gives up.
+    LinkGivesUp {
+        pair: Pair,
+        link: LinkId,
+    },
     StartMeta,
-    /// Everything that was cut can connect again.
-    Heal,
+    Block {
+        ways: Vec<Way>,
+    },
+    /// What a fault has blocked is open again.
+    Unblock {
+        ways: Vec<Way>,
+    },
+    /// A node reaches meta again.
+    UncutMeta {
+        node: NodeId,
+    },
     MetaTick,
+    /// A drained node may have replicas again.
+    EndDrain {
+        node: NodeId,
+    },
+}
+
+#[derive(Debug)]
+struct Due {
+    at: Instant,
+    number: u64,
+    action: Box<Action>,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
 }
 
 /// Actions by time; at one time in the order they were added.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    actions: BTreeMap<(Instant, u64), Action>,
+    actions: BinaryHeap<Reverse<Due>>,
     next: u64,
 }
 
 impl Queue {
     pub(crate) fn add(&mut self, at: Instant, action: Action) {
         self.next += 1;
-        self.actions.insert((at, self.next), action);
+        let (number, action) = (self.next, Box::new(action));
+        self.actions.push(Reverse(Due { at, number, action }));
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Instant, Action)> {
-        self.actions
-            .pop_first()
-            .map(|((at, _), action)| (at, action))
+        let Reverse(due) = self.actions.pop()?;
+        Some((due.at, *due.action))
     }
 }

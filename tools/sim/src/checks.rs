@@ -1,38 +1,97 @@
-//! What must hold: after every event, and at the end.
+//! What must hold after every event, seen from outside: the protocol's invariants over all replicas of a partition, and
+//! what was applied and acknowledged under each decree, in every life of every replica.
 
-use crate::clients::{decode, raw_key};
+use crate::action::{Operation, RequestNumber};
+use crate::clients::partition_of;
 use crate::history::Violation;
-use crate::world::World;
-use pegasus_engine::{Engine, Tier};
-use pegasus_replication::config::Configuration;
-use pegasus_replication::ids::{CoreAddress, PartitionId};
+use crate::world::{Judges, World};
+use pegasus_replication::ids::{CoreAddress, Decree, PartitionId};
 use pegasus_replication::message::Entry;
-use pegasus_replication::replica::{Health, Replica, check_group};
+use pegasus_replication::replica::{Replica, check_group};
+use pegasus_replication::shard::Shard;
+use std::collections::BTreeSet;
+
+/// What has become of the decrees of one partition.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// Checksum of the mutation applied first under each decree, from decree 1.
+    applied: Vec<Option<u32>>,
+    /// Decrees that clients were told of.
+    acknowledged: BTreeSet<Decree>,
+}
+
+impl Ledger {
+    /// False if another mutation was applied under this decree before.
+    fn note_applied(&mut self, decree: Decree, checksum: u32) -> bool {
+        let index = usize::try_from(decree.0).expect("decrees of a run are few");
+        if self.applied.len() <= index {
+            self.applied.resize(index + 1, None);
+        }
+        *self.applied[index].get_or_insert(checksum) == checksum
+    }
+}
 
 impl World {
     /// Notes which partitions the last event of this core can have changed.
     pub(crate) fn note_touched(&mut self, address: CoreAddress) {
-        let shard = self.core(address).shard.as_ref();
-        let partitions: Vec<PartitionId> = shard
-            .into_iter()
-            .flat_map(|shard| shard.replicas())
-            .map(Replica::partition)
-            .collect();
-        self.touched.extend(partitions);
+        let index = self.node_index(address.node);
+        let core = &self.nodes[index].cores[usize::from(address.core.0)];
+        let replicas = core.shard.iter().flat_map(|shard| shard.replicas());
+        self.touched.extend(replicas.map(Replica::partition));
     }
 
-    /// The protocol's invariants (docs/replication.md) over all replicas of each touched partition.
-    pub(crate) fn check_touched(&mut self) {
-        for partition in std::mem::take(&mut self.touched) {
-            check_group(&self.replicas_of(partition));
+    /// The invariants of docs/replication.md over all replicas of each touched partition.
+    pub(crate) fn check_touched(&mut self) -> Result<(), Violation> {
+        let mut touched = std::mem::take(&mut self.touched);
+        if self.judges == Judges::History {
+            return Ok(());
         }
+        for &partition in &touched {
+            self.check_partition(partition)?;
+        }
+        touched.clear();
+        self.touched = touched;
+        Ok(())
     }
 
-    fn replicas_of(&self, partition: PartitionId) -> Vec<&Replica> {
+    fn check_partition(&self, partition: PartitionId) -> Result<(), Violation> {
         let cores = self.nodes.iter().flat_map(|node| &node.cores);
-        cores
+        let replicas: Vec<&Replica> = cores
             .filter_map(|core| core.shard.as_ref()?.replica(partition))
-            .collect()
+            .collect();
+        check_group(&replicas);
+        let Some(reader) = self.check_readers(partition)? else {
+            return Ok(());
+        };
+        let ledger = self.ledgers.get(&partition);
+        let acknowledged = ledger.and_then(|it| it.acknowledged.last().copied());
+        let replica = self.core(reader).shard.as_ref();
+        let committed = replica
+            .and_then(|shard| shard.replica(partition))
+            .map(Replica::committed);
+        if committed < acknowledged {
+            return Err(Violation::invariant(format!(
+                "{partition}: {reader} serves at {committed:?}, and a client was told of {acknowledged:?}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// At most one core may answer reads, each by its own clock. Returns it.
+    fn check_readers(&self, partition: PartitionId) -> Result<Option<CoreAddress>, Violation> {
+        let mut readers = Vec::new();
+        for node in &self.nodes {
+            let now = node.clock.local(self.now);
+            let shards = node.cores.iter().filter_map(|core| core.shard.as_ref());
+            let may_read = shards.filter(|shard| shard.may_read(partition, now));
+            readers.extend(may_read.map(Shard::identity));
+        }
+        if let [one, other, ..] = readers.as_slice() {
+            return Err(Violation::invariant(format!(
+                "{partition}: {one} and {other} may both answer reads"
+            )));
+        }
+        Ok(readers.first().copied())
     }
 
     /// The same decree is the same mutation on every replica, in every life.
@@ -44,156 +103,34 @@ impl World {
     ) -> Result<(), Violation> {
         let timestamp = entry.mutation.timestamp_us.to_le_bytes();
         let checksum = crc32c::crc32c_append(crc32c::crc32c(&entry.mutation.payload), &timestamp);
-        let known = self.applied.entry(partition).or_default();
-        let first = *known.entry(entry.decree.0).or_insert(checksum);
-        if first == checksum {
+        let ledger = self.ledgers.entry(partition).or_default();
+        if ledger.note_applied(entry.decree, checksum) {
             return Ok(());
         }
-        Err(Violation(format!(
+        self.judge(Err(Violation::invariant(format!(
             "{address} applies another mutation as decree {} of {partition}",
             entry.decree
-        )))
+        ))))
     }
 
-    fn configurations(&self) -> Vec<Configuration> {
-        let Some(table) = self.table() else {
-            return Vec::new();
+    /// A core says that a request is done: a write under a decree of its own.
+    pub(crate) fn note_reply(
+        &mut self,
+        address: CoreAddress,
+        request: RequestNumber,
+        decree: Decree,
+    ) -> Result<(), Violation> {
+        let request = self.requests.get(&request);
+        let Some(Operation::Write { key, .. }) = request.map(|request| request.operation) else {
+            return Ok(());
         };
-        let table = &self.meta.state.durable().tables()[&table];
-        (0..self.scenario.partitions)
-            .filter_map(|index| table.configuration(index))
-            .collect()
-    }
-
-    /// Every primary serves, every member has applied everything committed, and nothing is left of dropped tables.
-    pub(crate) fn is_at_rest(&self) -> bool {
-        let configurations = self.configurations();
-        !configurations.is_empty()
-            && self.left_over().is_none()
-            && configurations
-                .iter()
-                .all(|configuration| self.is_settled(configuration))
-    }
-
-    /// Storage or a replica of a table that was dropped.
-    fn left_over(&self) -> Option<(CoreAddress, PartitionId)> {
-        let table = self.table();
-        let mut cores = self.nodes.iter().flat_map(|node| &node.cores);
-        cores.find_map(|core| {
-            let stored = core.engine.replicas().map(|(partition, _)| partition);
-            let held = core.shard.iter().flat_map(|shard| shard.replicas());
-            let mut all = stored.chain(held.map(Replica::partition));
-            let found = all.find(|partition| Some(partition.table) != table)?;
-            Some((core.address, found))
-        })
-    }
-
-    fn is_settled(&self, configuration: &Configuration) -> bool {
-        let partition = configuration.partition;
-        let replica = |address: CoreAddress| self.core(address).shard.as_ref()?.replica(partition);
-        let Some(primary) = configuration
-            .primary
-            .and_then(|member| replica(member.address))
-        else {
-            return false;
-        };
-        let applied = |address: CoreAddress| {
-            self.core(address)
-                .engine
-                .last_applied(partition)
-                .map(|it| it.decree)
-        };
-        let committed = primary.committed();
-        primary.health() == Health::Serving
-            && primary.prepared() == committed
-            && configuration
-                .members()
-                .all(|member| applied(member.address) == Some(committed))
-    }
-
-    /// Why it is not, for the failure message.
-    pub(crate) fn unrest(&self) -> String {
-        let unsettled = self
-            .configurations()
-            .into_iter()
-            .filter(|configuration| !self.is_settled(configuration));
-        let lines = unsettled.map(|configuration| {
-            let partition = configuration.partition;
-            let members = configuration.members().map(|member| {
-                let core = self.core(member.address);
-                let replica = core
-                    .shard
-                    .as_ref()
-                    .and_then(|shard| shard.replica(partition));
-                let state = replica.map_or_else(
-                    || "missing".to_owned(),
-                    |it| {
-                        format!(
-                            "{:?} ballot {} committed {} prepared {} {:?}",
-                            it.health(),
-                            it.ballot(),
-                            it.committed(),
-                            it.prepared(),
-                            it.reason()
-                        )
-                    },
-                );
-                let applied = core.engine.last_applied(partition).map(|it| it.decree.0);
-                format!("{}: {state}, applied {applied:?}", member.address)
-            });
-            format!(
-                "{partition} ballot {}: {}",
-                configuration.ballot,
-                members.collect::<Vec<_>>().join("; ")
-            )
-        });
-        let left_over = self
-            .left_over()
-            .map(|(core, partition)| format!("{core} still holds {partition}, which was dropped"));
-        lines.chain(left_over).collect::<Vec<_>>().join("\n")
-    }
-
-    /// All members of a partition hold the same rows, byte for byte.
-    pub(crate) fn compare_replicas(&self) -> Result<(), Violation> {
-        for configuration in self.configurations() {
-            let partition = configuration.partition;
-            let rows = |address: CoreAddress| self.core(address).engine.stored(partition);
-            let Some(primary) = configuration.primary else {
-                continue;
-            };
-            for secondary in &configuration.secondaries {
-                if !rows(primary.address).eq(rows(secondary.address)) {
-                    return Err(Violation(format!(
-                        "{partition}: {} and {} hold different rows at rest",
-                        primary.address, secondary.address
-                    )));
-                }
-            }
+        let partition = partition_of(key);
+        let ledger = self.ledgers.entry(partition).or_default();
+        if ledger.acknowledged.insert(decree) {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Every acknowledged write is there, and nothing that was refused.
-    pub(crate) fn compare_with_history(&self) -> Result<(), Violation> {
-        for configuration in self.configurations() {
-            let Some(primary) = configuration.primary else {
-                continue;
-            };
-            let core = self.core(primary.address);
-            for key in self
-                .history
-                .keys()
-                .filter(|key| key.table == configuration.partition.table)
-                .filter(|key| key.partition == configuration.partition.index)
-            {
-                let row = core
-                    .engine
-                    .get(configuration.partition, &raw_key(key), 1, Tier::Full)
-                    .map_err(|error| Violation(error.to_string()))?;
-                self.history
-                    .check_final(key, row.map(|row| decode(&row.data)))?;
-            }
-        }
-        Ok(())
+        self.judge(Err(Violation::invariant(format!(
+            "{address}: decree {decree} of {partition} is acknowledged for a second write"
+        ))))
     }
 }

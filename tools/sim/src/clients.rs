@@ -1,80 +1,94 @@
-//! Closed-loop clients that know where primaries are from meta, wait a second for an answer, and write everything down.
+//! Closed-loop clients that wait for an answer only so long, and write everything down. Some of their requests go astray on
+//! purpose, to cores that were primaries once or never.
 
-use crate::action::{Action, Operation, RequestNumber};
-use crate::history::{Ending, Key, Value, Violation};
-use crate::world::{Request, World};
+use crate::action::{Action, Operation, Reply, RequestNumber};
+use crate::history::{Key, Value, Violation};
+use crate::world::World;
 use bytes::Bytes;
 use pegasus_engine::{Batch, Op, key};
 use pegasus_replication::event::{Event, Reject};
-use pegasus_replication::ids::{CoreAddress, Decree, PartitionId, RequestId, Ticket};
+use pegasus_replication::ids::{CoreAddress, Instant, PartitionId, RequestId, TableId, Ticket};
 use std::ops::Range;
 use std::time::Duration;
 
 const DELAY: Range<Duration> = Duration::from_micros(20)..Duration::from_millis(4);
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Primaries of a partition that are remembered.
+const FORMER_MAX: usize = 8;
+
+/// A request under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    client: usize,
+    pub(crate) operation: Operation,
+    deadline: Instant,
+}
 
 impl World {
-    pub(crate) fn think(&mut self, client: usize) -> Result<(), Violation> {
+    pub(crate) fn think(&mut self, client: usize) {
         if self.ending {
-            return Ok(());
+            return;
         }
         let Some(table) = self.table() else {
-            self.queue.add(
-                self.now.after(Duration::from_millis(100)),
-                Action::Think { client },
-            );
-            return Ok(());
+            let at = self.now.after(Duration::from_millis(100));
+            self.queue.add(at, Action::Think { client });
+            return;
         };
-        let partition = u32::try_from(
-            self.random
-                .client
-                .below(u64::from(self.scenario.partitions)),
-        )
-        .expect("few");
-        let row =
-            u32::try_from(self.random.client.below(u64::from(self.scenario.rows))).expect("few");
-        let key = Key {
-            table,
-            partition,
-            row,
-        };
-        let configured = self.meta.state.durable().tables()[&table].configuration(partition);
-        let Some(primary) = configured.and_then(|configuration| configuration.primary) else {
+        let key = self.some_key(table);
+        let Some(core) = self.whom_to_ask(key) else {
             self.think_again(client);
-            return Ok(());
+            return;
         };
-        let operation = if self.random.client.below(100) < self.scenario.writes_of_100 {
-            Operation::Write {
-                key,
-                value: self.history.invoke_write(self.now, key),
-            }
+        let operation = if self.random.client.percent(self.scenario.writes_of_100) {
+            let value = self.history.begin_write(self.now, key);
+            Operation::Write { key, value }
         } else {
-            Operation::Read {
-                key,
-                expected: self.history.invoke_read(key),
-            }
+            let begun = self.history.begin_read(self.now);
+            Operation::Read { key, begun }
         };
         self.next_request += 1;
         let request = RequestNumber(self.next_request);
-        let deadline = self.now.after(PATIENCE);
-        self.requests.insert(
-            request,
-            Request {
-                client,
-                operation,
-                deadline,
-            },
-        );
+        let deadline = self.now.after(self.scenario.patience);
+        let sent = Request {
+            client,
+            operation,
+            deadline,
+        };
+        self.requests.insert(request, sent);
         let arrival = self.now.after(self.random.client.delay(DELAY));
-        self.queue.add(
-            arrival,
-            Action::Request {
-                request,
-                core: primary.address,
-            },
-        );
+        self.queue.add(arrival, Action::Request { request, core });
         self.queue.add(deadline, Action::Deadline { request });
-        Ok(())
+    }
+
+    fn some_key(&mut self, table: TableId) -> Key {
+        let random = &mut self.random.client;
+        let mut below = |bound: u32| u32::try_from(random.below(u64::from(bound))).expect("few");
+        Key {
+            table,
+            partition: below(self.scenario.partitions),
+            row: below(self.scenario.rows),
+        }
+    }
+
+    /// The primary that meta names; or one that it named before; or anybody.
+    fn whom_to_ask(&mut self, key: Key) -> Option<CoreAddress> {
+        let configuration = self.configuration(partition_of(key))?;
+        let primary = configuration.primary?.address;
+        let former = self.former_primaries.entry(key.partition).or_default();
+        if former.last() != Some(&primary) {
+            former.push(primary);
+            if former.len() > FORMER_MAX {
+                former.remove(0);
+            }
+        }
+        let random = &mut self.random.client;
+        if !random.percent(self.scenario.astray_of_100) {
+            return Some(primary);
+        }
+        if random.one_in(4) {
+            let node = random.index(self.nodes.len());
+            return Some(random.pick(&self.nodes[node].cores).address);
+        }
+        Some(*random.pick(former))
     }
 
     fn think_again(&mut self, client: usize) {
@@ -89,29 +103,27 @@ impl World {
     pub(crate) fn request_arrives(
         &mut self,
         number: RequestNumber,
-        core: CoreAddress,
+        address: CoreAddress,
     ) -> Result<(), Violation> {
         let Some(request) = self.requests.get(&number).copied() else {
             return Ok(());
         };
-        if self.core(core).shard.is_none() {
-            // Connection refused: nothing was sent.
-            return self.answer_not_executed(number);
+        if self.core(address).shard.is_none() {
+            self.answer_later(number, Reply::Unreachable);
+            return Ok(());
         }
-        let key = request.operation.key();
-        let partition = PartitionId {
-            table: key.table,
-            index: key.partition,
-        };
+        let clock = self.nodes[self.node_index(address.node)].clock;
+        let left = request.deadline.since(self.now);
+        let deadline = clock.local(self.now).after(left);
+        let partition = partition_of(request.operation.key());
         let ticket = Ticket(number.0);
-        let deadline = request.deadline;
-        self.core_mut(core).tickets.insert(number);
+        self.core_mut(address).tickets.insert(number);
         let event = match request.operation {
             Operation::Write { key, value } => Event::Write {
                 partition,
                 ticket,
                 request_id: RequestId::default(),
-                wall_us: self.now.0 / 1_000,
+                wall_us: clock.wall_us(self.now),
                 payload: encode(key, value),
                 deadline,
             },
@@ -121,66 +133,49 @@ impl World {
                 deadline,
             },
         };
-        self.core_event(core, event)
+        self.core_event(address, event)
     }
 
-    /// The shard said yes to this ticket; for a read, `found` is what the engine had.
-    pub(crate) fn answer(
-        &mut self,
-        number: RequestNumber,
-        decree: Decree,
-        found: Option<Value>,
-    ) -> Result<(), Violation> {
-        let Some(request) = self.requests.remove(&number) else {
-            return Ok(());
-        };
-        self.think_again(request.client);
-        match request.operation {
-            Operation::Write { value, .. } => self.history.end_write(
-                value,
-                Ending::Acknowledged {
-                    at: self.now,
-                    decree,
-                },
-            ),
-            Operation::Read { key, expected } => self.history.end_read(key, expected, found),
-        }
+    /// An answer leaves for the client.
+    pub(crate) fn answer_later(&mut self, request: RequestNumber, reply: Reply) {
+        let at = self.now.after(self.random.client.delay(DELAY));
+        self.queue.add(at, Action::Answer { request, reply });
     }
 
-    pub(crate) fn reject(
-        &mut self,
-        number: RequestNumber,
-        reason: Reject,
-    ) -> Result<(), Violation> {
-        if reason == Reject::Unknown {
-            self.totals.unknown += 1;
-            self.forget(number);
-            return Ok(());
-        }
-        self.answer_not_executed(number)
-    }
-
-    fn answer_not_executed(&mut self, number: RequestNumber) -> Result<(), Violation> {
-        self.totals.rejected += 1;
+    /// An answer has come, to a client that may have given up.
+    pub(crate) fn answer(&mut self, number: RequestNumber, reply: Reply) {
         let Some(request) = self.forget(number) else {
-            return Ok(());
+            return;
         };
-        match request.operation {
-            Operation::Write { value, .. } => self.history.end_write(value, Ending::NotExecuted),
-            Operation::Read { .. } => Ok(()),
+        let now = self.now;
+        match (reply, request.operation) {
+            (Reply::Done(_), Operation::Write { value, .. }) => {
+                self.history.acknowledge(now, value)
+            }
+            (Reply::Done(found), Operation::Read { key, begun }) => {
+                self.history.end_read(now, key, begun, found)
+            }
+            (Reply::Rejected(Reject::Unknown), _) => self.totals.unknown += 1,
+            (_, Operation::Write { value, .. }) => {
+                self.totals.rejected += 1;
+                self.history.not_executed(value);
+            }
+            (_, Operation::Read { .. }) => self.totals.rejected += 1,
         }
     }
 
-    pub(crate) fn give_up(&mut self, number: RequestNumber) -> Result<(), Violation> {
-        self.forget(number);
-        Ok(())
-    }
-
-    /// The connection broke or time is up: the client goes on without an answer.
+    /// The connection broke, time is up, or the answer is there: the client goes on.
     pub(crate) fn forget(&mut self, number: RequestNumber) -> Option<Request> {
         let request = self.requests.remove(&number)?;
         self.think_again(request.client);
         Some(request)
+    }
+}
+
+pub(crate) const fn partition_of(key: Key) -> PartitionId {
+    PartitionId {
+        table: key.table,
+        index: key.partition,
     }
 }
 

@@ -1,33 +1,60 @@
-//! What clients were told, and whether it can be true.
+//! What clients asked and were told, and whether one copy of the data could have said it.
 //!
-//! Every write puts a value of its own, so a value read names the write it came from. Acknowledged writes carry the
-//! decree under which they were committed, which is their place in the order of their partition.
+//! Each row is a register, and every write puts a value of its own. Then linearizability needs no search (Gibbons and
+//! Korach, "Testing Shared Memories", 1997): a value's *cluster* is its write and the reads that returned it; its *zone*
+//! lies between the first end and the last beginning of an operation of the cluster. The history is linearizable if and
+//! only if no read ends before the write of its value begins, no two zones that run forward (first end before last
+//! beginning) overlap, and no zone that runs backward lies within one that runs forward.
 
-use pegasus_replication::ids::{Decree, Instant, TableId};
+use pegasus_replication::ids::{Instant, TableId};
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// When a run begins, so that time zero means nothing special.
+pub const START: Instant = Instant(1_000_000_000_000);
+
+/// As traces and messages show it.
+#[must_use]
+pub fn milliseconds_of_run(at: Instant) -> f64 {
+    at.since(START).as_secs_f64() * 1e3
+}
+
 /// A row of a simulated table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key {
-    pub(crate) table: TableId,
-    pub(crate) partition: u32,
-    pub(crate) row: u32,
+pub struct Key {
+    pub table: TableId,
+    pub partition: u32,
+    pub row: u32,
 }
 
 /// Number of a write, and the value it puts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Value(pub(crate) u64);
+pub struct Value(pub u64);
+
+/// A place in the order in which clients begin operations and hear of their ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    number: u64,
+    at: Instant,
+}
+
+impl Moment {
+    const BEFORE_ALL: Self = Self {
+        number: 0,
+        at: Instant(0),
+    };
+    const NEVER: Self = Self {
+        number: u64::MAX,
+        at: Instant::FAR_FUTURE,
+    };
+}
 
 /// How a write ended as far as its client knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+enum Ending {
     /// No answer yet, or one that says "unknown": it may take effect at any time, or never.
     Open,
-    Acknowledged {
-        at: Instant,
-        decree: Decree,
-    },
+    Acknowledged(Moment),
     /// The answer said: not executed.
     NotExecuted,
 }
@@ -35,271 +62,297 @@ pub(crate) enum Ending {
 #[derive(Clone, Copy, Debug)]
 struct Write {
     key: Key,
-    invoked: Instant,
+    begun: Moment,
     ending: Ending,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    begun: Moment,
+    ended: Moment,
+    found: Option<Value>,
+}
+
+/// Which promise was broken: what clients saw, or what only a look inside shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Broken {
+    /// The history of clients has no explanation.
+    History,
+    /// An invariant of the protocol does not hold.
+    Invariant,
+    /// The cluster did not become whole in time.
+    Liveness,
 }
 
 /// A violation of what the store promises, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Violation(pub(crate) String);
+pub struct Violation {
+    pub broken: Broken,
+    pub text: String,
+}
+
+impl Violation {
+    pub const fn history(text: String) -> Self {
+        let broken = Broken::History;
+        Self { broken, text }
+    }
+
+    pub const fn invariant(text: String) -> Self {
+        let broken = Broken::Invariant;
+        Self { broken, text }
+    }
+
+    pub const fn liveness(text: String) -> Self {
+        let broken = Broken::Liveness;
+        Self { broken, text }
+    }
+}
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "[{:?}] {}", self.broken, self.text)
     }
 }
 
-/// What has been done to one row.
 #[derive(Debug, Default)]
-struct Row {
-    /// The newest acknowledged write, by decree.
-    newest: Option<(Decree, Value)>,
-    /// The newest decree a completed read has seen.
-    seen: Decree,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct History {
-    writes: BTreeMap<Value, Write>,
-    rows: BTreeMap<Key, Row>,
-    pub(crate) acknowledged: u64,
-    pub(crate) reads: u64,
-}
-
-/// What a reader may rely on, noted when the read begins.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Expectation {
-    at_least: Decree,
+pub struct History {
+    /// By value, from 1.
+    writes: Vec<Write>,
+    reads: BTreeMap<Key, Vec<Read>>,
+    moments: u64,
+    pub acknowledged: u64,
+    pub read_count: u64,
 }
 
 impl History {
-    /// A client sends a write of a fresh value.
-    pub(crate) fn invoke_write(&mut self, now: Instant, key: Key) -> Value {
-        let value = Value(self.writes.len() as u64 + 1);
-        self.writes.insert(
-            value,
-            Write {
-                key,
-                invoked: now,
-                ending: Ending::Open,
-            },
-        );
-        value
+    fn moment(&mut self, at: Instant) -> Moment {
+        self.moments += 1;
+        Moment {
+            number: self.moments,
+            at,
+        }
     }
 
-    pub(crate) fn end_write(&mut self, value: Value, ending: Ending) -> Result<(), Violation> {
-        let write = self
-            .writes
-            .get_mut(&value)
-            .expect("a write ends after it began");
-        write.ending = ending;
-        if let Ending::Acknowledged { decree, .. } = ending {
-            self.acknowledged += 1;
-            let row = self.rows.entry(write.key).or_default();
-            match row.newest {
-                Some((newest, other)) if newest == decree => {
-                    return Err(Violation(format!(
-                        "writes {} and {} of {:?} were both acknowledged as decree {decree}",
-                        other.0, value.0, write.key
-                    )));
-                }
-                Some((newest, _)) if newest > decree => {}
-                _ => row.newest = Some((decree, value)),
-            }
-        }
-        Ok(())
+    /// A client begins to write a fresh value.
+    pub fn begin_write(&mut self, at: Instant, key: Key) -> Value {
+        let begun = self.moment(at);
+        let ending = Ending::Open;
+        self.writes.push(Write { key, begun, ending });
+        Value(self.writes.len() as u64)
     }
 
-    /// A client begins a read: everything acknowledged or seen so far must be visible to it.
-    pub(crate) fn invoke_read(&self, key: Key) -> Expectation {
-        let Some(row) = self.rows.get(&key) else {
-            return Expectation::default();
-        };
-        let acknowledged = row.newest.map_or(Decree::ZERO, |(decree, _)| decree);
-        Expectation {
-            at_least: acknowledged.max(row.seen),
-        }
+    pub fn acknowledge(&mut self, at: Instant, value: Value) {
+        let moment = self.moment(at);
+        self.acknowledged += 1;
+        self.write_mut(value).ending = Ending::Acknowledged(moment);
+    }
+
+    pub fn not_executed(&mut self, value: Value) {
+        self.write_mut(value).ending = Ending::NotExecuted;
+    }
+
+    /// A client begins to read; the moment goes to [`Self::end_read`].
+    pub fn begin_read(&mut self, at: Instant) -> Moment {
+        self.moment(at)
     }
 
     /// The read has returned `found`.
-    pub(crate) fn end_read(
-        &mut self,
-        key: Key,
-        expected: Expectation,
-        found: Option<Value>,
-    ) -> Result<(), Violation> {
-        self.reads += 1;
-        let Some(value) = found else {
-            return if expected.at_least > Decree::ZERO {
-                Err(Violation(format!(
-                    "{key:?} was read as missing after decree {} of it",
-                    expected.at_least
-                )))
-            } else {
-                Ok(())
-            };
+    pub fn end_read(&mut self, at: Instant, key: Key, begun: Moment, found: Option<Value>) {
+        let ended = self.moment(at);
+        self.read_count += 1;
+        let read = Read {
+            begun,
+            ended,
+            found,
         };
-        let write = self.check_origin(key, value)?;
-        if let Ending::Acknowledged { decree, .. } = write.ending {
-            if decree < expected.at_least {
-                return Err(Violation(format!(
-                    "stale read of {key:?}: write {} of decree {decree} after decree {} was acknowledged or seen",
-                    value.0, expected.at_least
-                )));
+        self.reads.entry(key).or_default().push(read);
+    }
+
+    /// Every row that anybody wrote to.
+    pub fn keys(&self) -> Vec<Key> {
+        let mut keys: Vec<Key> = self.writes.iter().map(|write| write.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    fn write_mut(&mut self, value: Value) -> &mut Write {
+        self.get_mut(value)
+            .expect("a write ends after it has begun")
+    }
+
+    fn get_mut(&mut self, value: Value) -> Option<&mut Write> {
+        let index = usize::try_from(value.0.checked_sub(1)?).ok()?;
+        self.writes.get_mut(index)
+    }
+
+    fn get(&self, value: Value) -> Option<&Write> {
+        let index = usize::try_from(value.0.checked_sub(1)?).ok()?;
+        self.writes.get(index)
+    }
+
+    /// Whether one copy of each row, with operations one after another, explains all that clients saw.
+    ///
+    /// # Errors
+    /// The first row for which it does not.
+    pub fn check(&self) -> Result<(), Violation> {
+        let mut clusters: BTreeMap<Key, BTreeMap<Option<Value>, Cluster>> = BTreeMap::new();
+        for (number, write) in (1..).zip(&self.writes) {
+            let of_key = clusters.entry(write.key).or_insert_with(rows_begin_empty);
+            if let Some(cluster) = Cluster::of_write(write) {
+                of_key.insert(Some(Value(number)), cluster);
             }
-            let row = self.rows.entry(key).or_default();
-            row.seen = row.seen.max(decree);
         }
-        Ok(())
-    }
-
-    /// After everything has come to rest: `found` must be the newest acknowledged write or one of open outcome.
-    pub(crate) fn check_final(&self, key: Key, found: Option<Value>) -> Result<(), Violation> {
-        let newest = self.rows.get(&key).and_then(|row| row.newest);
-        let Some(value) = found else {
-            return match newest {
-                Some((decree, lost)) => Err(Violation(format!(
-                    "write {} of {key:?}, acknowledged as decree {decree}, is lost",
-                    lost.0
-                ))),
-                None => Ok(()),
-            };
-        };
-        let write = self.check_origin(key, value)?;
-        match (write.ending, newest) {
-            (Ending::Acknowledged { decree, .. }, Some((newest, lost))) if decree < newest => {
-                Err(Violation(format!(
-                    "{key:?} ends as write {} of decree {decree}, but write {} was acknowledged as decree {newest}",
-                    value.0, lost.0
-                )))
+        for (key, reads) in &self.reads {
+            let of_key = clusters.entry(*key).or_insert_with(rows_begin_empty);
+            for read in reads {
+                self.check_origin(*key, read)?;
+                if let Some(cluster) = of_key.get_mut(&read.found) {
+                    cluster.add(read);
+                }
             }
-            _ => Ok(()),
         }
+        clusters
+            .iter()
+            .try_for_each(|(key, clusters)| check_zones(*key, clusters))
     }
 
-    /// Every row that was ever written to.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
-        self.writes
-            .values()
-            .map(|write| write.key)
-            .collect::<std::collections::BTreeSet<_>>()
-            .into_iter()
-    }
-
-    fn check_origin(&self, key: Key, value: Value) -> Result<Write, Violation> {
-        let Some(write) = self.writes.get(&value) else {
-            return Err(Violation(format!(
-                "{key:?} holds {}, which nobody wrote",
-                value.0
-            )));
+    /// Somebody wrote what was read, to this row, before the read ended, and was not told that it was not executed.
+    fn check_origin(&self, key: Key, read: &Read) -> Result<(), Violation> {
+        let Some(value) = read.found else {
+            return Ok(());
         };
-        if write.key != key {
-            return Err(Violation(format!(
-                "{key:?} holds write {}, which was of {:?}",
-                value.0, write.key
+        let what = match self.get(value) {
+            None => "nobody wrote it".to_owned(),
+            Some(write) if write.key != key => format!("it was written to {:?}", write.key),
+            Some(write) if write.ending == Ending::NotExecuted => {
+                "its writer was told that it was not executed".to_owned()
+            }
+            Some(write) if write.begun > read.ended => "its write had not begun".to_owned(),
+            Some(_) => return Ok(()),
+        };
+        let at = shown(read.ended);
+        Err(Violation::history(format!(
+            "{key} was read as {} at {at}: {what}",
+            value.0
+        )))
+    }
+}
+
+fn rows_begin_empty() -> BTreeMap<Option<Value>, Cluster> {
+    let nothing = Cluster {
+        first_end: Moment::BEFORE_ALL,
+        last_begin: Moment::BEFORE_ALL,
+        has_reads: false,
+        is_open: false,
+    };
+    BTreeMap::from([(None, nothing)])
+}
+
+/// All operations on one value.
+#[derive(Clone, Copy, Debug)]
+struct Cluster {
+    first_end: Moment,
+    last_begin: Moment,
+    has_reads: bool,
+    /// Its write may never have happened.
+    is_open: bool,
+}
+
+impl Cluster {
+    fn of_write(write: &Write) -> Option<Self> {
+        let (first_end, is_open) = match write.ending {
+            Ending::Acknowledged(end) => (end, false),
+            Ending::Open => (Moment::NEVER, true),
+            Ending::NotExecuted => return None,
+        };
+        Some(Self {
+            first_end,
+            last_begin: write.begun,
+            has_reads: false,
+            is_open,
+        })
+    }
+
+    fn add(&mut self, read: &Read) {
+        self.first_end = self.first_end.min(read.ended);
+        self.last_begin = self.last_begin.max(read.begun);
+        self.has_reads = true;
+    }
+
+    /// It has to take its place; a write of open outcome that nobody read may not have happened.
+    fn counts(&self) -> bool {
+        self.has_reads || !self.is_open
+    }
+}
+
+fn check_zones(key: Key, clusters: &BTreeMap<Option<Value>, Cluster>) -> Result<(), Violation> {
+    let mut forward: Vec<(Moment, Moment, Option<Value>)> = Vec::new();
+    let mut backward = Vec::new();
+    for (value, cluster) in clusters.iter().filter(|(_, cluster)| cluster.counts()) {
+        if cluster.first_end < cluster.last_begin {
+            forward.push((cluster.first_end, cluster.last_begin, *value));
+        } else {
+            backward.push((cluster.last_begin, cluster.first_end, *value));
+        }
+    }
+    forward.sort_unstable();
+    for pair in forward.windows(2) {
+        let [(_, end, one), (start, last, other)] = pair else {
+            continue;
+        };
+        if start < end {
+            return Err(Violation::history(format!(
+                "{key}: {} and {} were both seen after the other: at {} and {}",
+                named(*one),
+                named(*other),
+                shown(*end),
+                shown(*last)
             )));
         }
-        if write.ending == Ending::NotExecuted {
-            return Err(Violation(format!(
-                "{key:?} holds write {} (begun at {} ns), which was answered as not executed",
-                value.0, write.invoked.0
+    }
+    for (start, end, value) in backward {
+        let before = forward.partition_point(|(from, _, _)| *from < start);
+        let Some((from, to, other)) = before.checked_sub(1).and_then(|at| forward.get(at)) else {
+            continue;
+        };
+        if end < *to {
+            return Err(Violation::history(format!(
+                "{key}: {} was read again at {}, but {} took effect between {} and {}, after {} had been seen at {}",
+                named(*other),
+                shown(*to),
+                named(value),
+                shown(start),
+                shown(end),
+                named(*other),
+                shown(*from)
             )));
         }
-        Ok(*write)
+    }
+    Ok(())
+}
+
+fn named(value: Option<Value>) -> String {
+    value.map_or_else(
+        || "nothing".to_owned(),
+        |value| format!("write {}", value.0),
+    )
+}
+
+/// In milliseconds of the run, as in a trace.
+fn shown(moment: Moment) -> String {
+    match moment {
+        Moment::NEVER => "the end".to_owned(),
+        Moment::BEFORE_ALL => "the beginning".to_owned(),
+        moment => format!("{:.3} ms", milliseconds_of_run(moment.at)),
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "row {} of {}.{}", self.row, self.table.0, self.partition)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEY: Key = Key {
-        table: TableId(1),
-        partition: 0,
-        row: 1,
-    };
-
-    fn acknowledged(history: &mut History, decree: u64) -> Value {
-        let value = history.invoke_write(Instant(1), KEY);
-        let ending = Ending::Acknowledged {
-            at: Instant(2),
-            decree: Decree(decree),
-        };
-        history.end_write(value, ending).expect("a fresh decree");
-        value
-    }
-
-    #[test]
-    fn a_stale_read_is_a_violation() {
-        let mut history = History::default();
-        let old = acknowledged(&mut history, 5);
-        let before = history.invoke_read(KEY);
-        let new = acknowledged(&mut history, 6);
-        let after = history.invoke_read(KEY);
-        assert_eq!(history.end_read(KEY, before, Some(old)), Ok(()));
-        assert!(history.end_read(KEY, after, Some(old)).is_err());
-        assert!(history.end_read(KEY, after, None).is_err());
-        assert_eq!(history.end_read(KEY, after, Some(new)), Ok(()));
-    }
-
-    #[test]
-    fn what_a_read_has_shown_later_reads_must_show() {
-        let mut history = History::default();
-        let old = acknowledged(&mut history, 5);
-        let new = history.invoke_write(Instant(3), KEY);
-        let early = history.invoke_read(KEY);
-        history
-            .end_write(
-                new,
-                Ending::Acknowledged {
-                    at: Instant(9),
-                    decree: Decree(6),
-                },
-            )
-            .expect("fresh");
-        assert_eq!(history.end_read(KEY, early, Some(new)), Ok(()));
-        assert!(
-            history
-                .end_read(KEY, history.invoke_read(KEY), Some(old))
-                .is_err()
-        );
-    }
-
-    #[test]
-    fn a_lost_or_foreign_or_refused_write_is_a_violation() {
-        let mut history = History::default();
-        acknowledged(&mut history, 5);
-        let refused = history.invoke_write(Instant(3), KEY);
-        history
-            .end_write(refused, Ending::NotExecuted)
-            .expect("no decree");
-        let open = history.invoke_write(Instant(4), KEY);
-        assert!(history.check_final(KEY, None).is_err());
-        assert!(history.check_final(KEY, Some(refused)).is_err());
-        assert!(history.check_final(KEY, Some(Value(99))).is_err());
-        assert!(
-            history
-                .check_final(Key { row: 2, ..KEY }, Some(open))
-                .is_err()
-        );
-        assert_eq!(history.check_final(KEY, Some(open)), Ok(()));
-    }
-
-    #[test]
-    fn one_decree_acknowledges_one_write() {
-        let mut history = History::default();
-        acknowledged(&mut history, 5);
-        let twin = history.invoke_write(Instant(3), KEY);
-        assert!(
-            history
-                .end_write(
-                    twin,
-                    Ending::Acknowledged {
-                        at: Instant(4),
-                        decree: Decree(5)
-                    }
-                )
-                .is_err()
-        );
-    }
-}
+mod tests;

@@ -1,35 +1,51 @@
 //! Runs the production shard and meta state machines on virtual time, with a network, disks and faults of a seed's making.
 //!
-//! One seed is one run, always the same. Reading order: `scenario`, `world`, `node`, `meta`, `clients`, `faults`; what is
-//! checked: `history`, `checks`.
+//! One seed is one run, always the same. Reading order: `scenario`, `world`; a node: `node`, `cores`, `perform`, `storage`,
+//! `disk`, `clock`, `transfer`; what lies between: `network`, `links`, `meta`, `assignment`,
+//! `clients`; `faults`. What is checked: `checks` after every
+//! event, `history` and `settle` at the end; `coverage` shows that it was worth it.
 
 #![forbid(unsafe_code)]
 
 mod action;
+mod assignment;
 mod checks;
 mod clients;
+mod clock;
+mod cores;
+mod coverage;
 mod disk;
 mod faults;
-mod history;
+mod links;
 mod meta;
 mod network;
 mod node;
+mod perform;
+#[cfg(feature = "planted")]
+mod planted;
 mod random;
 mod run;
 mod scenario;
+mod settle;
+mod storage;
+mod trace;
+mod transfer;
 mod world;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
+use run::OnFailure;
+use sim::history;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use world::Judges;
 
 #[derive(Parser)]
 #[command(
     version,
-    about = "Seeded simulation of replication and meta: crashes, broken links, lost writes"
+    about = "Seeded simulation of replication and meta: crashes, pauses, cuts, drift, disks that lie"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -52,6 +68,16 @@ enum Command {
         /// Runs at once.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
         jobs: u16,
+        /// Go on when a seed has failed.
+        #[arg(long)]
+        keep_going: bool,
+        /// Judge by what clients saw alone.
+        #[arg(long)]
+        history_only: bool,
+        /// Switch this deliberate bug on.
+        #[cfg(feature = "planted")]
+        #[arg(long)]
+        plant: Option<String>,
     },
     /// Run one seed again.
     Replay {
@@ -59,6 +85,19 @@ enum Command {
         /// Print every event and effect on standard error.
         #[arg(long)]
         trace: bool,
+        /// Switch this deliberate bug on.
+        #[cfg(feature = "planted")]
+        #[arg(long)]
+        plant: Option<String>,
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        seconds: u64,
+    },
+    /// Run each deliberate bug on the seeds that have found it; every one must be found again.
+    #[cfg(feature = "planted")]
+    Planted {
+        /// A line for each bug: its name, a colon, seeds; # begins a comment.
+        #[arg(long)]
+        file: PathBuf,
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
         seconds: u64,
     },
@@ -71,18 +110,43 @@ fn main() -> Result<ExitCode> {
             seeds_file,
             seconds,
             jobs,
+            keep_going,
+            history_only,
+            #[cfg(feature = "planted")]
+            plant,
         } => {
+            #[cfg(feature = "planted")]
+            planted::switch_on(plant.as_deref())?;
             let mut all: Vec<u64> = seeds.into_iter().flatten().collect();
             if let Some(file) = seeds_file {
                 all.extend(read_seeds(&file)?);
             }
-            Ok(run::run_all(&all, Duration::from_secs(seconds), jobs))
+            let on_failure = if keep_going {
+                OnFailure::GoOn
+            } else {
+                OnFailure::Stop
+            };
+            let span = Duration::from_secs(seconds);
+            let judges = if history_only {
+                Judges::History
+            } else {
+                Judges::All
+            };
+            Ok(run::run_all(&all, span, jobs, on_failure, judges))
         }
         Command::Replay {
             seed,
             trace,
+            #[cfg(feature = "planted")]
+            plant,
             seconds,
-        } => Ok(run::replay(seed, Duration::from_secs(seconds), trace)),
+        } => {
+            #[cfg(feature = "planted")]
+            planted::switch_on(plant.as_deref())?;
+            Ok(run::replay(seed, Duration::from_secs(seconds), trace))
+        }
+        #[cfg(feature = "planted")]
+        Command::Planted { file, seconds } => planted::run(&file, Duration::from_secs(seconds)),
     }
 }
 

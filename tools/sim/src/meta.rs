@@ -1,21 +1,84 @@
-//! The simulated meta process: the production state, a connection to each node, and crashes that keep what was persisted.
+//! The simulated meta process: the production state, a store that takes its time, connections to nodes, and crashes that
+//! keep what was persisted.
 
-use crate::action::{Action, Life};
+use crate::action::{Action, Life, Session};
 use crate::history::Violation;
 use crate::world::World;
 use pegasus_meta::state::{
-    Answer, Change, Cluster, ClusterId, Command, Core, CreateTable, Durable, Node, Proposal,
-    ReplicaKey, State, Sync,
+    Answer, Change, Cluster, ClusterId, Command, Core, CreateTable, Durable, HealOptions, Node,
+    Outcome, Proposed, Push, ReplicaKey, State, Sync,
 };
-use pegasus_replication::event::Event;
-use pegasus_replication::ids::{Ballot, CoreAddress, CoreId, Instant, NodeId, PartitionId};
+use pegasus_replication::config;
+use pegasus_replication::ids::{
+    Ballot, CoreAddress, Instant, NodeId, PartitionId, ReplicaIncarnation,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
 pub(crate) const TABLE: &str = "simulated";
 const DELAY: Range<Duration> = Duration::from_micros(100)..Duration::from_millis(20);
+const PERSIST_DELAY: Range<Duration> = Duration::from_micros(200)..Duration::from_millis(50);
 const REPORT_PERIOD: Duration = Duration::from_millis(500);
+const TICK_PERIOD: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_millis(300);
+/// Changes in the store at which it is folded into a snapshot.
+const CHANGES_MAX: usize = 1_000;
+
+/// Meta: its state, what its store has kept, and whether it runs.
+#[derive(Debug)]
+pub(crate) struct SimMeta {
+    pub(crate) state: State,
+    options: HealOptions,
+    persisted: Vec<Change>,
+    /// Decided, and not persisted yet: nobody has heard of it.
+    undecided: VecDeque<Decided>,
+    /// When the last of them is persisted.
+    persisted_at: Instant,
+    pub(crate) up: bool,
+    pub(crate) life: Life,
+    /// Nodes that do not reach it.
+    cut: BTreeSet<NodeId>,
+    /// When the last push to each node arrives: a connection keeps its order.
+    arrivals: BTreeMap<NodeId, Instant>,
+}
+
+#[derive(Debug)]
+struct Decided {
+    changes: Vec<Change>,
+    pushes: Vec<Push>,
+    /// The connection that joined by it.
+    joined: Option<Session>,
+}
+
+impl SimMeta {
+    pub(crate) fn new(options: HealOptions) -> Self {
+        let state = State::new(cluster()).with_options(options);
+        let persisted = state.durable().snapshot();
+        Self {
+            state,
+            options,
+            persisted,
+            undecided: VecDeque::new(),
+            persisted_at: Instant::default(),
+            up: true,
+            life: Life(1),
+            cut: BTreeSet::new(),
+            arrivals: BTreeMap::new(),
+        }
+    }
+
+    fn replayed(&self) -> Durable {
+        Durable::replay(&self.persisted).expect("what was persisted replays")
+    }
+
+    fn persist(&mut self, changes: Vec<Change>) {
+        self.persisted.extend(changes);
+        if self.persisted.len() > CHANGES_MAX {
+            self.persisted = self.replayed().snapshot();
+        }
+    }
+}
 
 pub(crate) fn cluster() -> Cluster {
     Cluster {
@@ -25,52 +88,59 @@ pub(crate) fn cluster() -> Cluster {
     }
 }
 
-/// The clock of meta's commands.
-const fn milliseconds(now: Instant) -> u64 {
-    now.0 / 1_000_000
-}
-
 impl World {
     /// Node numbers are given before the run: a fresh directory's first join is not what it is about.
     pub(crate) fn number_nodes(&mut self) {
         for node in 1..=self.scenario.nodes {
             let outcome = self.meta.state.apply(Command::NumberNode);
-            assert_eq!(
-                outcome.answer,
-                Answer::NodeNumbered(NodeId(node)),
-                "numbers are given in order"
-            );
+            let expected = Answer::NodeNumbered(NodeId(node));
+            assert_eq!(outcome.answer, expected, "numbers are given in order");
+            self.meta.persist(outcome.changes);
         }
     }
 
-    pub(crate) fn join(&mut self, node: NodeId, life: Life) -> Result<(), Violation> {
-        if self.life(node) != life || !self.nodes[self.node_index(node)].up {
-            return Ok(());
+    /// The clock of meta's commands.
+    pub(crate) const fn now_ms(&self) -> u64 {
+        self.now.0 / 1_000_000
+    }
+
+    fn session(&self, index: usize) -> Session {
+        let node = &self.nodes[index];
+        Session {
+            meta: self.meta.life,
+            node: node.id,
+            life: node.life,
+            number: node.session,
         }
+    }
+
+    /// Both ends are still those of this connection, and reach each other.
+    fn holds(&self, session: Session) -> bool {
+        let index = self.node_index(session.node);
+        let reached = !self.meta.cut.contains(&session.node);
+        self.meta.up && self.nodes[index].up && reached && self.session(index) == session
+    }
+
+    pub(crate) fn join(&mut self, node: NodeId, life: Life) {
         let index = self.node_index(node);
-        let joined = self.nodes[index].joined_meta == Some(self.meta.life) && self.meta.up;
-        if !joined {
-            let now_ms = milliseconds(self.now);
-            let command = Command::JoinNode {
-                node: self.describe(index),
-                now_ms,
-            };
-            self.send_to_meta(node, command);
-            self.queue
-                .add(self.now.after(RETRY), Action::Join { node, life });
+        if self.life(node) != life || !self.nodes[index].up {
+            return;
         }
-        Ok(())
+        if self.nodes[index].joined.is_none() {
+            let now_ms = self.now_ms();
+            let node = self.describe(index);
+            self.send_to_meta(index, Command::JoinNode { node, now_ms });
+            let node = self.nodes[index].id;
+            let again = self.now.after(RETRY);
+            self.queue.add(again, Action::Join { node, life });
+        }
     }
 
     fn describe(&self, index: usize) -> Node {
         let node = &self.nodes[index];
         let core = |number: u16| {
-            let at = |port: u16| {
-                format!(
-                    "127.0.0.1:{}",
-                    port + 100 * u16::try_from(index).expect("nodes are few") + number
-                )
-            };
+            let node = u16::try_from(index).expect("nodes are few");
+            let at = |port: u16| format!("127.0.0.1:{}", port + 100 * node + number);
             Core {
                 client_address: at(10_000),
                 peer_address: at(20_000),
@@ -87,177 +157,164 @@ impl World {
         }
     }
 
-    pub(crate) fn report(&mut self, node: NodeId, life: Life) -> Result<(), Violation> {
+    pub(crate) fn report(&mut self, node: NodeId, life: Life) {
         if self.life(node) == life {
-            self.report_now(node);
-            self.queue
-                .add(self.now.after(REPORT_PERIOD), Action::Report { node, life });
-        }
-        Ok(())
-    }
-
-    /// Sends a full report, if the node has a connection.
-    pub(crate) fn report_now(&mut self, node: NodeId) {
-        let index = self.node_index(node);
-        if self.nodes[index].up && self.nodes[index].joined_meta == Some(self.meta.life) {
-            let report = self.nodes[index].report();
-            let incarnation = self.nodes[index].incarnation;
-            let now_ms = milliseconds(self.now);
-            self.send_to_meta(
-                node,
-                Command::Report {
-                    node,
-                    incarnation,
-                    report,
-                    now_ms,
-                },
-            );
+            self.report_now(self.node_index(node));
+            let again = self.now.after(REPORT_PERIOD);
+            self.queue.add(again, Action::Report { node, life });
         }
     }
 
-    pub(crate) fn propose_next_ballot(
+    /// Sends a full report, if the node has a connection and runs.
+    fn report_now(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        if node.up && node.joined.is_some() && node.paused_until <= self.now {
+            let command = Command::Report {
+                node: node.id,
+                incarnation: node.incarnation,
+                report: node.report(),
+                now_ms: self.now_ms(),
+            };
+            self.send_to_meta(index, command);
+        }
+    }
+
+    pub(crate) fn propose(
         &mut self,
         core: CoreAddress,
         partition: PartitionId,
+        incarnation: ReplicaIncarnation,
         ballot: Ballot,
+        proposal: &config::Proposal,
     ) {
         let index = self.node_index(core.node);
-        if self.nodes[index].joined_meta != Some(self.meta.life) {
+        if self.nodes[index].joined.is_none() {
             return;
         }
-        let Some(replica) = self
-            .core(core)
-            .shard
-            .as_ref()
-            .and_then(|shard| shard.replica(partition))
-        else {
-            return;
-        };
         let replica = ReplicaKey {
             partition,
-            incarnation: replica.incarnation(),
+            incarnation,
         };
-        let (node, incarnation) = (core.node, self.nodes[index].incarnation);
-        let proposals = vec![Proposal { replica, ballot }];
-        self.send_to_meta(
-            node,
-            Command::ProposeNextBallot {
-                node,
-                incarnation,
-                proposals,
-            },
-        );
+        let node = &self.nodes[index];
+        let proposed = Proposed {
+            replica,
+            ballot,
+            proposal: *proposal,
+        };
+        let command = Command::Propose {
+            node: core.node,
+            incarnation: node.incarnation,
+            proposals: vec![proposed],
+            now_ms: self.now_ms(),
+        };
+        self.send_to_meta(index, command);
     }
 
-    fn send_to_meta(&mut self, node: NodeId, command: Command) {
-        let index = self.node_index(node);
+    fn send_to_meta(&mut self, index: usize, command: Command) {
+        let session = self.session(index);
         let earliest = self.nodes[index].meta_arrival;
         let at = self.now.after(self.random.meta.delay(DELAY)).max(earliest);
         self.nodes[index].meta_arrival = at;
-        self.queue.add(
-            at,
-            Action::ToMeta {
-                life: self.meta.life,
-                command,
-            },
-        );
+        self.queue.add(at, Action::ToMeta { session, command });
     }
 
-    pub(crate) fn meta_command(&mut self, life: Life, command: Command) -> Result<(), Violation> {
-        if !self.meta.up || self.meta.life != life {
-            return Ok(());
+    pub(crate) fn take_command(&mut self, session: Session, command: Command) {
+        if self.holds(session) {
+            let joined = matches!(command, Command::JoinNode { .. }).then_some(session);
+            self.decide(command, joined);
         }
-        if let Command::JoinNode { node, .. } = &command {
-            let index = self.node_index(node.id);
-            if self.nodes[index].incarnation == node.incarnation {
-                self.nodes[index].joined_meta = Some(life);
-            }
-        }
+    }
+
+    /// Meta decides, persists, and only then tells.
+    pub(crate) fn decide(&mut self, command: Command, joined: Option<Session>) {
         let outcome = self.meta.state.apply(command);
+        self.check_outcome(&outcome);
         if let Answer::Refused(refusal) = &outcome.answer {
             self.say(|_| format!("meta refuses: {refusal}"));
         }
-        for push in outcome.pushes {
-            let earliest = self
-                .meta
-                .arrivals
-                .get(&push.node)
-                .copied()
-                .unwrap_or_default();
-            let at = self.now.after(self.random.meta.delay(DELAY)).max(earliest);
-            self.meta.arrivals.insert(push.node, at);
-            let (node, node_life) = (push.node, self.life(push.node));
-            self.queue.add(
-                at,
-                Action::FromMeta {
-                    meta: life,
-                    node,
-                    life: node_life,
-                    sync: push.sync,
-                },
-            );
+        let Outcome {
+            changes, pushes, ..
+        } = outcome;
+        if changes.is_empty() && pushes.is_empty() && joined.is_none() {
+            return;
         }
-        Ok(())
+        let is_quick = changes.is_empty() && self.meta.undecided.is_empty();
+        let decided = Decided {
+            changes,
+            pushes,
+            joined,
+        };
+        if is_quick {
+            self.tell(decided);
+            return;
+        }
+        let delay = self.random.meta.delay(PERSIST_DELAY);
+        let at = self.now.after(delay).max(self.meta.persisted_at);
+        self.meta.persisted_at = at;
+        self.meta.undecided.push_back(decided);
+        let life = self.meta.life;
+        self.queue.add(at, Action::MetaPersisted { life });
     }
 
-    pub(crate) fn take_sync(
-        &mut self,
-        meta: Life,
-        node: NodeId,
-        life: Life,
-        sync: Sync,
-    ) -> Result<(), Violation> {
-        let index = self.node_index(node);
-        if !self.meta.up
-            || self.meta.life != meta
-            || self.nodes[index].life != life
-            || !self.nodes[index].up
+    fn check_outcome(&mut self, outcome: &Outcome) {
+        if self.trace && !outcome.changes.is_empty() {
+            self.say(|_| format!("meta decides {:?}", outcome.changes));
+        }
+    }
+
+    /// The oldest decision is persisted.
+    pub(crate) fn meta_persisted(&mut self, life: Life) {
+        if self.meta.up
+            && self.meta.life == life
+            && let Some(mut decided) = self.meta.undecided.pop_front()
         {
+            self.meta.persist(std::mem::take(&mut decided.changes));
+            self.tell(decided);
+        }
+    }
+
+    fn tell(&mut self, decided: Decided) {
+        if let Some(session) = decided.joined.filter(|session| self.holds(*session)) {
+            let index = self.node_index(session.node);
+            self.nodes[index].joined = Some(session.meta);
+        }
+        for push in decided.pushes {
+            let earliest = self.meta.arrivals.get(&push.node).copied();
+            let arrival = self.now.after(self.random.meta.delay(DELAY));
+            let at = arrival.max(earliest.unwrap_or_default());
+            self.meta.arrivals.insert(push.node, at);
+            let session = self.session(self.node_index(push.node));
+            let sync = push.sync;
+            self.queue.add(at, Action::FromMeta { session, sync });
+        }
+    }
+
+    pub(crate) fn take_sync(&mut self, session: Session, sync: Sync) -> Result<(), Violation> {
+        let index = self.node_index(session.node);
+        if !self.holds(session) {
             return Ok(());
         }
-        self.nodes[index].digest = sync.digest;
-        for configuration in sync.configurations {
-            let here = configuration
-                .members()
-                .filter(|member| member.address.node == node);
-            let cores: Vec<CoreAddress> = here.map(|member| member.address).collect();
-            for core in cores {
-                self.core_event(
-                    core,
-                    Event::Configured {
-                        configuration: configuration.clone(),
-                    },
-                )?;
-            }
+        let paused_until = self.nodes[index].paused_until;
+        if paused_until > self.now {
+            let arrival = self.meta.arrivals.entry(session.node).or_default();
+            *arrival = paused_until.max(*arrival);
+            self.queue
+                .add(paused_until, Action::FromMeta { session, sync });
+            return Ok(());
         }
-        for key in sync.drops {
-            for core in 0..self.scenario.cores {
-                let core = CoreAddress {
-                    node,
-                    core: CoreId(core),
-                };
-                let (partition, incarnation) = (key.partition, key.incarnation);
-                self.core_event(
-                    core,
-                    Event::Dropped {
-                        partition,
-                        incarnation,
-                    },
-                )?;
-            }
-        }
-        self.report_now(node);
+        self.take_assignment(index, sync)?;
+        self.report_now(index);
         Ok(())
     }
 
-    pub(crate) fn tick_meta(&mut self) -> Result<(), Violation> {
+    pub(crate) fn tick_meta(&mut self) {
         self.queue
-            .add(self.now.after(Duration::from_millis(200)), Action::MetaTick);
+            .add(self.now.after(TICK_PERIOD), Action::MetaTick);
         if !self.meta.up {
-            return Ok(());
+            return;
         }
-        let (life, now_ms) = (self.meta.life, milliseconds(self.now));
-        self.meta_command(life, Command::Tick { now_ms })?;
+        let now_ms = self.now_ms();
+        self.decide(Command::Tick { now_ms }, None);
         if self.table().is_none() {
             let request = CreateTable {
                 name: TABLE.to_owned(),
@@ -266,40 +323,76 @@ impl World {
                 allow_degraded: false,
                 now_ms,
             };
-            self.meta_command(life, Command::CreateTable(request))?;
+            self.decide(Command::CreateTable(request), None);
         }
-        Ok(())
     }
 
-    pub(crate) fn drop_table(&mut self) -> Result<(), Violation> {
-        if !self.meta.up || self.table().is_none() {
-            return Ok(());
+    pub(crate) fn drop_table(&mut self) {
+        if self.meta.up && self.table().is_some() {
+            let (name, now_ms) = (TABLE.to_owned(), self.now_ms());
+            self.decide(Command::DropTable { name, now_ms }, None);
         }
-        let (name, now_ms) = (TABLE.to_owned(), milliseconds(self.now));
-        self.meta_command(self.meta.life, Command::DropTable { name, now_ms })
     }
 
     /// Meta dies: what it had persisted stays, what nodes had told it is gone.
     pub(crate) fn crash_meta(&mut self) {
-        let changes: Vec<Change> = self.meta.state.durable().snapshot();
-        let durable = Durable::replay(&changes).expect("a snapshot replays");
-        self.meta.state = State::from_durable(durable);
-        self.meta.up = false;
-        self.meta.arrivals.clear();
+        if self.meta.up {
+            let state = State::from_durable(self.meta.replayed());
+            self.meta.state = state.with_options(self.meta.options);
+            self.meta.up = false;
+            self.meta.undecided.clear();
+            self.meta.arrivals.clear();
+            for node in &mut self.nodes {
+                node.joined = None;
+            }
+        }
+        self.after_pause(Duration::from_secs(3), Action::StartMeta);
     }
 
-    pub(crate) fn start_meta(&mut self) -> Result<(), Violation> {
+    /// What waits for the disk is lost; meta goes on from what it had persisted.
+    pub(crate) fn fail_meta_store(&mut self) {
+        if self.meta.up {
+            self.meta.undecided.clear();
+            let durable = self.meta.replayed();
+            self.meta.state.restore(durable);
+        }
+    }
+
+    pub(crate) fn start_meta(&mut self) {
         if !self.meta.up {
             self.meta.up = true;
             self.meta.life = Life(self.meta.life.0 + 1);
             for index in 0..self.nodes.len() {
-                let (node, life) = (self.nodes[index].id, self.nodes[index].life);
-                self.queue.add(
-                    self.now.after(self.random.meta.delay(DELAY)),
-                    Action::Join { node, life },
-                );
+                self.join_soon(index);
             }
         }
-        Ok(())
+    }
+
+    /// A node loses its connection and gets no other for a while.
+    pub(crate) fn cut_meta(&mut self, index: usize) -> bool {
+        let node = self.nodes[index].id;
+        self.disconnect_from_meta(index);
+        self.meta.cut.insert(node);
+        self.after_pause(Duration::from_secs(5), Action::UncutMeta { node });
+        self.nodes[index].up
+    }
+
+    pub(crate) fn uncut_meta(&mut self, node: NodeId) {
+        if self.meta.cut.remove(&node) {
+            self.join_soon(self.node_index(node));
+        }
+    }
+
+    fn disconnect_from_meta(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        node.session += 1;
+        node.joined = None;
+        self.meta.arrivals.remove(&node.id);
+    }
+
+    fn join_soon(&mut self, index: usize) {
+        let (node, life) = (self.nodes[index].id, self.nodes[index].life);
+        let at = self.now.after(self.random.meta.delay(DELAY));
+        self.queue.add(at, Action::Join { node, life });
     }
 }

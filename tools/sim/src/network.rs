@@ -1,8 +1,12 @@
 //! Links between cores: ordered, delayed, breakable. A link that broke loses what was under way and says so to both ends.
+//!
+//! A direction between two nodes can be *blocked*: what is sent then stays under way, as with TCP, until it is not blocked
+//! any more or the link gives up and breaks.
 
 use crate::random::Random;
-use pegasus_replication::ids::{CoreAddress, Instant};
-use std::collections::{BTreeMap, BTreeSet};
+use pegasus_replication::ids::{CoreAddress, Instant, NodeId};
+use pegasus_replication::message::Message;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// Delay of one message on a healthy link.
@@ -26,40 +30,47 @@ impl Pair {
     }
 }
 
+/// From one node to another.
+pub(crate) type Way = (NodeId, NodeId);
+
 #[derive(Debug)]
 struct Link {
     id: LinkId,
-    /// When the last message of each direction arrives: the next one not before it.
-    arrivals: BTreeMap<CoreAddress, Instant>,
+    /// To each end.
+    ways: BTreeMap<CoreAddress, Lane>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    /// When the last message arrives: the next one not before it.
+    arrival: Instant,
+    /// Arrived in vain while the way was blocked, in order.
+    held: VecDeque<Message>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     links: BTreeMap<Pair, Link>,
-    /// Pairs that cannot connect now.
-    cut: BTreeSet<Pair>,
+    /// How many faults block each way now.
+    blocked: BTreeMap<Way, u32>,
     /// Who has not noticed yet that the link to whom is broken.
     unnoticed: BTreeSet<(CoreAddress, CoreAddress)>,
     next_link: u64,
 }
 
 impl Network {
-    pub(crate) fn is_up(&self, pair: Pair) -> bool {
-        self.links.contains_key(&pair)
-    }
-
-    pub(crate) fn is_cut(&self, pair: Pair) -> bool {
-        self.cut.contains(&pair)
+    pub(crate) fn link(&self, pair: Pair) -> Option<LinkId> {
+        self.links.get(&pair).map(|link| link.id)
     }
 
     pub(crate) fn connect(&mut self, pair: Pair) {
-        assert!(!self.is_up(pair), "a pair has one link");
         self.next_link += 1;
         let link = Link {
             id: LinkId(self.next_link),
-            arrivals: BTreeMap::new(),
+            ways: BTreeMap::from([(pair.0, Lane::default()), (pair.1, Lane::default())]),
         };
-        self.links.insert(pair, link);
+        let before = self.links.insert(pair, link);
+        assert!(before.is_none(), "a pair has one link");
     }
 
     /// Breaks the link; whether there was one.
@@ -81,24 +92,51 @@ impl Network {
         self.unnoticed.retain(|(of, _)| *of != observer);
     }
 
-    pub(crate) fn cut(&mut self, pair: Pair) {
-        self.cut.insert(pair);
+    pub(crate) fn block(&mut self, way: Way) {
+        *self.blocked.entry(way).or_default() += 1;
     }
 
-    pub(crate) fn heal(&mut self) {
-        self.cut.clear();
+    /// Takes back one [`Self::block`].
+    pub(crate) fn unblock(&mut self, way: Way) {
+        if let Some(count) = self.blocked.get_mut(&way) {
+            *count -= 1;
+            if *count == 0 {
+                self.blocked.remove(&way);
+            }
+        }
+    }
+
+    pub(crate) fn unblock_all(&mut self) {
+        self.blocked.clear();
+    }
+
+    fn is_blocked(&self, from: CoreAddress, to: CoreAddress) -> bool {
+        self.blocked.contains_key(&(from.node, to.node))
+    }
+
+    /// Whether either way between the two is blocked: nobody can connect, and what is connected gives up in the end.
+    pub(crate) fn is_cut(&self, pair: Pair) -> bool {
+        self.is_cut_between(pair.0, pair.1)
+    }
+
+    pub(crate) fn is_cut_between(&self, a: CoreAddress, b: CoreAddress) -> bool {
+        self.is_blocked(a, b) || self.is_blocked(b, a)
     }
 
     pub(crate) fn links_of(&self, core: CoreAddress) -> Vec<Pair> {
-        self.links
-            .keys()
-            .copied()
-            .filter(|pair| pair.contains(core))
-            .collect()
+        let pairs = self.links.keys().copied();
+        pairs.filter(|pair| pair.contains(core)).collect()
     }
 
     pub(crate) fn pairs(&self) -> Vec<Pair> {
         self.links.keys().copied().collect()
+    }
+
+    /// The links between two nodes, with their numbers.
+    pub(crate) fn links_between(&self, a: NodeId, b: NodeId) -> Vec<(Pair, LinkId)> {
+        let is_between = |pair: &Pair| [(a, b), (b, a)].contains(&(pair.0.node, pair.1.node));
+        let links = self.links.iter().filter(|(pair, _)| is_between(pair));
+        links.map(|(pair, link)| (*pair, link.id)).collect()
     }
 
     /// On which link and when a message sent now arrives; `None` if the link is down.
@@ -110,14 +148,47 @@ impl Network {
         random: &mut Random,
     ) -> Option<(LinkId, Instant)> {
         let link = self.links.get_mut(&Pair::of(from, to))?;
-        let earliest = link.arrivals.get(&to).copied().unwrap_or_default();
-        let arrival = now.after(random.delay(DELAY)).max(earliest);
-        link.arrivals.insert(to, arrival);
-        Some((link.id, arrival))
+        let lane = link.ways.get_mut(&to).expect("a link has two ends");
+        lane.arrival = now.after(random.delay(DELAY)).max(lane.arrival);
+        Some((link.id, lane.arrival))
     }
 
-    /// Whether a message of this link may still be delivered.
-    pub(crate) fn carries(&self, pair: Pair, id: LinkId) -> bool {
-        self.links.get(&pair).is_some_and(|link| link.id == id)
+    /// A message of this link has arrived: what is delivered, unless its link is gone or the way is blocked.
+    pub(crate) fn arrive(
+        &mut self,
+        id: LinkId,
+        from: CoreAddress,
+        to: CoreAddress,
+        message: Message,
+    ) -> Option<Message> {
+        let is_blocked = self.is_blocked(from, to);
+        let link = self.links.get_mut(&Pair::of(from, to))?;
+        let lane = link.ways.get_mut(&to).expect("a link has two ends");
+        if link.id != id {
+            return None;
+        }
+        if is_blocked || !lane.held.is_empty() {
+            lane.held.push_back(message);
+            return None;
+        }
+        Some(message)
+    }
+
+    /// Takes what was held on ways that are not blocked any more, in order: the link, from whom, to whom, what.
+    pub(crate) fn release(&mut self) -> Vec<(LinkId, CoreAddress, CoreAddress, Message)> {
+        let mut released = Vec::new();
+        let blocked = &self.blocked;
+        for (pair, link) in &mut self.links {
+            for (from, to) in [(pair.0, pair.1), (pair.1, pair.0)] {
+                if blocked.contains_key(&(from.node, to.node)) {
+                    continue;
+                }
+                let lane = link.ways.get_mut(&to).expect("a link has two ends");
+                let held = std::mem::take(&mut lane.held);
+                let id = link.id;
+                released.extend(held.into_iter().map(|message| (id, from, to, message)));
+            }
+        }
+        released
     }
 }

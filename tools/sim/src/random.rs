@@ -16,6 +16,8 @@ pub(crate) enum Concern {
     Client = 5,
     Fault = 6,
     Meta = 7,
+    Clock = 8,
+    Turn = 9,
 }
 
 /// The stream of one concern.
@@ -40,6 +42,10 @@ impl Random {
     /// True once in `times` on average.
     pub(crate) fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
+    }
+
+    pub(crate) fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
     }
 
     pub(crate) fn duration(&mut self, range: Range<Duration>) -> Duration {

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 /// What a directory holds.
 pub(super) struct Found {
     pub(super) durable: Durable,
+    /// The oldest format of its files.
+    pub(super) format: u16,
     pub(super) log: PathBuf,
     pub(super) log_bytes: u64,
     pub(super) next_sequence: u64,
@@ -24,11 +26,12 @@ pub(super) fn read_dir(dir: &Path) -> Result<Found, StoreError> {
     let last = newest.ok_or_else(|| StoreError::Empty {
         dir: dir.to_owned(),
     })?;
-    let durable = read_snapshot(&snapshot_path(dir, last), last)?;
+    let (durable, format) = read_snapshot(&snapshot_path(dir, last), last)?;
     let next = last + 1;
     let logs = numbers(dir, FileKind::Log)?;
     let mut found = Found {
         durable,
+        format,
         log: log_path(dir, next),
         log_bytes: 0,
         next_sequence: next,
@@ -55,7 +58,7 @@ fn read_all(path: &Path) -> Result<Vec<u8>, StoreError> {
     Ok(bytes)
 }
 
-fn read_snapshot(path: &Path, last: u64) -> Result<Durable, StoreError> {
+fn read_snapshot(path: &Path, last: u64) -> Result<(Durable, u16), StoreError> {
     let bytes = read_all(path)?;
     let header = read_header(path, &bytes, FileKind::Snapshot, last)?;
     let corrupt = |fault: &str| corrupt(path, HEADER_BYTES, fault);
@@ -71,7 +74,7 @@ fn read_snapshot(path: &Path, last: u64) -> Result<Durable, StoreError> {
         source,
     })?;
     expect_cluster(path, header.cluster, durable.cluster().id)?;
-    Ok(durable)
+    Ok((durable, header.format))
 }
 
 /// Adds the batches of one log to `found`.
@@ -83,6 +86,7 @@ fn read_log(path: &Path, first: u64, is_last: bool, found: &mut Found) -> Result
         return Ok(());
     }
     let header = read_header(path, &bytes, FileKind::Log, first)?;
+    found.format = found.format.min(header.format);
     let cluster = found.durable.cluster().id;
     expect_cluster(path, header.cluster, cluster)?;
     let mut offset = HEADER_BYTES;

@@ -12,8 +12,15 @@
 //! | 7 | TableForgotten | table (4) |
 //! | 8 | PartitionsActivated | table (4), list of indices (4) |
 //! | 9 | BallotsGrown | table (4), list of: index (4), ballot (8) |
+//! | 10 | PartitionsChanged | table (4), list of: index (4), a partition as in 5, has a learner (1): node (4), core (2), incarnation (8), is fresh (1), since ms (8); optional degraded since ms (8); list of back-offs: node (4), step (1), until ms (8); order (1): 0 none, 1 lead: member, until ms (8), 2 move: member, node (4), core (2), until ms (8) |
+//! | 11 | NodeDrained | node (4), what leaves (1): 0 nothing, 1 primaries, 2 all replicas |
+//!
+//! 10 and 11 came with format 2.
 
-use crate::state::{Change, Cluster, ClusterId, Core, Counters, Node, Partition, Table};
+use crate::state::{
+    Backoff, Change, Cluster, ClusterId, Core, Counters, Drain, Goal, Intent, Learner, Node,
+    Partition, Table,
+};
 use pegasus_replication::config::{Member, Stage};
 use pegasus_replication::ids::{
     Ballot, CoreAddress, CoreId, NodeId, NodeIncarnation, ReplicaIncarnation, TableId,
@@ -82,6 +89,24 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
                 out.extend(ballot.0.to_le_bytes());
             });
         }
+        Change::PartitionsChanged { table, partitions } => {
+            out.push(10);
+            out.extend(table.0.to_le_bytes());
+            put_list(out, partitions, |out, (index, partition)| {
+                out.extend(index.to_le_bytes());
+                put_partition(out, partition);
+                put_plans(out, partition);
+            });
+        }
+        Change::NodeDrained { node, drain } => {
+            out.push(11);
+            out.extend(node.0.to_le_bytes());
+            out.push(match drain {
+                None => 0,
+                Some(Drain::Primaries) => 1,
+                Some(Drain::Replicas) => 2,
+            });
+        }
     }
 }
 
@@ -103,13 +128,7 @@ fn put_table(out: &mut Vec<u8>, table: &Table) {
     put_text(out, &table.name);
     out.extend([table.replica_count, table.min_replicas]);
     out.extend(table.created_ms.to_le_bytes());
-    match table.dropped_ms {
-        None => out.push(0),
-        Some(at_ms) => {
-            out.push(1);
-            out.extend(at_ms.to_le_bytes());
-        }
-    }
+    put_optional(out, table.dropped_ms);
     out.extend(table.partition_count.to_le_bytes());
     put_list(out, &table.partitions, put_partition);
 }
@@ -122,11 +141,54 @@ fn put_partition(out: &mut Vec<u8>, partition: &Partition) {
     });
     out.push(u8::from(partition.primary.is_some()));
     let members: Vec<Member> = partition.members().copied().collect();
-    put_list(out, &members, |out, member| {
-        out.extend(member.address.node.0.to_le_bytes());
-        out.extend(member.address.core.0.to_le_bytes());
-        out.extend(member.incarnation.0.to_le_bytes());
+    put_list(out, &members, put_member);
+}
+
+/// What a partition has beyond its configuration.
+fn put_plans(out: &mut Vec<u8>, partition: &Partition) {
+    out.push(u8::from(partition.learner.is_some()));
+    if let Some(learner) = &partition.learner {
+        put_member(out, &learner.member);
+        out.push(u8::from(learner.is_fresh));
+        out.extend(learner.since_ms.to_le_bytes());
+    }
+    put_optional(out, partition.degraded_ms);
+    put_list(out, &partition.backoffs, |out, backoff| {
+        out.extend(backoff.node.0.to_le_bytes());
+        out.push(backoff.step);
+        out.extend(backoff.until_ms.to_le_bytes());
     });
+    let Some(intent) = &partition.intent else {
+        out.push(0);
+        return;
+    };
+    match &intent.goal {
+        Goal::Lead { to } => {
+            out.push(1);
+            put_member(out, to);
+        }
+        Goal::Move { from, to } => {
+            out.push(2);
+            put_member(out, from);
+            put_address(out, to);
+        }
+    }
+    out.extend(intent.until_ms.to_le_bytes());
+}
+
+fn put_member(out: &mut Vec<u8>, member: &Member) {
+    put_address(out, &member.address);
+    out.extend(member.incarnation.0.to_le_bytes());
+}
+
+fn put_address(out: &mut Vec<u8>, address: &CoreAddress) {
+    out.extend(address.node.0.to_le_bytes());
+    out.extend(address.core.0.to_le_bytes());
+}
+
+fn put_optional(out: &mut Vec<u8>, number: Option<u64>) {
+    out.push(u8::from(number.is_some()));
+    out.extend(number.into_iter().flat_map(u64::to_le_bytes));
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -176,6 +238,19 @@ impl Reader<'_> {
                 table: TableId(self.u32()?),
                 ballots: self.list(Self::ballot)?,
             },
+            10 => Change::PartitionsChanged {
+                table: TableId(self.u32()?),
+                partitions: self.list(|it| Some((it.u32()?, it.planned_partition()?)))?,
+            },
+            11 => Change::NodeDrained {
+                node: NodeId(self.u32()?),
+                drain: match self.u8()? {
+                    0 => None,
+                    1 => Some(Drain::Primaries),
+                    2 => Some(Drain::Replicas),
+                    _ => return None,
+                },
+            },
             _ => return None,
         })
     }
@@ -214,11 +289,7 @@ impl Reader<'_> {
             replica_count: self.u8()?,
             min_replicas: self.u8()?,
             created_ms: self.u64()?,
-            dropped_ms: if self.flag()? {
-                Some(self.u64()?)
-            } else {
-                None
-            },
+            dropped_ms: self.optional()?,
             partition_count: self.u32()?,
             partitions: self.list(Self::partition)?,
         })
@@ -232,28 +303,79 @@ impl Reader<'_> {
             Stage::Creating
         };
         let has_primary = self.flag()?;
-        let mut members = self.list(Self::member)?.into_iter();
-        let primary = if has_primary {
-            Some(members.next()?)
+        let members = self.list(Self::member)?;
+        let bare = Partition {
+            stage,
+            ..Partition::creating(ballot, members)
+        };
+        // One without a primary, or said to have one and without members, is none of ours.
+        let has_member = bare.primary.is_some();
+        (has_primary && has_member).then_some(bare)
+    }
+
+    fn planned_partition(&mut self) -> Option<Partition> {
+        let bare = self.partition()?;
+        let learner = if self.flag()? {
+            Some(Learner {
+                member: self.member()?,
+                is_fresh: self.flag()?,
+                since_ms: self.u64()?,
+            })
         } else {
             None
         };
         Some(Partition {
-            ballot,
-            stage,
-            primary,
-            secondaries: members.collect(),
+            learner,
+            degraded_ms: self.optional()?,
+            backoffs: self.list(Self::backoff)?,
+            intent: self.intent()?,
+            ..bare
         })
     }
 
+    fn backoff(&mut self) -> Option<Backoff> {
+        Some(Backoff {
+            node: NodeId(self.u32()?),
+            step: self.u8()?,
+            until_ms: self.u64()?,
+        })
+    }
+
+    /// The outer `None`: bytes that are no order.
+    fn intent(&mut self) -> Option<Option<Intent>> {
+        let goal = match self.u8()? {
+            0 => return Some(None),
+            1 => Goal::Lead { to: self.member()? },
+            2 => Goal::Move {
+                from: self.member()?,
+                to: self.address()?,
+            },
+            _ => return None,
+        };
+        let until_ms = self.u64()?;
+        Some(Some(Intent { goal, until_ms }))
+    }
+
     fn member(&mut self) -> Option<Member> {
-        let address = CoreAddress {
+        Some(Member {
+            address: self.address()?,
+            incarnation: ReplicaIncarnation(self.u64()?),
+        })
+    }
+
+    fn address(&mut self) -> Option<CoreAddress> {
+        Some(CoreAddress {
             node: NodeId(self.u32()?),
             core: CoreId(self.u16()?),
-        };
-        Some(Member {
-            address,
-            incarnation: ReplicaIncarnation(self.u64()?),
+        })
+    }
+
+    /// The outer `None`: bytes that are no number.
+    fn optional(&mut self) -> Option<Option<u64>> {
+        Some(if self.flag()? {
+            Some(self.u64()?)
+        } else {
+            None
         })
     }
 

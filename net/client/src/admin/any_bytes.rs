@@ -1,7 +1,7 @@
 //! Answers of servers: any body is refused by an error, or becomes values that share the body's memory. Run by the tests
 //! and by the fuzz target `client_replies`.
 
-use super::info;
+use super::{info, scrub};
 use crate::error::{Error, Result};
 use crate::reply::{self, Row, Ttl};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ pub(crate) fn run(input: &[u8]) {
         return;
     };
     let frame = Bytes::copy_from_slice(body);
-    match what % 11 {
+    match what % 12 {
         0 => check(reply::read_value(&frame), |value| {
             assert_within(&frame, value)
         }),
@@ -51,6 +51,10 @@ pub(crate) fn run(input: &[u8]) {
             }
         }),
         10 => check_core_stats(&frame),
+        11 => check(scrub::read_scrub(&frame), |scrub| {
+            assert!(scrub.findings.len() <= scrub::FINDINGS_MAX);
+            assert!(scrub.finished_unix_s != Some(0));
+        }),
         _ => {
             if let Ok(failure) = FailureBody::read(&frame) {
                 let known = failure.code.execution();
@@ -169,6 +173,17 @@ mod tests {
         let page: Vec<AtomicU64> = (0..PAGE_WORDS).map(|_| AtomicU64::new(0)).collect();
         drop(Writer::new(&page[..], 1, 2, 3, 4));
         let page = compact(&copy_of(&page));
+        let scrub = |b: &mut Builder| {
+            let finding = b.create_string("log of core 0: corrupt");
+            let arguments = kv::ScrubReplyArgs {
+                running: true,
+                done: 3,
+                total: u64::MAX,
+                findings: Some(b.create_vector(&vec![finding; 65])),
+                ..Default::default()
+            };
+            kv::ScrubReply::create(b, &arguments)
+        };
         let failure = |b: &mut Builder| {
             let message = Some(b.create_string("later"));
             let arguments = kv::FailureArgs {
@@ -194,6 +209,8 @@ mod tests {
                 "core_stats_as_rows",
                 answer(5, core_stats(vec![1 << 32, 1])),
             ),
+            ("scrub", answer(11, scrub)),
+            ("scrub_as_table", answer(7, scrub)),
         ]
     }
 

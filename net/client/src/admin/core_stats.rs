@@ -1,15 +1,13 @@
 //! The statistics page of a core, over the wire: answered by the core itself or by another one of its node.
 
-use super::{Builder, ask};
+use super::{Builder, ask_node};
 use crate::client::Client;
-use crate::driver::{Class, Limits, Problem};
-use crate::error::{Cause, Error, Result};
+use crate::error::{Error, Result};
 use crate::reply::read_core_stats;
-use pegasus_fbs::code::{Code, Execution};
+use pegasus_fbs::code::Code;
 use pegasus_fbs::frame::FrameKind;
 use pegasus_fbs::kv;
 use pegasus_fbs::stats_page::Snapshot;
-use tokio::time::{Instant, timeout_at};
 
 /// In a request: the core that is asked. Everything below is the index of a core within the node.
 const ASKED_CORE: u16 = u16::MAX;
@@ -30,35 +28,13 @@ impl Client {
             let request = kv::CoreStatsRequest::create(builder, &kv::CoreStatsRequestArgs { core });
             builder.finish(request, None);
         };
-        let limit = self.driver().options.admin_timeout;
-        let limits = Limits::new(Instant::now(), limit);
-        let endpoint = self.driver().endpoints().at(address);
-        let asked = ask(
-            &endpoint,
-            FrameKind::CoreStats,
-            Class::Read,
-            limits,
-            &body,
-            || (),
-        );
-        match timeout_at(limits.deadline, asked).await {
-            Ok(Ok(answer)) => read_core_stats(&answer),
-            Ok(Err(Problem::Unsent(reason) | Problem::Lost(reason))) => {
-                Err(Error::NotExecuted(Cause::local(reason)))
-            }
-            Ok(Err(Problem::Refused(failure))) if failure.code == Code::NotFound => {
+        match ask_node(self, address, FrameKind::CoreStats, &body).await {
+            Ok(answer) => read_core_stats(&answer),
+            Err(error) if error.code() == Some(Code::NotFound) => {
                 let message = format!("the node at {address} has no core {}", core.unwrap_or(0));
                 Err(Error::failed(Code::NotFound, message))
             }
-            Ok(Err(Problem::Refused(failure)))
-                if failure.code.may_retry() || failure.code.execution() == Execution::Unknown =>
-            {
-                Err(Error::NotExecuted(failure.into()))
-            }
-            Ok(Err(Problem::Refused(failure))) => Err(Error::failed(failure.code, failure.message)),
-            Ok(Err(Problem::Expired | Problem::Moved { .. })) | Err(_) => Err(Error::NotExecuted(
-                Cause::local(format!("{address} gave no answer within {limit:?}")),
-            )),
+            Err(error) => Err(error),
         }
     }
 }

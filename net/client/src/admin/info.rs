@@ -71,6 +71,41 @@ pub struct PartitionInfo {
     pub health: Health,
     pub primary: Option<MemberInfo>,
     pub secondaries: Vec<MemberInfo>,
+    /// Catches up, and is no member yet.
+    pub learner: Option<LearnerInfo>,
+    /// Unix milliseconds since when it lacks members; `None`: it has all.
+    pub degraded_since_unix_ms: Option<u64>,
+    /// Nodes that get no new replica of it for a while.
+    pub backoffs: Vec<BackoffInfo>,
+    /// An operator's order that is being carried out, in words; empty: none.
+    pub moving: String,
+}
+
+/// A replica on its way to becoming a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LearnerInfo {
+    pub member: MemberInfo,
+    /// Made for this; otherwise a copy that came back.
+    pub is_fresh: bool,
+    pub since_unix_ms: u64,
+}
+
+/// A node that has failed with replicas of a partition and has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackoffInfo {
+    pub node: u32,
+    /// How often in a row; the wait doubles each time.
+    pub step: u32,
+    pub until_unix_ms: u64,
+}
+
+/// What came of an order to move something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeOutcome {
+    /// It is done. Otherwise it is recorded and goes on by itself.
+    pub is_done: bool,
+    /// What it waits for; empty once it is done.
+    pub waits_for: String,
 }
 
 /// A member of a partition's configuration.
@@ -109,6 +144,10 @@ pub struct NodeInfo {
     pub disk_total: u64,
     pub disk_free: u64,
     pub cores: Vec<CoreInfo>,
+    /// It is being emptied and gets nothing new.
+    pub is_draining: bool,
+    /// Copies on it that no table knows; they are kept.
+    pub unknown_replicas: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +185,36 @@ fn partition_info(partition: admin::PartitionDetail<'_>) -> PartitionInfo {
             .secondaries()
             .map(|all| all.iter().map(member_info).collect())
             .unwrap_or_default(),
+        learner: partition.learner().and_then(learner_info),
+        degraded_since_unix_ms: Some(partition.degraded_since_unix_ms()).filter(|it| *it > 0),
+        backoffs: partition
+            .backoffs()
+            .map(|all| all.iter().map(backoff_info).collect())
+            .unwrap_or_default(),
+        moving: text(partition.moving()),
+    }
+}
+
+fn learner_info(learner: admin::LearnerDetail<'_>) -> Option<LearnerInfo> {
+    Some(LearnerInfo {
+        member: member_info(learner.member()?),
+        is_fresh: learner.fresh(),
+        since_unix_ms: learner.since_unix_ms(),
+    })
+}
+
+fn backoff_info(backoff: &admin::BackoffDetail) -> BackoffInfo {
+    BackoffInfo {
+        node: backoff.node(),
+        step: backoff.step(),
+        until_unix_ms: backoff.until_unix_ms(),
+    }
+}
+
+pub(super) fn change_outcome(reply: admin::ChangeReply<'_>) -> ChangeOutcome {
+    ChangeOutcome {
+        is_done: reply.done(),
+        waits_for: text(reply.message()),
     }
 }
 
@@ -177,6 +246,8 @@ pub(super) fn node_info(node: admin::NodeDetail<'_>) -> NodeInfo {
             .cores()
             .map(|cores| cores.iter().map(core_info).collect())
             .unwrap_or_default(),
+        is_draining: node.draining(),
+        unknown_replicas: node.unknown_replicas(),
     }
 }
 

@@ -211,12 +211,23 @@ fn table_detail() -> Vec<u8> {
         };
         let member = admin::MemberDetail::create(b, &arguments);
         let secondaries = Some(b.create_vector(&[member]));
+        let arguments = admin::LearnerDetailArgs {
+            member: Some(member),
+            fresh: true,
+            since_unix_ms: 55,
+        };
+        let learner = Some(admin::LearnerDetail::create(b, &arguments));
+        let backoffs = Some(b.create_vector(&[admin::BackoffDetail::new(66, 2, 3)]));
         let arguments = admin::PartitionDetailArgs {
             index: 3,
             ballot: 7,
             health: admin::Health::Degraded,
             primary: None,
             secondaries,
+            learner,
+            degraded_since_unix_ms: 44,
+            backoffs,
+            moving: None,
         };
         let partition = admin::PartitionDetail::create(b, &arguments);
         let partitions = Some(b.create_vector(&[partition]));
@@ -259,6 +270,73 @@ async fn a_table_is_shown_with_partitions_and_members() {
         (&member.reason[..], member.committed, member.prepared),
         ("log damaged", 5, 6)
     );
+    let learner = partition.learner.as_ref().unwrap();
+    assert_eq!(
+        (learner.member.core, learner.is_fresh, learner.since_unix_ms),
+        (2, true, 55)
+    );
+    assert_eq!(partition.degraded_since_unix_ms, Some(44));
+    let backoff = partition.backoffs[0];
+    assert_eq!(
+        (backoff.node, backoff.step, backoff.until_unix_ms),
+        (2, 3, 66)
+    );
+}
+
+#[tokio::test]
+async fn orders_of_an_operator_are_sent_as_given_and_answered() {
+    let server = Fake::start(|frame, out| {
+        let header = &frame.header;
+        let fits = match header.kind {
+            FrameKind::MovePrimary => {
+                let it = body::read::<admin::MovePrimary<'_>>(&frame.body).unwrap();
+                (it.table_name(), it.partition(), it.node()) == (Some("users"), 3, 2)
+            }
+            FrameKind::MoveReplica => {
+                let it = body::read::<admin::MoveReplica<'_>>(&frame.body).unwrap();
+                let to = (it.to_node(), it.to_core());
+                (it.partition(), it.from_node(), to) == (3, 1, (4, 5))
+            }
+            FrameKind::DrainNode => {
+                let it = body::read::<admin::DrainNode<'_>>(&frame.body).unwrap();
+                (it.node(), it.move_replicas()) == (2, true)
+            }
+            FrameKind::UndrainNode => {
+                body::read::<admin::UndrainNode<'_>>(&frame.body)
+                    .unwrap()
+                    .node()
+                    == 2
+            }
+            _ => return out.reply(header, &[]),
+        };
+        let done = header.kind != FrameKind::DrainNode;
+        let answer = finish(|b| {
+            let message = Some(b.create_string(if done { "" } else { "2 are left" }));
+            admin::ChangeReply::create(b, &admin::ChangeReplyArgs { done, message })
+        });
+        if fits {
+            out.reply(header, &answer);
+        } else {
+            out.fail(header, Code::InvalidArgument);
+        }
+    })
+    .await;
+    let client = client_of(&server).await;
+    assert!(client.move_primary("users", 3, 2).await.unwrap().is_done);
+    assert!(
+        client
+            .move_replica("users", 3, 1, (4, 5))
+            .await
+            .unwrap()
+            .is_done
+    );
+    let outcome = client.drain_node(2, true).await.unwrap();
+    assert_eq!(
+        (outcome.is_done, &outcome.waits_for[..]),
+        (false, "2 are left")
+    );
+    assert!(client.undrain_node(2).await.unwrap().is_done);
+    assert!(client.undrain_node(9).await.is_err());
 }
 
 #[tokio::test]

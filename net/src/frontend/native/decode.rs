@@ -31,6 +31,7 @@ pub(super) fn operation(kind: FrameKind, body: &Bytes) -> Result<Operation, Fail
         FrameKind::Route => route(body),
         FrameKind::Ping => Ok(Operation::Ping),
         FrameKind::CoreStats => core_stats(body),
+        FrameKind::Scrub => scrub(body),
         _ => Err(Failure::new(
             Code::Unsupported,
             "a data node does not answer this request: ask a meta process",
@@ -192,6 +193,13 @@ fn core_stats(body: &Bytes) -> Result<Operation, Failure> {
     let request = read::<kv::CoreStatsRequest<'_>>(body).map_err(malformed)?;
     let core = Some(request.core()).filter(|core| *core != ASKED_CORE);
     Ok(Operation::CoreStats { core })
+}
+
+fn scrub(body: &Bytes) -> Result<Operation, Failure> {
+    let request = read::<kv::ScrubRequest<'_>>(body).map_err(malformed)?;
+    Ok(Operation::Scrub {
+        start: request.start(),
+    })
 }
 
 fn key(

@@ -1,7 +1,7 @@
 //! Answers to FlatBuffers bodies in reply frames.
 
 use crate::frontend::Tag;
-use crate::request::{Failure, PartitionRoute, Reply, Response, Route, Row, Rows};
+use crate::request::{Failure, PartitionRoute, Reply, Response, Route, Row, Rows, Scrubbing};
 use pegasus_fbs::body::FailureBody;
 use pegasus_fbs::code::Code;
 use pegasus_fbs::flatbuffers::{FlatBufferBuilder, WIPOffset};
@@ -99,7 +99,23 @@ fn response_body(response: &Response, builder: &mut FlatBufferBuilder<'static>) 
             let root = kv::CoreStatsReply::create(builder, &kv::CoreStatsReplyArgs { words });
             builder.finish(root, None);
         }
+        Response::Scrub(scrubbing) => scrub_body(scrubbing, builder),
     }
+}
+
+fn scrub_body(scrubbing: &Scrubbing, builder: &mut FlatBufferBuilder<'static>) {
+    let findings = scrubbing.findings.iter();
+    let findings: Vec<_> = findings.map(|it| builder.create_string(it)).collect();
+    let args = kv::ScrubReplyArgs {
+        running: scrubbing.is_running,
+        done: scrubbing.done,
+        total: scrubbing.total,
+        finished_unix_s: scrubbing.finished_unix_s,
+        findings: Some(builder.create_vector(&findings)),
+        began: scrubbing.began,
+    };
+    let root = kv::ScrubReply::create(builder, &args);
+    builder.finish(root, None);
 }
 
 fn rows_body(rows: &Rows, builder: &mut FlatBufferBuilder<'static>) {

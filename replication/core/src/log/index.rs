@@ -43,10 +43,20 @@ struct Use {
     bytes: u64,
 }
 
+/// Whether what is kept for learners holds segments back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pins {
+    Count,
+    /// The log is too full.
+    Broken,
+}
+
 #[derive(Debug)]
 struct SegmentUse {
     id: SegmentId,
     users: BTreeMap<PartitionId, Use>,
+    /// Decrees that it holds of each replica without a gap, needed or not: a learner may still want them.
+    held: BTreeMap<PartitionId, (Decree, Decree)>,
 }
 
 /// Per segment, oldest first, the replicas that still need it and from which decree on.
@@ -57,6 +67,8 @@ pub(crate) struct SegmentIndex {
     durable: BTreeMap<PartitionId, Decree>,
     /// Last entry noted of each partition: an entry that just follows it touches no older segment.
     tails: BTreeMap<PartitionId, Decree>,
+    /// Entries from here on are kept for a learner, for as long as there is room.
+    pins: BTreeMap<PartitionId, Decree>,
 }
 
 impl SegmentIndex {
@@ -68,6 +80,7 @@ impl SegmentIndex {
         self.segments.push_back(SegmentUse {
             id,
             users: BTreeMap::new(),
+            held: BTreeMap::new(),
         });
     }
 
@@ -77,7 +90,13 @@ impl SegmentIndex {
         match stamp.kind {
             RecordKind::Entry => self.note_entry(stamp, bytes),
             RecordKind::Cut => {
-                self.void_from(stamp.partition, stamp.decree.next(), Ballot(u64::MAX))
+                self.void_from(stamp.partition, stamp.decree.next(), Ballot(u64::MAX));
+                for segment in &mut self.segments {
+                    segment.held.remove(&stamp.partition);
+                }
+                if let Some(tail) = self.tails.get_mut(&stamp.partition) {
+                    *tail = stamp.decree.min(*tail);
+                }
             }
             RecordKind::Removed => self.forget(stamp.partition),
             RecordKind::Adopt
@@ -98,6 +117,7 @@ impl SegmentIndex {
             self.replace(stamp, bytes);
         }
         self.tails.insert(stamp.partition, tail.max(stamp.decree));
+        self.note_held(stamp.partition, stamp.decree);
         if self
             .durable
             .get(&stamp.partition)
@@ -162,6 +182,63 @@ impl SegmentIndex {
         }
     }
 
+    /// Keeps the range of the newest segment without gaps: what is appended again far behind it does not count.
+    fn note_held(&mut self, partition: PartitionId, decree: Decree) {
+        let newest = self.segments.back_mut().expect("asserted by note");
+        let (first, last) = newest.held.entry(partition).or_insert((decree, decree));
+        if decree.next() == *first {
+            *first = decree;
+        } else if decree == last.next() {
+            *last = decree;
+        } else if decree > *last {
+            (*first, *last) = (decree, decree);
+        }
+    }
+
+    /// The first decree from which on the segments from `oldest` on hold everything of this partition, as far as is known.
+    pub(crate) fn first_held(&self, partition: PartitionId, oldest: SegmentId) -> Option<Decree> {
+        let tail = self.tails.get(&partition)?;
+        let mut known = tail.next();
+        let newest_first = self.segments.iter().rev();
+        for segment in newest_first.take_while(|segment| segment.id >= oldest) {
+            let range = segment.held.get(&partition);
+            if let Some((first, last)) = range
+                && last.next() >= known
+            {
+                known = known.min(*first);
+            }
+        }
+        (known <= *tail).then_some(known)
+    }
+
+    /// Keeps entries of this partition from `decree` on.
+    pub(crate) fn pin(&mut self, partition: PartitionId, decree: Decree) {
+        self.pins.insert(partition, decree);
+    }
+
+    pub(crate) fn unpin(&mut self, partition: PartitionId) {
+        self.pins.remove(&partition);
+    }
+
+    /// The oldest segment with entries that are pinned.
+    fn oldest_pinned(&self) -> Option<SegmentId> {
+        if self.pins.is_empty() {
+            return None;
+        }
+        let is_pinned = |segment: &&SegmentUse| {
+            self.pins.iter().any(|(partition, pin)| {
+                segment
+                    .held
+                    .get(partition)
+                    .is_some_and(|(_, last)| last >= pin)
+            })
+        };
+        self.segments
+            .iter()
+            .find(is_pinned)
+            .map(|segment| segment.id)
+    }
+
     /// The engine's marker says: durable up to `decree`. Never goes back.
     pub(crate) fn set_durable(&mut self, partition: PartitionId, decree: Decree) {
         let durable = self.durable.entry(partition).or_default();
@@ -183,8 +260,10 @@ impl SegmentIndex {
     pub(crate) fn forget(&mut self, partition: PartitionId) {
         self.durable.remove(&partition);
         self.tails.remove(&partition);
+        self.pins.remove(&partition);
         for segment in &mut self.segments {
             segment.users.remove(&partition);
+            segment.held.remove(&partition);
         }
     }
 
@@ -199,7 +278,16 @@ impl SegmentIndex {
     }
 
     /// The oldest segment somebody needs, or the newest one. `None`: no segment yet.
-    pub(crate) fn oldest_needed(&self) -> Option<SegmentId> {
+    pub(crate) fn oldest_needed(&self, pins: Pins) -> Option<SegmentId> {
+        let needed = self.oldest_used();
+        let pinned = match pins {
+            Pins::Count => self.oldest_pinned(),
+            Pins::Broken => None,
+        };
+        pinned.map_or(needed, |pinned| needed.map(|needed| needed.min(pinned)))
+    }
+
+    fn oldest_used(&self) -> Option<SegmentId> {
         let used = self
             .segments
             .iter()

@@ -10,11 +10,14 @@
 //! Everything that cannot be shown to be whole is *suspect*: kept, not served, rebuilt from its peers.
 //! Recovery writes nothing, so a crash in the middle of it changes nothing.
 //!
-//! `chain` finds the segments, `reader` reads batches, `replay` applies them.
+//! `chain` finds the segments, `reader` reads batches, `replay` applies them; `suffix` reads a log in use for a learner.
 
 mod chain;
 mod reader;
 mod replay;
+mod suffix;
+
+pub use suffix::{Suffix, SuffixError, SuffixPiece, SuffixRange};
 
 use super::batch::{BLOCK, BatchHeader};
 use super::{BatchItem, LogIdentity, LogIncarnation, LogStart, Position, SegmentId};
@@ -211,7 +214,9 @@ impl<'a, 'm> Walk<'a, 'm> {
             } else if segment.is_end_unknown {
                 // What is missing behind this segment is unknown already, and so is where it ended.
                 return;
-            } else if at >= self.limit(reader, index, at).flushed_upto {
+            } else if at >= self.limit(reader, index, at).flushed_upto
+                || planted!(CorruptionTakenForTornTail)
+            {
                 self.cut(at, read.is_some());
                 return;
             } else {

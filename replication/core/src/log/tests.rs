@@ -6,9 +6,11 @@ mod damage;
 mod disk;
 mod life;
 mod model;
+mod pins;
 mod random;
 mod rules;
 mod size;
+mod suffix;
 
 use proptest::test_runner::{Config, RngSeed};
 

@@ -1,7 +1,8 @@
 //! Configurations: which are adopted, and what becomes of the role and of everybody who waits.
 
+use super::learner::Fetch;
 use super::primary::{Phase, Primary};
-use super::{Replica, Role};
+use super::{Replica, Role, Timer};
 use crate::config::{Configuration, Stage};
 use crate::event::{Effect, Reject};
 use crate::ids::{Ballot, Decree};
@@ -71,6 +72,8 @@ impl Replica {
     }
 
     /// Takes the role that `configuration` gives. Its ballot is adopted, if it was not in an earlier life already.
+    ///
+    /// A primary that stays primary keeps its clients: what they wait for is prepared again under the new ballot.
     pub(super) fn install(&mut self, configuration: Configuration, turn: &mut Turn<'_>) {
         assert_eq!(
             configuration.stage,
@@ -88,41 +91,115 @@ impl Replica {
             "{}: installed twice",
             self.partition
         );
-        let primary = configuration.primary.map(|member| member.address);
-        self.refuse_everybody(Reject::NotPrimary { primary }, turn);
-        self.leave_links(turn);
-        let adopted_before = configuration.ballot == self.ballot;
-        if !adopted_before {
-            self.adopt(configuration.ballot, turn);
-        }
         let identity = turn.desk.identity;
-        self.ballot_installed = configuration.ballot;
-        self.role = if primary == Some(identity) {
-            let phase = if adopted_before {
-                Phase::WaitingForBallot
-            } else {
-                Phase::Adopting
-            };
-            Role::Primary(Primary::new(phase, &configuration))
-        } else if configuration
-            .secondaries
-            .iter()
-            .any(|member| member.address == identity)
-        {
-            Role::Secondary
+        let primary = configuration.primary.map(|member| member.address);
+        let next = if primary == Some(identity) {
+            Role::Primary(self.next_primary(&configuration, turn))
         } else {
-            Role::Idle
+            self.refuse_everybody(Reject::NotPrimary { primary }, turn);
+            let is_secondary = configuration
+                .secondaries
+                .iter()
+                .any(|member| member.address == identity);
+            if is_secondary {
+                Role::Secondary
+            } else {
+                Role::Idle
+            }
         };
+        self.leave_role(turn);
+        let adopted_before = configuration.ballot == self.ballot;
+        let must_wait = matches!(&next, Role::Primary(next) if next.phase() == Phase::Waiting);
+        if !adopted_before {
+            self.enter_ballot(configuration.ballot);
+            if !must_wait {
+                self.append_adoption(turn);
+            }
+        }
+        self.ballot_installed = configuration.ballot;
+        self.role = next;
+        if configuration
+            .members()
+            .any(|member| Some(*member) == self.learner)
+        {
+            self.learner = None;
+        }
         self.configuration = Some(configuration);
-        if adopted_before && matches!(self.role, Role::Primary(_)) {
-            self.propose_next_ballot(turn);
+        if self.fetch == Some(Fetch::Checkpoint) && !matches!(self.role, Role::Idle) {
+            // A member's storage must not be replaced. Nobody makes us one meanwhile, as nobody can count us.
+            self.leave_service("a member while it gets a checkpoint".to_owned(), turn);
+            return;
+        }
+        self.begin_role(turn);
+    }
+
+    /// The role is new: what it does first.
+    fn begin_role(&mut self, turn: &mut Turn<'_>) {
+        match &self.role {
+            Role::Primary(primary) => {
+                let wait_until = primary.wait_until;
+                if let Some(at) = wait_until {
+                    self.timers.set(Timer::Wait, at, self.partition, turn);
+                }
+                self.cover_members(turn);
+                // Only a ballot of an earlier life calls for anything before it is adopted.
+                self.propose(turn);
+            }
+            Role::Secondary => self.watch_primary(turn),
+            Role::Idle if self.is_assigned(turn) => self.become_learner(turn),
+            Role::Idle | Role::Creating { .. } | Role::Learner(_) | Role::OutOfService { .. } => {}
         }
     }
 
-    /// From here on everything older is refused. Our commit point goes into the log first: entries up to it are acknowledged
-    /// under the new ballot without being appended again, so it has to survive as long as the adoption does.
-    fn adopt(&mut self, ballot: Ballot, turn: &mut Turn<'_>) {
-        let (partition, incarnation) = (self.partition, self.incarnation);
+    /// What we are as primary by `configuration`, which is not installed yet.
+    fn next_primary(&mut self, configuration: &Configuration, turn: &mut Turn<'_>) -> Primary {
+        let ballot = configuration.ballot;
+        let wait_until = self.earlier_primary_may_serve_until(configuration, turn);
+        let wait_until = wait_until.filter(|until| *until > turn.now);
+        let phase = if ballot == self.ballot {
+            Phase::WaitingForBallot
+        } else if wait_until.is_some() {
+            Phase::Waiting
+        } else {
+            Phase::Adopting
+        };
+        let is_next = self.ballot.next() == ballot && self.ballot_installed == self.ballot;
+        let before = match &self.role {
+            Role::Primary(before) if is_next => Some(before),
+            _ => None,
+        };
+        let reign = before.map_or(ballot, |before| before.reign);
+        let mut primary = Primary::new(phase, reign, configuration);
+        primary.wait_until = wait_until.filter(|_| phase == Phase::Waiting);
+        for progress in &mut primary.peers {
+            // It does not matter under which ballot a beacon was acknowledged.
+            let known = before.and_then(|before| {
+                let mut peers = before.peers().iter();
+                peers.find(|peer| peer.member == progress.member)
+            });
+            progress.lease = known.and_then(|known| known.lease);
+        }
+        if before.is_none() {
+            // Others may have served meanwhile, so what was read then proves nothing.
+            self.refuse_parked_reads(Reject::NotServing, turn);
+        }
+        primary
+    }
+
+    /// From here on everything older is refused.
+    pub(super) fn enter_ballot(&mut self, ballot: Ballot) {
+        self.ballot = ballot;
+        self.matched = self.committed;
+        self.acknowledged = Decree::ZERO;
+        self.beacon_owed = None;
+        self.restamp = None;
+        self.promised = false;
+    }
+
+    /// Our commit point goes into the log first: entries up to it are acknowledged under the new ballot without being appended
+    /// again, so it has to survive as long as the adoption does.
+    pub(super) fn append_adoption(&mut self, turn: &mut Turn<'_>) {
+        let (partition, incarnation, ballot) = (self.partition, self.incarnation, self.ballot);
         if self.committed > Decree::ZERO {
             turn.desk.log.append(Record::Committed {
                 partition,
@@ -135,10 +212,5 @@ impl Replica {
             incarnation,
             ballot,
         });
-        self.ballot = ballot;
-        self.matched = self.committed;
-        self.acknowledged = Decree::ZERO;
-        self.beacon_owed = None;
-        self.restamp = None;
     }
 }

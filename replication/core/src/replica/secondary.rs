@@ -3,17 +3,19 @@
 use super::{Replica, Restamp, Role};
 use crate::config::{Configuration, Stage};
 use crate::event::{Effect, Pressure};
-use crate::ids::{Ballot, CoreAddress, Decree};
-use crate::message::{BeaconAck, Entry, Message, Prepare, PrepareAck, PrepareReject, RejectReason};
+use crate::ids::{Ballot, CoreAddress, Decree, ReplicaIncarnation};
+use crate::message::{
+    BeaconAck, BeaconEntry, Entry, Message, Prepare, PrepareAck, PrepareReject, RejectReason,
+};
 use crate::shard::turn::Turn;
 
 /// What the answer to one entry of a beacon says of this partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BeaconAnswer {
+    Acknowledged,
+    /// Acknowledged, and its state is wanted.
     State,
     Excluded(RejectReason),
-    /// The adoption is not durable yet; the state follows when it is.
-    Later,
 }
 
 impl Replica {
@@ -28,19 +30,24 @@ impl Replica {
             entry,
             previous,
             committed,
+            learner,
         } = prepare;
         let (ballot, decree) = (configuration.ballot, entry.decree);
         // A primary sends under its own ballot only, and decrees begin at 1; anything else is not one of us.
         if entry.ballot != ballot || decree == Decree::ZERO {
             return;
         }
-        let mut refused = match self.follow(from, configuration, turn) {
+        let mut refused = match self.follow(from, configuration, learner, turn) {
             Err(reason) => Some(reason),
-            Ok(()) if !self.fits(decree, previous) => Some(RejectReason::Gap),
+            Ok(()) if !self.fits(decree, previous, committed) => Some(RejectReason::Gap),
             Ok(()) => None,
         };
         if refused.is_none() {
             self.accept(entry, turn);
+            if planted!(SecondaryAcknowledgesBeforeFlush) {
+                self.durable = self.last();
+                turn.desk.acknowledgements.insert(self.partition);
+            }
             self.learn_commit_point(committed, turn);
             // It contradicted what we hold.
             refused = self
@@ -63,10 +70,15 @@ impl Replica {
         }
     }
 
-    /// The order up to `decree - 1` is the primary's: we know it already, or our stamp there says so.
-    fn fits(&self, decree: Decree, previous: Ballot) -> bool {
+    /// The order up to `decree - 1` is the primary's: we know it already, or our stamp there says so. A newer stamp than the
+    /// primary's says so too where the primary has committed: whoever prepared it again later held the same mutation.
+    fn fits(&self, decree: Decree, previous: Ballot, committed: Decree) -> bool {
         let before = decree.previous();
-        before <= self.matched.max(self.committed) || self.list.stamp(before) == Some(previous)
+        before <= self.matched.max(self.committed)
+            || self
+                .list
+                .stamp(before)
+                .is_some_and(|stamp| stamp == previous || (stamp > previous && before <= committed))
     }
 
     /// Takes an entry that fits. Afterwards our order equals the primary's up to it.
@@ -98,7 +110,10 @@ impl Replica {
             self.quarantine(reason, turn);
             return;
         }
-        if is_same_stamp {
+        if planted!(DuplicatePrepareAppliedTwice) && is_same_stamp {
+            let decree = self.last().next();
+            self.append(Entry { decree, ..entry }, None, turn);
+        } else if is_same_stamp {
             turn.desk.acknowledgements.insert(self.partition);
         } else if is_same_mutation {
             self.widen_restamp(decree, turn);
@@ -144,10 +159,14 @@ impl Replica {
     }
 
     /// The primary of our ballot says that every member has everything up to `committed`.
-    fn learn_commit_point(&mut self, committed: Decree, turn: &mut Turn<'_>) {
+    pub(super) fn learn_commit_point(&mut self, committed: Decree, turn: &mut Turn<'_>) {
         // Only what is known to be the primary's order can be what it has committed.
-        let known = committed.min(self.matched).min(self.settled());
-        if !matches!(self.role, Role::Secondary) || known <= self.committed {
+        let known = if planted!(CommitPointOfWrongBallot) {
+            committed.min(self.durable)
+        } else {
+            committed.min(self.matched).min(self.settled())
+        };
+        if !self.is_follower() || known <= self.committed {
             return;
         }
         self.committed = known;
@@ -159,19 +178,27 @@ impl Replica {
         &mut self,
         from: CoreAddress,
         number: u64,
-        configuration: Configuration,
-        committed: Decree,
+        entry: BeaconEntry,
         turn: &mut Turn<'_>,
     ) -> BeaconAnswer {
-        if let Err(reason) = self.follow(from, configuration, turn) {
+        let is_asked = entry.configuration.is_some();
+        let follows = match entry.configuration {
+            Some(configuration) => self.follow(from, configuration, entry.learner, turn),
+            None => self.still_follows(from, entry.ballot, entry.learner),
+        };
+        if let Err(reason) = follows {
             return BeaconAnswer::Excluded(reason);
         }
-        self.learn_commit_point(committed, turn);
-        if self.ballot_durable == self.ballot {
+        self.learn_commit_point(entry.committed, turn);
+        if self.ballot_durable != self.ballot {
+            self.beacon_owed = Some((from, number));
+            return BeaconAnswer::Excluded(RejectReason::Adopting);
+        }
+        self.note_heard_primary(turn.now);
+        if is_asked {
             BeaconAnswer::State
         } else {
-            self.beacon_owed = Some((from, number));
-            BeaconAnswer::Later
+            BeaconAnswer::Acknowledged
         }
     }
 
@@ -180,6 +207,7 @@ impl Replica {
         &mut self,
         from: CoreAddress,
         configuration: Configuration,
+        learner: Option<ReplicaIncarnation>,
         turn: &mut Turn<'_>,
     ) -> Result<(), RejectReason> {
         if matches!(self.role, Role::Creating { .. } | Role::OutOfService { .. }) {
@@ -195,26 +223,67 @@ impl Replica {
             .secondaries
             .iter()
             .find(|member| member.address == turn.desk.identity);
-        let names_us = own.is_some_and(|member| member.incarnation == self.incarnation);
+        let names_us = match learner {
+            None => own.is_some_and(|member| member.incarnation == self.incarnation),
+            Some(incarnation) => {
+                own.is_none() && incarnation == self.incarnation && self.may_attach()
+            }
+        };
         if !sender_is_primary || !names_us || configuration.stage != Stage::Active {
             return Err(RejectReason::OutOfService);
         }
         if configuration.ballot > self.ballot || self.ballot_installed < self.ballot {
             self.install(configuration, turn);
         }
-        let follows = matches!(self.role, Role::Secondary) && self.primary_hint() == Some(from);
-        if follows {
-            Ok(())
-        } else {
+        self.still_follows(from, self.ballot, learner)?;
+        if learner.is_some() {
+            self.on_attached(turn);
+        }
+        Ok(())
+    }
+
+    /// The same for a ballot whose configuration is known.
+    fn still_follows(
+        &self,
+        from: CoreAddress,
+        ballot: Ballot,
+        learner: Option<ReplicaIncarnation>,
+    ) -> Result<(), RejectReason> {
+        if matches!(self.role, Role::Creating { .. } | Role::OutOfService { .. }) {
+            return Err(RejectReason::OutOfService);
+        }
+        if planted!(StaleConfigurationAccepted) && ballot < self.ballot {
+            return Ok(());
+        }
+        if ballot < self.ballot {
+            return Err(RejectReason::StaleBallot);
+        }
+        if ballot > self.ballot || self.ballot_installed < self.ballot {
+            return Err(RejectReason::Adopting);
+        }
+        let is_meant = match learner {
+            None => matches!(self.role, Role::Secondary),
+            Some(incarnation) => incarnation == self.incarnation && self.may_attach(),
+        };
+        if !is_meant || self.primary_hint() != Some(from) {
             Err(RejectReason::OutOfService)
+        } else if self.promised {
+            Err(RejectReason::Promised)
+        } else {
+            Ok(())
         }
     }
 
     /// The adoption is durable: answers the beacon that brought it.
     pub(crate) fn answer_owed_beacon(&mut self, turn: &mut Turn<'_>) {
         if let Some((to, number)) = self.beacon_owed.take() {
+            if self.promised {
+                return;
+            }
+            self.note_heard_primary(turn.now);
             let ack = BeaconAck {
                 number,
+                partial: true,
                 states: vec![self.state()],
                 excluded: Vec::new(),
                 disk_full: turn.desk.pressure == Pressure::DiskFull,
@@ -248,7 +317,7 @@ impl Replica {
         &mut self,
         apply_queue_max: usize,
     ) -> Option<(CoreAddress, PrepareAck)> {
-        if !matches!(self.role, Role::Secondary) || self.ballot_durable != self.ballot {
+        if !self.is_follower() || self.promised || self.ballot_durable != self.ballot {
             return None;
         }
         let to = self.primary_hint()?;

@@ -3,9 +3,10 @@
 use super::Shard;
 use super::turn::Turn;
 use crate::event::{Effect, Effects, Event, Pressure, Reject};
-use crate::ids::{Ballot, CoreAddress, Decree, Instant, PartitionId, Ticket};
+use crate::ids::{Ballot, CoreAddress, Decree, Instant, PartitionId, ReplicaIncarnation, Ticket};
 use crate::message::{Beacon, BeaconAck, Message, PrepareReject, RejectReason, ReplicaState};
 use crate::replica::{BeaconAnswer, Replica, Write};
+use std::collections::BTreeSet;
 
 impl Shard {
     pub(super) fn handle_replica_event(
@@ -54,6 +55,44 @@ impl Shard {
                 });
             }
             Event::Flushed { partition, decree } => self.on_flushed(partition, decree),
+            Event::HandOver {
+                partition,
+                ballot,
+                to,
+            } => {
+                self.tell(now, partition, effects, |replica, turn| {
+                    replica.handle_hand_over(ballot, to, turn)
+                });
+            }
+            Event::LogFetched {
+                partition,
+                incarnation,
+                entries,
+            } => {
+                self.tell_copy(now, partition, incarnation, effects, |replica, turn| {
+                    replica.handle_log_fetched(entries, turn)
+                });
+            }
+            Event::CheckpointInstalled {
+                partition,
+                incarnation,
+                decree,
+                ballot,
+            } => {
+                self.tell_copy(now, partition, incarnation, effects, |replica, turn| {
+                    replica.handle_checkpoint_installed(decree, ballot, turn)
+                });
+            }
+            Event::FetchFailed {
+                partition,
+                incarnation,
+                error,
+                retry,
+            } => {
+                self.tell_copy(now, partition, incarnation, effects, |replica, turn| {
+                    replica.handle_fetch_failed(error, retry, turn)
+                });
+            }
             Event::ReplicaFailed { partition, error } => {
                 self.tell(now, partition, effects, |replica, turn| {
                     replica.quarantine(error, turn)
@@ -68,9 +107,14 @@ impl Shard {
             return;
         };
         replica.handle_flushed(decree);
-        self.desk
-            .log
-            .set_durable_in_engine(partition, replica.flushed());
+        self.desk.log.set_durable_in_engine(
+            partition,
+            if planted!(DurableDecreeAheadOfData) {
+                replica.applied()
+            } else {
+                replica.flushed()
+            },
+        );
         self.relief.on_flushed(partition);
     }
 
@@ -100,7 +144,7 @@ impl Shard {
     }
 
     /// For events that may come after the replica has gone.
-    fn tell(
+    pub(super) fn tell(
         &mut self,
         now: Instant,
         partition: PartitionId,
@@ -117,6 +161,22 @@ impl Shard {
                 },
             );
         }
+    }
+
+    /// The same for events that are about one copy: another one may be in its place.
+    fn tell_copy(
+        &mut self,
+        now: Instant,
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+        effects: &mut Effects,
+        act: impl FnOnce(&mut Replica, &mut Turn<'_>),
+    ) {
+        self.tell(now, partition, effects, |replica, turn| {
+            if replica.incarnation() == incarnation {
+                act(replica, turn);
+            }
+        });
     }
 
     pub(super) fn handle_message(
@@ -169,6 +229,21 @@ impl Shard {
             }
             Message::Beacon(beacon) => self.handle_beacon(now, from, beacon, effects),
             Message::BeaconAck(ack) => self.handle_beacon_ack(now, from, &ack, effects),
+            Message::LearnRequest(request) => {
+                self.tell(now, request.partition, effects, |replica, turn| {
+                    replica.handle_learn_request(from, &request, turn)
+                });
+            }
+            Message::LearnReply(reply) => {
+                self.tell(now, reply.partition, effects, |replica, turn| {
+                    replica.handle_learn_reply(from, &reply, turn)
+                });
+            }
+            Message::Yield(it) => {
+                self.tell(now, it.partition, effects, |replica, turn| {
+                    replica.handle_yield(from, &it, turn)
+                });
+            }
         }
     }
 
@@ -181,13 +256,17 @@ impl Shard {
     ) {
         let mut ack = BeaconAck {
             number: beacon.number,
+            partial: false,
             states: Vec::new(),
             excluded: Vec::new(),
             disk_full: self.desk.pressure == Pressure::DiskFull,
         };
         for entry in beacon.entries {
-            let partition = entry.configuration.partition;
-            let Some(replica) = self.replicas.get_mut(&partition) else {
+            let partition = entry.partition;
+            let is_whole = entry.configuration.as_ref().is_none_or(|configuration| {
+                (configuration.partition, configuration.ballot) == (partition, entry.ballot)
+            });
+            let Some(replica) = self.replicas.get_mut(&partition).filter(|_| is_whole) else {
                 ack.excluded
                     .push((partition, Ballot::NONE, RejectReason::OutOfService));
                 continue;
@@ -197,19 +276,12 @@ impl Shard {
                 desk: &mut self.desk,
                 effects,
             };
-            let answer = replica.handle_beacon_entry(
-                from,
-                beacon.number,
-                entry.configuration,
-                entry.committed,
-                turn,
-            );
-            match answer {
+            match replica.handle_beacon_entry(from, beacon.number, entry, turn) {
+                BeaconAnswer::Acknowledged => {}
                 BeaconAnswer::State => ack.states.push(replica.state()),
                 BeaconAnswer::Excluded(reason) => {
                     ack.excluded.push((partition, replica.ballot(), reason))
                 }
-                BeaconAnswer::Later => {}
             }
         }
         effects.push(Effect::Send {
@@ -235,6 +307,31 @@ impl Shard {
             self.tell(now, *partition, effects, |replica, turn| {
                 replica.handle_excluded(from, ack.number, *ballot, *reason, turn);
             });
+        }
+        self.acknowledge_covered(now, from, ack, effects);
+    }
+
+    /// What a whole beacon covered and its answer does not name is acknowledged.
+    fn acknowledge_covered(
+        &mut self,
+        now: Instant,
+        from: CoreAddress,
+        ack: &BeaconAck,
+        effects: &mut Effects,
+    ) {
+        let beacon = self.desk.links.sent_beacon(from, ack.number);
+        let Some(beacon) = beacon.filter(|beacon| beacon.whole && !ack.partial) else {
+            return;
+        };
+        let states = ack.states.iter().map(|state| state.partition);
+        let excluded = ack.excluded.iter().map(|(partition, _, _)| *partition);
+        let named: BTreeSet<PartitionId> = states.chain(excluded).collect();
+        for partition in self.desk.links.covered(from) {
+            if !named.contains(&partition) {
+                self.tell(now, partition, effects, |replica, turn| {
+                    replica.handle_beacon_acknowledged(from, beacon, turn);
+                });
+            }
         }
     }
 }

@@ -1,15 +1,16 @@
 //! Links to the cores we replicate to: whether they are up, how much is under way, and what the next beacon says.
 //!
-//! A beacon goes out at once where a primary has to learn a secondary's state (`probe`), and at the beacon period
-//! where a commit point has moved and no prepare has carried it (`mention`). An idle partition costs nothing.
+//! Every beacon period each core gets one beacon with all partitions that it is covered for: a lease is held by
+//! acknowledgements of these. In between, a beacon goes out at once where a primary has to learn a state (`probe`).
 
 use crate::ids::{CoreAddress, Instant, PartitionId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     peers: BTreeMap<CoreAddress, Link>,
-    /// When the next periodic beacons are due; `None` while there is nothing to say.
+    /// When the next periodic beacons are due; `None` while nothing is covered.
     beacons_due: Option<Instant>,
 }
 
@@ -24,11 +25,42 @@ pub(crate) struct Link {
     pub(crate) inflight_bytes: usize,
     /// Partitions with prepares that wait for room in the window.
     pub(crate) backlog: BTreeSet<PartitionId>,
-    /// Partitions for the beacon at the end of this turn.
+    /// Partitions of which we act as primary and the core has a secondary or a learner that follows.
+    covered: BTreeSet<PartitionId>,
+    /// Those for the beacon at the end of this turn.
     probes: BTreeSet<PartitionId>,
-    /// Partitions for the beacon at the end of this period.
-    mentions: BTreeSet<PartitionId>,
+    /// The last beacons sent, oldest first.
+    sent: VecDeque<SentBeacon>,
+    /// Closed since then, after it had been open.
+    down_since: Option<Instant>,
+    /// Closed for good, as far as one can tell: nobody listens, or it has not come back in time.
+    gone: bool,
+    /// Of these, the first: its host has said so, which a cut network does not.
+    refused: bool,
 }
+
+/// A beacon that may still be acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SentBeacon {
+    pub(crate) number: u64,
+    pub(crate) at: Instant,
+    /// The fence when it was sent.
+    pub(crate) fence: u64,
+    /// It had everything that is covered.
+    pub(crate) whole: bool,
+}
+
+/// A beacon to build and send now.
+#[derive(Debug)]
+pub(crate) struct BeaconPlan {
+    pub(crate) to: CoreAddress,
+    pub(crate) number: u64,
+    pub(crate) whole: bool,
+    pub(crate) partitions: Vec<PartitionId>,
+}
+
+/// Beacons whose time of sending is remembered, per link: an acknowledgement that took that many is worth nothing.
+const SENT_BEACONS_MAX: usize = 64;
 
 impl Links {
     pub(crate) fn is_up(&self, peer: CoreAddress) -> bool {
@@ -39,9 +71,71 @@ impl Links {
         self.peers.get(&peer).is_some_and(|link| link.disk_full)
     }
 
+    /// Whether the link is closed and has not come back in time.
+    pub(crate) fn is_gone(&self, peer: CoreAddress) -> bool {
+        self.peers.get(&peer).is_some_and(|link| link.gone)
+    }
+
+    /// Whether the host of `peer` has said that nobody listens there.
+    pub(crate) fn is_refused(&self, peer: CoreAddress) -> bool {
+        self.peers.get(&peer).is_some_and(|link| link.refused)
+    }
+
     /// The link to `peer`; a new one is down.
     pub(crate) fn link(&mut self, peer: CoreAddress) -> &mut Link {
         self.peers.entry(peer).or_default()
+    }
+
+    pub(crate) fn on_up(&mut self, peer: CoreAddress) {
+        let link = self.link(peer);
+        link.up = true;
+        link.down_since = None;
+        link.gone = false;
+        link.refused = false;
+    }
+
+    pub(crate) fn on_down(&mut self, peer: CoreAddress, now: Instant) {
+        let link = self.link(peer);
+        if link.up {
+            link.down_since = Some(now);
+        }
+        link.up = false;
+        link.disk_full = false;
+    }
+
+    /// Nobody listens there. Returns the partitions whose primaries want to know.
+    pub(crate) fn on_refused(&mut self, peer: CoreAddress) -> Vec<PartitionId> {
+        let link = self.link(peer);
+        if link.up {
+            return Vec::new();
+        }
+        link.refused = true;
+        if std::mem::replace(&mut link.gone, true) {
+            return Vec::new();
+        }
+        link.covered.iter().copied().collect()
+    }
+
+    /// The links that have been closed for `redial_period` by now, each told once, with the partitions concerned.
+    pub(crate) fn take_gone(
+        &mut self,
+        now: Instant,
+        redial_period: Duration,
+    ) -> Vec<(CoreAddress, Vec<PartitionId>)> {
+        let mut gone = Vec::new();
+        for (peer, link) in &mut self.peers {
+            if link.gone_at(redial_period).is_some_and(|at| at <= now) {
+                link.gone = true;
+                gone.push((*peer, link.covered.iter().copied().collect()));
+            }
+        }
+        gone
+    }
+
+    /// When `take_gone` has something next.
+    pub(crate) fn gone_due(&self, redial_period: Duration) -> Option<Instant> {
+        let links = self.peers.values();
+        links.filter_map(|link| link.gone_at(redial_period)).min()
     }
 
     /// Whether `bytes` more fit the window; a single message always fits an empty one.
@@ -55,6 +149,20 @@ impl Links {
         inflight == 0 || inflight + bytes <= window_bytes_max
     }
 
+    /// From now on beacons to `peer` cover `partition`; the next periodic one is due by `due` at the latest. Returns the
+    /// number of the first.
+    pub(crate) fn cover(&mut self, peer: CoreAddress, partition: PartitionId, due: Instant) -> u64 {
+        self.beacons_due = Some(self.beacons_due.map_or(due, |at| at.min(due)));
+        let link = self.link(peer);
+        link.covered.insert(partition);
+        link.beacon_number + 1
+    }
+
+    pub(crate) fn covered(&self, peer: CoreAddress) -> Vec<PartitionId> {
+        let link = self.peers.get(&peer);
+        link.map_or_else(Vec::new, |link| link.covered.iter().copied().collect())
+    }
+
     /// Wants a beacon about `partition` at the end of this turn. Returns its number: only answers from that one on count.
     pub(crate) fn probe(&mut self, peer: CoreAddress, partition: PartitionId) -> u64 {
         let link = self.link(peer);
@@ -62,57 +170,72 @@ impl Links {
         link.beacon_number + 1
     }
 
-    /// Wants `partition` in the next periodic beacon to `peer`, which is due by `due` at the latest.
-    pub(crate) fn mention(&mut self, peer: CoreAddress, partition: PartitionId, due: Instant) {
-        self.link(peer).mentions.insert(partition);
-        self.beacons_due = Some(self.beacons_due.map_or(due, |at| at.min(due)));
-    }
-
-    /// A prepare has just told `peer` the commit point of `partition`.
-    pub(crate) fn forget_mention(&mut self, peer: CoreAddress, partition: PartitionId) {
-        if let Some(link) = self.peers.get_mut(&peer) {
-            link.mentions.remove(&partition);
-        }
-    }
-
     /// `partition` has nothing to do with `peer` any more.
     pub(crate) fn leave(&mut self, peer: CoreAddress, partition: PartitionId) {
         if let Some(link) = self.peers.get_mut(&peer) {
             link.backlog.remove(&partition);
             link.probes.remove(&partition);
-            link.mentions.remove(&partition);
+            link.covered.remove(&partition);
         }
     }
 
-    /// Takes the partitions of the beacons to send now, by peer. A peer whose link is down gets an empty beacon:
-    /// it is dropped, but the attempt makes the node dial.
+    /// The periodic beacons go out at the end of this turn.
+    pub(crate) fn hasten_beacons(&mut self, now: Instant) {
+        self.beacons_due = self.beacons_due.map(|at| at.min(now));
+    }
+
+    /// Takes the beacons to send now. A peer whose link is down gets an empty one: it is dropped, but the attempt makes the
+    /// node dial.
     pub(crate) fn take_beacons(
         &mut self,
         now: Instant,
-    ) -> Vec<(CoreAddress, u64, Vec<PartitionId>)> {
-        let periodic = self.beacons_due.is_some_and(|due| due <= now);
-        if periodic {
-            self.beacons_due = None;
+        period: Duration,
+        fence: u64,
+    ) -> Vec<BeaconPlan> {
+        let whole = self.beacons_due.is_some_and(|due| due <= now);
+        if whole {
+            let any = self.peers.values().any(|link| !link.covered.is_empty());
+            self.beacons_due = any.then(|| now.after(period));
         }
-        let mut beacons = Vec::new();
-        for (peer, link) in &mut self.peers {
-            let wanted = !link.probes.is_empty() || (periodic && !link.mentions.is_empty());
-            if !wanted {
+        let mut plans = Vec::new();
+        for (to, link) in &mut self.peers {
+            let asked = std::mem::take(&mut link.probes);
+            let partitions = if whole { &link.covered } else { &asked };
+            if partitions.is_empty() {
                 continue;
             }
-            let mut partitions = std::mem::take(&mut link.probes);
-            if periodic {
-                partitions.append(&mut link.mentions);
-            }
             link.beacon_number += 1;
-            let partitions = if link.up {
-                partitions.into_iter().collect()
+            let number = link.beacon_number;
+            if link.up {
+                let (at, partitions) = (now, partitions.iter().copied().collect());
+                link.note_sent(SentBeacon {
+                    number,
+                    at,
+                    fence,
+                    whole,
+                });
+                plans.push(BeaconPlan {
+                    to: *to,
+                    number,
+                    whole,
+                    partitions,
+                });
             } else {
-                Vec::new()
-            };
-            beacons.push((*peer, link.beacon_number, partitions));
+                plans.push(BeaconPlan {
+                    to: *to,
+                    number,
+                    whole,
+                    partitions: Vec::new(),
+                });
+            }
         }
-        beacons
+        plans
+    }
+
+    /// The beacon `number` to `peer`, if it may still be acknowledged.
+    pub(crate) fn sent_beacon(&self, peer: CoreAddress, number: u64) -> Option<SentBeacon> {
+        let sent = &self.peers.get(&peer)?.sent;
+        sent.iter().find(|beacon| beacon.number == number).copied()
     }
 
     /// Peers that have room again and partitions waiting for it.
@@ -135,5 +258,21 @@ impl Links {
         self.peers
             .iter()
             .map(|(peer, link)| (*peer, link.up, link.inflight_bytes))
+    }
+}
+
+impl Link {
+    fn gone_at(&self, redial_period: Duration) -> Option<Instant> {
+        let is_waiting = !self.gone && !self.covered.is_empty();
+        self.down_since
+            .filter(|_| is_waiting)
+            .map(|since| since.after(redial_period))
+    }
+
+    fn note_sent(&mut self, beacon: SentBeacon) {
+        if self.sent.len() >= SENT_BEACONS_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(beacon);
     }
 }

@@ -7,6 +7,7 @@ use pegasus_replication::ids::{
     Ballot, CoreAddress, CoreId, Decree, Instant, NodeId, PartitionId, ReplicaIncarnation,
     RequestId, TableId, Ticket,
 };
+use pegasus_replication::log::recover::{Suffix, SuffixRange};
 use pegasus_replication::log::{
     LogIdentity, LogOptions, LogWrite, Marker, SegmentId, SegmentSource, recover,
 };
@@ -57,9 +58,14 @@ pub(crate) struct Storage {
     pub(crate) durable: usize,
 }
 
-#[derive(Default)]
 pub(crate) struct Node {
     pub(crate) shard: Option<Shard>,
+    /// How fast its clock runs, in thousandths.
+    pub(crate) rate: u64,
+    /// Nothing of it runs; its clock does.
+    pub(crate) is_paused: bool,
+    /// What it will be told when it goes on.
+    pub(crate) asleep: VecDeque<Event>,
     pub(crate) disk: Disk,
     pub(crate) engine: BTreeMap<PartitionId, Storage>,
     /// `Apply` and `Read` effects not carried out yet.
@@ -67,7 +73,31 @@ pub(crate) struct Node {
     /// The engine says no to every flush.
     pub(crate) flushes_fail: bool,
     /// Commit points seen, which never go back within a life.
-    committed: BTreeMap<PartitionId, Decree>,
+    committed: BTreeMap<(PartitionId, ReplicaIncarnation), Decree>,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            shard: None,
+            rate: 1000,
+            is_paused: false,
+            asleep: VecDeque::new(),
+            disk: Disk::default(),
+            engine: BTreeMap::new(),
+            engine_queue: VecDeque::new(),
+            flushes_fail: false,
+            committed: BTreeMap::new(),
+        }
+    }
+}
+
+/// A read under way: what it must not miss, and what the engine has shown it.
+pub(crate) struct Reading {
+    pub(crate) partition: PartitionId,
+    /// The newest decree that any client had seen when it was asked.
+    pub(crate) floor: Decree,
+    pub(crate) found: Decree,
 }
 
 /// A write that was answered with success.
@@ -90,8 +120,14 @@ pub(crate) struct World {
     pub(crate) writes: BTreeMap<Ticket, (PartitionId, Bytes)>,
     pub(crate) waiting: BTreeSet<Ticket>,
     pub(crate) acknowledged: Vec<Acknowledged>,
+    pub(crate) readings: BTreeMap<Ticket, Reading>,
+    pub(crate) reads_answered: u64,
+    /// The newest decree that any client has seen, written or read.
+    pub(crate) seen: BTreeMap<PartitionId, Decree>,
     /// What the nodes said to the outside since the last look.
     pub(crate) said: Vec<(u32, Effect)>,
+    /// Prints every event and what comes of it.
+    pub(crate) trace: bool,
     next_ticket: u64,
     effects: Vec<Effect>,
 }
@@ -147,7 +183,11 @@ impl World {
             writes: BTreeMap::new(),
             waiting: BTreeSet::new(),
             acknowledged: Vec::new(),
+            readings: BTreeMap::new(),
+            reads_answered: 0,
+            seen: BTreeMap::new(),
             said: Vec::new(),
+            trace: false,
             next_ticket: 1,
             effects: Vec::new(),
         };
@@ -186,8 +226,9 @@ impl World {
         let recovery = recover(&mut one.disk, identity(node), &markers).expect("our own log");
         let mut shard = Shard::new(options, log_options(), address(node), recovery, &stored);
         let mut effects = std::mem::take(&mut self.effects);
-        shard.start(self.now, &mut effects);
-        shard.finish_turn(self.now, &mut effects);
+        let now = Instant(self.now.0 * one.rate / 1000);
+        shard.start(now, &mut effects);
+        shard.finish_turn(now, &mut effects);
         one.shard = Some(shard);
         one.committed.clear();
         self.effects = effects;
@@ -214,6 +255,8 @@ impl World {
     pub(crate) fn crash(&mut self, node: u32, mut keep: impl FnMut(&LogWrite, &mut Disk)) {
         let one = self.nodes.get_mut(&node).unwrap();
         one.shard = None;
+        one.is_paused = false;
+        one.asleep.clear();
         for write in std::mem::take(&mut one.disk.pending) {
             keep(&write, &mut one.disk);
         }
@@ -276,16 +319,28 @@ impl World {
 
     /// One event and the end of its turn; then everything is checked.
     pub(crate) fn feed(&mut self, node: u32, event: Event) {
-        let Some(shard) = self
-            .nodes
-            .get_mut(&node)
-            .and_then(|node| node.shard.as_mut())
-        else {
+        let now = self.local(node);
+        let Some(one) = self.nodes.get_mut(&node) else {
             return;
         };
+        let Some(shard) = one.shard.as_mut() else {
+            return;
+        };
+        if one.is_paused {
+            one.asleep.push_back(event);
+            return;
+        }
         let mut effects = std::mem::take(&mut self.effects);
-        shard.handle(self.now, event, &mut effects);
-        shard.finish_turn(self.now, &mut effects);
+        if self.trace {
+            eprintln!("{:?} node {node}: {event:?}", self.now);
+        }
+        shard.handle(now, event, &mut effects);
+        shard.finish_turn(now, &mut effects);
+        for effect in effects.iter().filter(|_| self.trace) {
+            if !matches!(effect, Effect::WriteLog(_)) {
+                eprintln!("      {effect:?}");
+            }
+        }
         self.effects = effects;
         self.perform(node);
         self.check();
@@ -323,7 +378,10 @@ impl World {
                 }
             }
             Effect::Apply { .. } | Effect::Read { .. } => one.engine_queue.push_back(effect),
-            Effect::Flush { .. } | Effect::Create { .. } => {
+            Effect::Flush { .. }
+            | Effect::Create { .. }
+            | Effect::FetchLog { .. }
+            | Effect::FetchCheckpoint { .. } => {
                 one.engine_queue.push_back(effect.clone());
                 self.said.push((node, effect));
             }
@@ -346,6 +404,20 @@ impl World {
                         decree,
                         payload,
                     });
+                    let seen = self.seen.entry(partition).or_default();
+                    *seen = decree.max(*seen);
+                }
+                if let Some(reading) = self.readings.remove(&ticket) {
+                    assert!(
+                        reading.found >= reading.floor,
+                        "node {node} answers a read of {} at decree {}, but {} had been seen before it was asked",
+                        reading.partition,
+                        reading.found,
+                        reading.floor
+                    );
+                    let seen = self.seen.entry(reading.partition).or_default();
+                    *seen = reading.found.max(*seen);
+                    self.reads_answered += 1;
                 }
                 self.said.push((node, effect));
             }
@@ -372,6 +444,10 @@ impl World {
             Effect::Apply { partition, entry } => {
                 if let Some(storage) = one.engine.get_mut(&partition) {
                     let decree = entry.decree;
+                    if decree.0 <= storage.applied.len() as u64 {
+                        // Given before a checkpoint took the storage's place.
+                        return true;
+                    }
                     assert_eq!(
                         decree.0,
                         storage.applied.len() as u64 + 1,
@@ -382,7 +458,40 @@ impl World {
                 }
             }
             Effect::Read { partition, ticket } => {
+                let storage = one.engine.get(&partition);
+                let found = storage.map_or(0, |storage| storage.applied.len());
+                if let Some(reading) = self.readings.get_mut(&ticket) {
+                    reading.found = Decree(found as u64);
+                }
                 self.feed(node, Event::ReadDone { partition, ticket })
+            }
+            Effect::FetchLog {
+                partition,
+                incarnation,
+                source,
+                from,
+                to,
+            } => {
+                let found = self.read_log(node, source, partition, from, to);
+                self.feed(
+                    node,
+                    match found {
+                        Some(entries) => Event::LogFetched {
+                            partition,
+                            incarnation,
+                            entries,
+                        },
+                        None => failed(partition, incarnation),
+                    },
+                );
+            }
+            Effect::FetchCheckpoint {
+                partition,
+                incarnation,
+                source,
+            } => {
+                let event = self.fetch_checkpoint(node, source, partition, incarnation);
+                self.feed(node, event);
             }
             Effect::Flush { .. } if one.flushes_fail => {}
             Effect::Flush { partition } => self.flush(node, partition),
@@ -443,24 +552,127 @@ impl World {
     pub(crate) fn advance(&mut self, nanos: u64) {
         let until = Instant(self.now.0 + nanos);
         loop {
-            let due = |node: &u32| Some((self.nodes.get(node)?.shard.as_ref()?.deadline()?, *node));
+            let due = |node: &u32| Some((self.due_of(*node)?, *node));
             match self.alive().iter().filter_map(due).min() {
                 Some((at, node)) if at <= until => {
                     self.now = self.now.max(at);
                     self.feed(node, Event::Timeout);
-                    let still = self
-                        .nodes
-                        .get(&node)
-                        .and_then(|node| node.shard.as_ref()?.deadline());
+                    let (still, local) = (self.due_of(node), self.local(node));
                     assert!(
-                        still.is_none_or(|still| still > at),
-                        "a deadline is gone once it is handled"
+                        still.is_none_or(|still| still > self.now),
+                        "a deadline is gone once it is handled: {still:?} at {local:?}"
                     );
                 }
                 _ => break,
             }
         }
         self.now = until;
+    }
+
+    /// When somebody wants to be woken next.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.nodes
+            .keys()
+            .filter_map(|node| self.due_of(*node))
+            .min()
+    }
+
+    /// The clock of `node`.
+    pub(crate) fn local(&self, node: u32) -> Instant {
+        let rate = self.nodes.get(&node).map_or(1000, |node| node.rate);
+        Instant(self.now.0 * rate / 1000)
+    }
+
+    /// When the clock of `node` reaches its deadline, unless it is paused.
+    fn due_of(&self, node: u32) -> Option<Instant> {
+        let node = self.nodes.get(&node).filter(|node| !node.is_paused)?;
+        let local = node.shard.as_ref()?.deadline()?;
+        Some(Instant((local.0 * 1000).div_ceil(node.rate)))
+    }
+
+    pub(crate) fn pause(&mut self, node: u32) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.is_paused = node.shard.is_some();
+        }
+    }
+
+    /// Goes on, and finds what has happened meanwhile.
+    pub(crate) fn go_on(&mut self, node: u32) {
+        let asleep = self.nodes.get_mut(&node).map(|node| {
+            node.is_paused = false;
+            std::mem::take(&mut node.asleep)
+        });
+        for event in asleep.into_iter().flatten() {
+            self.feed(node, event);
+        }
+    }
+
+    /// Whether the process is there and not paused.
+    pub(crate) fn runs(&self, node: u32) -> bool {
+        self.is_alive(node) && !self.nodes[&node].is_paused
+    }
+
+    /// The first few entries that the log of `source` gives; `None`: it cannot be reached, or has them no more.
+    fn read_log(
+        &mut self,
+        node: u32,
+        source: Member,
+        partition: PartitionId,
+        from: Decree,
+        to: Decree,
+    ) -> Option<Vec<Entry>> {
+        let other = source.address.node.0;
+        if !self.runs(other) || self.is_cut(node, other) {
+            return None;
+        }
+        let range = SuffixRange {
+            partition,
+            incarnation: source.incarnation,
+            after: from.previous(),
+            up_to: to,
+        };
+        let disk = &mut self.nodes.get_mut(&other).unwrap().disk;
+        let mut suffix = Suffix::open(disk, identity(other), range).ok()?;
+        let piece = suffix.next_piece(2000).ok()??;
+        Some(piece.entries)
+    }
+
+    fn fetch_checkpoint(
+        &mut self,
+        node: u32,
+        source: Member,
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+    ) -> Event {
+        let other = source.address.node.0;
+        let is_reached = self.runs(other) && !self.is_cut(node, other);
+        let found = self.nodes[&other].engine.get(&partition);
+        let found = found.filter(|storage| is_reached && storage.incarnation == source.incarnation);
+        let Some(found) = found.cloned() else {
+            return failed(partition, incarnation);
+        };
+        let one = self.nodes.get_mut(&node).unwrap();
+        if !one.engine.contains_key(&partition) {
+            return failed(partition, incarnation);
+        }
+        let last = found.applied.last();
+        let ballot = last.map_or(Ballot::NONE, |entry| entry.ballot);
+        let durable = found.applied.len();
+        let decree = Decree(durable as u64);
+        one.engine.insert(
+            partition,
+            Storage {
+                incarnation,
+                applied: found.applied,
+                durable,
+            },
+        );
+        Event::CheckpointInstalled {
+            partition,
+            incarnation,
+            decree,
+            ballot,
+        }
     }
 
     /// The ticket of the next request.
@@ -484,7 +696,7 @@ impl World {
     ) -> Ticket {
         let ticket = self.ticket();
         self.writes.insert(ticket, (partition, payload.clone()));
-        let (request_id, wall_us) = (RequestId::default(), self.now.0 / 1000);
+        let (request_id, wall_us) = (RequestId::default(), self.local(node).0 / 1000);
         self.feed(
             node,
             Event::Write {
@@ -501,6 +713,16 @@ impl World {
 
     pub(crate) fn read(&mut self, node: u32, partition: PartitionId, deadline: Instant) -> Ticket {
         let ticket = self.ticket();
+        let floor = self.seen.get(&partition).copied().unwrap_or_default();
+        let found = Decree::ZERO;
+        self.readings.insert(
+            ticket,
+            Reading {
+                partition,
+                floor,
+                found,
+            },
+        );
         self.feed(
             node,
             Event::Read {
@@ -567,10 +789,23 @@ impl World {
                 .filter_map(|node| self.replica(*node, partition))
                 .collect();
             check_group(&replicas);
+            let readers: Vec<u32> = self
+                .nodes
+                .iter()
+                .filter(|(node, one)| {
+                    let shard = one.shard.as_ref();
+                    shard.is_some_and(|shard| shard.may_read(partition, self.local(**node)))
+                })
+                .map(|(node, _)| *node)
+                .collect();
+            assert!(readers.len() <= 1, "{partition}: {readers:?} serve");
         }
         for node in self.nodes.values_mut() {
             for replica in node.shard.iter().flat_map(Shard::replicas) {
-                let seen = node.committed.entry(replica.partition()).or_default();
+                let seen = node
+                    .committed
+                    .entry((replica.partition(), replica.incarnation()))
+                    .or_default();
                 assert!(replica.committed() >= *seen, "a commit point went back");
                 *seen = replica.committed();
             }
@@ -611,6 +846,15 @@ impl World {
             .entries()
             .find(|entry| entry.decree == decree)
             .map(|entry| entry.mutation.payload.clone())
+    }
+}
+
+fn failed(partition: PartitionId, incarnation: ReplicaIncarnation) -> Event {
+    Event::FetchFailed {
+        partition,
+        incarnation,
+        error: "not to be had".to_owned(),
+        retry: true,
     }
 }
 

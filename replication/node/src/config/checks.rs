@@ -2,7 +2,7 @@
 
 use super::{
     ClusterConfig, ConfigError, CpuConfig, DiskConfig, ListenConfig, LogConfig, MemoryConfig,
-    StallConfig,
+    ScrubConfig, StallConfig, TransferConfig,
 };
 
 impl ListenConfig {
@@ -28,12 +28,12 @@ impl ListenConfig {
             &offset,
             "it must be at least the number of cores",
         )?;
-        let last = u32::from(self.base_port) + offset + cores;
+        let last = u32::from(self.base_port) + offset + cores + 1;
         require(
             last <= 65_536,
             "process.listen.base_port",
             &self.base_port,
-            "the last peer port would be over 65535",
+            "the last peer port, or that of transfers behind it, would be over 65535",
         )?;
         let connections = self.connections_max;
         require(
@@ -165,6 +165,40 @@ impl DiskConfig {
     }
 }
 
+impl TransferConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        require(
+            self.bytes_per_second.0 >= 1 << 20,
+            "process.transfer.bytes_per_second",
+            &self.bytes_per_second,
+            "at least 1 MiB is needed",
+        )?;
+        require(
+            (1..=64).contains(&self.sessions_max),
+            "process.transfer.sessions_max",
+            &self.sessions_max,
+            "1 to 64 are allowed",
+        )
+    }
+}
+
+impl ScrubConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        require(
+            self.period_hours <= 8760,
+            "process.scrub.period_hours",
+            &self.period_hours,
+            "0 to 8760 are allowed",
+        )?;
+        require(
+            (1..=100).contains(&self.share_percent),
+            "process.scrub.share_percent",
+            &self.share_percent,
+            "1 to 100 are allowed",
+        )
+    }
+}
+
 impl ClusterConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let beacon = self.beacon_period_ms;
@@ -174,6 +208,7 @@ impl ClusterConfig {
             &beacon,
             "10 to 10000 are allowed",
         )?;
+        self.check_periods()?;
         let inflight = self.prepare_inflight_max;
         require(
             (1..=4096).contains(&inflight),
@@ -209,6 +244,37 @@ impl ClusterConfig {
             "cluster.write_max",
             &write,
             "1 KiB to 1 MiB are allowed",
+        )
+    }
+
+    /// Each by itself; how they fit together is what the replication core says.
+    fn check_periods(&self) -> Result<(), ConfigError> {
+        let periods = [
+            ("cluster.lease_period_ms", self.lease_period_ms, 30),
+            ("cluster.grace_period_ms", self.grace_period_ms, 38),
+            ("cluster.redial_period_ms", self.redial_period_ms, 10),
+            ("cluster.slow_lag_ms", self.slow_lag_ms, 50),
+            ("cluster.slow_own_flush_ms", self.slow_own_flush_ms, 1),
+        ];
+        for (key, period, least) in periods {
+            require(
+                (least..=60_000).contains(&period.0),
+                key,
+                &period,
+                "it is too short to mean anything, or over 60000",
+            )?;
+        }
+        require(
+            (64..=1_000_000).contains(&self.learner_entries_max),
+            "cluster.learner_entries_max",
+            &self.learner_entries_max,
+            "64 to 1000000 are allowed",
+        )?;
+        require(
+            self.learner_max.0 >= 4 << 20,
+            "cluster.learner_max",
+            &self.learner_max,
+            "at least 4 MiB is needed",
         )
     }
 }

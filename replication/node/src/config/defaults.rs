@@ -2,7 +2,7 @@
 
 use super::{
     ByteSize, ClusterConfig, Cores, CpuConfig, DiskConfig, ListenConfig, LogConfig, MemoryConfig,
-    Millis, Poll, ProcessConfig, StallConfig, StatsConfig,
+    Millis, Poll, ProcessConfig, ScrubConfig, StallConfig, StatsConfig, TransferConfig,
 };
 use pegasus_replication::config::ReplicationOptions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,6 +20,8 @@ impl Default for ProcessConfig {
             log: LogConfig::default(),
             disk: DiskConfig::default(),
             stall: StallConfig::default(),
+            transfer: TransferConfig::default(),
+            scrub: ScrubConfig::default(),
             stats: StatsConfig::default(),
         }
     }
@@ -81,6 +83,24 @@ impl Default for DiskConfig {
     }
 }
 
+impl Default for TransferConfig {
+    fn default() -> Self {
+        Self {
+            bytes_per_second: ByteSize::mib(64),
+            sessions_max: 2,
+        }
+    }
+}
+
+impl Default for ScrubConfig {
+    fn default() -> Self {
+        Self {
+            period_hours: 168,
+            share_percent: 10,
+        }
+    }
+}
+
 impl Default for StallConfig {
     fn default() -> Self {
         Self {
@@ -94,6 +114,13 @@ impl Default for ClusterConfig {
         let replication = ReplicationOptions::default();
         Self {
             beacon_period_ms: Millis(100),
+            lease_period_ms: Millis(400),
+            grace_period_ms: Millis(550),
+            redial_period_ms: Millis(100),
+            slow_lag_ms: Millis(500),
+            slow_own_flush_ms: Millis(100),
+            learner_entries_max: replication.learner_entries_max,
+            learner_max: ByteSize(replication.learner_bytes_max as u64),
             prepare_inflight_max: replication.prepare_inflight_max,
             log_pending_max: ByteSize(replication.log_pending_bytes_max as u64),
             apply_queue_max: replication.apply_queue_max,

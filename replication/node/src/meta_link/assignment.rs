@@ -1,11 +1,11 @@
 //! What meta has assigned to this node, and how the cores hear of it.
 
 use super::ReplicaKey;
-use super::frames::Sync;
+use super::frames::{AssignedLearner, HandOver, Sync};
 use super::reports::Reports;
 use crate::directory::Directory;
 use crate::inbox::{CoreInput, InboxSender};
-use pegasus_replication::config::Configuration;
+use pegasus_replication::config::{Configuration, Member};
 use pegasus_replication::ids::{Ballot, NodeId, PartitionId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +25,8 @@ pub(super) struct Assignment {
     cores: Vec<InboxSender>,
     digest: u64,
     configurations: HashMap<PartitionId, Configuration>,
+    /// Learners of partitions led from here, or learning here, with the configuration they came with.
+    learners: HashMap<PartitionId, (Configuration, Member)>,
     directory: Arc<Directory>,
     known: Arc<Mutex<Known>>,
 }
@@ -40,6 +42,7 @@ impl Assignment {
             cores,
             digest: 0,
             configurations: HashMap::new(),
+            learners: HashMap::new(),
             directory: Arc::default(),
             known,
         }
@@ -50,8 +53,8 @@ impl Assignment {
         self.digest
     }
 
-    pub(super) const fn configurations(&self) -> &HashMap<PartitionId, Configuration> {
-        &self.configurations
+    pub(super) fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     pub(super) fn ballot(&self, partition: PartitionId) -> Option<Ballot> {
@@ -60,29 +63,100 @@ impl Assignment {
             .map(|configuration| configuration.ballot)
     }
 
-    /// Takes a push over and tells the cores: directory first, then configurations, then orders to delete. Returns the
-    /// reported replicas that no configuration names.
-    pub(super) fn take(&mut self, sync: Sync, reports: &Reports) -> BTreeSet<ReplicaKey> {
+    /// Takes a push over and tells the cores: directory first, then orders to delete, configurations, learners, orders to
+    /// hand over.
+    pub(super) fn take(&mut self, sync: Sync, reports: &Reports) {
         self.take_directory(&sync);
+        for key in &sync.drops {
+            self.drop_replica(*key, reports);
+        }
         for configuration in sync.configurations {
             self.take_configuration(configuration);
         }
-        for key in &sync.drops {
-            self.configurations.remove(&key.partition);
-            if let Some(core) = reports.core_of(*key) {
-                let dropped = CoreInput::Dropped {
-                    partition: key.partition,
-                    incarnation: key.incarnation,
-                };
-                self.tell(usize::from(core.0), dropped);
-            }
+        if sync.is_full {
+            self.withdraw_all_but(&sync.learners);
+        }
+        for (configuration, learner) in sync.learners {
+            self.take_learner(configuration, learner);
+        }
+        for order in sync.handovers {
+            self.take_handover(order);
         }
         self.digest = sync.digest;
         self.publish();
-        reports
-            .keys()
-            .filter(|key| !self.names(*key) && !sync.drops.contains(key))
-            .collect()
+    }
+
+    fn drop_replica(&mut self, key: ReplicaKey, reports: &Reports) {
+        if self.names(key) {
+            self.configurations.remove(&key.partition);
+        }
+        if let Some(core) = reports.core_of(key) {
+            let dropped = CoreInput::Dropped {
+                partition: key.partition,
+                incarnation: key.incarnation,
+            };
+            self.tell(usize::from(core.0), dropped);
+        }
+    }
+
+    /// A full push names all learners that concern this node.
+    fn withdraw_all_but(&mut self, named: &[(Configuration, Option<AssignedLearner>)]) {
+        let is_named = |partition: &PartitionId| {
+            named
+                .iter()
+                .any(|(configuration, _)| configuration.partition == *partition)
+        };
+        let gone = self.learners.iter().filter(|(id, _)| !is_named(id));
+        let gone: Vec<Configuration> = gone
+            .map(|(id, (configuration, _))| {
+                let newest = self.configurations.get(id);
+                newest.unwrap_or(configuration).clone()
+            })
+            .collect();
+        for configuration in gone {
+            self.take_learner(configuration, None);
+        }
+    }
+
+    fn take_learner(&mut self, configuration: Configuration, assigned: Option<AssignedLearner>) {
+        let partition = configuration.partition;
+        let learner = assigned.map(|assigned| assigned.member);
+        let is_fresh = assigned.is_some_and(|assigned| assigned.is_fresh);
+        let before = match learner {
+            Some(member) => self
+                .learners
+                .insert(partition, (configuration.clone(), member)),
+            None => self.learners.remove(&partition),
+        };
+        let before = before.map(|(_, member)| member);
+        let concerned = configuration.primary.iter().chain(&before).chain(&learner);
+        let cores: BTreeSet<usize> = concerned
+            .filter(|member| member.address.node == self.node)
+            .map(|member| usize::from(member.address.core.0))
+            .collect();
+        for core in cores {
+            let configuration = configuration.clone();
+            let told = CoreInput::LearnerAssigned {
+                configuration,
+                learner,
+                is_fresh,
+            };
+            self.tell(core, told);
+        }
+    }
+
+    fn take_handover(&self, order: HandOver) {
+        let configuration = self.configurations.get(&order.partition);
+        let primary = configuration.and_then(|configuration| configuration.primary);
+        let Some(primary) = primary.filter(|member| member.address.node == self.node) else {
+            return;
+        };
+        let told = CoreInput::HandOver {
+            partition: order.partition,
+            ballot: order.ballot,
+            to: order.to,
+        };
+        self.tell(usize::from(primary.address.core.0), told);
     }
 
     fn take_directory(&mut self, sync: &Sync) {

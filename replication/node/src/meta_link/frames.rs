@@ -1,13 +1,13 @@
 //! Bodies of the frames between a node and meta (fbs/schema/meta.fbs).
 
-use super::{Health, ReplicaKey, Report};
-use crate::directory::{Node, Table};
+use super::{Health, ReplicaKey, Report, Wish};
+use crate::directory::{Directory, Node, Table};
 use crate::wire;
 use pegasus_fbs::body::{self, BodyError};
-use pegasus_fbs::flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector};
+use pegasus_fbs::flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
 use pegasus_fbs::meta;
-use pegasus_replication::config::Configuration;
-use pegasus_replication::ids::{Ballot, NodeId, PartitionId, ReplicaIncarnation, TableId};
+use pegasus_replication::config::{Configuration, Member, Proposal, RemovalCause};
+use pegasus_replication::ids::{Ballot, CoreId, NodeId, PartitionId, ReplicaIncarnation, TableId};
 use std::net::SocketAddr;
 
 /// A push of meta, decoded.
@@ -20,6 +20,25 @@ pub(super) struct Sync {
     pub(super) tables: Vec<(TableId, Option<Table>)>,
     pub(super) configurations: Vec<Configuration>,
     pub(super) drops: Vec<ReplicaKey>,
+    /// Who learns beside the members of a configuration; `None`: nobody any more.
+    pub(super) learners: Vec<(Configuration, Option<AssignedLearner>)>,
+    pub(super) handovers: Vec<HandOver>,
+}
+
+/// A learner as meta has assigned it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AssignedLearner {
+    pub(super) member: Member,
+    /// A new, empty replica is made; otherwise it is the copy of this incarnation that is there.
+    pub(super) is_fresh: bool,
+}
+
+/// Meta's order to the primary of a ballot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HandOver {
+    pub(super) partition: PartitionId,
+    pub(super) ballot: Ballot,
+    pub(super) to: Member,
 }
 
 pub(super) fn read_sync(bytes: &[u8]) -> Result<Sync, BodyError> {
@@ -36,7 +55,40 @@ pub(super) fn read_sync(bytes: &[u8]) -> Result<Sync, BodyError> {
             .map(wire::read_configuration)
             .collect(),
         drops: sync.drops().iter().flatten().map(read_key).collect(),
+        learners: sync
+            .learners()
+            .iter()
+            .flatten()
+            .filter_map(read_learner)
+            .collect(),
+        handovers: sync
+            .handovers()
+            .iter()
+            .flatten()
+            .map(read_handover)
+            .collect(),
     })
+}
+
+fn read_learner(learner: meta::Learner<'_>) -> Option<(Configuration, Option<AssignedLearner>)> {
+    let configuration = wire::read_configuration(learner.configuration()?);
+    let is_fresh = learner.fresh();
+    let assigned = learner.learner().map(|member| AssignedLearner {
+        member: wire::read_member(member),
+        is_fresh,
+    });
+    Some((configuration, assigned))
+}
+
+fn read_handover(order: &meta::HandOver) -> HandOver {
+    HandOver {
+        partition: PartitionId {
+            table: TableId(order.table_id()),
+            index: order.partition(),
+        },
+        ballot: Ballot(order.ballot()),
+        to: wire::read_member(order.to()),
+    }
 }
 
 fn read_node(node: meta::NodeAddress<'_>) -> (NodeId, Node) {
@@ -60,6 +112,8 @@ fn read_table(table: meta::TableInfo<'_>) -> (TableId, Option<Table>) {
         name: table.name().unwrap_or_default().to_owned(),
         partition_count: table.partition_count(),
         default_ttl_seconds: table.default_ttl_seconds(),
+        replica_count: table.replica_count(),
+        min_replicas: table.min_replicas(),
     };
     let is_there = !table.dropped() && info.partition_count > 0;
     (TableId(table.table_id()), is_there.then_some(info))
@@ -75,48 +129,99 @@ fn read_key(key: &meta::ReplicaKey) -> ReplicaKey {
     }
 }
 
+/// What a heartbeat says beside its replicas.
+#[derive(Debug)]
+pub(super) struct HeartbeatHead<'d> {
+    pub(super) digest: u64,
+    /// (total, free) bytes.
+    pub(super) disk: (u64, u64),
+    /// Of a full one: the tables that are known here.
+    pub(super) full: Option<&'d Directory>,
+}
+
 pub(super) fn write_heartbeat<'r>(
-    digest: u64,
-    is_full: bool,
-    (disk_total, disk_free): (u64, u64),
-    replicas: impl Iterator<Item = (ReplicaKey, &'r Report, bool)>,
+    head: &HeartbeatHead<'_>,
+    replicas: impl Iterator<Item = (ReplicaKey, CoreId, &'r Report)>,
 ) -> Vec<u8> {
     let mut builder = FlatBufferBuilder::new();
-    let mut written = Vec::new();
-    for (key, report, is_unknown) in replicas {
-        let reason = (!report.reason.is_empty()).then(|| builder.create_string(&report.reason));
-        let ReplicaKey {
-            partition,
-            incarnation,
-        } = key;
-        let key = meta::ReplicaKey::new(incarnation.0, partition.table.0, partition.index);
-        let arguments = meta::ReplicaReportArgs {
-            key: Some(&key),
-            ballot: report.ballot.0,
-            committed: report.committed.0,
-            prepared: report.prepared.0,
-            health: write_health(report.health, is_unknown),
-            reason,
-        };
-        written.push(meta::ReplicaReport::create(&mut builder, &arguments));
-    }
+    let written: Vec<_> = replicas
+        .map(|(key, core, report)| write_report(&mut builder, key, core, report))
+        .collect();
     let replicas = builder.create_vector(&written);
+    let tables = head.full.map(|directory| {
+        let tables: Vec<_> = directory
+            .tables
+            .iter()
+            .map(|(id, table)| write_table(&mut builder, *id, table))
+            .collect();
+        builder.create_vector(&tables)
+    });
     let arguments = meta::HeartbeatArgs {
-        digest,
+        digest: head.digest,
         replicas: Some(replicas),
-        full: is_full,
-        disk_total,
-        disk_free,
+        full: head.full.is_some(),
+        disk_total: head.disk.0,
+        disk_free: head.disk.1,
+        tables,
     };
     let root = meta::Heartbeat::create(&mut builder, &arguments);
     builder.finish(root, None);
     builder.finished_data().to_vec()
 }
 
-const fn write_health(health: Health, is_unknown: bool) -> meta::ReplicaHealth {
+fn write_report<'a>(
+    builder: &mut FlatBufferBuilder<'a>,
+    key: ReplicaKey,
+    core: CoreId,
+    report: &Report,
+) -> WIPOffset<meta::ReplicaReport<'a>> {
+    let reason = (!report.reason.is_empty()).then(|| builder.create_string(&report.reason));
+    let configuration = report
+        .configuration
+        .as_ref()
+        .map(|configuration| wire::write_configuration(builder, configuration));
+    let key = write_key(key);
+    let arguments = meta::ReplicaReportArgs {
+        key: Some(&key),
+        ballot: report.ballot.0,
+        committed: report.committed.0,
+        prepared: report.prepared.0,
+        health: write_health(report.health),
+        reason,
+        prepared_ballot: report.prepared_ballot.0,
+        applied: report.applied.0,
+        core: core.0,
+        configuration,
+    };
+    meta::ReplicaReport::create(builder, &arguments)
+}
+
+fn write_table<'a>(
+    builder: &mut FlatBufferBuilder<'a>,
+    id: TableId,
+    table: &Table,
+) -> WIPOffset<meta::TableInfo<'a>> {
+    let name = Some(builder.create_string(&table.name));
+    let arguments = meta::TableInfoArgs {
+        table_id: id.0,
+        name,
+        partition_count: table.partition_count,
+        dropped: false,
+        default_ttl_seconds: table.default_ttl_seconds,
+        replica_count: table.replica_count,
+        min_replicas: table.min_replicas,
+    };
+    meta::TableInfo::create(builder, &arguments)
+}
+
+fn write_key(key: ReplicaKey) -> meta::ReplicaKey {
+    let PartitionId { table, index } = key.partition;
+    meta::ReplicaKey::new(key.incarnation.0, table.0, index)
+}
+
+const fn write_health(health: Health) -> meta::ReplicaHealth {
     match health {
         Health::Gone => meta::ReplicaHealth::Unset,
-        _ if is_unknown => meta::ReplicaHealth::Unknown,
         Health::Opening => meta::ReplicaHealth::Opening,
         Health::Ready => meta::ReplicaHealth::Ready,
         Health::Serving => meta::ReplicaHealth::Serving,
@@ -124,19 +229,60 @@ const fn write_health(health: Health, is_unknown: bool) -> meta::ReplicaHealth {
     }
 }
 
-pub(super) fn write_proposals(proposals: impl Iterator<Item = (ReplicaKey, Ballot)>) -> Vec<u8> {
+pub(super) fn write_proposals<'p>(proposals: impl Iterator<Item = &'p Wish>) -> Vec<u8> {
     let mut builder = FlatBufferBuilder::new();
-    let proposals: Vec<meta::Proposal> = proposals
-        .map(|(key, ballot)| {
-            let PartitionId { table, index } = key.partition;
-            meta::Proposal::new(key.incarnation.0, ballot.0, table.0, index)
-        })
+    let written: Vec<_> = proposals
+        .map(|wish| write_proposal(&mut builder, wish))
         .collect();
-    let replicas = builder.create_vector(&proposals);
-    let arguments = meta::ProposeNextBallotArgs {
-        replicas: Some(replicas),
-    };
-    let root = meta::ProposeNextBallot::create(&mut builder, &arguments);
+    let proposals = Some(builder.create_vector(&written));
+    let root = meta::ProposeChange::create(&mut builder, &meta::ProposeChangeArgs { proposals });
     builder.finish(root, None);
     builder.finished_data().to_vec()
+}
+
+fn write_proposal<'a>(
+    builder: &mut FlatBufferBuilder<'a>,
+    wish: &Wish,
+) -> WIPOffset<meta::ChangeProposal<'a>> {
+    use meta::ProposalKind as Kind;
+    let replica = write_key(wish.key);
+    let (kind, member) = match wish.proposal {
+        Proposal::NextBallot => (Kind::NextBallot, None),
+        Proposal::TakeOver { .. } => (Kind::TakeOver, None),
+        Proposal::Remove { member, .. } => (Kind::Remove, Some(member)),
+        Proposal::Add { member } => (Kind::Add, Some(member)),
+        Proposal::HandOver { to } => (Kind::HandOver, Some(to)),
+        Proposal::WithdrawLearner { member } => (Kind::WithdrawLearner, Some(member)),
+    };
+    let cause = match wish.proposal {
+        Proposal::Remove { cause, .. } => write_cause(cause),
+        _ => meta::RemovalCause::Unset,
+    };
+    let (prepared, prepared_ballot) = match wish.proposal {
+        Proposal::TakeOver {
+            prepared,
+            prepared_ballot,
+        } => (prepared.0, prepared_ballot.0),
+        _ => (0, 0),
+    };
+    let member = member.as_ref().map(wire::write_member);
+    let arguments = meta::ChangeProposalArgs {
+        replica: Some(&replica),
+        ballot: wish.ballot.0,
+        kind,
+        member: member.as_ref(),
+        cause,
+        prepared,
+        prepared_ballot,
+    };
+    meta::ChangeProposal::create(builder, &arguments)
+}
+
+const fn write_cause(cause: RemovalCause) -> meta::RemovalCause {
+    match cause {
+        RemovalCause::Down => meta::RemovalCause::Down,
+        RemovalCause::Slow => meta::RemovalCause::Slow,
+        RemovalCause::Lost => meta::RemovalCause::Lost,
+        RemovalCause::OutOfService => meta::RemovalCause::OutOfService,
+    }
 }

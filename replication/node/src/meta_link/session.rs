@@ -1,29 +1,27 @@
 //! One connection to meta: registration with mutual proof of the cluster token, then frames in both directions.
 
 use super::MetaMail;
+use crate::connection::Connection;
 use crate::data_dir::{ClusterId, DISK_FORMAT};
-use bytes::BytesMut;
 use crossbeam_channel::Sender;
 use hmac::{Hmac, Mac};
 use pegasus_fbs::body::{self, FailureBody};
 use pegasus_fbs::code::Code;
 use pegasus_fbs::flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
-use pegasus_fbs::frame::{self, Decoder, Frame, FrameKind, Header};
+use pegasus_fbs::frame::{Frame, FrameKind};
 use pegasus_fbs::meta;
 use pegasus_replication::ids::{NodeId, NodeIncarnation};
 use sha2::Sha256;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Version of the protocol between nodes and meta.
 const PROTOCOL: u16 = 1;
 const NONCE_BYTES: usize = 16;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// For each frame of the registration, and for a heartbeat to leave.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
-const READ_BYTES: usize = 64 << 10;
 
 /// How this node introduces itself.
 #[derive(Clone)]
@@ -258,66 +256,6 @@ fn write_proof(proof: &[u8]) -> Vec<u8> {
     builder.finished_data().to_vec()
 }
 
-/// A blocking connection that carries frames.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    stream: TcpStream,
-    decoder: Decoder,
-    input: BytesMut,
-    requests: u64,
-}
-
-impl Connection {
-    /// Connects and bounds each later read and write by `timeout`.
-    pub(crate) fn open(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, timeout.min(CONNECT_TIMEOUT))?;
-        // Where a port of the ephemeral range has no listener, connecting to it may meet the socket itself.
-        if stream.local_addr()? == stream.peer_addr()? {
-            return Err(io::Error::other(
-                "connected to itself, nobody listens there",
-            ));
-        }
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(timeout))?;
-        stream.set_write_timeout(Some(timeout))?;
-        Ok(Self {
-            stream,
-            decoder: Decoder::new(frame::BODY_BYTES_MAX),
-            input: BytesMut::new(),
-            requests: 0,
-        })
-    }
-
-    /// Sends one frame and returns the request id it carries.
-    pub(crate) fn send(&mut self, kind: FrameKind, body: &[u8]) -> io::Result<u64> {
-        self.requests += 1;
-        let mut bytes = Vec::with_capacity(frame::HEADER_BYTES + body.len());
-        frame::encode_frame(&mut bytes, &Header::request(kind, self.requests), body);
-        self.stream.write_all(&bytes)?;
-        Ok(self.requests)
-    }
-
-    /// The next whole frame.
-    pub(crate) fn receive(&mut self) -> io::Result<Frame> {
-        let mut chunk = vec![0; READ_BYTES];
-        loop {
-            if let Some(frame) = self
-                .decoder
-                .decode(&mut self.input)
-                .map_err(io::Error::other)?
-            {
-                return Ok(frame);
-            }
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(bytes) => self.input.extend_from_slice(&chunk[..bytes]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
 /// A registered connection whose incoming frames are read by a thread of its own.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -333,19 +271,10 @@ impl Session {
         letters: Sender<MetaMail>,
     ) -> Result<Self, SessionError> {
         let meta = connection
-            .stream
-            .peer_addr()
+            .peer_address()
             .unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let io_error = |error| SessionError::Io { meta, error };
-        connection.stream.set_read_timeout(None).map_err(io_error)?;
-        let stream = connection.stream.try_clone().map_err(io_error)?;
-        let input = std::mem::take(&mut connection.input);
-        let mut reading = Connection {
-            stream,
-            decoder: connection.decoder,
-            input,
-            requests: 0,
-        };
+        let mut reading = connection.split_reader().map_err(io_error)?;
         let read = move || {
             let error = loop {
                 let mail = match reading.receive() {
@@ -384,7 +313,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let _ = self.writer.stream.shutdown(Shutdown::Both);
+        self.writer.shutdown();
         // Not joined: it ends by itself at once, unless the mailbox is full, which this very thread would have to empty.
         drop(self.reader.take());
     }

@@ -3,7 +3,7 @@
 
 use super::{Node, NodeError, Shared};
 use crate::background::{Background, CoreFiles, SegmentOptions};
-use crate::config::{Config, Poll, ProcessConfig};
+use crate::config::{ClusterConfig, Config, Millis, Poll, ProcessConfig};
 use crate::data_dir::DataDir;
 use crate::engine_pool::EnginePool;
 use crate::engine_watch::{DiskWatch, EngineWatch, NoticeBoard, WatchedCore};
@@ -11,8 +11,9 @@ use crate::inbox::{CoreInput, InboxSender, inbox};
 use crate::meta_link::{LinkIdentity, MetaLink, MetaLinkOptions, MetaSender, mailbox};
 use crate::open_shard::{OpenOptions, OpenedShard, open_shard};
 use crate::placement;
-use crate::ports::CoreSockets;
+use crate::ports::{CoreSockets, NodeSockets};
 use crate::route_relay::RouteRelay;
+use crate::scrub::{Scrub, ScrubbedCore};
 use crate::shard_loop::{
     CoreError, CoreHandles, CoreLimits, CoreParts, Finished, MeshMessage, ShardLoop,
 };
@@ -20,14 +21,16 @@ use crate::stall::{Pulse, Watchdog};
 use crate::start_checks::CpuClaims;
 use crate::stats::Stats;
 use crate::stats::relay::StatsRelay;
+use crate::transfer::{TransferCore, TransferOptions, TransferThreads, Transfers};
 use crate::{clock, data_dir};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use pegasus_engine::rocks::EngineOptions;
 use pegasus_net::mesh::{MeshEnd, mesh};
 use pegasus_net::waker::Waker;
-use pegasus_net::{CoreIo, Identity, NetOptions, PollPolicy};
+use pegasus_net::{CoreIo, Identity, LeaseTerms, NetOptions, PollPolicy};
 use pegasus_replication::ids::{CoreAddress, CoreId, NodeId};
-use pegasus_replication::log::LogOptions;
+use pegasus_replication::log::{LogIdentity, LogOptions};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -63,7 +66,7 @@ pub(super) fn assemble(
     config: &Config,
     dir: DataDir,
     claims: CpuClaims,
-    sockets: Vec<CoreSockets>,
+    sockets: NodeSockets,
     identity: LinkIdentity,
 ) -> Result<Node, NodeError> {
     let process = &config.process;
@@ -79,6 +82,10 @@ pub(super) fn assemble(
         node,
         incarnation: own.incarnation.0,
     };
+    let NodeSockets {
+        cores: sockets,
+        transfer,
+    } = sockets;
     let count = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
 
     let board = NoticeBoard::default();
@@ -90,7 +97,12 @@ pub(super) fn assemble(
         .map_err(thread("wakers"))?;
     let (inboxes, receivers): (Vec<_>, Vec<_>) = wakers.iter().cloned().map(inbox).unzip();
     let (meta_sender, mail) = mailbox();
-    let (shared, mut helpers, routes) = start_helpers(process, &dir, &inboxes)?;
+    let own = peer_identity(known, 0, &identity, &config.cluster);
+    let (transfers, transfer_threads) = start_transfers(process, &dir, &inboxes, transfer, own)?;
+    let (shared, mut helpers, routes) = start_helpers(process, &dir, &inboxes, transfers)?;
+
+    let (scrub, scrub_thread) = start_scrub(process, &dir, known, &shards, &inboxes)?;
+    helpers.push(scrub_thread);
 
     let watched = shards.iter().zip(&inboxes);
     let watched = watched.map(|(opened, inbox)| WatchedCore {
@@ -111,7 +123,8 @@ pub(super) fn assemble(
         .collect();
     let stats = create_stats(process, &dir, node, count)?;
     let pages = stats.iter().map(Stats::page).collect();
-    let (stats_relay, stats_thread) = StatsRelay::start(pages).map_err(thread("stats relay"))?;
+    let (stats_relay, stats_thread) =
+        StatsRelay::start(pages, scrub.clone()).map_err(thread("stats relay"))?;
     helpers.push(stats_thread);
     let mut stats = stats.into_iter();
     let mut cores = Vec::new();
@@ -137,7 +150,7 @@ pub(super) fn assemble(
             cpu: claims.pinned.then(|| claims.cpus[index]),
             net: net_options(process, claims.poll),
             sockets,
-            identity: peer_identity(known, core, &identity),
+            identity: peer_identity(known, core, &identity, &config.cluster),
             opened,
             mesh,
             inbox,
@@ -165,6 +178,8 @@ pub(super) fn assemble(
         cores,
         shared,
         helpers,
+        scrub,
+        transfers: transfer_threads,
         meta,
         watch,
         watchdog,
@@ -183,6 +198,7 @@ fn start_helpers(
     process: &ProcessConfig,
     dir: &DataDir,
     inboxes: &[InboxSender],
+    transfers: Transfers,
 ) -> Result<(Shared, Vec<JoinHandle<()>>, Routes), NodeError> {
     let cpus = process.cpu.background.clone();
     let pool_cpus = cpus.clone();
@@ -214,6 +230,7 @@ fn start_helpers(
         Shared {
             pool,
             background,
+            transfers,
             relay,
         },
         helpers,
@@ -222,6 +239,54 @@ fn start_helpers(
             threads: vec![relay_thread],
         },
     ))
+}
+
+fn start_transfers(
+    process: &ProcessConfig,
+    dir: &DataDir,
+    inboxes: &[InboxSender],
+    listener: TcpListener,
+    identity: Identity,
+) -> Result<(Transfers, TransferThreads), NodeError> {
+    let cores = (0..).zip(inboxes).map(|(core, inbox)| {
+        let shard = dir.shard(CoreId(core));
+        TransferCore {
+            log_dir: shard.log,
+            learn_dir: shard.learn,
+            inbox: inbox.clone(),
+        }
+    });
+    let options = TransferOptions {
+        bytes_per_second: process.transfer.bytes_per_second.0,
+        sessions_max: process.transfer.sessions_max,
+    };
+    let cpus = process.cpu.background.clone();
+    let on_start = move || placement::background(&cpus);
+    Transfers::start(listener, identity, cores.collect(), options, on_start)
+        .map_err(thread("transfers"))
+}
+
+fn start_scrub(
+    process: &ProcessConfig,
+    dir: &DataDir,
+    known: Known,
+    shards: &[OpenedShard],
+    inboxes: &[InboxSender],
+) -> Result<(Scrub, JoinHandle<()>), NodeError> {
+    let cores = (0..).zip(shards).zip(inboxes);
+    let cores = cores.map(|((core, opened), inbox)| ScrubbedCore {
+        store: opened.engine.store().clone(),
+        log_dir: dir.shard(CoreId(core)).log,
+        log_identity: LogIdentity {
+            cluster: known.cluster.0,
+            node: known.node,
+            shard: CoreId(core),
+        },
+        inbox: inbox.clone(),
+    });
+    let cpus = process.cpu.background.clone();
+    let on_start = move || placement::background(&cpus);
+    Scrub::start(dir.root(), cores.collect(), &process.scrub, on_start).map_err(thread("scrub"))
 }
 
 /// The pages of all cores, before any core runs: each answers for all.
@@ -250,6 +315,7 @@ fn handles(
         own_inbox: inbox.clone(),
         pool: shared.pool.clone(),
         background: shared.background.clone(),
+        transfers: shared.transfers.clone(),
         meta: meta.clone(),
         relay: shared.relay.clone(),
         stats: stats.clone(),
@@ -328,7 +394,13 @@ fn net_options(process: &ProcessConfig, poll: Poll) -> NetOptions {
     }
 }
 
-fn peer_identity(known: Known, core: u16, identity: &LinkIdentity) -> Identity {
+fn peer_identity(
+    known: Known,
+    core: u16,
+    identity: &LinkIdentity,
+    cluster: &ClusterConfig,
+) -> Identity {
+    let millis = |period: Millis| u32::try_from(period.0).unwrap_or(u32::MAX);
     Identity {
         cluster: known.cluster.0,
         node: known.node.0,
@@ -336,6 +408,10 @@ fn peer_identity(known: Known, core: u16, identity: &LinkIdentity) -> Identity {
         node_incarnation: known.incarnation,
         disk_format: data_dir::DISK_FORMAT,
         token: identity.token.clone(),
+        leases: LeaseTerms {
+            lease_ms: millis(cluster.lease_period_ms),
+            grace_ms: millis(cluster.grace_period_ms),
+        },
     }
 }
 

@@ -8,7 +8,7 @@ use super::write::{Expiry, write_of};
 use crate::clock;
 use crate::directory::Table;
 use crate::route_relay::RouteQuestion;
-use crate::stats::relay::StatsQuestion;
+use crate::stats::relay::{About, StatsQuestion};
 use crate::stats::{TraceId, of_operation};
 use pegasus_engine::value::seconds_since_epoch;
 use pegasus_fbs::code::Code;
@@ -40,7 +40,11 @@ impl ShardLoop {
         match request.operation {
             Operation::Ping => self.send_answer(Origin::Here(to), untraced, Ok(Response::Pong)),
             Operation::Route { table_name } => self.ask_route(to, untraced, table_name),
-            Operation::CoreStats { core } => self.ask_stats(to, untraced, core),
+            Operation::CoreStats { core } => {
+                let about = About::Core(core.unwrap_or(self.address.core.0));
+                self.ask_stats(to, untraced, about);
+            }
+            Operation::Scrub { start } => self.ask_stats(to, untraced, About::Scrub { start }),
             _ => match self.other_core(&request) {
                 Some(core) => self.hand_over(core, to, request, arrival),
                 None => self.admit(Origin::Here(to), request, untraced, &arrival),
@@ -78,11 +82,11 @@ impl ShardLoop {
     }
 
     /// Any core answers for all of its node, without the help of the one that is asked about.
-    fn ask_stats(&mut self, to: ReplyTo, measure: Measure, core: Option<u16>) {
+    fn ask_stats(&mut self, to: ReplyTo, measure: Measure, about: About) {
         let question = StatsQuestion {
             core: self.own_inbox.clone(),
             to,
-            about: core.unwrap_or(self.address.core.0),
+            about,
         };
         if let Err(question) = self.stats_relay.ask(question) {
             let failure = self.busy(Counter::RejectRequests, "too many questions for statistics");
@@ -322,7 +326,8 @@ fn check_partition(
             Operation::Scan(_)
             | Operation::Route { .. }
             | Operation::Ping
-            | Operation::CoreStats { .. } => true,
+            | Operation::CoreStats { .. }
+            | Operation::Scrub { .. } => true,
         };
     if is_right {
         return Ok(());

@@ -124,5 +124,6 @@ const fn counter_of(reason: BusyReason) -> Counter {
         BusyReason::LogFull => Counter::RejectLogFull,
         BusyReason::PeerWindow => Counter::RejectPeerWindow,
         BusyReason::Reads => Counter::RejectReadQueue,
+        BusyReason::HandOver => Counter::RejectHandOver,
     }
 }

@@ -1,16 +1,19 @@
 //! What has happened since the last turn: from the ring, the other cores, the other threads, the clock; at most so much.
 
-use super::ShardLoop;
 use super::answer::MeshMessage;
+use super::{ShardLoop, report};
 use crate::inbox::CoreInput;
+use crate::meta_link::ReplicaKey;
 use crate::stall::Phase;
 use crate::wire;
 use pegasus_fbs::stats_page::{Counter, Stage, Timing};
 use pegasus_net::{IoEvent, PeerId};
+use pegasus_replication::config::{self, Configuration, Member};
 use pegasus_replication::event::Event;
-use pegasus_replication::ids::{CoreAddress, CoreId, NodeId};
+use pegasus_replication::ids::{Ballot, CoreAddress, CoreId, NodeId};
 use pegasus_replication::log::LogWriteId;
 use pegasus_replication::message::Message;
+use pegasus_replication::replica::Replica;
 use std::io;
 
 /// Inputs of each kind taken in one turn.
@@ -79,6 +82,9 @@ impl ShardLoop {
                     peer: core_address(peer),
                 });
             }
+            IoEvent::PeerRefused { peer } => self.decide(Event::PeerRefused {
+                peer: core_address(peer),
+            }),
             IoEvent::Woken => {}
         }
     }
@@ -161,9 +167,27 @@ impl ShardLoop {
         match input {
             CoreInput::Configured(configuration) => {
                 let partition = configuration.partition;
+                self.note_configuration(&configuration);
                 self.decide(Event::Configured { configuration });
                 self.reports.watch(partition);
             }
+            CoreInput::LearnerAssigned {
+                configuration,
+                learner,
+                is_fresh,
+            } => self.on_learner_assigned(configuration, learner, is_fresh),
+            CoreInput::HandOver {
+                partition,
+                ballot,
+                to,
+            } => self.decide(Event::HandOver {
+                partition,
+                ballot,
+                to,
+            }),
+            CoreInput::Flush { partition } => self.flush(partition),
+            CoreInput::Export(request) => self.export(request),
+            CoreInput::Fetched(fetched) => self.on_fetched(fetched),
             CoreInput::Dropped {
                 partition,
                 incarnation,
@@ -196,6 +220,57 @@ impl ShardLoop {
             CoreInput::Stats(answer) => self.io.reply(answer.to, &answer.reply),
             CoreInput::Stop => self.stop_at = Some(self.now.after(super::STOP_TIME)),
         }
+    }
+}
+
+impl ShardLoop {
+    /// A copy that was to come back and is gone by now is not made anew under its old name, of which the log may still speak:
+    /// meta is told that it is gone.
+    fn on_learner_assigned(
+        &mut self,
+        configuration: Configuration,
+        learner: Option<Member>,
+        is_fresh: bool,
+    ) {
+        let partition = configuration.partition;
+        let here = learner.filter(|member| member.address == self.address);
+        if let (Some(member), false, None) = (here, is_fresh, self.shard.replica(partition)) {
+            let incarnation = member.incarnation;
+            let key = ReplicaKey {
+                partition,
+                incarnation,
+            };
+            self.outbox.report(key, report::gone());
+            return;
+        }
+        self.decide(Event::LearnerAssigned {
+            configuration,
+            learner,
+        });
+        self.reports.watch(partition);
+    }
+
+    /// Says what a newer ballot makes of the replica here.
+    fn note_configuration(&self, configuration: &Configuration) {
+        let known = self.shard.replica(configuration.partition);
+        let before = known.map_or(Ballot::NONE, Replica::ballot);
+        if configuration.ballot <= before || configuration.stage == config::Stage::Creating {
+            return;
+        }
+        let own = Some(self.address);
+        let primary = configuration.primary.map(|member| member.address);
+        let is_secondary = |member: &Member| Some(member.address) == own;
+        let role = if primary == own {
+            "primary"
+        } else if configuration.secondaries.iter().any(is_secondary) {
+            "secondary"
+        } else {
+            "none"
+        };
+        tracing::info!(
+            partition = %configuration.partition, ballot = %configuration.ballot, core = self.address.core.0, role,
+            members = configuration.members().count(), "configuration"
+        );
     }
 }
 

@@ -335,6 +335,8 @@ impl ShardLoop {
             self.stats.set_bytes(pending.measure.trace, bytes);
             pending.work = Work::Answered(reply);
         }
+        // The right to answer is that of the moment after the engine has read: a pause before it must be seen.
+        self.now = clock::now();
         self.decide(Event::ReadDone { partition, ticket });
     }
 

@@ -7,7 +7,7 @@ use pegasus_engine::Engine;
 use pegasus_engine::rocks::EngineActivity;
 use pegasus_fbs::stats_page::{Counter, Gauge};
 use pegasus_net::counters::CloseReason;
-use pegasus_replication::event::Pressure;
+use pegasus_replication::event::{Event, Pressure};
 use pegasus_replication::replica::{Health, RoleName};
 
 impl ShardLoop {
@@ -17,7 +17,20 @@ impl ShardLoop {
         }
         self.pulse.enter(Phase::Publish);
         self.gather();
-        self.stats.publish(self.now, clock::wall_us());
+        let wall_us = clock::wall_us();
+        self.watch_clocks(wall_us);
+        self.stats.publish(self.now, wall_us);
+    }
+
+    /// Leases rest on the clock of this core: when it and the wall clock have moved apart, one of them is wrong.
+    fn watch_clocks(&mut self, wall_us: u64) {
+        if self.clocks.has_jumped(clock::now(), wall_us) {
+            tracing::warn!(
+                core = self.address.core.0,
+                "the clocks have moved apart, leases are void until the next beacons"
+            );
+            self.decide(Event::Fence);
+        }
     }
 
     pub(super) fn gather(&mut self) {
@@ -38,10 +51,11 @@ impl ShardLoop {
         let [
             mut primaries,
             mut secondaries,
+            mut learners,
             mut out,
             mut inflight,
             mut replicas,
-        ] = [0; 5];
+        ] = [0; 6];
         for replica in self.shard.replicas() {
             replicas += 1;
             inflight += replica.inflight() as u64;
@@ -49,12 +63,14 @@ impl ShardLoop {
             match replica.role() {
                 RoleName::Primary(_) => primaries += 1,
                 RoleName::Secondary => secondaries += 1,
+                RoleName::Learner => learners += 1,
                 RoleName::Creating | RoleName::Idle | RoleName::OutOfService => {}
             }
         }
         self.stats.set(Gauge::Replicas, replicas);
         self.stats.set(Gauge::Primaries, primaries);
         self.stats.set(Gauge::Secondaries, secondaries);
+        self.stats.set(Gauge::Learners, learners);
         self.stats.set(Gauge::ReplicasOutOfService, out);
         self.stats.set(Gauge::PreparesInflight, inflight);
     }

@@ -7,9 +7,10 @@ use super::answer::MeshMessage;
 use crate::background::{Background, BackgroundJob};
 use crate::engine_pool::{EnginePool, Job, PoolClass};
 use crate::inbox::InboxSender;
-use crate::meta_link::{MetaMail, MetaSender, ReplicaKey, Report};
+use crate::meta_link::{MetaMail, MetaSender, ReplicaKey, Report, Wish};
+use crate::transfer::{FetchJob, Transfers};
 use pegasus_net::mesh::MeshEnd;
-use pegasus_replication::ids::{Ballot, CoreId};
+use pegasus_replication::ids::CoreId;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Letters, jobs and answers of one core that wait for room.
@@ -18,11 +19,13 @@ pub(super) struct Outbox {
     meta: MetaSender,
     pool: EnginePool,
     background: Background,
+    transfers: Transfers,
     inbox: InboxSender,
     reports: BTreeMap<ReplicaKey, Report>,
-    proposals: BTreeMap<ReplicaKey, Ballot>,
+    wishes: VecDeque<Wish>,
     upkeep: VecDeque<Job>,
     segments: VecDeque<BackgroundJob>,
+    fetches: VecDeque<FetchJob>,
     mesh: VecDeque<(usize, MeshMessage)>,
 }
 
@@ -32,6 +35,7 @@ impl Outbox {
         meta: MetaSender,
         pool: EnginePool,
         background: Background,
+        transfers: Transfers,
         inbox: InboxSender,
     ) -> Self {
         Self {
@@ -39,11 +43,13 @@ impl Outbox {
             meta,
             pool,
             background,
+            transfers,
             inbox,
             reports: BTreeMap::new(),
-            proposals: BTreeMap::new(),
+            wishes: VecDeque::new(),
             upkeep: VecDeque::new(),
             segments: VecDeque::new(),
+            fetches: VecDeque::new(),
             mesh: VecDeque::new(),
         }
     }
@@ -52,8 +58,23 @@ impl Outbox {
         self.reports.insert(key, report);
     }
 
-    pub(super) fn propose(&mut self, key: ReplicaKey, ballot: Ballot) {
-        self.proposals.insert(key, ballot);
+    /// The newest wish of a replica about the same member takes the place of the one before.
+    pub(super) fn propose(&mut self, wish: Wish) {
+        self.wishes
+            .retain(|before| before.key != wish.key || before.ballot == wish.ballot);
+        if !self.wishes.contains(&wish) {
+            tracing::debug!(partition = %wish.key.partition, ballot = %wish.ballot, proposal = ?wish.proposal, "asks meta");
+            self.wishes.push_back(wish);
+        }
+    }
+
+    /// The number of a new transfer.
+    pub(super) fn next_fetch(&self) -> u64 {
+        self.transfers.next_job()
+    }
+
+    pub(super) fn fetch(&mut self, job: FetchJob) {
+        self.fetches.push_back(job);
     }
 
     pub(super) fn upkeep(&mut self, job: Job) {
@@ -84,7 +105,8 @@ impl Outbox {
     /// Something could not be handed over: do not sleep long.
     pub(super) fn is_waiting(&self) -> bool {
         !(self.reports.is_empty()
-            && self.proposals.is_empty()
+            && self.wishes.is_empty()
+            && self.fetches.is_empty()
             && self.upkeep.is_empty()
             && self.segments.is_empty()
             && self.mesh.is_empty())
@@ -110,22 +132,29 @@ impl Outbox {
                 break;
             }
         }
+        while let Some(job) = self.fetches.pop_front() {
+            if let Err(job) = self.transfers.fetch(job) {
+                self.fetches.push_front(job);
+                break;
+            }
+        }
         self.flush_mail();
     }
 
     fn flush_mail(&mut self) {
         let core = self.core;
         while let Some((key, report)) = self.reports.pop_first() {
+            let report = Box::new(report);
             if let Err(MetaMail::Report { key, report, .. }) =
                 self.meta.send(MetaMail::Report { core, key, report })
             {
-                self.reports.insert(key, report);
+                self.reports.insert(key, *report);
                 return;
             }
         }
-        while let Some((key, ballot)) = self.proposals.pop_first() {
-            if self.meta.send(MetaMail::Propose { key, ballot }).is_err() {
-                self.proposals.insert(key, ballot);
+        while let Some(wish) = self.wishes.pop_front() {
+            if self.meta.send(MetaMail::Propose(wish)).is_err() {
+                self.wishes.push_front(wish);
                 return;
             }
         }

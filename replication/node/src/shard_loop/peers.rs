@@ -27,6 +27,18 @@ impl Peers {
         }
     }
 
+    /// Gives up dialling those that have no link and nothing in common with this core: nodes that were replaced, for example.
+    /// One that is needed after all is dialled by the next message to it.
+    pub(super) fn forget(&mut self, is_useless: impl Fn(CoreAddress) -> bool, io: &mut CoreIo) {
+        self.wanted.retain(|core, _| {
+            let is_kept = !is_useless(*core);
+            if !is_kept {
+                io.forget_peer(peer_id(*core));
+            }
+            is_kept
+        });
+    }
+
     /// Addresses may have changed: nodes that were started anew have other ports.
     pub(super) fn update(&mut self, directory: &Directory, io: &mut CoreIo) {
         for (core, dialled) in &mut self.wanted {

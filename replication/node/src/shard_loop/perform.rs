@@ -3,7 +3,7 @@
 use super::{ShardLoop, report};
 use crate::background::BackgroundJob;
 use crate::engine_pool::PoolDone;
-use crate::meta_link::ReplicaKey;
+use crate::meta_link::{ReplicaKey, Wish};
 use crate::stall::Phase;
 use crate::stats::TraceId;
 use crate::wire;
@@ -115,7 +115,34 @@ impl ShardLoop {
                 self.stats.count(Counter::LogSegmentsFreed);
                 self.outbox.segment(BackgroundJob::Free { core, segment });
             }
-            Effect::ProposeNextBallot { partition, ballot } => self.propose(partition, ballot),
+            Effect::Propose {
+                partition,
+                incarnation,
+                ballot,
+                proposal,
+            } => {
+                let key = ReplicaKey {
+                    partition,
+                    incarnation,
+                };
+                self.outbox.propose(Wish {
+                    key,
+                    ballot,
+                    proposal,
+                });
+            }
+            Effect::FetchLog {
+                partition,
+                incarnation,
+                source,
+                from,
+                to,
+            } => self.fetch_log(partition, incarnation, source, from, to),
+            Effect::FetchCheckpoint {
+                partition,
+                incarnation,
+                source,
+            } => self.fetch_checkpoint(partition, incarnation, source),
             Effect::Create {
                 partition,
                 incarnation,
@@ -162,7 +189,11 @@ impl ShardLoop {
             }
             Message::PrepareReject(_) => self.stats.count(Counter::PreparesRejected),
             Message::Beacon(_) => self.stats.count(Counter::BeaconsSent),
-            Message::PrepareAck(_) | Message::BeaconAck(_) => {}
+            Message::PrepareAck(_)
+            | Message::BeaconAck(_)
+            | Message::LearnRequest(_)
+            | Message::LearnReply(_)
+            | Message::Yield(_) => {}
         }
         self.peers.want(to, &self.directory, &mut self.io);
         let (kind, body) = wire::encode(&mut self.builder, message);
@@ -184,18 +215,6 @@ impl ShardLoop {
             self.stats.add(Counter::PeerBytesSent, body.len() as u64);
             let _ = self.io.send_peer(peer_id(to), kind, body);
             self.has_queued_io = true;
-        }
-    }
-
-    fn propose(&mut self, partition: PartitionId, ballot: pegasus_replication::ids::Ballot) {
-        if let Some(replica) = self.shard.replica(partition) {
-            self.outbox.propose(
-                ReplicaKey {
-                    partition,
-                    incarnation: replica.incarnation(),
-                },
-                ballot,
-            );
         }
     }
 
@@ -237,6 +256,7 @@ impl ShardLoop {
     fn remove(&mut self, partition: PartitionId, incarnation: ReplicaIncarnation) {
         self.engine.forget(partition);
         self.engine_work.forget(partition);
+        self.forget_learning(partition);
         let store = self.store.clone();
         self.outbox.upkeep(Box::new(move |done| {
             let result = store
@@ -253,6 +273,7 @@ impl ShardLoop {
     fn quarantine(&mut self, partition: PartitionId, reason: String) {
         tracing::error!(%partition, reason, "replica is out of service until it is rebuilt");
         self.engine_work.forget(partition);
+        self.forget_learning(partition);
         self.reports.watch(partition);
         // Its files are kept as they are; a log that failed says nothing about them.
         if self.shard.failure().is_none() {
@@ -306,6 +327,10 @@ impl ShardLoop {
                 result: Ok(decree),
             }
             | PoolDone::Durable { partition, decree } => {
+                // Of the storage that is being put in the place of what the replica knows: told by its installation.
+                if self.learning.is_installing(partition) {
+                    return;
+                }
                 self.engine.end_flush(partition, decree);
                 self.decide(Event::Flushed { partition, decree });
             }
@@ -320,6 +345,11 @@ impl ShardLoop {
                 self.decide(Event::ReplicaFailed { partition, error })
             }
             PoolDone::Read { ticket, outcome } => self.on_read_outcome(ticket, outcome),
+            PoolDone::Installed {
+                job,
+                partition,
+                installed,
+            } => self.on_installed(job, partition, installed),
         }
     }
 }

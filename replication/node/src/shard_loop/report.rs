@@ -2,7 +2,8 @@
 
 use super::ShardLoop;
 use crate::meta_link::{Health, ReplicaKey, Report};
-use pegasus_replication::ids::{Ballot, Decree, Instant, PartitionId};
+use pegasus_replication::config::Configuration;
+use pegasus_replication::ids::{Ballot, CoreAddress, Decree, Instant, PartitionId};
 use pegasus_replication::replica::{self, Replica};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -46,6 +47,9 @@ pub(super) const fn gone() -> Report {
         prepared: Decree::ZERO,
         health: Health::Gone,
         reason: String::new(),
+        prepared_ballot: Ballot::NONE,
+        applied: Decree::ZERO,
+        configuration: None,
     }
 }
 
@@ -61,12 +65,23 @@ impl ShardLoop {
         }
         if self.now >= self.reports.sweep_at {
             self.reports.sweep_at = self.now.after(SWEEP_PERIOD);
+            self.forget_useless_peers();
             let partitions: Vec<PartitionId> =
                 self.shard.replicas().map(Replica::partition).collect();
             for partition in partitions {
                 self.report_one(partition);
             }
         }
+    }
+
+    fn forget_useless_peers(&mut self) {
+        let configurations = self.shard.replicas().filter_map(Replica::configuration);
+        let members = configurations.flat_map(Configuration::members);
+        let mut useful: BTreeSet<CoreAddress> = members.map(|member| member.address).collect();
+        let linked = self.shard.peers().filter(|(_, is_up, _)| *is_up);
+        useful.extend(linked.map(|(peer, _, _)| peer));
+        self.peers
+            .forget(|core| !useful.contains(&core), &mut self.io);
     }
 
     /// Reports a replica if it has changed. True: its health is one that lasts.
@@ -85,6 +100,9 @@ impl ShardLoop {
             prepared: replica.prepared(),
             health: health_of(replica),
             reason: replica.reason().unwrap_or_default().to_owned(),
+            prepared_ballot: replica.state().prepared_ballot,
+            applied: replica.applied(),
+            configuration: replica.configuration().cloned(),
         };
         let is_settled = is_settled(replica);
         let is_news = self

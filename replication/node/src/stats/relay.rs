@@ -1,16 +1,17 @@
-//! Answers for clients that ask a core for the statistics of a core of this node: copies of the mapped pages, made by a
-//! thread of its own.
+//! Answers for clients that ask a core for the statistics of a core of this node (copies of the mapped pages), or how
+//! scrubbing of the node is: made by a thread of its own.
 //!
-//! So a copy costs no data core more than the sending of its answer, and a core that is stuck, or a pool whose threads
-//! all wait for a disk, does not keep its numbers from anybody who asks another core.
+//! So an answer costs no data core more than its sending, and a core that is stuck, or a pool whose threads all wait for a
+//! disk, does not keep its numbers from anybody who asks another core.
 
 use super::page_map::PageMap;
 use crate::inbox::{CoreInput, InboxSender};
+use crate::scrub::Scrub;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use pegasus_fbs::code::Code;
 use pegasus_fbs::stats_page::{compact, copy_of};
 use pegasus_net::ReplyTo;
-use pegasus_net::request::{Failure, Reply, Response};
+use pegasus_net::request::{Failure, Reply, Response, Scrubbing};
 use std::io;
 use std::thread::JoinHandle;
 
@@ -22,8 +23,16 @@ const QUESTIONS_MAX: usize = 64;
 pub struct StatsQuestion {
     pub core: InboxSender,
     pub to: ReplyTo,
-    /// Index of the core that is asked about.
-    pub about: u16,
+    pub about: About,
+}
+
+/// What is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// The statistics of the core of this index.
+    Core(u16),
+    /// Scrubbing of the node; with `start` a pass is ordered first.
+    Scrub { start: bool },
 }
 
 /// What to tell the client.
@@ -54,13 +63,16 @@ impl StatsRelay {
     ///
     /// # Errors
     /// The process may not have more threads.
-    pub fn start(pages: Pages) -> io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(pages: Pages, scrub: Scrub) -> io::Result<(Self, JoinHandle<()>)> {
         let (questions, queue) = bounded::<StatsQuestion>(QUESTIONS_MAX);
         let thread = std::thread::Builder::new()
             .name("stats-relay".to_owned())
             .spawn(move || {
                 for StatsQuestion { core, to, about } in queue {
-                    let reply = pages.answer(about);
+                    let reply = match about {
+                        About::Core(core) => pages.answer(core),
+                        About::Scrub { start } => Ok(Response::Scrub(scrubbing(&scrub, start))),
+                    };
                     core.send(CoreInput::Stats(StatsAnswer { to, reply }));
                 }
             })?;
@@ -78,6 +90,20 @@ impl StatsRelay {
     }
 }
 
+fn scrubbing(scrub: &Scrub, start: bool) -> Scrubbing {
+    let began = start && scrub.begin();
+    let status = scrub.status();
+    let (done, total) = status.running.unwrap_or_default();
+    Scrubbing {
+        began,
+        is_running: status.running.is_some(),
+        done,
+        total,
+        finished_unix_s: status.finished_unix_s,
+        findings: status.findings,
+    }
+}
+
 impl Pages {
     fn answer(&self, about: u16) -> Reply {
         let Some(page) = self.0.get(usize::from(about)) else {
@@ -92,10 +118,12 @@ impl Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ScrubConfig;
     use crate::config::StagesConfig;
     use crate::stats::Stats;
     use pegasus_fbs::stats_page::{Counter, Snapshot, expand, read_at};
     use pegasus_replication::ids::{CoreId, NodeId};
+    use std::time::{Duration, Instant};
 
     /// Nobody runs these cores: what is asked about may be stuck for ever.
     #[test]
@@ -124,5 +152,29 @@ mod tests {
             refused.message,
             "there is no core 2, this node has 2 from 0"
         );
+    }
+
+    /// Nothing is on this disk: a pass is over as soon as it is begun.
+    #[test]
+    fn a_pass_is_begun_when_it_is_asked_for_and_told_to_whoever_asks() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = ScrubConfig {
+            period_hours: 0,
+            ..ScrubConfig::default()
+        };
+        let (scrub, thread) =
+            Scrub::start(dir.path(), Vec::new(), &config, || ()).expect("a thread");
+        assert_eq!(scrubbing(&scrub, false), Scrubbing::default());
+        assert!(scrubbing(&scrub, true).began);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut told = scrubbing(&scrub, false);
+        while told.is_running && Instant::now() < deadline {
+            std::thread::yield_now();
+            told = scrubbing(&scrub, false);
+        }
+        assert!(!told.began);
+        drop(scrub);
+        thread.join().expect("it ends when nobody can ask");
+        assert!(told.finished_unix_s > 0, "{told:?}");
     }
 }

@@ -38,6 +38,16 @@ fn state() -> ReplicaState {
     }
 }
 
+fn reply(step: LearnStep) -> Message {
+    Message::LearnReply(LearnReply {
+        partition: PARTITION,
+        ballot: Ballot(5),
+        incarnation: ReplicaIncarnation(7),
+        number: 11,
+        step,
+    })
+}
+
 fn messages() -> Vec<Message> {
     let mutation = Mutation {
         timestamp_us: 77,
@@ -56,11 +66,13 @@ fn messages() -> Vec<Message> {
         },
         previous: Ballot(4),
         committed: Decree(8),
+        learner: None,
     };
     let mut no_op = prepare.clone();
     no_op.entry.mutation.payload = Bytes::new();
     no_op.configuration.primary = None;
     no_op.configuration.stage = Stage::Creating;
+    no_op.learner = Some(ReplicaIncarnation(12));
     let reject = PrepareReject {
         partition: PARTITION,
         ballot: Ballot(5),
@@ -69,8 +81,17 @@ fn messages() -> Vec<Message> {
         reason: RejectReason::Gap,
     };
     let entry = BeaconEntry {
-        configuration: configuration(),
+        partition: PARTITION,
+        ballot: configuration().ballot,
         committed: Decree(8),
+        configuration: Some(configuration()),
+        learner: None,
+    };
+    let covered = BeaconEntry {
+        partition: partition(3, 8),
+        configuration: None,
+        learner: Some(ReplicaIncarnation(6)),
+        ..entry.clone()
     };
     let excluded = vec![(PARTITION, Ballot(6), RejectReason::StaleBallot)];
     vec![
@@ -84,13 +105,33 @@ fn messages() -> Vec<Message> {
         Message::PrepareReject(reject),
         Message::Beacon(Beacon {
             number: 4,
-            entries: vec![entry],
+            entries: vec![entry, covered],
         }),
         Message::BeaconAck(BeaconAck {
             number: 4,
             states: vec![state()],
             excluded,
             disk_full: true,
+            partial: true,
+        }),
+        Message::LearnRequest(LearnRequest {
+            partition: PARTITION,
+            number: 11,
+            ballot: Ballot(5),
+            incarnation: ReplicaIncarnation(7),
+            state: state(),
+        }),
+        reply(LearnStep::Refused),
+        reply(LearnStep::Attach { from: Decree(3) }),
+        reply(LearnStep::FetchLog {
+            from: Decree(3),
+            to: Decree(3),
+        }),
+        reply(LearnStep::FetchCheckpoint),
+        Message::Yield(Yield {
+            partition: PARTITION,
+            ballot: Ballot(5),
+            committed: Decree(8),
         }),
     ]
 }

@@ -70,5 +70,7 @@ pub(super) fn node(number: u32, cores: u16, stats_dir: &Path) -> NodeInfo {
         disk_total: 0,
         disk_free: 0,
         cores: (0..cores).map(core).collect(),
+        is_draining: false,
+        unknown_replicas: 0,
     }
 }

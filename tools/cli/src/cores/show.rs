@@ -9,6 +9,7 @@ mod replicas;
 mod slow;
 mod stages;
 
+use super::name::CoreName;
 use super::numbers::Numbers;
 use super::source::{Places, Reading, Way, Where};
 use super::state::State;
@@ -22,7 +23,6 @@ use serde::Serialize;
 use slow::Slow;
 use stages::Stages;
 use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::time::Duration;
 
 #[derive(Debug, Args)]
@@ -38,34 +38,6 @@ pub(crate) struct Show {
     since_start: bool,
     #[command(flatten)]
     from: Where,
-}
-
-/// `1/0`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct CoreName {
-    node: u32,
-    core: u32,
-}
-
-impl FromStr for CoreName {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parse = || {
-            let (node, core) = text.split_once('/')?;
-            Some(Self {
-                node: node.parse().ok()?,
-                core: core.parse().ok()?,
-            })
-        };
-        parse().ok_or("a core is NODE/CORE, for example 1/0; `pegasus core list` has them")
-    }
-}
-
-impl std::fmt::Display for CoreName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.node, self.core)
-    }
 }
 
 /// All that is said of one core.
@@ -203,19 +175,6 @@ impl Report {
             reads: Stages::new(Class::Read, interval),
             slow_requests: Vec::new(),
             replicas_by_table: None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_core_is_named_by_its_node_and_its_index() {
-        assert_eq!("12/3".parse(), Ok(CoreName { node: 12, core: 3 }));
-        for text in ["", "1", "1/", "/1", "a/b", "1/0/0", "-1/0", "1/99999999999"] {
-            assert!(text.parse::<CoreName>().is_err(), "{text:?}");
         }
     }
 }

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) const FILE_NAME: &str = "cluster.toml";
-/// Meta listens on base + 1; core c of node n (from 1) on base + 201 + 100 * (n - 1) + c, its peer port 1000 above.
+/// Meta listens on base + 1; core c of node n (from 1) on base + 201 + 100 * (n - 1) + c, its peer port 1000 above. The
+/// transfer port of a node is behind its last peer port.
 pub(crate) const BASE_PORT_DEFAULT: u16 = 34_600;
 /// Both follow from the distances between the ports above.
 pub(crate) const NODES_MAX: u16 = 10;
-pub(crate) const CORES_MAX: u16 = 100;
+pub(crate) const CORES_MAX: u16 = 99;
 
 /// The content of `cluster.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub(crate) struct ClusterFile {
     /// Further options of every node, as `pegasus-replica run` takes them.
     #[serde(default)]
     pub(crate) node_options: Vec<String>,
+    /// Further options of meta, as `pegasus-meta run` takes them.
+    #[serde(default)]
+    pub(crate) meta_options: Vec<String>,
 }
 
 impl ClusterFile {
@@ -36,6 +40,7 @@ impl ClusterFile {
             cores,
             base_port,
             node_options: Vec::new(),
+            meta_options: Vec::new(),
         };
         file.check_counts()?;
         if base_port == 0 {
@@ -99,6 +104,7 @@ impl ClusterFile {
 
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.check_counts()?;
+        // The transfer port of the last node.
         let highest = u32::from(self.base_port)
             + 1201
             + 100 * u32::from(self.nodes - 1)
@@ -125,11 +131,17 @@ impl ClusterFile {
         self.base_port + 201 + 100 * (number - 1)
     }
 
-    /// Client and peer ports of node `number`.
+    /// The port of node `number` from which other nodes fetch copies of replicas.
+    pub(crate) fn transfer_port(&self, number: u16) -> u16 {
+        self.node_port(number) + 1000 + self.cores
+    }
+
+    /// Client, peer and transfer ports of node `number`.
     pub(crate) fn node_ports(&self, number: u16) -> Vec<u16> {
         let first = self.node_port(number);
         (first..first + self.cores)
             .flat_map(|client| [client, client + 1000])
+            .chain([self.transfer_port(number)])
             .collect()
     }
 
@@ -189,6 +201,7 @@ mod tests {
         assert_eq!(file.meta_address().to_string(), "127.0.0.1:34601");
         assert_eq!(file.node_port(1), 34_801);
         assert_eq!(file.node_port(3), 35_001);
+        assert_eq!(file.node_ports(3), [35_001, 36_001, 36_002]);
     }
 
     #[test]

@@ -98,6 +98,7 @@ impl Cluster {
         if !self.nodes().any(|(_, node)| node.data_dir().exists()) {
             arguments.push("--init-if-empty".to_owned());
         }
+        arguments.extend(self.file.meta_options.iter().cloned());
         meta.start(&find_program("pegasus-meta")?, &arguments)
     }
 
@@ -190,7 +191,11 @@ impl Cluster {
                 Some(addresses.iter().all(|a| heard.get(a) == Some(&pid)))
             };
             let answers = process.running().and_then(is_heard).unwrap_or(false);
-            processes.push(ProcessStatus::look(&process, answers, addresses));
+            let transfer_address = format!("127.0.0.1:{}", self.file.transfer_port(number));
+            processes.push(ProcessStatus {
+                transfer_address: Some(transfer_address),
+                ..ProcessStatus::look(&process, answers, addresses)
+            });
         }
         Status {
             dir: self.dir.clone(),
@@ -404,6 +409,12 @@ mod tests {
         let cluster = cluster(dir.path());
         let status = cluster.status().await;
         assert!(status.advice().is_some());
+        let transfers = status
+            .processes
+            .iter()
+            .map(|p| p.transfer_address.as_deref());
+        let transfers: Vec<_> = transfers.collect();
+        assert_eq!(transfers[..2], [None, Some("127.0.0.1:21203")]);
         assert!(status.processes.iter().all(|p| p.state == State::Stopped));
         let ended = cluster.stop(Duration::ZERO).await.unwrap();
         assert!(ended.stopped.is_empty() && ended.still_running.is_empty());

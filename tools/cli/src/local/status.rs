@@ -23,7 +23,11 @@ pub(crate) struct ProcessStatus {
     pub(crate) pid: Option<u32>,
     /// Meta: it answers. A node: meta hears from it, and all its cores answer.
     pub(crate) answers: bool,
+    /// Where clients connect, by core.
     pub(crate) addresses: Vec<String>,
+    /// Of a node: where other nodes fetch copies of replicas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) transfer_address: Option<String>,
     pub(crate) log: PathBuf,
 }
 
@@ -88,6 +92,7 @@ impl ProcessStatus {
             pid,
             answers: answers && matches!(life, Life::Runs { paused: false, .. }),
             addresses,
+            transfer_address: None,
             log: process.log_path(),
         }
     }
@@ -207,6 +212,7 @@ mod tests {
             pid: Some(7),
             answers: false,
             addresses: Vec::new(),
+            transfer_address: None,
             log: "/c/log".into(),
         };
         let status = |processes| Status {

@@ -28,6 +28,8 @@ impl<'a> NodeDetail<'a> {
   pub const VT_DISK_TOTAL: ::flatbuffers::VOffsetT = 18;
   pub const VT_DISK_FREE: ::flatbuffers::VOffsetT = 20;
   pub const VT_CORES: ::flatbuffers::VOffsetT = 22;
+  pub const VT_DRAINING: ::flatbuffers::VOffsetT = 24;
+  pub const VT_UNKNOWN_REPLICAS: ::flatbuffers::VOffsetT = 26;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -39,6 +41,7 @@ impl<'a> NodeDetail<'a> {
     args: &'args NodeDetailArgs<'args>
   ) -> ::flatbuffers::WIPOffset<NodeDetail<'bldr>> {
     let mut builder = NodeDetailBuilder::new(_fbb);
+    builder.add_unknown_replicas(args.unknown_replicas);
     builder.add_disk_free(args.disk_free);
     builder.add_disk_total(args.disk_total);
     builder.add_last_heartbeat_ms(args.last_heartbeat_ms);
@@ -48,6 +51,7 @@ impl<'a> NodeDetail<'a> {
     builder.add_pid(args.pid);
     if let Some(x) = args.host { builder.add_host(x); }
     builder.add_node(args.node);
+    builder.add_draining(args.draining);
     builder.add_alive(args.alive);
     builder.finish()
   }
@@ -123,6 +127,20 @@ impl<'a> NodeDetail<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<CoreDetail>>>>(NodeDetail::VT_CORES, None)}
   }
+  #[inline]
+  pub fn draining(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(NodeDetail::VT_DRAINING, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn unknown_replicas(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NodeDetail::VT_UNKNOWN_REPLICAS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for NodeDetail<'_> {
@@ -141,6 +159,8 @@ impl ::flatbuffers::Verifiable for NodeDetail<'_> {
      .visit_field::<u64>("disk_total", Self::VT_DISK_TOTAL, false)?
      .visit_field::<u64>("disk_free", Self::VT_DISK_FREE, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<CoreDetail>>>>("cores", Self::VT_CORES, false)?
+     .visit_field::<bool>("draining", Self::VT_DRAINING, false)?
+     .visit_field::<u64>("unknown_replicas", Self::VT_UNKNOWN_REPLICAS, false)?
      .finish();
     Ok(())
   }
@@ -156,6 +176,8 @@ pub struct NodeDetailArgs<'a> {
     pub disk_total: u64,
     pub disk_free: u64,
     pub cores: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<CoreDetail<'a>>>>>,
+    pub draining: bool,
+    pub unknown_replicas: u64,
 }
 impl<'a> Default for NodeDetailArgs<'a> {
   #[inline]
@@ -171,6 +193,8 @@ impl<'a> Default for NodeDetailArgs<'a> {
       disk_total: 0,
       disk_free: 0,
       cores: None,
+      draining: false,
+      unknown_replicas: 0,
     }
   }
 }
@@ -221,6 +245,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NodeDetailBuilder<'a, 'b, A> 
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NodeDetail::VT_CORES, cores);
   }
   #[inline]
+  pub fn add_draining(&mut self, draining: bool) {
+    self.fbb_.push_slot::<bool>(NodeDetail::VT_DRAINING, draining, false);
+  }
+  #[inline]
+  pub fn add_unknown_replicas(&mut self, unknown_replicas: u64) {
+    self.fbb_.push_slot::<u64>(NodeDetail::VT_UNKNOWN_REPLICAS, unknown_replicas, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NodeDetailBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     NodeDetailBuilder {
@@ -248,6 +280,8 @@ impl ::core::fmt::Debug for NodeDetail<'_> {
       ds.field("disk_total", &self.disk_total());
       ds.field("disk_free", &self.disk_free());
       ds.field("cores", &self.cores());
+      ds.field("draining", &self.draining());
+      ds.field("unknown_replicas", &self.unknown_replicas());
       ds.finish()
   }
 }

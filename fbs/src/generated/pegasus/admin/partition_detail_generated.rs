@@ -23,6 +23,10 @@ impl<'a> PartitionDetail<'a> {
   pub const VT_HEALTH: ::flatbuffers::VOffsetT = 8;
   pub const VT_PRIMARY: ::flatbuffers::VOffsetT = 10;
   pub const VT_SECONDARIES: ::flatbuffers::VOffsetT = 12;
+  pub const VT_LEARNER: ::flatbuffers::VOffsetT = 14;
+  pub const VT_DEGRADED_SINCE_UNIX_MS: ::flatbuffers::VOffsetT = 16;
+  pub const VT_BACKOFFS: ::flatbuffers::VOffsetT = 18;
+  pub const VT_MOVING: ::flatbuffers::VOffsetT = 20;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -34,7 +38,11 @@ impl<'a> PartitionDetail<'a> {
     args: &'args PartitionDetailArgs<'args>
   ) -> ::flatbuffers::WIPOffset<PartitionDetail<'bldr>> {
     let mut builder = PartitionDetailBuilder::new(_fbb);
+    builder.add_degraded_since_unix_ms(args.degraded_since_unix_ms);
     builder.add_ballot(args.ballot);
+    if let Some(x) = args.moving { builder.add_moving(x); }
+    if let Some(x) = args.backoffs { builder.add_backoffs(x); }
+    if let Some(x) = args.learner { builder.add_learner(x); }
     if let Some(x) = args.secondaries { builder.add_secondaries(x); }
     if let Some(x) = args.primary { builder.add_primary(x); }
     builder.add_index(args.index);
@@ -78,6 +86,34 @@ impl<'a> PartitionDetail<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<MemberDetail>>>>(PartitionDetail::VT_SECONDARIES, None)}
   }
+  #[inline]
+  pub fn learner(&self) -> Option<LearnerDetail<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<LearnerDetail>>(PartitionDetail::VT_LEARNER, None)}
+  }
+  #[inline]
+  pub fn degraded_since_unix_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(PartitionDetail::VT_DEGRADED_SINCE_UNIX_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn backoffs(&self) -> Option<::flatbuffers::Vector<'a, BackoffDetail>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, BackoffDetail>>>(PartitionDetail::VT_BACKOFFS, None)}
+  }
+  #[inline]
+  pub fn moving(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(PartitionDetail::VT_MOVING, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for PartitionDetail<'_> {
@@ -91,6 +127,10 @@ impl ::flatbuffers::Verifiable for PartitionDetail<'_> {
      .visit_field::<Health>("health", Self::VT_HEALTH, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<MemberDetail>>("primary", Self::VT_PRIMARY, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<MemberDetail>>>>("secondaries", Self::VT_SECONDARIES, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<LearnerDetail>>("learner", Self::VT_LEARNER, false)?
+     .visit_field::<u64>("degraded_since_unix_ms", Self::VT_DEGRADED_SINCE_UNIX_MS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, BackoffDetail>>>("backoffs", Self::VT_BACKOFFS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("moving", Self::VT_MOVING, false)?
      .finish();
     Ok(())
   }
@@ -101,6 +141,10 @@ pub struct PartitionDetailArgs<'a> {
     pub health: Health,
     pub primary: Option<::flatbuffers::WIPOffset<MemberDetail<'a>>>,
     pub secondaries: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<MemberDetail<'a>>>>>,
+    pub learner: Option<::flatbuffers::WIPOffset<LearnerDetail<'a>>>,
+    pub degraded_since_unix_ms: u64,
+    pub backoffs: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, BackoffDetail>>>,
+    pub moving: Option<::flatbuffers::WIPOffset<&'a str>>,
 }
 impl<'a> Default for PartitionDetailArgs<'a> {
   #[inline]
@@ -111,6 +155,10 @@ impl<'a> Default for PartitionDetailArgs<'a> {
       health: Health::Unset,
       primary: None,
       secondaries: None,
+      learner: None,
+      degraded_since_unix_ms: 0,
+      backoffs: None,
+      moving: None,
     }
   }
 }
@@ -141,6 +189,22 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PartitionDetailBuilder<'a, 'b
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PartitionDetail::VT_SECONDARIES, secondaries);
   }
   #[inline]
+  pub fn add_learner(&mut self, learner: ::flatbuffers::WIPOffset<LearnerDetail<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<LearnerDetail>>(PartitionDetail::VT_LEARNER, learner);
+  }
+  #[inline]
+  pub fn add_degraded_since_unix_ms(&mut self, degraded_since_unix_ms: u64) {
+    self.fbb_.push_slot::<u64>(PartitionDetail::VT_DEGRADED_SINCE_UNIX_MS, degraded_since_unix_ms, 0);
+  }
+  #[inline]
+  pub fn add_backoffs(&mut self, backoffs: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , BackoffDetail>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PartitionDetail::VT_BACKOFFS, backoffs);
+  }
+  #[inline]
+  pub fn add_moving(&mut self, moving: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(PartitionDetail::VT_MOVING, moving);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PartitionDetailBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     PartitionDetailBuilder {
@@ -163,6 +227,10 @@ impl ::core::fmt::Debug for PartitionDetail<'_> {
       ds.field("health", &self.health());
       ds.field("primary", &self.primary());
       ds.field("secondaries", &self.secondaries());
+      ds.field("learner", &self.learner());
+      ds.field("degraded_since_unix_ms", &self.degraded_since_unix_ms());
+      ds.field("backoffs", &self.backoffs());
+      ds.field("moving", &self.moving());
       ds.finish()
   }
 }

@@ -23,6 +23,7 @@ impl<'a> Heartbeat<'a> {
   pub const VT_FULL: ::flatbuffers::VOffsetT = 8;
   pub const VT_DISK_TOTAL: ::flatbuffers::VOffsetT = 10;
   pub const VT_DISK_FREE: ::flatbuffers::VOffsetT = 12;
+  pub const VT_TABLES: ::flatbuffers::VOffsetT = 14;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -37,6 +38,7 @@ impl<'a> Heartbeat<'a> {
     builder.add_disk_free(args.disk_free);
     builder.add_disk_total(args.disk_total);
     builder.add_digest(args.digest);
+    if let Some(x) = args.tables { builder.add_tables(x); }
     if let Some(x) = args.replicas { builder.add_replicas(x); }
     builder.add_full(args.full);
     builder.finish()
@@ -78,6 +80,13 @@ impl<'a> Heartbeat<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Heartbeat::VT_DISK_FREE, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn tables(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<TableInfo<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<TableInfo>>>>(Heartbeat::VT_TABLES, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Heartbeat<'_> {
@@ -91,6 +100,7 @@ impl ::flatbuffers::Verifiable for Heartbeat<'_> {
      .visit_field::<bool>("full", Self::VT_FULL, false)?
      .visit_field::<u64>("disk_total", Self::VT_DISK_TOTAL, false)?
      .visit_field::<u64>("disk_free", Self::VT_DISK_FREE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<TableInfo>>>>("tables", Self::VT_TABLES, false)?
      .finish();
     Ok(())
   }
@@ -101,6 +111,7 @@ pub struct HeartbeatArgs<'a> {
     pub full: bool,
     pub disk_total: u64,
     pub disk_free: u64,
+    pub tables: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<TableInfo<'a>>>>>,
 }
 impl<'a> Default for HeartbeatArgs<'a> {
   #[inline]
@@ -111,6 +122,7 @@ impl<'a> Default for HeartbeatArgs<'a> {
       full: false,
       disk_total: 0,
       disk_free: 0,
+      tables: None,
     }
   }
 }
@@ -141,6 +153,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> HeartbeatBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<u64>(Heartbeat::VT_DISK_FREE, disk_free, 0);
   }
   #[inline]
+  pub fn add_tables(&mut self, tables: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<TableInfo<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Heartbeat::VT_TABLES, tables);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> HeartbeatBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     HeartbeatBuilder {
@@ -163,6 +179,7 @@ impl ::core::fmt::Debug for Heartbeat<'_> {
       ds.field("full", &self.full());
       ds.field("disk_total", &self.disk_total());
       ds.field("disk_free", &self.disk_free());
+      ds.field("tables", &self.tables());
       ds.finish()
   }
 }

@@ -24,6 +24,10 @@ impl<'a> ReplicaReport<'a> {
   pub const VT_PREPARED: ::flatbuffers::VOffsetT = 10;
   pub const VT_HEALTH: ::flatbuffers::VOffsetT = 12;
   pub const VT_REASON: ::flatbuffers::VOffsetT = 14;
+  pub const VT_PREPARED_BALLOT: ::flatbuffers::VOffsetT = 16;
+  pub const VT_APPLIED: ::flatbuffers::VOffsetT = 18;
+  pub const VT_CORE: ::flatbuffers::VOffsetT = 20;
+  pub const VT_CONFIGURATION: ::flatbuffers::VOffsetT = 22;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -35,11 +39,15 @@ impl<'a> ReplicaReport<'a> {
     args: &'args ReplicaReportArgs<'args>
   ) -> ::flatbuffers::WIPOffset<ReplicaReport<'bldr>> {
     let mut builder = ReplicaReportBuilder::new(_fbb);
+    builder.add_applied(args.applied);
+    builder.add_prepared_ballot(args.prepared_ballot);
     builder.add_prepared(args.prepared);
     builder.add_committed(args.committed);
     builder.add_ballot(args.ballot);
+    if let Some(x) = args.configuration { builder.add_configuration(x); }
     if let Some(x) = args.reason { builder.add_reason(x); }
     if let Some(x) = args.key { builder.add_key(x); }
+    builder.add_core(args.core);
     builder.add_health(args.health);
     builder.finish()
   }
@@ -87,6 +95,34 @@ impl<'a> ReplicaReport<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ReplicaReport::VT_REASON, None)}
   }
+  #[inline]
+  pub fn prepared_ballot(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ReplicaReport::VT_PREPARED_BALLOT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn applied(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ReplicaReport::VT_APPLIED, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn core(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(ReplicaReport::VT_CORE, Some(65535)).unwrap()}
+  }
+  #[inline]
+  pub fn configuration(&self) -> Option<super::peer::Configuration<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<super::peer::Configuration>>(ReplicaReport::VT_CONFIGURATION, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ReplicaReport<'_> {
@@ -101,6 +137,10 @@ impl ::flatbuffers::Verifiable for ReplicaReport<'_> {
      .visit_field::<u64>("prepared", Self::VT_PREPARED, false)?
      .visit_field::<ReplicaHealth>("health", Self::VT_HEALTH, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("reason", Self::VT_REASON, false)?
+     .visit_field::<u64>("prepared_ballot", Self::VT_PREPARED_BALLOT, false)?
+     .visit_field::<u64>("applied", Self::VT_APPLIED, false)?
+     .visit_field::<u16>("core", Self::VT_CORE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<super::peer::Configuration>>("configuration", Self::VT_CONFIGURATION, false)?
      .finish();
     Ok(())
   }
@@ -112,6 +152,10 @@ pub struct ReplicaReportArgs<'a> {
     pub prepared: u64,
     pub health: ReplicaHealth,
     pub reason: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub prepared_ballot: u64,
+    pub applied: u64,
+    pub core: u16,
+    pub configuration: Option<::flatbuffers::WIPOffset<super::peer::Configuration<'a>>>,
 }
 impl<'a> Default for ReplicaReportArgs<'a> {
   #[inline]
@@ -123,6 +167,10 @@ impl<'a> Default for ReplicaReportArgs<'a> {
       prepared: 0,
       health: ReplicaHealth::Unset,
       reason: None,
+      prepared_ballot: 0,
+      applied: 0,
+      core: 65535,
+      configuration: None,
     }
   }
 }
@@ -157,6 +205,22 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ReplicaReportBuilder<'a, 'b, 
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ReplicaReport::VT_REASON, reason);
   }
   #[inline]
+  pub fn add_prepared_ballot(&mut self, prepared_ballot: u64) {
+    self.fbb_.push_slot::<u64>(ReplicaReport::VT_PREPARED_BALLOT, prepared_ballot, 0);
+  }
+  #[inline]
+  pub fn add_applied(&mut self, applied: u64) {
+    self.fbb_.push_slot::<u64>(ReplicaReport::VT_APPLIED, applied, 0);
+  }
+  #[inline]
+  pub fn add_core(&mut self, core: u16) {
+    self.fbb_.push_slot::<u16>(ReplicaReport::VT_CORE, core, 65535);
+  }
+  #[inline]
+  pub fn add_configuration(&mut self, configuration: ::flatbuffers::WIPOffset<super::peer::Configuration<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<super::peer::Configuration>>(ReplicaReport::VT_CONFIGURATION, configuration);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ReplicaReportBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ReplicaReportBuilder {
@@ -180,6 +244,10 @@ impl ::core::fmt::Debug for ReplicaReport<'_> {
       ds.field("prepared", &self.prepared());
       ds.field("health", &self.health());
       ds.field("reason", &self.reason());
+      ds.field("prepared_ballot", &self.prepared_ballot());
+      ds.field("applied", &self.applied());
+      ds.field("core", &self.core());
+      ds.field("configuration", &self.configuration());
       ds.finish()
   }
 }

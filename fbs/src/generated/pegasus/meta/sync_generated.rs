@@ -24,6 +24,8 @@ impl<'a> Sync<'a> {
   pub const VT_TABLES: ::flatbuffers::VOffsetT = 10;
   pub const VT_CONFIGURATIONS: ::flatbuffers::VOffsetT = 12;
   pub const VT_DROPS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_LEARNERS: ::flatbuffers::VOffsetT = 16;
+  pub const VT_HANDOVERS: ::flatbuffers::VOffsetT = 18;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -36,6 +38,8 @@ impl<'a> Sync<'a> {
   ) -> ::flatbuffers::WIPOffset<Sync<'bldr>> {
     let mut builder = SyncBuilder::new(_fbb);
     builder.add_digest(args.digest);
+    if let Some(x) = args.handovers { builder.add_handovers(x); }
+    if let Some(x) = args.learners { builder.add_learners(x); }
     if let Some(x) = args.drops { builder.add_drops(x); }
     if let Some(x) = args.configurations { builder.add_configurations(x); }
     if let Some(x) = args.tables { builder.add_tables(x); }
@@ -87,6 +91,20 @@ impl<'a> Sync<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ReplicaKey>>>(Sync::VT_DROPS, None)}
   }
+  #[inline]
+  pub fn learners(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Learner<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Learner>>>>(Sync::VT_LEARNERS, None)}
+  }
+  #[inline]
+  pub fn handovers(&self) -> Option<::flatbuffers::Vector<'a, HandOver>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, HandOver>>>(Sync::VT_HANDOVERS, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Sync<'_> {
@@ -101,6 +119,8 @@ impl ::flatbuffers::Verifiable for Sync<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<TableInfo>>>>("tables", Self::VT_TABLES, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<super::peer::Configuration>>>>("configurations", Self::VT_CONFIGURATIONS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ReplicaKey>>>("drops", Self::VT_DROPS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Learner>>>>("learners", Self::VT_LEARNERS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, HandOver>>>("handovers", Self::VT_HANDOVERS, false)?
      .finish();
     Ok(())
   }
@@ -112,6 +132,8 @@ pub struct SyncArgs<'a> {
     pub tables: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<TableInfo<'a>>>>>,
     pub configurations: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<super::peer::Configuration<'a>>>>>,
     pub drops: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ReplicaKey>>>,
+    pub learners: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Learner<'a>>>>>,
+    pub handovers: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, HandOver>>>,
 }
 impl<'a> Default for SyncArgs<'a> {
   #[inline]
@@ -123,6 +145,8 @@ impl<'a> Default for SyncArgs<'a> {
       tables: None,
       configurations: None,
       drops: None,
+      learners: None,
+      handovers: None,
     }
   }
 }
@@ -157,6 +181,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SyncBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Sync::VT_DROPS, drops);
   }
   #[inline]
+  pub fn add_learners(&mut self, learners: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<Learner<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Sync::VT_LEARNERS, learners);
+  }
+  #[inline]
+  pub fn add_handovers(&mut self, handovers: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , HandOver>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Sync::VT_HANDOVERS, handovers);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SyncBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     SyncBuilder {
@@ -180,6 +212,8 @@ impl ::core::fmt::Debug for Sync<'_> {
       ds.field("tables", &self.tables());
       ds.field("configurations", &self.configurations());
       ds.field("drops", &self.drops());
+      ds.field("learners", &self.learners());
+      ds.field("handovers", &self.handovers());
       ds.finish()
   }
 }

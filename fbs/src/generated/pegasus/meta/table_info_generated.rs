@@ -23,6 +23,8 @@ impl<'a> TableInfo<'a> {
   pub const VT_PARTITION_COUNT: ::flatbuffers::VOffsetT = 8;
   pub const VT_DROPPED: ::flatbuffers::VOffsetT = 10;
   pub const VT_DEFAULT_TTL_SECONDS: ::flatbuffers::VOffsetT = 12;
+  pub const VT_REPLICA_COUNT: ::flatbuffers::VOffsetT = 14;
+  pub const VT_MIN_REPLICAS: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -38,6 +40,8 @@ impl<'a> TableInfo<'a> {
     builder.add_partition_count(args.partition_count);
     if let Some(x) = args.name { builder.add_name(x); }
     builder.add_table_id(args.table_id);
+    builder.add_min_replicas(args.min_replicas);
+    builder.add_replica_count(args.replica_count);
     builder.add_dropped(args.dropped);
     builder.finish()
   }
@@ -78,6 +82,20 @@ impl<'a> TableInfo<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u32>(TableInfo::VT_DEFAULT_TTL_SECONDS, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn replica_count(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(TableInfo::VT_REPLICA_COUNT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn min_replicas(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(TableInfo::VT_MIN_REPLICAS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for TableInfo<'_> {
@@ -91,6 +109,8 @@ impl ::flatbuffers::Verifiable for TableInfo<'_> {
      .visit_field::<u32>("partition_count", Self::VT_PARTITION_COUNT, false)?
      .visit_field::<bool>("dropped", Self::VT_DROPPED, false)?
      .visit_field::<u32>("default_ttl_seconds", Self::VT_DEFAULT_TTL_SECONDS, false)?
+     .visit_field::<u8>("replica_count", Self::VT_REPLICA_COUNT, false)?
+     .visit_field::<u8>("min_replicas", Self::VT_MIN_REPLICAS, false)?
      .finish();
     Ok(())
   }
@@ -101,6 +121,8 @@ pub struct TableInfoArgs<'a> {
     pub partition_count: u32,
     pub dropped: bool,
     pub default_ttl_seconds: u32,
+    pub replica_count: u8,
+    pub min_replicas: u8,
 }
 impl<'a> Default for TableInfoArgs<'a> {
   #[inline]
@@ -111,6 +133,8 @@ impl<'a> Default for TableInfoArgs<'a> {
       partition_count: 0,
       dropped: false,
       default_ttl_seconds: 0,
+      replica_count: 0,
+      min_replicas: 0,
     }
   }
 }
@@ -141,6 +165,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TableInfoBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<u32>(TableInfo::VT_DEFAULT_TTL_SECONDS, default_ttl_seconds, 0);
   }
   #[inline]
+  pub fn add_replica_count(&mut self, replica_count: u8) {
+    self.fbb_.push_slot::<u8>(TableInfo::VT_REPLICA_COUNT, replica_count, 0);
+  }
+  #[inline]
+  pub fn add_min_replicas(&mut self, min_replicas: u8) {
+    self.fbb_.push_slot::<u8>(TableInfo::VT_MIN_REPLICAS, min_replicas, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TableInfoBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     TableInfoBuilder {
@@ -163,6 +195,8 @@ impl ::core::fmt::Debug for TableInfo<'_> {
       ds.field("partition_count", &self.partition_count());
       ds.field("dropped", &self.dropped());
       ds.field("default_ttl_seconds", &self.default_ttl_seconds());
+      ds.field("replica_count", &self.replica_count());
+      ds.field("min_replicas", &self.min_replicas());
       ds.finish()
   }
 }

@@ -22,6 +22,7 @@ impl<'a> BeaconAck<'a> {
   pub const VT_STATES: ::flatbuffers::VOffsetT = 6;
   pub const VT_EXCLUDED: ::flatbuffers::VOffsetT = 8;
   pub const VT_DISK_FULL: ::flatbuffers::VOffsetT = 10;
+  pub const VT_PARTIAL: ::flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -36,6 +37,7 @@ impl<'a> BeaconAck<'a> {
     builder.add_number(args.number);
     if let Some(x) = args.excluded { builder.add_excluded(x); }
     if let Some(x) = args.states { builder.add_states(x); }
+    builder.add_partial(args.partial);
     builder.add_disk_full(args.disk_full);
     builder.finish()
   }
@@ -69,6 +71,13 @@ impl<'a> BeaconAck<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(BeaconAck::VT_DISK_FULL, Some(false)).unwrap()}
   }
+  #[inline]
+  pub fn partial(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(BeaconAck::VT_PARTIAL, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for BeaconAck<'_> {
@@ -81,6 +90,7 @@ impl ::flatbuffers::Verifiable for BeaconAck<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ReplicaState>>>("states", Self::VT_STATES, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, Excluded>>>("excluded", Self::VT_EXCLUDED, false)?
      .visit_field::<bool>("disk_full", Self::VT_DISK_FULL, false)?
+     .visit_field::<bool>("partial", Self::VT_PARTIAL, false)?
      .finish();
     Ok(())
   }
@@ -90,6 +100,7 @@ pub struct BeaconAckArgs<'a> {
     pub states: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ReplicaState>>>,
     pub excluded: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, Excluded>>>,
     pub disk_full: bool,
+    pub partial: bool,
 }
 impl<'a> Default for BeaconAckArgs<'a> {
   #[inline]
@@ -99,6 +110,7 @@ impl<'a> Default for BeaconAckArgs<'a> {
       states: None,
       excluded: None,
       disk_full: false,
+      partial: false,
     }
   }
 }
@@ -125,6 +137,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> BeaconAckBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<bool>(BeaconAck::VT_DISK_FULL, disk_full, false);
   }
   #[inline]
+  pub fn add_partial(&mut self, partial: bool) {
+    self.fbb_.push_slot::<bool>(BeaconAck::VT_PARTIAL, partial, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> BeaconAckBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     BeaconAckBuilder {
@@ -146,6 +162,7 @@ impl ::core::fmt::Debug for BeaconAck<'_> {
       ds.field("states", &self.states());
       ds.field("excluded", &self.excluded());
       ds.field("disk_full", &self.disk_full());
+      ds.field("partial", &self.partial());
       ds.finish()
   }
 }

@@ -20,6 +20,7 @@ impl<'a> ::flatbuffers::Follow<'a> for BeaconEntry<'a> {
 impl<'a> BeaconEntry<'a> {
   pub const VT_CONFIGURATION: ::flatbuffers::VOffsetT = 4;
   pub const VT_COMMITTED: ::flatbuffers::VOffsetT = 6;
+  pub const VT_LEARNER: ::flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -31,6 +32,7 @@ impl<'a> BeaconEntry<'a> {
     args: &'args BeaconEntryArgs<'args>
   ) -> ::flatbuffers::WIPOffset<BeaconEntry<'bldr>> {
     let mut builder = BeaconEntryBuilder::new(_fbb);
+    builder.add_learner(args.learner);
     builder.add_committed(args.committed);
     if let Some(x) = args.configuration { builder.add_configuration(x); }
     builder.finish()
@@ -51,6 +53,13 @@ impl<'a> BeaconEntry<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(BeaconEntry::VT_COMMITTED, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn learner(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(BeaconEntry::VT_LEARNER, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for BeaconEntry<'_> {
@@ -61,6 +70,7 @@ impl ::flatbuffers::Verifiable for BeaconEntry<'_> {
     v.visit_table(pos)?
      .visit_field::<::flatbuffers::ForwardsUOffset<Configuration>>("configuration", Self::VT_CONFIGURATION, false)?
      .visit_field::<u64>("committed", Self::VT_COMMITTED, false)?
+     .visit_field::<u64>("learner", Self::VT_LEARNER, false)?
      .finish();
     Ok(())
   }
@@ -68,6 +78,7 @@ impl ::flatbuffers::Verifiable for BeaconEntry<'_> {
 pub struct BeaconEntryArgs<'a> {
     pub configuration: Option<::flatbuffers::WIPOffset<Configuration<'a>>>,
     pub committed: u64,
+    pub learner: u64,
 }
 impl<'a> Default for BeaconEntryArgs<'a> {
   #[inline]
@@ -75,6 +86,7 @@ impl<'a> Default for BeaconEntryArgs<'a> {
     BeaconEntryArgs {
       configuration: None,
       committed: 0,
+      learner: 0,
     }
   }
 }
@@ -91,6 +103,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> BeaconEntryBuilder<'a, 'b, A>
   #[inline]
   pub fn add_committed(&mut self, committed: u64) {
     self.fbb_.push_slot::<u64>(BeaconEntry::VT_COMMITTED, committed, 0);
+  }
+  #[inline]
+  pub fn add_learner(&mut self, learner: u64) {
+    self.fbb_.push_slot::<u64>(BeaconEntry::VT_LEARNER, learner, 0);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> BeaconEntryBuilder<'a, 'b, A> {
@@ -112,6 +128,7 @@ impl ::core::fmt::Debug for BeaconEntry<'_> {
     let mut ds = f.debug_struct("BeaconEntry");
       ds.field("configuration", &self.configuration());
       ds.field("committed", &self.committed());
+      ds.field("learner", &self.learner());
       ds.finish()
   }
 }

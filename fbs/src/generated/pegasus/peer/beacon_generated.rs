@@ -20,6 +20,7 @@ impl<'a> ::flatbuffers::Follow<'a> for Beacon<'a> {
 impl<'a> Beacon<'a> {
   pub const VT_NUMBER: ::flatbuffers::VOffsetT = 4;
   pub const VT_ENTRIES: ::flatbuffers::VOffsetT = 6;
+  pub const VT_COVERED: ::flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -32,6 +33,7 @@ impl<'a> Beacon<'a> {
   ) -> ::flatbuffers::WIPOffset<Beacon<'bldr>> {
     let mut builder = BeaconBuilder::new(_fbb);
     builder.add_number(args.number);
+    if let Some(x) = args.covered { builder.add_covered(x); }
     if let Some(x) = args.entries { builder.add_entries(x); }
     builder.finish()
   }
@@ -51,6 +53,13 @@ impl<'a> Beacon<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<BeaconEntry>>>>(Beacon::VT_ENTRIES, None)}
   }
+  #[inline]
+  pub fn covered(&self) -> Option<::flatbuffers::Vector<'a, Covered>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, Covered>>>(Beacon::VT_COVERED, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Beacon<'_> {
@@ -61,6 +70,7 @@ impl ::flatbuffers::Verifiable for Beacon<'_> {
     v.visit_table(pos)?
      .visit_field::<u64>("number", Self::VT_NUMBER, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<BeaconEntry>>>>("entries", Self::VT_ENTRIES, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, Covered>>>("covered", Self::VT_COVERED, false)?
      .finish();
     Ok(())
   }
@@ -68,6 +78,7 @@ impl ::flatbuffers::Verifiable for Beacon<'_> {
 pub struct BeaconArgs<'a> {
     pub number: u64,
     pub entries: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<BeaconEntry<'a>>>>>,
+    pub covered: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, Covered>>>,
 }
 impl<'a> Default for BeaconArgs<'a> {
   #[inline]
@@ -75,6 +86,7 @@ impl<'a> Default for BeaconArgs<'a> {
     BeaconArgs {
       number: 0,
       entries: None,
+      covered: None,
     }
   }
 }
@@ -91,6 +103,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> BeaconBuilder<'a, 'b, A> {
   #[inline]
   pub fn add_entries(&mut self, entries: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<BeaconEntry<'b >>>>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Beacon::VT_ENTRIES, entries);
+  }
+  #[inline]
+  pub fn add_covered(&mut self, covered: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , Covered>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Beacon::VT_COVERED, covered);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> BeaconBuilder<'a, 'b, A> {
@@ -112,6 +128,7 @@ impl ::core::fmt::Debug for Beacon<'_> {
     let mut ds = f.debug_struct("Beacon");
       ds.field("number", &self.number());
       ds.field("entries", &self.entries());
+      ds.field("covered", &self.covered());
       ds.finish()
   }
 }

@@ -29,6 +29,8 @@ impl<'a> Hello<'a> {
   pub const VT_TARGET_NODE: ::flatbuffers::VOffsetT = 20;
   pub const VT_TARGET_CORE: ::flatbuffers::VOffsetT = 22;
   pub const VT_NONCE: ::flatbuffers::VOffsetT = 24;
+  pub const VT_LEASE_MS: ::flatbuffers::VOffsetT = 26;
+  pub const VT_GRACE_MS: ::flatbuffers::VOffsetT = 28;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -43,6 +45,8 @@ impl<'a> Hello<'a> {
     builder.add_node_incarnation(args.node_incarnation);
     builder.add_cluster_low(args.cluster_low);
     builder.add_cluster_high(args.cluster_high);
+    builder.add_grace_ms(args.grace_ms);
+    builder.add_lease_ms(args.lease_ms);
     if let Some(x) = args.nonce { builder.add_nonce(x); }
     builder.add_target_node(args.target_node);
     builder.add_node(args.node);
@@ -132,6 +136,20 @@ impl<'a> Hello<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Hello::VT_NONCE, None)}
   }
+  #[inline]
+  pub fn lease_ms(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Hello::VT_LEASE_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn grace_ms(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Hello::VT_GRACE_MS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Hello<'_> {
@@ -151,6 +169,8 @@ impl ::flatbuffers::Verifiable for Hello<'_> {
      .visit_field::<u32>("target_node", Self::VT_TARGET_NODE, false)?
      .visit_field::<u16>("target_core", Self::VT_TARGET_CORE, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("nonce", Self::VT_NONCE, false)?
+     .visit_field::<u32>("lease_ms", Self::VT_LEASE_MS, false)?
+     .visit_field::<u32>("grace_ms", Self::VT_GRACE_MS, false)?
      .finish();
     Ok(())
   }
@@ -167,6 +187,8 @@ pub struct HelloArgs<'a> {
     pub target_node: u32,
     pub target_core: u16,
     pub nonce: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub lease_ms: u32,
+    pub grace_ms: u32,
 }
 impl<'a> Default for HelloArgs<'a> {
   #[inline]
@@ -183,6 +205,8 @@ impl<'a> Default for HelloArgs<'a> {
       target_node: 0,
       target_core: 0,
       nonce: None,
+      lease_ms: 0,
+      grace_ms: 0,
     }
   }
 }
@@ -237,6 +261,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> HelloBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Hello::VT_NONCE, nonce);
   }
   #[inline]
+  pub fn add_lease_ms(&mut self, lease_ms: u32) {
+    self.fbb_.push_slot::<u32>(Hello::VT_LEASE_MS, lease_ms, 0);
+  }
+  #[inline]
+  pub fn add_grace_ms(&mut self, grace_ms: u32) {
+    self.fbb_.push_slot::<u32>(Hello::VT_GRACE_MS, grace_ms, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> HelloBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     HelloBuilder {
@@ -265,6 +297,8 @@ impl ::core::fmt::Debug for Hello<'_> {
       ds.field("target_node", &self.target_node());
       ds.field("target_core", &self.target_core());
       ds.field("nonce", &self.nonce());
+      ds.field("lease_ms", &self.lease_ms());
+      ds.field("grace_ms", &self.grace_ms());
       ds.finish()
   }
 }

@@ -27,6 +27,7 @@ impl<'a> Prepare<'a> {
   pub const VT_REQUEST_CLIENT: ::flatbuffers::VOffsetT = 16;
   pub const VT_REQUEST_SEQUENCE: ::flatbuffers::VOffsetT = 18;
   pub const VT_PAYLOAD: ::flatbuffers::VOffsetT = 20;
+  pub const VT_LEARNER: ::flatbuffers::VOffsetT = 22;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -38,6 +39,7 @@ impl<'a> Prepare<'a> {
     args: &'args PrepareArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Prepare<'bldr>> {
     let mut builder = PrepareBuilder::new(_fbb);
+    builder.add_learner(args.learner);
     builder.add_request_sequence(args.request_sequence);
     builder.add_request_client(args.request_client);
     builder.add_timestamp_us(args.timestamp_us);
@@ -114,6 +116,13 @@ impl<'a> Prepare<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Prepare::VT_PAYLOAD, None)}
   }
+  #[inline]
+  pub fn learner(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Prepare::VT_LEARNER, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Prepare<'_> {
@@ -131,6 +140,7 @@ impl ::flatbuffers::Verifiable for Prepare<'_> {
      .visit_field::<u64>("request_client", Self::VT_REQUEST_CLIENT, false)?
      .visit_field::<u64>("request_sequence", Self::VT_REQUEST_SEQUENCE, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("payload", Self::VT_PAYLOAD, false)?
+     .visit_field::<u64>("learner", Self::VT_LEARNER, false)?
      .finish();
     Ok(())
   }
@@ -145,6 +155,7 @@ pub struct PrepareArgs<'a> {
     pub request_client: u64,
     pub request_sequence: u64,
     pub payload: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub learner: u64,
 }
 impl<'a> Default for PrepareArgs<'a> {
   #[inline]
@@ -159,6 +170,7 @@ impl<'a> Default for PrepareArgs<'a> {
       request_client: 0,
       request_sequence: 0,
       payload: None,
+      learner: 0,
     }
   }
 }
@@ -205,6 +217,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PrepareBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Prepare::VT_PAYLOAD, payload);
   }
   #[inline]
+  pub fn add_learner(&mut self, learner: u64) {
+    self.fbb_.push_slot::<u64>(Prepare::VT_LEARNER, learner, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PrepareBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     PrepareBuilder {
@@ -231,6 +247,7 @@ impl ::core::fmt::Debug for Prepare<'_> {
       ds.field("request_client", &self.request_client());
       ds.field("request_sequence", &self.request_sequence());
       ds.field("payload", &self.payload());
+      ds.field("learner", &self.learner());
       ds.finish()
   }
 }

@@ -5,14 +5,16 @@ use super::*;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_REJECT_REASON: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_REJECT_REASON: u8 = 3;
+pub const ENUM_MAX_REJECT_REASON: u8 = 5;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_REJECT_REASON: [RejectReason; 4] = [
+pub const ENUM_VALUES_REJECT_REASON: [RejectReason; 6] = [
   RejectReason::None,
   RejectReason::StaleBallot,
   RejectReason::Gap,
   RejectReason::OutOfService,
+  RejectReason::Adopting,
+  RejectReason::Promised,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -24,14 +26,18 @@ impl RejectReason {
   pub const StaleBallot: Self = Self(1);
   pub const Gap: Self = Self(2);
   pub const OutOfService: Self = Self(3);
+  pub const Adopting: Self = Self(4);
+  pub const Promised: Self = Self(5);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 3;
+  pub const ENUM_MAX: u8 = 5;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::None,
     Self::StaleBallot,
     Self::Gap,
     Self::OutOfService,
+    Self::Adopting,
+    Self::Promised,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -40,6 +46,8 @@ impl RejectReason {
       Self::StaleBallot => Some("StaleBallot"),
       Self::Gap => Some("Gap"),
       Self::OutOfService => Some("OutOfService"),
+      Self::Adopting => Some("Adopting"),
+      Self::Promised => Some("Promised"),
       _ => None,
     }
   }

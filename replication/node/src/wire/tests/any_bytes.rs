@@ -46,6 +46,7 @@ fn check_size(message: &Message, bytes: usize) {
         }
         Message::Beacon(beacon) => assert!(beacon.entries.len() <= bytes),
         Message::BeaconAck(ack) => assert!(ack.states.len() + ack.excluded.len() <= bytes),
+        Message::LearnRequest(_) | Message::LearnReply(_) | Message::Yield(_) => {}
         Message::PrepareAck(_) | Message::PrepareReject(_) => {}
     }
 }

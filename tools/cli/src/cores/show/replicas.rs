@@ -102,6 +102,10 @@ mod tests {
     #[test]
     fn a_core_has_its_own_replicas_and_those_that_do_not_work_are_named() {
         let partition = |index, primary, secondary| PartitionInfo {
+            learner: None,
+            degraded_since_unix_ms: None,
+            backoffs: Vec::new(),
+            moving: String::new(),
             index,
             ballot: 1,
             health: Health::Healthy,

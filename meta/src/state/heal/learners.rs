@@ -1,0 +1,346 @@
+//! Who learns, and who has failed to.
+
+use super::super::group::{BACKOFF_MAX_MS, Goal, Learner};
+use super::super::report::{ReplicaHealth, ReplicaKey};
+use super::super::table::Partition;
+use super::super::{State, Work};
+use super::{LEARNER_SILENCE_MS, LEARNER_STALL_MS, key_of};
+use crate::place;
+use pegasus_replication::config::Member;
+use pegasus_replication::ids::{
+    Ballot, CoreAddress, Decree, NodeId, PartitionId, ReplicaIncarnation,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many learn where, and who may.
+#[derive(Debug)]
+pub(in crate::state) struct Slots {
+    fresh: BTreeMap<NodeId, usize>,
+    fresh_total: usize,
+    returning: BTreeMap<NodeId, usize>,
+    /// Nodes that may get replicas.
+    open: BTreeSet<NodeId>,
+    /// What cores carry; counted once it is needed.
+    loads: Option<BTreeMap<CoreAddress, place::Load>>,
+}
+
+impl Slots {
+    pub(in crate::state) fn of(state: &State) -> Self {
+        let mut slots = Self {
+            fresh: BTreeMap::new(),
+            fresh_total: 0,
+            returning: BTreeMap::new(),
+            open: state.open_nodes().collect(),
+            loads: None,
+        };
+        let learners = state
+            .ailing
+            .iter()
+            .filter_map(|id| state.partition(*id)?.1.learner);
+        learners.for_each(|learner| slots.take(&learner));
+        slots
+    }
+
+    fn take(&mut self, learner: &Learner) {
+        let node = learner.member.address.node;
+        if learner.is_fresh {
+            *self.fresh.entry(node).or_default() += 1;
+            self.fresh_total += 1;
+        } else {
+            *self.returning.entry(node).or_default() += 1;
+        }
+    }
+
+    fn has_fresh(&self, state: &State, node: NodeId) -> bool {
+        self.fresh_total < state.options.learners_max
+            && self.fresh.get(&node).copied().unwrap_or(0) < state.options.learners_per_node_max
+    }
+
+    fn has_returning(&self, state: &State, node: NodeId) -> bool {
+        self.returning.get(&node).copied().unwrap_or(0) < state.options.returning_per_node_max
+    }
+}
+
+/// Why a learner is given up.
+enum Failure {
+    /// It is not needed any more, or its node is being emptied.
+    NotWanted,
+    /// A copy that came back is not there, or too old to catch up by log.
+    TooOld,
+    /// It failed: its node has to wait.
+    Failed,
+}
+
+impl State {
+    /// Nodes that may get new replicas: alive, and not being emptied.
+    pub(in crate::state) fn open_nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.alive_nodes()
+            .filter(|node| self.durable.drain(*node).is_none())
+    }
+
+    /// Gives a learner up that cannot become a member. Its primary, which may already wait for it, need not do so under the
+    /// ballot that comes with this.
+    pub(super) fn withdraw_failed(&mut self, id: PartitionId, work: &mut Work) {
+        let Some((table, partition)) = self.partition(id) else {
+            return;
+        };
+        let Some(learner) = partition.learner else {
+            self.heal.progress.remove(&id);
+            return;
+        };
+        let node = learner.member.address.node;
+        let has_room = partition.member_count() < usize::from(table.replica_count);
+        let is_moving =
+            matches!(partition.goal(), Some(Goal::Move { to, .. }) if to == learner.member.address);
+        let wanted = (has_room || is_moving) && self.durable.drain(node).is_none();
+        let failure = if wanted {
+            let stalled = self.is_stalled(id, &learner).then_some(Failure::Failed);
+            self.failure(id, &learner).or(stalled)
+        } else {
+            Some(Failure::NotWanted)
+        };
+        let now_ms = self.now_ms;
+        let Some(failure) = failure else {
+            return;
+        };
+        if matches!(failure, Failure::TooOld) {
+            self.heal.hurry.insert(id);
+        }
+        let give_up = |it: &mut Partition| {
+            it.learner = None;
+            if matches!(failure, Failure::Failed) {
+                it.back_off(node, now_ms);
+            }
+        };
+        self.regroup(id, give_up, work);
+    }
+
+    /// A copy that came back by log has not moved for a long time. A new replica may take as long as its data need, and says
+    /// nothing meanwhile.
+    fn is_stalled(&mut self, id: PartitionId, learner: &Learner) -> bool {
+        let status = self.status(learner.member.address.node, key_of(id, &learner.member));
+        let Some(status) = status.filter(|_| !learner.is_fresh) else {
+            return false;
+        };
+        let seen = (
+            learner.member,
+            status.ballot,
+            status.prepared,
+            status.applied,
+        );
+        match self.heal.progress.get(&id) {
+            Some((known, since_ms)) if *known == seen => {
+                self.now_ms.saturating_sub(*since_ms) >= LEARNER_STALL_MS
+            }
+            _ => {
+                self.heal.progress.insert(id, (seen, self.now_ms));
+                false
+            }
+        }
+    }
+
+    fn failure(&self, id: PartitionId, learner: &Learner) -> Option<Failure> {
+        let node = learner.member.address.node;
+        let live = self.live.get(&node);
+        let heard_ms = live.map_or(self.started_ms, |live| live.heard_ms);
+        if self.now_ms.saturating_sub(heard_ms) >= LEARNER_SILENCE_MS {
+            return Some(Failure::Failed);
+        }
+        let status = self.status(node, key_of(id, &learner.member));
+        match status {
+            Some(it) if it.health == ReplicaHealth::OutOfService && learner.is_fresh => {
+                Some(Failure::Failed)
+            }
+            Some(it) if it.health == ReplicaHealth::OutOfService => Some(Failure::TooOld),
+            None if !learner.is_fresh && live.is_some_and(|live| live.has_told_all) => {
+                Some(Failure::TooOld)
+            }
+            // It was to be made, and was not.
+            None if live.is_some_and(|live| live.has_told_all) => {
+                let waited_ms = self.now_ms.saturating_sub(learner.since_ms);
+                (waited_ms >= LEARNER_SILENCE_MS).then_some(Failure::Failed)
+            }
+            _ => None,
+        }
+    }
+
+    /// Assigns a copy that has come back, or else a new replica once it is time.
+    pub(super) fn find_learner(&mut self, id: PartitionId, slots: &mut Slots, work: &mut Work) {
+        if let Some(member) = self.returning(id, slots) {
+            return self.assign(id, member, false, slots, work);
+        }
+        let Some((table, partition)) = self.partition(id) else {
+            return;
+        };
+        let waited_ms = self
+            .now_ms
+            .saturating_sub(self.degraded_since(table, partition));
+        let is_time = waited_ms >= self.options.heal_delay_ms || self.heal.hurry.contains(&id);
+        if is_time && let Some(address) = self.target(id, slots) {
+            self.assign_fresh(id, address, slots, work);
+        }
+    }
+
+    /// The copy that is farthest along on a node without a member.
+    fn returning(&self, id: PartitionId, slots: &Slots) -> Option<Member> {
+        let (_, partition) = self.partition(id)?;
+        let mut best: Option<((Ballot, Decree), Member)> = None;
+        let changed_ms = self.heal.changed.get(&id).copied().unwrap_or(0);
+        for &node in &slots.open {
+            let is_back = self
+                .live
+                .get(&node)
+                .is_some_and(|live| live.heard_ms > changed_ms);
+            let may = is_back && slots.has_returning(self, node);
+            if !may || !self.may_join_group(partition, node) {
+                continue;
+            }
+            for (key, status) in self.copies(id, node) {
+                let Some(core) = status.core.filter(|_| status.may_return()) else {
+                    continue;
+                };
+                let is_leaving = self.heal.ordered.contains_key(&(node, *key));
+                let is_ahead = status.ballot > partition.ballot;
+                // No such core; or never given by us, or to another node: a copied directory, or meta has lost something.
+                let is_foreign = !self.has_core(node, core)
+                    || key.incarnation.0 == 0
+                    || key.incarnation.0 >= self.durable.counters().next_incarnation
+                    || partition
+                        .holders()
+                        .any(|it| it.incarnation == key.incarnation);
+                if is_leaving || is_ahead || is_foreign {
+                    continue;
+                }
+                let rank = (status.prepared_ballot, status.prepared);
+                let member = Member {
+                    address: CoreAddress { node, core },
+                    incarnation: key.incarnation,
+                };
+                if best.is_none_or(|(known, _)| known < rank) {
+                    best = Some((rank, member));
+                }
+            }
+        }
+        best.map(|(_, member)| member)
+    }
+
+    /// No member on the node, and it does not have to wait.
+    fn may_join_group(&self, partition: &Partition, node: NodeId) -> bool {
+        let is_there = partition.members().any(|it| it.address.node == node);
+        !is_there && !self.has_to_wait(partition, node)
+    }
+
+    /// `node` has failed with this partition not long ago.
+    pub(in crate::state) fn has_to_wait(&self, partition: &Partition, node: NodeId) -> bool {
+        // As with `degraded_since`: a time too far ahead is that of another clock.
+        let latest_ms = self.now_ms.max(self.started_ms + BACKOFF_MAX_MS);
+        let backoff = partition.backoffs.iter().find(|it| it.node == node);
+        backoff.is_some_and(|it| it.until_ms.min(latest_ms) > self.now_ms)
+    }
+
+    /// The lightest core that may get a new replica; one whose node has an old copy only if there is no other.
+    pub(in crate::state) fn target(
+        &self,
+        id: PartitionId,
+        slots: &mut Slots,
+    ) -> Option<CoreAddress> {
+        let (_, partition) = self.partition(id)?;
+        // A node that has not told all it has may have an old copy, which has to go first.
+        let may = |node: &NodeId| {
+            let has_told_all = self.live.get(node).is_some_and(|live| live.has_told_all);
+            has_told_all && slots.has_fresh(self, *node) && self.may_join_group(partition, *node)
+        };
+        let nodes: BTreeSet<NodeId> = slots.open.iter().copied().filter(may).collect();
+        let clean: BTreeSet<NodeId> = nodes
+            .iter()
+            .copied()
+            .filter(|&node| self.copies(id, node).next().is_none())
+            .collect();
+        let chosen = if clean.is_empty() { nodes } else { clean };
+        if chosen.is_empty() {
+            return None;
+        }
+        let members: Vec<CoreAddress> = partition.members().map(|it| it.address).collect();
+        let loads = slots.loads.get_or_insert_with(|| self.loads());
+        place::join(loads, &members, &chosen)
+    }
+
+    /// Assigns a new replica at `address`. What else the node has of the partition is deleted first, which waits for the
+    /// node's word that it is gone. Returns whether it was assigned.
+    pub(in crate::state) fn assign_fresh(
+        &mut self,
+        id: PartitionId,
+        address: CoreAddress,
+        slots: &mut Slots,
+        work: &mut Work,
+    ) {
+        if !slots.has_fresh(self, address.node) || !self.make_room(id, address, work) {
+            return;
+        }
+        let incarnation = self.durable.counters().next_incarnation;
+        if incarnation == u64::MAX {
+            return;
+        }
+        let member = Member {
+            address,
+            incarnation: ReplicaIncarnation(incarnation),
+        };
+        self.assign(id, member, true, slots, work);
+    }
+
+    fn assign(
+        &mut self,
+        id: PartitionId,
+        member: Member,
+        is_fresh: bool,
+        slots: &mut Slots,
+        work: &mut Work,
+    ) {
+        let learner = Learner {
+            member,
+            is_fresh,
+            since_ms: self.now_ms,
+        };
+        if self.regroup(id, |it| it.learner = Some(learner), work) {
+            slots.take(&learner);
+            let load = slots
+                .loads
+                .as_mut()
+                .and_then(|loads| loads.get_mut(&member.address));
+            if let Some(load) = load {
+                load.replicas += 1;
+            }
+        }
+    }
+
+    /// What `node` has of partition `id` without being a member or the learner.
+    pub(super) fn copies(
+        &self,
+        id: PartitionId,
+        node: NodeId,
+    ) -> impl Iterator<Item = (&ReplicaKey, &super::super::ReplicaStatus)> {
+        let first = ReplicaKey {
+            partition: id,
+            incarnation: ReplicaIncarnation(0),
+        };
+        let last = ReplicaKey {
+            partition: id,
+            incarnation: ReplicaIncarnation(u64::MAX),
+        };
+        let held: Vec<ReplicaIncarnation> = self
+            .partition(id)
+            .map(|(_, it)| {
+                let here = it.holders().filter(|it| it.address.node == node);
+                here.map(|it| it.incarnation).collect()
+            })
+            .unwrap_or_default();
+        let reported = self
+            .live
+            .get(&node)
+            .map(|live| live.replicas.range(first..=last));
+        reported
+            .into_iter()
+            .flatten()
+            .filter(move |(key, _)| !held.contains(&key.incarnation))
+    }
+}

@@ -1,0 +1,362 @@
+//! The taking side: what a learner of this node has asked for, handed to its core piece by piece.
+
+use super::frames::{self, Chunk, Entries, FrameError, Manifest, ManifestFile, Open};
+use super::{SESSION_TIMEOUT, Shared, TransferCore};
+use crate::connection::Connection;
+use crate::data_dir::sync_dir;
+use crate::inbox::CoreInput;
+use pegasus_fbs::frame::FrameKind;
+use pegasus_net::PeerId;
+use pegasus_net::peer::handshake::Handshaker;
+use pegasus_replication::ids::{CoreAddress, CoreId, Decree, PartitionId, ReplicaIncarnation};
+use pegasus_replication::message::Entry;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The source may have to flush first.
+const MANIFEST_TIMEOUT: Duration = Duration::from_secs(75);
+/// Pieces that the core has been told of and has not taken yet, per session.
+const PIECES_MAX: usize = 4;
+/// Between two looks at whether the core has taken one.
+const PIECE_WAIT: Duration = Duration::from_millis(1);
+/// How long a core may take for that.
+const PIECE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Dirty pages that may gather before they are flushed: the log of the cores uses the same drive.
+const FLUSH_BYTES: u64 = 4 << 20;
+const PART_SUFFIX: &str = ".part";
+
+/// What a learner wants, and where it is.
+#[derive(Clone, Debug)]
+pub struct FetchJob {
+    /// Chosen by the asker, in every answer.
+    pub number: u64,
+    /// The learner's core.
+    pub core: CoreId,
+    pub partition: PartitionId,
+    /// The primary's core, its replica, and the transfer port of its node.
+    pub source: CoreAddress,
+    pub source_incarnation: ReplicaIncarnation,
+    pub source_address: SocketAddr,
+    pub wanted: Wanted,
+    /// Set by the core when it does not want it any more.
+    pub is_cancelled: Arc<AtomicBool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    Checkpoint,
+    /// Entries behind the first decree, up to the second.
+    Log {
+        after: Decree,
+        up_to: Decree,
+    },
+}
+
+/// What the core is told of its job.
+#[derive(Debug)]
+pub enum Fetched {
+    Entries {
+        job: u64,
+        partition: PartitionId,
+        /// They follow one another and what came before.
+        entries: Vec<Entry>,
+        is_last: bool,
+        /// Dropped when the core has taken them.
+        permit: Permit,
+    },
+    /// All files are in this directory, durable; importing them takes them away.
+    Checkpoint {
+        job: u64,
+        partition: PartitionId,
+        directory: PathBuf,
+    },
+    Failed {
+        job: u64,
+        partition: PartitionId,
+        error: String,
+    },
+}
+
+/// One of the pieces that a core may have waiting.
+#[derive(Debug)]
+pub struct Permit(Arc<AtomicUsize>);
+
+impl Permit {
+    fn take(taken: &Arc<AtomicUsize>) -> Self {
+        taken.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(taken))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Why there is nothing, or not all of it. Trying again may help.
+#[derive(Debug, thiserror::Error)]
+enum FetchError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("{0}")]
+    Stranger(String),
+    #[error("{0}")]
+    Content(&'static str),
+    #[error("not wanted any more")]
+    Cancelled,
+}
+
+/// Carries one job out and tells its core.
+pub(super) fn run(shared: &Shared, job: &FetchJob) {
+    let Some(core) = shared.cores.get(usize::from(job.core.0)) else {
+        return;
+    };
+    let result = match job.wanted {
+        Wanted::Checkpoint => fetch_checkpoint(shared, job, core),
+        Wanted::Log { after, up_to } => fetch_log(shared, job, core, after, up_to),
+    };
+    match result {
+        Ok(()) => {}
+        Err(FetchError::Cancelled) => {}
+        Err(error) => {
+            let (number, partition) = (job.number, job.partition);
+            tracing::info!(%partition, source = %job.source, %error, "a copy could not be fetched, it is tried again");
+            core.inbox.send(CoreInput::Fetched(Fetched::Failed {
+                job: number,
+                partition,
+                error: error.to_string(),
+            }));
+        }
+    }
+}
+
+impl FetchJob {
+    fn is_cancelled(&self, shared: &Shared) -> bool {
+        self.is_cancelled.load(Ordering::Acquire) || shared.is_stopping()
+    }
+}
+
+/// A connection to the source whose other end is the core that is wanted.
+fn connect(shared: &Shared, job: &FetchJob, timeout: Duration) -> Result<Connection, FetchError> {
+    let mut connection = Connection::open(job.source_address, timeout)?;
+    let mut handshaker = Handshaker::new(shared.identity_of(job.core))?;
+    let target = PeerId {
+        node: job.source.node.0,
+        core: job.source.core.0,
+    };
+    let nonce = handshaker.nonce()?;
+    connection.send(FrameKind::Hello, &handshaker.hello(target, &nonce))?;
+    let frame = frames::expect(connection.receive()?, FrameKind::HelloReply)?;
+    let (_, nonces) = handshaker
+        .check_reply(&frame.body, target, nonce)
+        .map_err(|refusal| FetchError::Stranger(refusal.sentence))?;
+    connection.send(FrameKind::HelloProof, &handshaker.proof(&nonces))?;
+    Ok(connection)
+}
+
+fn fetch_log(
+    shared: &Shared,
+    job: &FetchJob,
+    core: &TransferCore,
+    after: Decree,
+    up_to: Decree,
+) -> Result<(), FetchError> {
+    let mut connection = connect(shared, job, SESSION_TIMEOUT)?;
+    let _guard = shared.guard(connection.stream()?);
+    let open = Open {
+        partition: job.partition,
+        incarnation: job.source_incarnation,
+        log: Some((after, up_to)),
+    };
+    connection.send(FrameKind::TransferOpen, &open.encode())?;
+    let taken = Arc::new(AtomicUsize::new(0));
+    let mut last = after;
+    loop {
+        let frame = frames::expect(connection.receive()?, FrameKind::TransferEntries)?;
+        shared.receiving.take(frame.body.len());
+        let piece = Entries::decode(&frame.body)?;
+        if let Some(first) = piece.entries.first()
+            && first.decree != last.next()
+        {
+            return Err(FetchError::Content("the source has left a decree out"));
+        }
+        last = piece.entries.last().map_or(last, |entry| entry.decree);
+        wait_for_room(shared, job, &taken)?;
+        let is_last = piece.is_last;
+        core.inbox.send(CoreInput::Fetched(Fetched::Entries {
+            job: job.number,
+            partition: job.partition,
+            entries: piece.entries,
+            is_last,
+            permit: Permit::take(&taken),
+        }));
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// The core takes pieces at its own pace: it has clients.
+fn wait_for_room(
+    shared: &Shared,
+    job: &FetchJob,
+    taken: &Arc<AtomicUsize>,
+) -> Result<(), FetchError> {
+    let started = Instant::now();
+    while taken.load(Ordering::Acquire) >= PIECES_MAX {
+        if job.is_cancelled(shared) {
+            return Err(FetchError::Cancelled);
+        }
+        if started.elapsed() > PIECE_WAIT_MAX {
+            return Err(FetchError::Content(
+                "the core does not take what has arrived",
+            ));
+        }
+        thread::sleep(PIECE_WAIT);
+    }
+    if job.is_cancelled(shared) {
+        return Err(FetchError::Cancelled);
+    }
+    Ok(())
+}
+
+fn fetch_checkpoint(
+    shared: &Shared,
+    job: &FetchJob,
+    core: &TransferCore,
+) -> Result<(), FetchError> {
+    let directory = directory_of(job, core)?;
+    let mut connection = connect(shared, job, MANIFEST_TIMEOUT)?;
+    let _guard = shared.guard(connection.stream()?);
+    let open = Open {
+        partition: job.partition,
+        incarnation: job.source_incarnation,
+        log: None,
+    };
+    connection.send(FrameKind::TransferOpen, &open.encode())?;
+    let frame = frames::expect(connection.receive()?, FrameKind::TransferManifest)?;
+    let manifest = Manifest::decode(&frame.body)?;
+    drop_others(&directory, &manifest)?;
+    for file in &manifest.files {
+        if job.is_cancelled(shared) {
+            return Err(FetchError::Cancelled);
+        }
+        fetch_file(shared, job, &mut connection, &directory, file)?;
+    }
+    sync_dir(&directory)?;
+    tracing::info!(
+        partition = %job.partition, source = %job.source, decree = manifest.decree.0, files = manifest.files.len(),
+        bytes = manifest.files.iter().map(|file| file.bytes).sum::<u64>(), "a checkpoint has arrived"
+    );
+    core.inbox.send(CoreInput::Fetched(Fetched::Checkpoint {
+        job: job.number,
+        partition: job.partition,
+        directory,
+    }));
+    Ok(())
+}
+
+/// Where this source's files of this partition go. Names of table files are unique for a core for ever, so what an earlier
+/// attempt has left there is right; those of another source are not and are deleted.
+fn directory_of(job: &FetchJob, core: &TransferCore) -> io::Result<PathBuf> {
+    let prefix = format!("{}-from-", job.partition);
+    let source = format!(
+        "{}.{}-{}",
+        job.source.node, job.source.core, job.source_incarnation
+    );
+    let own = core.learn_dir.join(format!("{prefix}{source}"));
+    for entry in fs::read_dir(&core.learn_dir)? {
+        let entry = entry?;
+        let is_of_partition = entry.file_name().to_string_lossy().starts_with(&prefix);
+        if is_of_partition && entry.path() != own {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    fs::create_dir_all(&own)?;
+    sync_dir(&core.learn_dir)?;
+    Ok(own)
+}
+
+/// Files that are not in the manifest were of an older checkpoint, and its description is always fetched again.
+fn drop_others(directory: &Path, manifest: &Manifest) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let whole = name.strip_suffix(PART_SUFFIX).unwrap_or(&name);
+        let listed = manifest.files.iter().find(|file| file.name == whole);
+        let is_useful = listed.is_some_and(|file| {
+            is_table_file(&file.name)
+                && entry
+                    .metadata()
+                    .is_ok_and(|found| found.len() <= file.bytes)
+        });
+        if !is_useful {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The only files whose contents never change under their name.
+fn is_table_file(name: &str) -> bool {
+    name.ends_with(".sst")
+}
+
+fn fetch_file(
+    shared: &Shared,
+    job: &FetchJob,
+    connection: &mut Connection,
+    directory: &Path,
+    file: &ManifestFile,
+) -> Result<(), FetchError> {
+    let path = directory.join(&file.name);
+    if fs::metadata(&path).is_ok_and(|found| found.len() == file.bytes) {
+        return Ok(());
+    }
+    let part = directory.join(format!("{}{PART_SUFFIX}", file.name));
+    let mut out = OpenOptions::new().create(true).append(true).open(&part)?;
+    let mut offset = out.metadata()?.len();
+    if offset < file.bytes {
+        let request = frames::encode_fetch(&file.name, offset);
+        connection.send(FrameKind::TransferFetch, &request)?;
+    }
+    let mut unflushed = 0;
+    while offset < file.bytes {
+        let frame = frames::expect(connection.receive()?, FrameKind::TransferChunk)?;
+        shared.receiving.take(frame.body.len());
+        let chunk = Chunk::decode(&frame.body)?;
+        let length = chunk.data.len() as u64;
+        if chunk.offset != offset || length == 0 || length > file.bytes - offset {
+            return Err(FetchError::Content(
+                "a chunk is not the next part of its file",
+            ));
+        }
+        out.write_all(&chunk.data)?;
+        offset += length;
+        unflushed += length;
+        if unflushed >= FLUSH_BYTES {
+            out.sync_data()?;
+            unflushed = 0;
+        }
+        if job.is_cancelled(shared) {
+            return Err(FetchError::Cancelled);
+        }
+    }
+    finish_file(&out, &part, &path)?;
+    Ok(())
+}
+
+/// A file has its name only when all of it is durable.
+fn finish_file(out: &File, part: &Path, path: &Path) -> io::Result<()> {
+    out.sync_all()?;
+    fs::rename(part, path)
+}

@@ -72,6 +72,9 @@ pub enum Event {
     LearnerAssigned {
         configuration: Configuration,
         learner: Option<Member>,
+        /// The learner is to be made, empty. Otherwise the copy of its incarnation is here; if it is gone by now it is not made
+        /// anew: the log may still speak of it.
+        is_fresh: bool,
     },
     /// Meta wants the primary of this ballot to hand over to this secondary.
     HandOver {

@@ -200,7 +200,13 @@ impl Shard {
             Event::LearnerAssigned {
                 configuration,
                 learner,
-            } => self.on_learner_assigned(now, configuration, learner, effects),
+                is_fresh,
+            } => {
+                if is_fresh {
+                    self.make_learner(&configuration, learner, effects);
+                }
+                self.on_learner_assigned(now, configuration, learner, effects);
+            }
             Event::Timeout => self.on_timeout(now, effects),
             of_replica => self.handle_replica_event(now, of_replica, effects),
         }

@@ -208,6 +208,7 @@ impl Script {
                 Event::LearnerAssigned {
                     configuration,
                     learner,
+                    is_fresh: true,
                 },
             );
         }

@@ -36,7 +36,12 @@ impl World {
             self.withdraw_all_but(index, &sync.assignments)?;
         }
         for assignment in sync.assignments {
-            self.take_learner(index, assignment.configuration, assignment.learner)?;
+            let Assignment {
+                configuration,
+                learner,
+                is_fresh,
+            } = assignment;
+            self.take_learner(index, configuration, learner, is_fresh)?;
         }
         for order in sync.handovers {
             self.take_handover(index, order)?;
@@ -105,7 +110,7 @@ impl World {
             })
             .collect();
         for configuration in gone {
-            self.take_learner(index, configuration, None)?;
+            self.take_learner(index, configuration, None, false)?;
         }
         Ok(())
     }
@@ -115,6 +120,7 @@ impl World {
         index: usize,
         configuration: Configuration,
         learner: Option<Member>,
+        is_fresh: bool,
     ) -> Result<(), Violation> {
         let partition = configuration.partition;
         let node = &mut self.nodes[index];
@@ -134,6 +140,7 @@ impl World {
             let assigned = Event::LearnerAssigned {
                 configuration,
                 learner,
+                is_fresh,
             };
             self.core_event(core, assigned)?;
         }

@@ -75,11 +75,10 @@ impl Shard {
         Replica::creating(partition, incarnation)
     }
 
-    /// Meta's word on a learner. The target makes an empty copy if it has none; a copy of another incarnation stays as it is.
-    pub(super) fn on_learner_assigned(
+    /// The target of a fresh assignment makes an empty copy if it has none; a copy of another incarnation stays as it is.
+    pub(super) fn make_learner(
         &mut self,
-        now: Instant,
-        configuration: Configuration,
+        configuration: &Configuration,
         learner: Option<Member>,
         effects: &mut Effects,
     ) {
@@ -92,6 +91,17 @@ impl Shard {
             let replica = self.create(partition, learner.incarnation, effects);
             self.replicas.insert(partition, replica);
         }
+    }
+
+    /// Meta's word on a learner.
+    pub(super) fn on_learner_assigned(
+        &mut self,
+        now: Instant,
+        configuration: Configuration,
+        learner: Option<Member>,
+        effects: &mut Effects,
+    ) {
+        let partition = configuration.partition;
         self.tell(now, partition, effects, |replica, turn| {
             replica.handle_learner_assigned(configuration, learner, turn)
         });

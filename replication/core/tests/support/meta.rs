@@ -92,6 +92,7 @@ impl Meta {
         out.push_back(Event::LearnerAssigned {
             configuration: configuration.clone(),
             learner,
+            is_fresh: true,
         });
     }
 

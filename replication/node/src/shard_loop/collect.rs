@@ -246,6 +246,7 @@ impl ShardLoop {
         self.decide(Event::LearnerAssigned {
             configuration,
             learner,
+            is_fresh,
         });
         self.reports.watch(partition);
     }

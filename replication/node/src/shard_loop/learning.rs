@@ -185,28 +185,30 @@ impl ShardLoop {
         let Some(to) = *wanted else { return };
         let Some((mut entries, permit)) = pieces.pop_front() else {
             if *is_over {
-                self.learning.sessions.remove(&partition);
-                self.decide(Event::FetchFailed {
+                self.fail_fetch(
                     partition,
-                    incarnation,
-                    error: "the source has sent less than it was asked for".to_owned(),
-                    retry: true,
-                });
+                    "the source has sent less than it was asked for".to_owned(),
+                );
             }
             return;
         };
         *wanted = None;
         entries.retain(|entry| entry.decree <= to);
-        if let Some(last) = entries.last() {
-            *next = last.decree.next();
-            self.stats.add(Counter::LearnEntries, entries.len() as u64);
-            self.decide(Event::LogFetched {
-                partition,
-                incarnation,
-                entries,
-            });
-        }
         drop(permit);
+        let Some(last) = entries.last() else {
+            self.fail_fetch(
+                partition,
+                "the source has sent more than it was asked for".to_owned(),
+            );
+            return;
+        };
+        *next = last.decree.next();
+        self.stats.add(Counter::LearnEntries, entries.len() as u64);
+        self.decide(Event::LogFetched {
+            partition,
+            incarnation,
+            entries,
+        });
     }
 
     pub(super) fn on_fetched(&mut self, fetched: Fetched) {

@@ -11,8 +11,9 @@ use pegasus_net::peer::handshake::Handshaker;
 use pegasus_replication::ids::{CoreAddress, CoreId, Decree, PartitionId, ReplicaIncarnation};
 use pegasus_replication::message::Entry;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -323,7 +324,12 @@ fn fetch_file(
         return Ok(());
     }
     let part = directory.join(format!("{}{PART_SUFFIX}", file.name));
-    let mut out = OpenOptions::new().create(true).append(true).open(&part)?;
+    // Each part is written at its place: a cancelled attempt of another thread may still be writing the same bytes.
+    let out = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&part)?;
     let mut offset = out.metadata()?.len();
     if offset < file.bytes {
         let request = frames::encode_fetch(&file.name, offset);
@@ -340,7 +346,7 @@ fn fetch_file(
                 "a chunk is not the next part of its file",
             ));
         }
-        out.write_all(&chunk.data)?;
+        out.write_all_at(&chunk.data, offset)?;
         offset += length;
         unflushed += length;
         if unflushed >= FLUSH_BYTES {
@@ -350,6 +356,9 @@ fn fetch_file(
         if job.is_cancelled(shared) {
             return Err(FetchError::Cancelled);
         }
+    }
+    if out.metadata()?.len() != file.bytes {
+        return Err(FetchError::Content("a file has grown beyond its length"));
     }
     finish_file(&out, &part, &path)?;
     Ok(())

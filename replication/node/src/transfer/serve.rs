@@ -31,6 +31,8 @@ const ACCEPT_WAIT: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 200_000_000,
 };
+/// After an accept that failed.
+const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 /// A flush and the linking of files; the core's pool may be busy with other flushes.
 const EXPORT_WAIT: Duration = Duration::from_secs(60);
 /// Of a file, in one frame.
@@ -86,7 +88,15 @@ pub(super) fn start(
 fn accept(listener: &TcpListener) -> Option<TcpStream> {
     let mut ready = [PollFd::new(listener, PollFlags::IN)];
     poll(&mut ready, Some(&ACCEPT_WAIT)).ok()?;
-    let (stream, _) = listener.accept().ok()?;
+    let (stream, _) = match listener.accept() {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            // Out of file descriptors, for example: the next look would come at once.
+            tracing::debug!(%error, "a transfer could not be accepted");
+            std::thread::sleep(ACCEPT_RETRY);
+            return None;
+        }
+    };
     stream.set_nonblocking(false).ok()?;
     Some(stream)
 }

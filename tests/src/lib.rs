@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cluster;
+pub mod foreign;
 pub mod network;
 pub mod packages;
 pub mod port_block;

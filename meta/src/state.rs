@@ -24,6 +24,7 @@ mod nodes;
 mod options;
 mod orders;
 mod proposals;
+mod reach;
 mod regroup;
 mod report;
 mod sync;
@@ -70,6 +71,7 @@ pub struct State {
     ailing: BTreeSet<PartitionId>,
     heal: heal::Memory,
     slow_removals: proposals::SlowRemovals,
+    reach: reach::Reach,
     options: HealOptions,
     /// What the durable half lost in [`State::restore`] may be due again.
     recheck: bool,
@@ -97,6 +99,7 @@ impl State {
             ailing,
             heal: heal::Memory::default(),
             slow_removals: proposals::SlowRemovals::default(),
+            reach: reach::Reach::default(),
             options: HealOptions::default(),
             recheck: false,
             now_ms: 0,
@@ -137,6 +140,9 @@ impl State {
                 report,
                 now_ms,
             } => self.handle_report(node, incarnation, report, now_ms, &mut work),
+            Command::NodeLost {
+                node, incarnation, ..
+            } => self.handle_lost(node, incarnation),
             Command::Propose {
                 node,
                 incarnation,
@@ -218,6 +224,7 @@ const fn time_of(command: &Command) -> u64 {
     match command {
         Command::JoinNode { now_ms, .. }
         | Command::Report { now_ms, .. }
+        | Command::NodeLost { now_ms, .. }
         | Command::DropTable { now_ms, .. }
         | Command::Propose { now_ms, .. }
         | Command::MovePrimary { now_ms, .. }

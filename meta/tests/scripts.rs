@@ -96,6 +96,12 @@ impl Script {
                     now_ms: self.now_ms,
                 }
             }
+            // lose NODE INCARNATION: its connection has ended.
+            "lose" => Command::NodeLost {
+                node: NodeId(small(1)),
+                incarnation: NodeIncarnation(number(2)),
+                now_ms: self.now_ms,
+            },
             // report NODE INCARNATION all HEALTH: every replica that the node should have, and no other.
             "report" => self.report(NodeId(small(1)), NodeIncarnation(number(2)), words[4]),
             // tell NODE INCARNATION TABLE.INDEX REPLICA-INCARNATION HEALTH CORE COUNTER PREPARED [REASON]: of one replica.

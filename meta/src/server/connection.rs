@@ -80,6 +80,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Shared) 
         () = outbox.kicked() => End::Quiet,
         _ = stop.wait_for(|stopped| *stopped) => End::Quiet,
     };
+    connection.say_lost().await;
     if let End::Garbage(reason) = end {
         Counters::count(&shared.counters.garbage);
         tracing::debug!(%peer, reason, "closing a connection");
@@ -390,6 +391,24 @@ impl Connection<'_> {
             },
         })
         .await
+    }
+
+    /// The node at the other end, if it is one, is not heard over this connection any more.
+    async fn say_lost(&self) {
+        let Phase::Member(session) = &self.phase else {
+            return;
+        };
+        let command = Command::NodeLost {
+            node: session.node,
+            incarnation: session.incarnation,
+            now_ms: self.shared.clock.now_ms(),
+        };
+        let reply = Reply::Session {
+            header: Header::request(FrameKind::Ping, 0),
+            session: session.clone(),
+        };
+        // If nobody takes it any more, meta is stopping.
+        _ = self.post(Letter::Command { command, reply }).await;
     }
 
     /// Answers a registration by a failure; the connection ends.

@@ -23,6 +23,12 @@ pub enum Command {
         report: Report,
         now_ms: u64,
     },
+    /// The connection to a node has ended, whatever the reason. Answered by `Done`.
+    NodeLost {
+        node: NodeId,
+        incarnation: NodeIncarnation,
+        now_ms: u64,
+    },
     /// Replicas of a node want other configurations. Answered by `Done`; what holds then is in the pushes, for the proposer
     /// in any case (but for removals of slow members over the limit, which are to be repeated).
     Propose {

@@ -28,6 +28,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) const LEARNER_SILENCE_MS: u64 = 30_000;
 /// A copy that comes back by log and says the same for this long is given up, in milliseconds.
 pub(super) const LEARNER_STALL_MS: u64 = 300_000;
+/// The same if another copy could come back instead, in milliseconds: the primary may not reach this one.
+pub(super) const LEARNER_TURN_MS: u64 = 3_000;
 /// An order that was not carried out is repeated after this long, in milliseconds.
 pub(super) const REPEAT_MS: u64 = 1_000;
 
@@ -74,7 +76,7 @@ impl State {
     }
 
     fn heal_partition(&mut self, id: PartitionId, slots: &mut Slots, work: &mut Work) {
-        self.withdraw_failed(id, work);
+        self.withdraw_failed(id, slots, work);
         self.trim(id, work);
         let Some((table, partition)) = self.partition(id) else {
             return;

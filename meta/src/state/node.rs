@@ -91,6 +91,8 @@ pub struct Live {
     pub incarnation: NodeIncarnation,
     /// Of the last heartbeat or join, on the clock of the commands.
     pub heard_ms: u64,
+    /// Its connection to meta is there, as far as meta knows.
+    pub(crate) is_connected: bool,
     /// Of the last push.
     pub(crate) synced_ms: u64,
     /// Heard of within [`super::ALIVE_MS`]. For display and placement only: nothing is taken away from a silent node.
@@ -111,6 +113,7 @@ impl Live {
         Self {
             incarnation,
             heard_ms: now_ms,
+            is_connected: true,
             synced_ms: now_ms,
             alive: true,
             disk_total: 0,

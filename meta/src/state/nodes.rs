@@ -88,6 +88,10 @@ impl State {
         if let Some(live) = self.live.get_mut(&id) {
             live.heard_ms = now_ms;
             live.alive = true;
+            live.is_connected = true;
+        }
+        if !same {
+            self.reach.forget(id);
         }
         if moved {
             self.tell_address(id, work);
@@ -155,6 +159,7 @@ impl State {
             self.activate(&creating, work);
             self.forget_dropped(work);
         }
+        self.forget_refusals();
         self.heal(None, work);
         self.drive_drains(work);
         Ok(Answer::Done)

@@ -43,7 +43,13 @@ impl State {
         self.expect_life(node, incarnation)?;
         for proposed in proposals {
             let id = proposed.replica.partition;
-            match self.judge(node, proposed) {
+            let verdict = self.judge(node, proposed);
+            if let Verdict::Grant(Step::TakeOver(_)) = verdict
+                && let Some(primary) = self.partition(id).and_then(|(_, it)| it.primary)
+            {
+                self.note_silence(node, primary.address.node);
+            }
+            match verdict {
                 Verdict::Grant(step) => {
                     let now_ms = self.now_ms;
                     if !self.regroup(id, |it| take_step(it, step, now_ms), work) {
@@ -79,6 +85,10 @@ impl State {
                 member,
                 cause: RemovalCause::Slow,
             } => self.judge_slow(proposed, member),
+            Proposal::Remove {
+                member,
+                cause: RemovalCause::Down,
+            } => self.judge_down(proposed, &proposer, member),
             other => judge_primary(partition, other),
         }
     }
@@ -127,6 +137,21 @@ impl State {
         reports.map(|it| it.committed).max().unwrap_or_default()
     }
 
+    /// Who is not heard goes, but not while meta hears it and nobody could write without it.
+    fn judge_down(&mut self, proposed: &Proposed, proposer: &Member, member: Member) -> Verdict {
+        let id = proposed.replica.partition;
+        let is_secondary = |it: &Partition| it.is_secondary(&member);
+        if !self.partition(id).is_some_and(|(_, it)| is_secondary(it)) {
+            return Verdict::TellAgain;
+        }
+        self.note_silence(proposer.address.node, member.address.node);
+        if self.has_to_stay(id, &member) {
+            Verdict::Ignore
+        } else {
+            Verdict::Grant(Step::Remove(member))
+        }
+    }
+
     /// A slow member is worth more than none: never below what writes need, and only so many at a time.
     fn judge_slow(&mut self, proposed: &Proposed, member: Member) -> Verdict {
         let Some((table, partition)) = self.partition(proposed.replica.partition) else {
@@ -167,7 +192,7 @@ enum Verdict {
     Grant(Step),
     /// The proposer does not know what holds, or asks for what it does not get.
     TellAgain,
-    /// Of nothing that is there, or to be asked again later.
+    /// Of nothing that is there, or to be asked again later: proposals are repeated.
     Ignore,
 }
 

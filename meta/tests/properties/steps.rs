@@ -121,6 +121,11 @@ fn command() -> impl Strategy<Value = Command> {
         ),
         2 => (name, time.clone()).prop_map(|(name, now_ms)| Command::DropTable { name, now_ms }),
         1 => time.clone().prop_map(|now_ms| Command::Tick { now_ms }),
+        1 => (0u32..5, 0u64..4, time.clone()).prop_map(|(node, incarnation, now_ms)| Command::NodeLost {
+            node: NodeId(node),
+            incarnation: NodeIncarnation(incarnation),
+            now_ms,
+        }),
         1 => (0u32..5, 0u64..4, key(), 0u64..4).prop_map(|(node, incarnation, replica, ballot)| {
             let proposal = Proposal::NextBallot;
             let proposals = vec![Proposed { replica, ballot: Ballot(ballot), proposal }];

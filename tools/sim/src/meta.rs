@@ -384,10 +384,25 @@ impl World {
     }
 
     fn disconnect_from_meta(&mut self, index: usize) {
+        self.lose_connection(index);
         let node = &mut self.nodes[index];
         node.session += 1;
         node.joined = None;
         self.meta.arrivals.remove(&node.id);
+    }
+
+    /// Meta notices at once that a connection is gone.
+    pub(crate) fn lose_connection(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        if !self.meta.up || node.joined != Some(self.meta.life) {
+            return;
+        }
+        let command = Command::NodeLost {
+            node: node.id,
+            incarnation: node.incarnation,
+            now_ms: self.now_ms(),
+        };
+        self.decide(command, None);
     }
 
     fn join_soon(&mut self, index: usize) {

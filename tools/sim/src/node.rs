@@ -221,10 +221,11 @@ impl World {
 
     /// Loses power, or stops in order as a process that closes its engine.
     pub(crate) fn stop_node(&mut self, index: usize, ending: End) -> Result<(), Violation> {
-        let node = &mut self.nodes[index];
-        if !node.up {
+        if !self.nodes[index].up {
             return Ok(());
         }
+        self.lose_connection(index);
+        let node = &mut self.nodes[index];
         node.up = false;
         node.life = Life(node.life.0 + 1);
         node.joined = None;

@@ -4,7 +4,7 @@ use super::super::group::{BACKOFF_MAX_MS, Goal, Learner};
 use super::super::report::{ReplicaHealth, ReplicaKey};
 use super::super::table::Partition;
 use super::super::{State, Work};
-use super::{LEARNER_SILENCE_MS, LEARNER_STALL_MS, key_of};
+use super::{LEARNER_SILENCE_MS, LEARNER_STALL_MS, LEARNER_TURN_MS, key_of};
 use crate::place;
 use pegasus_replication::config::Member;
 use pegasus_replication::ids::{
@@ -80,7 +80,7 @@ impl State {
 
     /// Gives a learner up that cannot become a member. Its primary, which may already wait for it, need not do so under the
     /// ballot that comes with this.
-    pub(super) fn withdraw_failed(&mut self, id: PartitionId, work: &mut Work) {
+    pub(super) fn withdraw_failed(&mut self, id: PartitionId, slots: &Slots, work: &mut Work) {
         let Some((table, partition)) = self.partition(id) else {
             return;
         };
@@ -94,7 +94,8 @@ impl State {
             matches!(partition.goal(), Some(Goal::Move { to, .. }) if to == learner.member.address);
         let wanted = (has_room || is_moving) && self.durable.drain(node).is_none();
         let failure = if wanted {
-            let stalled = self.is_stalled(id, &learner).then_some(Failure::Failed);
+            let stalled = self.is_stalled(id, &learner, slots);
+            let stalled = stalled.then_some(Failure::Failed);
             self.failure(id, &learner).or(stalled)
         } else {
             Some(Failure::NotWanted)
@@ -117,7 +118,7 @@ impl State {
 
     /// A copy that came back by log has not moved for a long time. A new replica may take as long as its data need, and says
     /// nothing meanwhile.
-    fn is_stalled(&mut self, id: PartitionId, learner: &Learner) -> bool {
+    fn is_stalled(&mut self, id: PartitionId, learner: &Learner, slots: &Slots) -> bool {
         let status = self.status(learner.member.address.node, key_of(id, &learner.member));
         let Some(status) = status.filter(|_| !learner.is_fresh) else {
             return false;
@@ -130,7 +131,10 @@ impl State {
         );
         match self.heal.progress.get(&id) {
             Some((known, since_ms)) if *known == seen => {
-                self.now_ms.saturating_sub(*since_ms) >= LEARNER_STALL_MS
+                let stalled_ms = self.now_ms.saturating_sub(*since_ms);
+                let is_replaceable = || self.returning(id, slots).is_some();
+                stalled_ms >= LEARNER_STALL_MS
+                    || (stalled_ms >= LEARNER_TURN_MS && is_replaceable())
             }
             _ => {
                 self.heal.progress.insert(id, (seen, self.now_ms));
@@ -181,10 +185,11 @@ impl State {
         }
     }
 
-    /// The copy that is farthest along on a node without a member.
+    /// The copy that is farthest along on a node without a member; one that the primary may not hear only if there is no other.
     fn returning(&self, id: PartitionId, slots: &Slots) -> Option<Member> {
         let (_, partition) = self.partition(id)?;
-        let mut best: Option<((Ballot, Decree), Member)> = None;
+        let primary = partition.primary?.address.node;
+        let mut best: Option<((bool, Ballot, Decree), Member)> = None;
         let changed_ms = self.heal.changed.get(&id).copied().unwrap_or(0);
         for &node in &slots.open {
             let is_back = self
@@ -211,7 +216,8 @@ impl State {
                 if is_leaving || is_ahead || is_foreign {
                     continue;
                 }
-                let rank = (status.prepared_ballot, status.prepared);
+                let reaches = self.may_hear(primary, node);
+                let rank = (reaches, status.prepared_ballot, status.prepared);
                 let member = Member {
                     address: CoreAddress { node, core },
                     incarnation: key.incarnation,

@@ -3,6 +3,10 @@
 //! Front-ends make a [`Request`] from bytes and bytes from a [`Reply`]; everything behind them sees only these types.
 //! Keys and values are slices of the receive buffer (`Bytes`): keep one for long and its whole chunk stays in memory.
 
+mod scanner;
+
+pub use scanner::{Invalid, OpenScanner, Page};
+
 use bytes::Bytes;
 use pegasus_fbs::code::Code;
 use std::net::SocketAddr;
@@ -40,6 +44,9 @@ pub enum Operation {
     MultiPut(MultiPut),
     MultiGet(MultiGet),
     MultiRemove(MultiRemove),
+    Incr(Incr),
+    CheckAndSet(CheckAndSet),
+    CheckAndMutate(CheckAndMutate),
     /// Keys of one partition, of any hash keys.
     BatchGet(Vec<Key>),
     /// Live rows of this hash key.
@@ -47,6 +54,18 @@ pub enum Operation {
         hash_key: Bytes,
     },
     Scan(Scan),
+    OpenScanner(OpenScanner),
+    /// The next page of a scanner, whose number is good for one page.
+    NextPage {
+        context: u64,
+    },
+    /// Forgets a scanner; answered with [`Response::Silent`].
+    CloseScanner {
+        context: u64,
+    },
+    /// Well framed and not to be executed; answered where the partition would serve it, so that an asker that is wrong
+    /// about the partition is told that first.
+    Invalid(Invalid),
     /// Where the partitions of this table are.
     Route {
         table_name: String,
@@ -60,6 +79,12 @@ pub enum Operation {
     Scrub {
         start: bool,
     },
+    /// A remote command of Apache Pegasus' tools.
+    RemoteCommand {
+        name: String,
+        arguments: Vec<String>,
+    },
+    Http(Box<pegasus_http::Request>),
 }
 
 impl Operation {
@@ -68,7 +93,13 @@ impl Operation {
     pub const fn is_write(&self) -> bool {
         matches!(
             self,
-            Self::Put(_) | Self::Remove(_) | Self::MultiPut(_) | Self::MultiRemove(_)
+            Self::Put(_)
+                | Self::Remove(_)
+                | Self::MultiPut(_)
+                | Self::MultiRemove(_)
+                | Self::Incr(_)
+                | Self::CheckAndSet(_)
+                | Self::CheckAndMutate(_)
         )
     }
 
@@ -77,7 +108,12 @@ impl Operation {
     pub const fn is_of_partition(&self) -> bool {
         !matches!(
             self,
-            Self::Route { .. } | Self::Ping | Self::CoreStats { .. } | Self::Scrub { .. }
+            Self::Route { .. }
+                | Self::Ping
+                | Self::CoreStats { .. }
+                | Self::Scrub { .. }
+                | Self::RemoteCommand { .. }
+                | Self::Http(_)
         )
     }
 
@@ -93,13 +129,20 @@ impl Operation {
             Self::MultiPut(_) => "multi_put",
             Self::MultiGet(_) => "multi_get",
             Self::MultiRemove(_) => "multi_remove",
+            Self::Incr(_) => "incr",
+            Self::CheckAndSet(_) => "check_and_set",
+            Self::CheckAndMutate(_) => "check_and_mutate",
             Self::BatchGet(_) => "batch_get",
             Self::SortKeyCount { .. } => "sortkey_count",
-            Self::Scan(_) => "scan",
+            Self::Scan(_) | Self::OpenScanner(_) | Self::NextPage { .. } => "scan",
+            Self::CloseScanner { .. } => "close_scanner",
+            Self::Invalid(_) => "invalid",
             Self::Route { .. } => "route",
             Self::Ping => "ping",
             Self::CoreStats { .. } => "core_stats",
             Self::Scrub { .. } => "scrub",
+            Self::RemoteCommand { .. } => "remote_command",
+            Self::Http(_) => "http",
         }
     }
 }
@@ -122,9 +165,20 @@ pub struct RequestId {
 pub struct Put {
     pub key: Key,
     pub value: Bytes,
-    /// 0 = never expires.
-    pub ttl_seconds: u32,
+    pub expiry: Expiry,
     pub id: RequestId,
+}
+
+/// When the rows of a write become invisible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Expiry {
+    /// As the table says: after its `default_ttl`, or never.
+    #[default]
+    Default,
+    /// So many seconds after the primary has taken the write; 0 is [`Expiry::Default`].
+    After(u32),
+    /// At this second since 2016-01-01 UTC, stored as it is given, also when it is over; 0 is [`Expiry::Default`].
+    At(u32),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,8 +192,8 @@ pub struct MultiPut {
     pub hash_key: Bytes,
     /// Sort key and value, at least one.
     pub rows: Vec<(Bytes, Bytes)>,
-    /// One for all; 0 = never expires.
-    pub ttl_seconds: u32,
+    /// One for all.
+    pub expiry: Expiry,
     pub id: RequestId,
 }
 
@@ -149,6 +203,88 @@ pub struct MultiRemove {
     /// At least one.
     pub sort_keys: Vec<Bytes>,
     pub id: RequestId,
+}
+
+/// Adds to a decimal number (Apache Pegasus `incr`). A missing row counts as 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incr {
+    pub key: Key,
+    pub increment: i64,
+    pub expiry: IncrExpiry,
+    pub id: RequestId,
+    /// See [`CheckAndSet::is_retry`].
+    pub is_retry: bool,
+}
+
+/// When the row of an [`Incr`] becomes invisible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum IncrExpiry {
+    /// As before.
+    #[default]
+    Keep,
+    /// Never, or after the table's `default_ttl`.
+    Remove,
+    /// So many seconds after the primary has taken the request; 0 is [`IncrExpiry::Keep`].
+    After(u32),
+    /// At this second since 2016-01-01 UTC; 0 is [`IncrExpiry::Keep`].
+    At(u32),
+}
+
+/// What a row must look like for a write to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    pub sort_key: Bytes,
+    /// Apache Pegasus `cas_check_type`, 0 to 17; any other number is answered with [`Checked::Invalid`].
+    pub kind: i32,
+    pub operand: Bytes,
+}
+
+/// Writes one row if another one, or the same, passes a check (Apache Pegasus `check_and_set`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckAndSet {
+    pub hash_key: Bytes,
+    pub check: Check,
+    /// `None` = the row that is checked.
+    pub set_sort_key: Option<Bytes>,
+    pub value: Bytes,
+    pub expiry: Expiry,
+    /// The answer tells what the checked row was before.
+    pub return_check_value: bool,
+    pub id: RequestId,
+    /// This identity was sent before and the outcome is not known: a server that may have forgotten it answers `Unknown`
+    /// instead of executing.
+    pub is_retry: bool,
+}
+
+/// Changes rows of one hash key if one of them passes a check (Apache Pegasus `check_and_mutate`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckAndMutate {
+    pub hash_key: Bytes,
+    pub check: Check,
+    /// In this order; none at all, or an unknown one, is answered with [`Checked::Invalid`].
+    pub mutations: Vec<Mutate>,
+    /// See [`CheckAndSet::return_check_value`].
+    pub return_check_value: bool,
+    pub id: RequestId,
+    /// See [`CheckAndSet::is_retry`].
+    pub is_retry: bool,
+}
+
+/// One change of a [`CheckAndMutate`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mutate {
+    Put {
+        sort_key: Bytes,
+        value: Bytes,
+        expiry: Expiry,
+    },
+    Remove {
+        sort_key: Bytes,
+    },
+    /// The asker named an operation that is neither of these.
+    Unknown {
+        operation: i32,
+    },
 }
 
 /// Rows of one hash key, by sort keys or by range (Apache Pegasus `multi_get`).
@@ -241,6 +377,21 @@ pub enum Response {
         count: u32,
     },
     /// To `Get`; a missing row is `Failure` with `NotFound`.
+    /// To `Incr`.
+    Incremented {
+        outcome: Incremented,
+        /// The sum; for [`Incremented::Overflow`] the number as it is, for [`Incremented::NotANumber`] 0.
+        value: i64,
+        /// 0 where nothing was written.
+        decree: u64,
+    },
+    /// To `CheckAndSet` and `CheckAndMutate`.
+    Checked {
+        outcome: Checked,
+        checked_value: CheckedValue,
+        /// 0 where nothing was written.
+        decree: u64,
+    },
     Value(Bytes),
     Exists(bool),
     /// To `Ttl`; `None` = never expires. A missing row is `NotFound`.
@@ -253,6 +404,45 @@ pub enum Response {
     /// To `CoreStats`: the page without its zeros (`pegasus_fbs::stats_page::compact`).
     CoreStats(Vec<u64>),
     Scrub(Scrubbing),
+    /// To `OpenScanner` and `NextPage`.
+    Page(Page),
+    /// To `CloseScanner`: nothing is sent.
+    Silent,
+    /// To `Operation::Invalid` with [`Invalid::Argument`]: the partition serves, the operation makes no sense.
+    InvalidArgument(&'static str),
+    /// To `RemoteCommand`.
+    Text(String),
+    Http(Box<pegasus_http::Response>),
+}
+
+/// What became of an [`Incr`]. All but `Done` have changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Incremented {
+    Done,
+    /// The stored value is no number (Apache error 4).
+    NotANumber,
+    /// The sum has no room in 64 bits (Apache error 4, with the old value).
+    Overflow,
+}
+
+/// What became of a [`CheckAndSet`] or [`CheckAndMutate`]. All but `Passed` have changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Checked {
+    Passed,
+    /// The row does not look like that (Apache error 13).
+    Failed,
+    /// A number was asked for and is none, or the request itself makes no sense (Apache error 4).
+    Invalid,
+}
+
+/// The checked row before the operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckedValue {
+    NotAsked,
+    Missing,
+    Found(Bytes),
+    /// This is the answer to a retry, and the value was too long to be remembered for it.
+    Forgotten,
 }
 
 /// How scrubbing of a node is.

@@ -25,6 +25,10 @@ pub enum FrameKind {
     CoreStats = 22,
     // Client to any core, for its whole node.
     Scrub = 23,
+    // Client to a core: atomic operations.
+    Incr = 24,
+    CheckAndSet = 25,
+    CheckAndMutate = 26,
     // Operator to meta.
     CreateTable = 30,
     DropTable = 31,
@@ -35,6 +39,12 @@ pub enum FrameKind {
     MoveReplica = 36,
     DrainNode = 37,
     UndrainNode = 38,
+    RecallTable = 39,
+    RenameTable = 48,
+    ShowEnvs = 49,
+    ChangeEnvs = 50,
+    ShowCluster = 51,
+    SetLevel = 52,
     // Node to meta and back.
     Register = 40,
     RegisterReply = 41,
@@ -66,7 +76,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind; later ones at the end, so that each keeps its place.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 57] = [
         Self::Get,
         Self::Put,
         Self::Remove,
@@ -115,6 +125,15 @@ impl FrameKind {
         Self::UndrainNode,
         Self::ProposeChange,
         Self::Scrub,
+        Self::Incr,
+        Self::CheckAndSet,
+        Self::CheckAndMutate,
+        Self::RecallTable,
+        Self::RenameTable,
+        Self::ShowEnvs,
+        Self::ChangeEnvs,
+        Self::ShowCluster,
+        Self::SetLevel,
     ];
 
     /// The number in the header.
@@ -144,6 +163,9 @@ impl TryFrom<u8> for FrameKind {
             21 => Self::Ping,
             22 => Self::CoreStats,
             23 => Self::Scrub,
+            24 => Self::Incr,
+            25 => Self::CheckAndSet,
+            26 => Self::CheckAndMutate,
             30 => Self::CreateTable,
             31 => Self::DropTable,
             32 => Self::ListTables,
@@ -153,6 +175,12 @@ impl TryFrom<u8> for FrameKind {
             36 => Self::MoveReplica,
             37 => Self::DrainNode,
             38 => Self::UndrainNode,
+            39 => Self::RecallTable,
+            48 => Self::RenameTable,
+            49 => Self::ShowEnvs,
+            50 => Self::ChangeEnvs,
+            51 => Self::ShowCluster,
+            52 => Self::SetLevel,
             40 => Self::Register,
             41 => Self::RegisterReply,
             42 => Self::RegisterProof,

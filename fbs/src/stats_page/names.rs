@@ -37,6 +37,9 @@ numbered! {
         RequestMultiPut = "request_multi_put",
         RequestMultiGet = "request_multi_get",
         RequestMultiRemove = "request_multi_remove",
+        RequestIncr = "request_incr",
+        RequestCheckAndSet = "request_check_and_set",
+        RequestCheckAndMutate = "request_check_and_mutate",
         RequestBatchGet = "request_batch_get",
         RequestSortKeyCount = "request_sort_key_count",
         RequestScan = "request_scan",
@@ -183,6 +186,9 @@ numbered! {
         MultiPut = "multi_put",
         MultiGet = "multi_get",
         MultiRemove = "multi_remove",
+        Incr = "incr",
+        CheckAndSet = "check_and_set",
+        CheckAndMutate = "check_and_mutate",
         BatchGet = "batch_get",
         SortKeyCount = "sort_key_count",
         Scan = "scan",
@@ -332,7 +338,13 @@ impl Timing {
     #[must_use]
     pub const fn class(self) -> Option<Class> {
         match self {
-            Self::Put | Self::Remove | Self::MultiPut | Self::MultiRemove => Some(Class::Write),
+            Self::Put
+            | Self::Remove
+            | Self::MultiPut
+            | Self::MultiRemove
+            | Self::Incr
+            | Self::CheckAndSet
+            | Self::CheckAndMutate => Some(Class::Write),
             Self::Get
             | Self::Exist
             | Self::Ttl

@@ -15,7 +15,8 @@ macro_rules! roots {
 }
 
 roots! {
-    kv::KeyRequest, kv::PutRequest, kv::MultiPutRequest, kv::MultiRemoveRequest, kv::MultiGetRequest,
+    kv::KeyRequest, kv::PutRequest, kv::MultiPutRequest, kv::MultiRemoveRequest, kv::IncrRequest,
+    kv::CheckAndSetRequest, kv::CheckAndMutateRequest, kv::IncrReply, kv::CheckReply, kv::MultiGetRequest,
     kv::BatchGetRequest, kv::ScanRequest, kv::WriteReply, kv::ValueReply, kv::ExistReply, kv::TtlReply, kv::CountReply,
     kv::RowsReply, kv::Failure, kv::RouteRequest, kv::RouteReply,
     admin::CreateTable, admin::CreateTableReply, admin::DropTable, admin::DropTableReply, admin::ListTables,

@@ -3,9 +3,10 @@ use crate::protocol::{get, reply_of, request_frame};
 use bytes::Bytes;
 use pegasus_fbs::code::Code;
 use pegasus_net::request::{
-    Failure, Filter, FilterKind, Key, MultiGet, MultiGetRows, MultiPut, MultiRemove, Operation,
-    PartitionRoute, Put, Remove, Reply, Request, RequestId, Response, Route, Row, Rows, Scan,
-    ScanRows, Scrubbing, SortKeyRange,
+    Check, CheckAndMutate, CheckAndSet, Checked, CheckedValue, Expiry, Failure, Filter, FilterKind,
+    Incr, IncrExpiry, Incremented, Key, MultiGet, MultiGetRows, MultiPut, MultiRemove, Mutate,
+    Operation, PartitionRoute, Put, Remove, Reply, Request, RequestId, Response, Route, Row, Rows,
+    Scan, ScanRows, Scrubbing, SortKeyRange,
 };
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -90,20 +91,60 @@ fn operations() -> Vec<(Operation, Response)> {
     let put = Put {
         key: key(),
         value: bytes("value"),
-        ttl_seconds: 60,
+        expiry: Expiry::After(60),
         id: ID,
     };
     let pairs = vec![(bytes("s1"), bytes("v1")), (bytes(""), bytes(""))];
     let multi_put = MultiPut {
         hash_key: bytes("hash"),
         rows: pairs,
-        ttl_seconds: 1,
+        expiry: Expiry::After(1),
         id: ID,
     };
     let multi_remove = MultiRemove {
         hash_key: bytes("hash"),
         sort_keys: vec![bytes("a"), bytes("")],
         id: ID,
+    };
+    let incr = |expiry| Incr {
+        key: key(),
+        increment: -5,
+        expiry,
+        id: ID,
+        is_retry: true,
+    };
+    let check = || Check {
+        sort_key: bytes("checked"),
+        kind: 17,
+        operand: bytes("9"),
+    };
+    let check_and_set = CheckAndSet {
+        hash_key: bytes("hash"),
+        check: check(),
+        set_sort_key: Some(bytes("other")),
+        value: bytes("value"),
+        expiry: Expiry::At(9),
+        return_check_value: true,
+        id: ID,
+        is_retry: true,
+    };
+    let check_and_mutate = CheckAndMutate {
+        hash_key: bytes("hash"),
+        check: check(),
+        mutations: vec![
+            Mutate::Put {
+                sort_key: bytes("a"),
+                value: bytes("b"),
+                expiry: Expiry::After(3),
+            },
+            Mutate::Remove {
+                sort_key: bytes("c"),
+            },
+            Mutate::Unknown { operation: 9 },
+        ],
+        return_check_value: false,
+        id: ID,
+        is_retry: false,
     };
     let partition = PartitionRoute {
         ballot: 5,
@@ -127,6 +168,30 @@ fn operations() -> Vec<(Operation, Response)> {
             rows(),
         ),
         (Operation::MultiRemove(multi_remove), written),
+        (
+            Operation::Incr(incr(IncrExpiry::Remove)),
+            Response::Incremented {
+                outcome: Incremented::Overflow,
+                value: i64::MIN,
+                decree: 0,
+            },
+        ),
+        (
+            Operation::CheckAndSet(check_and_set),
+            Response::Checked {
+                outcome: Checked::Passed,
+                checked_value: CheckedValue::Found(bytes("before")),
+                decree: 7,
+            },
+        ),
+        (
+            Operation::CheckAndMutate(check_and_mutate),
+            Response::Checked {
+                outcome: Checked::Failed,
+                checked_value: CheckedValue::Missing,
+                decree: 0,
+            },
+        ),
         (Operation::BatchGet(vec![key(), Key::default()]), rows()),
         (
             Operation::SortKeyCount {
@@ -272,7 +337,7 @@ fn a_megabyte_travels_both_ways() {
     let put = Put {
         key: key(),
         value: value.clone(),
-        ttl_seconds: 0,
+        expiry: Expiry::After(0),
         id: RequestId::default(),
     };
     let request = Request {

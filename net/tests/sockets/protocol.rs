@@ -1,5 +1,8 @@
 //! The client's side of the native protocol: requests to bytes, answers from bytes.
 
+#[path = "protocol/atomic.rs"]
+mod atomic;
+
 use bytes::Bytes;
 use pegasus_fbs::body::{FailureBody, bytes, read};
 use pegasus_fbs::code::Code;
@@ -7,8 +10,8 @@ use pegasus_fbs::flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOf
 use pegasus_fbs::frame::{Frame, FrameKind, Header, encode_frame};
 use pegasus_fbs::kv;
 use pegasus_net::request::{
-    Failure, FilterKind, Key, MultiGetRows, Operation, PartitionRoute, Reply, Request, RequestId,
-    Response, Route, Row, Rows, ScanRows, Scrubbing, SortKeyRange,
+    Expiry, Failure, FilterKind, Key, MultiGetRows, Operation, PartitionRoute, Reply, Request,
+    RequestId, Response, Route, Row, Rows, ScanRows, Scrubbing, SortKeyRange,
 };
 
 type Builder = FlatBufferBuilder<'static>;
@@ -24,6 +27,9 @@ pub(crate) fn kind_of(operation: &Operation) -> FrameKind {
         Operation::MultiPut(_) => FrameKind::MultiPut,
         Operation::MultiGet(_) => FrameKind::MultiGet,
         Operation::MultiRemove(_) => FrameKind::MultiRemove,
+        Operation::Incr(_) => FrameKind::Incr,
+        Operation::CheckAndSet(_) => FrameKind::CheckAndSet,
+        Operation::CheckAndMutate(_) => FrameKind::CheckAndMutate,
         Operation::BatchGet(_) => FrameKind::BatchGet,
         Operation::SortKeyCount { .. } => FrameKind::SortKeyCount,
         Operation::Scan(_) => FrameKind::Scan,
@@ -94,7 +100,8 @@ fn body(b: &mut Builder, operation: &Operation) {
                 hash_key: field(b, &put.key.hash_key),
                 sort_key: field(b, &put.key.sort_key),
                 value: field(b, &put.value),
-                ttl_seconds: put.ttl_seconds,
+                ttl_seconds: expiry(put.expiry).0,
+                expire_at: expiry(put.expiry).1,
                 request_client: put.id.client,
                 request_sequence: put.id.sequence,
             };
@@ -117,7 +124,8 @@ fn body(b: &mut Builder, operation: &Operation) {
             let args = kv::MultiPutRequestArgs {
                 hash_key: field(b, &put.hash_key),
                 rows: Some(b.create_vector(&rows)),
-                ttl_seconds: put.ttl_seconds,
+                ttl_seconds: expiry(put.expiry).0,
+                expire_at: expiry(put.expiry).1,
                 request_client: put.id.client,
                 request_sequence: put.id.sequence,
             };
@@ -134,6 +142,9 @@ fn body(b: &mut Builder, operation: &Operation) {
             let root = kv::MultiRemoveRequest::create(b, &args);
             finish(b, root);
         }
+        Operation::Incr(incr) => atomic::incr(b, incr),
+        Operation::CheckAndSet(set) => atomic::check_and_set(b, set),
+        Operation::CheckAndMutate(mutate) => atomic::check_and_mutate(b, mutate),
         Operation::MultiGet(get) => multi_get_body(b, get),
         Operation::BatchGet(keys) => {
             let keys: Vec<_> = keys
@@ -173,6 +184,15 @@ fn body(b: &mut Builder, operation: &Operation) {
             let root = kv::WriteReply::create(b, &kv::WriteReplyArgs::default());
             finish(b, root);
         }
+    }
+}
+
+/// Seconds to live, and the absolute second.
+const fn expiry(expiry: Expiry) -> (u32, u32) {
+    match expiry {
+        Expiry::Default => (0, 0),
+        Expiry::After(seconds) => (seconds, 0),
+        Expiry::At(second) => (0, second),
     }
 }
 
@@ -298,6 +318,8 @@ pub(crate) fn reply_of(frame: &Frame) -> Reply {
                 count: reply.count(),
             }
         }
+        FrameKind::Incr => atomic::incremented(body),
+        FrameKind::CheckAndSet | FrameKind::CheckAndMutate => atomic::checked(body),
         FrameKind::Exist => Response::Exists(read::<kv::ExistReply<'_>>(body).unwrap().exists()),
         FrameKind::Ttl => {
             Response::Ttl(u32::try_from(read::<kv::TtlReply<'_>>(body).unwrap().ttl_seconds()).ok())

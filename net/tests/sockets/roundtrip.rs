@@ -7,8 +7,9 @@ use pegasus_fbs::frame::{BODY_BYTES_MAX, Decoder};
 use pegasus_net::frontend::native::Native;
 use pegasus_net::frontend::{Decoded, Frontend, Scratch, Tag};
 use pegasus_net::request::{
-    Filter, FilterKind, Key, MultiGet, MultiGetRows, MultiPut, MultiRemove, Operation, Put, Remove,
-    Reply, Request, RequestId, Response, Row, Rows, Scan, ScanRows, SortKeyRange,
+    Check, CheckAndMutate, CheckAndSet, Expiry, Filter, FilterKind, Incr, IncrExpiry, Key,
+    MultiGet, MultiGetRows, MultiPut, MultiRemove, Mutate, Operation, Put, Remove, Reply, Request,
+    RequestId, Response, Row, Rows, Scan, ScanRows, SortKeyRange,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -51,6 +52,95 @@ fn range() -> impl Strategy<Value = SortKeyRange> {
             stop_inclusive,
         },
     )
+}
+
+fn expiry() -> impl Strategy<Value = Expiry> {
+    prop_oneof![
+        Just(Expiry::Default),
+        (1..=u32::MAX).prop_map(Expiry::After),
+        (1..=u32::MAX).prop_map(Expiry::At),
+    ]
+}
+
+fn atomic_id() -> impl Strategy<Value = RequestId> {
+    (1..=u64::MAX, any::<u64>()).prop_map(|(client, sequence)| RequestId { client, sequence })
+}
+
+fn incr() -> impl Strategy<Value = Incr> {
+    let expiry = prop_oneof![
+        Just(IncrExpiry::Keep),
+        Just(IncrExpiry::Remove),
+        (1..=u32::MAX).prop_map(IncrExpiry::After),
+        (1..=u32::MAX).prop_map(IncrExpiry::At),
+    ];
+    (key(), any::<i64>(), expiry, atomic_id(), any::<bool>()).prop_map(
+        |(key, increment, expiry, id, is_retry)| Incr {
+            key,
+            increment,
+            expiry,
+            id,
+            is_retry,
+        },
+    )
+}
+
+fn check() -> impl Strategy<Value = Check> {
+    (text(), 0..=255, text()).prop_map(|(sort_key, kind, operand)| Check {
+        sort_key,
+        kind,
+        operand,
+    })
+}
+
+fn check_and_set() -> impl Strategy<Value = CheckAndSet> {
+    (
+        (hash_key(), check(), proptest::option::of(text())),
+        (text(), expiry(), any::<bool>(), atomic_id(), any::<bool>()),
+    )
+        .prop_map(
+            |(
+                (hash_key, check, set_sort_key),
+                (value, expiry, return_check_value, id, is_retry),
+            )| CheckAndSet {
+                hash_key,
+                check,
+                set_sort_key,
+                value,
+                expiry,
+                return_check_value,
+                id,
+                is_retry,
+            },
+        )
+}
+
+fn mutate() -> impl Strategy<Value = Mutate> {
+    prop_oneof![
+        (text(), text(), expiry()).prop_map(|(sort_key, value, expiry)| Mutate::Put {
+            sort_key,
+            value,
+            expiry
+        }),
+        text().prop_map(|sort_key| Mutate::Remove { sort_key }),
+        (2..=255).prop_map(|operation| Mutate::Unknown { operation }),
+    ]
+}
+
+fn check_and_mutate() -> impl Strategy<Value = CheckAndMutate> {
+    (
+        (hash_key(), check(), vec(mutate(), 0..5)),
+        (any::<bool>(), atomic_id(), any::<bool>()),
+    )
+        .prop_map(
+            |((hash_key, check, mutations), (return_check_value, id, is_retry))| CheckAndMutate {
+                hash_key,
+                check,
+                mutations,
+                return_check_value,
+                id,
+                is_retry,
+            },
+        )
 }
 
 fn multi_get() -> impl Strategy<Value = MultiGet> {
@@ -107,20 +197,20 @@ fn operation() -> impl Strategy<Value = Operation> {
         key().prop_map(Operation::Get),
         key().prop_map(Operation::Exist),
         key().prop_map(Operation::Ttl),
-        (key(), text(), any::<u32>(), id()).prop_map(|(key, value, ttl_seconds, id)| {
+        (key(), text(), expiry(), id()).prop_map(|(key, value, expiry, id)| {
             Operation::Put(Put {
                 key,
                 value,
-                ttl_seconds,
+                expiry,
                 id,
             })
         }),
         (key(), id()).prop_map(|(key, id)| Operation::Remove(Remove { key, id })),
-        (hash_key(), vec((text(), text()), 1..10), any::<u32>(), id()).prop_map(
-            |(hash_key, rows, ttl_seconds, id)| Operation::MultiPut(MultiPut {
+        (hash_key(), vec((text(), text()), 1..10), expiry(), id()).prop_map(
+            |(hash_key, rows, expiry, id)| Operation::MultiPut(MultiPut {
                 hash_key,
                 rows,
-                ttl_seconds,
+                expiry,
                 id
             })
         ),
@@ -131,6 +221,9 @@ fn operation() -> impl Strategy<Value = Operation> {
                 id,
             })
         }),
+        incr().prop_map(Operation::Incr),
+        check_and_set().prop_map(Operation::CheckAndSet),
+        check_and_mutate().prop_map(Operation::CheckAndMutate),
         multi_get().prop_map(Operation::MultiGet),
         vec(key(), 1..10).prop_map(Operation::BatchGet),
         hash_key().prop_map(|hash_key| Operation::SortKeyCount { hash_key }),

@@ -227,6 +227,11 @@ pub const fn of_operation(operation: &Operation) -> (Counter, Option<Timing>) {
         Operation::MultiPut(_) => (Counter::RequestMultiPut, Some(Timing::MultiPut)),
         Operation::MultiGet(_) => (Counter::RequestMultiGet, Some(Timing::MultiGet)),
         Operation::MultiRemove(_) => (Counter::RequestMultiRemove, Some(Timing::MultiRemove)),
+        Operation::Incr(_) => (Counter::RequestIncr, Some(Timing::Incr)),
+        Operation::CheckAndSet(_) => (Counter::RequestCheckAndSet, Some(Timing::CheckAndSet)),
+        Operation::CheckAndMutate(_) => {
+            (Counter::RequestCheckAndMutate, Some(Timing::CheckAndMutate))
+        }
         Operation::BatchGet(_) => (Counter::RequestBatchGet, Some(Timing::BatchGet)),
         Operation::SortKeyCount { .. } => {
             (Counter::RequestSortKeyCount, Some(Timing::SortKeyCount))

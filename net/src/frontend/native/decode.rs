@@ -1,7 +1,9 @@
 //! FlatBuffers bodies to operations: verified, then bounded, then sliced without a copy.
 
+mod atomic;
+
 use crate::request::{
-    Failure, Filter, FilterKind, HASH_KEY_BYTES_MAX, Key, MultiGet, MultiGetRows, MultiPut,
+    Expiry, Failure, Filter, FilterKind, HASH_KEY_BYTES_MAX, Key, MultiGet, MultiGetRows, MultiPut,
     MultiRemove, Operation, Put, REQUEST_ITEMS_MAX, Remove, RequestId, Scan, ScanRows,
     SortKeyRange, TABLE_NAME_BYTES_MAX,
 };
@@ -26,6 +28,9 @@ pub(super) fn operation(kind: FrameKind, body: &Bytes) -> Result<Operation, Fail
         FrameKind::MultiPut => multi_put(body).map(Operation::MultiPut),
         FrameKind::MultiGet => multi_get(body).map(Operation::MultiGet),
         FrameKind::MultiRemove => multi_remove(body).map(Operation::MultiRemove),
+        FrameKind::Incr => atomic::incr(body).map(Operation::Incr),
+        FrameKind::CheckAndSet => atomic::check_and_set(body).map(Operation::CheckAndSet),
+        FrameKind::CheckAndMutate => atomic::check_and_mutate(body).map(Operation::CheckAndMutate),
         FrameKind::BatchGet => batch_get(body),
         FrameKind::Scan => scan(body).map(Operation::Scan),
         FrameKind::Route => route(body),
@@ -63,7 +68,7 @@ fn put(body: &Bytes) -> Result<Put, Failure> {
     Ok(Put {
         key: key(body, request.hash_key(), request.sort_key())?,
         value: slice(body, request.value()),
-        ttl_seconds: request.ttl_seconds(),
+        expiry: expiry(request.ttl_seconds(), request.expire_at()),
         id: RequestId {
             client: request.request_client(),
             sequence: request.request_sequence(),
@@ -84,7 +89,7 @@ fn multi_put(body: &Bytes) -> Result<MultiPut, Failure> {
             .flatten()
             .map(|row| (slice(body, row.sort_key()), slice(body, row.value())))
             .collect(),
-        ttl_seconds: request.ttl_seconds(),
+        expiry: expiry(request.ttl_seconds(), request.expire_at()),
         id: RequestId {
             client: request.request_client(),
             sequence: request.request_sequence(),
@@ -223,6 +228,14 @@ fn hash_key(body: &Bytes, vector: Option<Vector<'_, u8>>) -> Result<Bytes, Failu
         return Err(Failure::new(Code::TooLarge, message));
     }
     Ok(hash_key)
+}
+
+const fn expiry(ttl_seconds: u32, expire_at: u32) -> Expiry {
+    match (ttl_seconds, expire_at) {
+        (0, 0) => Expiry::Default,
+        (ttl_seconds, 0) => Expiry::After(ttl_seconds),
+        (_, expire_at) => Expiry::At(expire_at),
+    }
 }
 
 fn not_empty(hash_key: Bytes) -> Result<Bytes, Failure> {

@@ -1,7 +1,10 @@
 //! Answers to FlatBuffers bodies in reply frames.
 
 use crate::frontend::Tag;
-use crate::request::{Failure, PartitionRoute, Reply, Response, Route, Row, Rows, Scrubbing};
+use crate::request::{
+    Checked, CheckedValue, Failure, Incremented, PartitionRoute, Reply, Response, Route, Row, Rows,
+    Scrubbing,
+};
 use pegasus_fbs::body::FailureBody;
 use pegasus_fbs::code::Code;
 use pegasus_fbs::flatbuffers::{FlatBufferBuilder, WIPOffset};
@@ -18,6 +21,17 @@ pub(super) fn reply(
     let kind = FrameKind::try_from(tag.kind).expect("the tag was made from a frame's header");
     let header = Header::request(kind, tag.id).to_partition(tag.table, tag.partition);
     match reply {
+        Ok(
+            Response::Page(_)
+            | Response::Silent
+            | Response::InvalidArgument(_)
+            | Response::Text(_)
+            | Response::Http(_),
+        ) => {
+            let message = "the native protocol does not ask for this";
+            let reason = Failure::new(Code::Internal, message);
+            failure(&header, &reason, builder, output);
+        }
         Ok(response) => {
             builder.reset();
             response_body(response, builder);
@@ -69,6 +83,28 @@ fn response_body(response: &Response, builder: &mut FlatBufferBuilder<'static>) 
             let root = kv::WriteReply::create(builder, &args);
             builder.finish(root, None);
         }
+        Response::Incremented {
+            outcome,
+            value,
+            decree,
+        } => {
+            let args = kv::IncrReplyArgs {
+                outcome: match outcome {
+                    Incremented::Done => kv::IncrOutcome::Done,
+                    Incremented::NotANumber => kv::IncrOutcome::NotANumber,
+                    Incremented::Overflow => kv::IncrOutcome::Overflow,
+                },
+                value: *value,
+                decree: *decree,
+            };
+            let root = kv::IncrReply::create(builder, &args);
+            builder.finish(root, None);
+        }
+        Response::Checked {
+            outcome,
+            checked_value,
+            decree,
+        } => check_body(*outcome, checked_value, *decree, builder),
         Response::Value(value) => {
             let value = Some(builder.create_vector(value));
             let root = kv::ValueReply::create(builder, &kv::ValueReplyArgs { value });
@@ -100,7 +136,38 @@ fn response_body(response: &Response, builder: &mut FlatBufferBuilder<'static>) 
             builder.finish(root, None);
         }
         Response::Scrub(scrubbing) => scrub_body(scrubbing, builder),
+        Response::Page(_)
+        | Response::Silent
+        | Response::InvalidArgument(_)
+        | Response::Text(_)
+        | Response::Http(_) => unreachable!("answered as a failure"),
     }
+}
+
+fn check_body(
+    outcome: Checked,
+    checked_value: &CheckedValue,
+    decree: u64,
+    builder: &mut FlatBufferBuilder<'static>,
+) {
+    let (checked, value) = match checked_value {
+        CheckedValue::NotAsked => (kv::CheckedRow::NotAsked, None),
+        CheckedValue::Missing => (kv::CheckedRow::Missing, None),
+        CheckedValue::Found(value) => (kv::CheckedRow::Found, vector(value, builder)),
+        CheckedValue::Forgotten => (kv::CheckedRow::Forgotten, None),
+    };
+    let args = kv::CheckReplyArgs {
+        outcome: match outcome {
+            Checked::Passed => kv::CheckOutcome::Passed,
+            Checked::Failed => kv::CheckOutcome::Failed,
+            Checked::Invalid => kv::CheckOutcome::Invalid,
+        },
+        checked,
+        checked_value: value,
+        decree,
+    };
+    let root = kv::CheckReply::create(builder, &args);
+    builder.finish(root, None);
 }
 
 fn scrub_body(scrubbing: &Scrubbing, builder: &mut FlatBufferBuilder<'static>) {

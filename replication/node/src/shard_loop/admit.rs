@@ -4,7 +4,7 @@ use super::ShardLoop;
 use super::answer::MeshMessage;
 use super::read::ReadTask;
 use super::requests::{Measure, Origin, Pending, Work};
-use super::write::{Expiry, write_of};
+use super::write::{Moment, write_of};
 use crate::clock;
 use crate::directory::Table;
 use crate::route_relay::RouteQuestion;
@@ -15,7 +15,8 @@ use pegasus_fbs::code::Code;
 use pegasus_fbs::hash::{key_hash, partition_of};
 use pegasus_fbs::stats_page::Counter;
 use pegasus_net::request::{
-    Failure, Key, MultiGet, MultiPut, MultiRemove, Operation, Request, Response, Scan, ScanRows,
+    CheckAndMutate, CheckAndSet, Failure, Key, MultiGet, MultiPut, MultiRemove, Operation, Request,
+    Response, Scan, ScanRows,
 };
 use pegasus_net::{Arrival, ReplyTo};
 use pegasus_replication::event::Event;
@@ -163,11 +164,11 @@ impl ShardLoop {
         let wall_us = clock::wall_us();
         let now_s = seconds_since_epoch(wall_us);
         if operation.is_write() {
-            let expiry = Expiry {
+            let moment = Moment {
                 now_s,
                 default_ttl_seconds: table.default_ttl_seconds,
             };
-            let write = write_of(operation, expiry, self.write_bytes_max)?;
+            let write = write_of(operation, moment, self.write_bytes_max)?;
             let work = Work::Write {
                 count: write.count,
                 rows: write.rows,
@@ -259,8 +260,11 @@ fn key_hash_of(operation: &Operation) -> Option<u64> {
         }
         Operation::Put(put) => (&put.key.hash_key, &put.key.sort_key),
         Operation::Remove(remove) => (&remove.key.hash_key, &remove.key.sort_key),
+        Operation::Incr(incr) => (&incr.key.hash_key, &incr.key.sort_key),
         Operation::MultiPut(MultiPut { hash_key, .. })
         | Operation::MultiRemove(MultiRemove { hash_key, .. })
+        | Operation::CheckAndSet(CheckAndSet { hash_key, .. })
+        | Operation::CheckAndMutate(CheckAndMutate { hash_key, .. })
         | Operation::MultiGet(MultiGet { hash_key, .. })
         | Operation::SortKeyCount { hash_key }
         | Operation::Scan(Scan {
@@ -292,43 +296,46 @@ fn check_partition(
     };
     // Rows with an empty hash key are spread by their sort key: a range of them lies in every partition.
     let is_range_owner = |hash_key: &[u8]| hash_key.is_empty() || is_owner(hash_key, b"");
-    let is_right =
-        match operation {
-            Operation::Get(_)
-            | Operation::Exist(_)
-            | Operation::Ttl(_)
-            | Operation::Put(_)
-            | Operation::Remove(_) => key_hash
-                .is_some_and(|hash| hash % u64::from(table.partition_count) == u64::from(index)),
-            Operation::MultiPut(MultiPut { hash_key, rows, .. }) => owns_all(
-                hash_key,
-                rows.iter().map(|(sort_key, _)| &sort_key[..]),
-                &is_owner,
-            ),
-            Operation::MultiRemove(MultiRemove {
-                hash_key,
-                sort_keys,
-                ..
-            }) => owns_all(
-                hash_key,
-                sort_keys.iter().map(|sort_key| &sort_key[..]),
-                &is_owner,
-            ),
-            Operation::MultiGet(MultiGet { hash_key, .. })
-            | Operation::SortKeyCount { hash_key } => is_range_owner(hash_key),
-            Operation::BatchGet(keys) => keys
-                .iter()
-                .all(|Key { hash_key, sort_key }| is_owner(hash_key, sort_key)),
-            Operation::Scan(Scan {
-                rows: ScanRows::OfHashKey { hash_key, .. },
-                ..
-            }) => is_range_owner(hash_key),
-            Operation::Scan(_)
-            | Operation::Route { .. }
-            | Operation::Ping
-            | Operation::CoreStats { .. }
-            | Operation::Scrub { .. } => true,
-        };
+    let is_right = match operation {
+        Operation::Get(_)
+        | Operation::Exist(_)
+        | Operation::Ttl(_)
+        | Operation::Put(_)
+        | Operation::Remove(_)
+        | Operation::Incr(_) => {
+            key_hash.is_some_and(|hash| hash % u64::from(table.partition_count) == u64::from(index))
+        }
+        Operation::MultiPut(MultiPut { hash_key, rows, .. }) => owns_all(
+            hash_key,
+            rows.iter().map(|(sort_key, _)| &sort_key[..]),
+            &is_owner,
+        ),
+        Operation::MultiRemove(MultiRemove {
+            hash_key,
+            sort_keys,
+            ..
+        }) => owns_all(
+            hash_key,
+            sort_keys.iter().map(|sort_key| &sort_key[..]),
+            &is_owner,
+        ),
+        Operation::CheckAndSet(CheckAndSet { hash_key, .. })
+        | Operation::CheckAndMutate(CheckAndMutate { hash_key, .. })
+        | Operation::MultiGet(MultiGet { hash_key, .. })
+        | Operation::SortKeyCount { hash_key } => is_range_owner(hash_key),
+        Operation::BatchGet(keys) => keys
+            .iter()
+            .all(|Key { hash_key, sort_key }| is_owner(hash_key, sort_key)),
+        Operation::Scan(Scan {
+            rows: ScanRows::OfHashKey { hash_key, .. },
+            ..
+        }) => is_range_owner(hash_key),
+        Operation::Scan(_)
+        | Operation::Route { .. }
+        | Operation::Ping
+        | Operation::CoreStats { .. }
+        | Operation::Scrub { .. } => true,
+    };
     if is_right {
         return Ok(());
     }

@@ -4,7 +4,7 @@ use super::read::raw_key;
 use bytes::Bytes;
 use pegasus_engine::{Batch, BatchError};
 use pegasus_fbs::code::Code;
-use pegasus_net::request::{Failure, Key, Operation, RequestId};
+use pegasus_net::request::{Expiry, Failure, Key, Operation, RequestId};
 use pegasus_replication::ids;
 
 /// A write, ready for a decree.
@@ -18,25 +18,25 @@ pub(super) struct Write {
     pub(super) rows: usize,
 }
 
-/// How rows of this write expire.
+/// What makes times to live absolute.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Expiry {
+pub(super) struct Moment {
     /// Seconds since 2016-01-01 UTC.
     pub(super) now_s: u32,
     /// Of rows that name no time to live; 0 = for ever.
     pub(super) default_ttl_seconds: u32,
 }
 
-impl Expiry {
-    /// The absolute second for a time to live; 0 = never.
-    fn at(self, ttl_seconds: u32) -> u32 {
-        match if ttl_seconds == 0 {
-            self.default_ttl_seconds
-        } else {
-            ttl_seconds
-        } {
-            0 => 0,
-            ttl => self.now_s.saturating_add(ttl),
+impl Moment {
+    /// The absolute second of an expiry; 0 = never.
+    pub(super) fn resolve(self, expiry: Expiry) -> u32 {
+        match expiry {
+            Expiry::At(second) if second > 0 => second,
+            Expiry::After(seconds) if seconds > 0 => self.now_s.saturating_add(seconds),
+            _ if self.default_ttl_seconds > 0 => {
+                self.now_s.saturating_add(self.default_ttl_seconds)
+            }
+            _ => 0,
         }
     }
 }
@@ -44,14 +44,14 @@ impl Expiry {
 /// Builds the batch of a write of at most `bytes_max` encoded bytes.
 pub(super) fn write_of(
     operation: Operation,
-    expiry: Expiry,
+    moment: Moment,
     bytes_max: usize,
 ) -> Result<Write, Failure> {
     let mut batch = Batch::new();
     let mut count = 0;
     let id = match operation {
         Operation::Put(put) => {
-            add_put(&mut batch, &put.key, &put.value, expiry.at(put.ttl_seconds))?;
+            add_put(&mut batch, &put.key, &put.value, moment.resolve(put.expiry))?;
             put.id
         }
         Operation::Remove(remove) => {
@@ -60,7 +60,7 @@ pub(super) fn write_of(
         }
         Operation::MultiPut(multi_put) => {
             refuse_empty(multi_put.rows.is_empty(), "no rows to put")?;
-            let expire_at = expiry.at(multi_put.ttl_seconds);
+            let expire_at = moment.resolve(multi_put.expiry);
             for (sort_key, value) in multi_put.rows {
                 let key = Key {
                     hash_key: multi_put.hash_key.clone(),

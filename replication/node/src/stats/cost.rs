@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::config::StagesConfig;
-use pegasus_net::request::{Key, Put, RequestId};
+use pegasus_net::request::{Expiry, Key, Put, RequestId};
 use rustix::time::{ClockId, clock_gettime};
 
 const REQUESTS: u32 = 2_000_000;
@@ -14,7 +14,7 @@ fn request(timing: Timing) -> Request {
         Timing::Put => Operation::Put(Put {
             key,
             value: bytes::Bytes::new(),
-            ttl_seconds: 0,
+            expiry: Expiry::Default,
             id: RequestId::default(),
         }),
         _ => Operation::Get(key),

@@ -19,6 +19,7 @@ impl<'a> ::flatbuffers::Follow<'a> for DropTable<'a> {
 
 impl<'a> DropTable<'a> {
   pub const VT_NAME: ::flatbuffers::VOffsetT = 4;
+  pub const VT_RESERVE_SECONDS: ::flatbuffers::VOffsetT = 6;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -30,6 +31,7 @@ impl<'a> DropTable<'a> {
     args: &'args DropTableArgs<'args>
   ) -> ::flatbuffers::WIPOffset<DropTable<'bldr>> {
     let mut builder = DropTableBuilder::new(_fbb);
+    builder.add_reserve_seconds(args.reserve_seconds);
     if let Some(x) = args.name { builder.add_name(x); }
     builder.finish()
   }
@@ -42,6 +44,13 @@ impl<'a> DropTable<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(DropTable::VT_NAME, None)}
   }
+  #[inline]
+  pub fn reserve_seconds(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(DropTable::VT_RESERVE_SECONDS, Some(-1)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for DropTable<'_> {
@@ -51,18 +60,21 @@ impl ::flatbuffers::Verifiable for DropTable<'_> {
   ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
     v.visit_table(pos)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("name", Self::VT_NAME, false)?
+     .visit_field::<i64>("reserve_seconds", Self::VT_RESERVE_SECONDS, false)?
      .finish();
     Ok(())
   }
 }
 pub struct DropTableArgs<'a> {
     pub name: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub reserve_seconds: i64,
 }
 impl<'a> Default for DropTableArgs<'a> {
   #[inline]
   fn default() -> Self {
     DropTableArgs {
       name: None,
+      reserve_seconds: -1,
     }
   }
 }
@@ -75,6 +87,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> DropTableBuilder<'a, 'b, A> {
   #[inline]
   pub fn add_name(&mut self, name: ::flatbuffers::WIPOffset<&'b  str>) {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(DropTable::VT_NAME, name);
+  }
+  #[inline]
+  pub fn add_reserve_seconds(&mut self, reserve_seconds: i64) {
+    self.fbb_.push_slot::<i64>(DropTable::VT_RESERVE_SECONDS, reserve_seconds, -1);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> DropTableBuilder<'a, 'b, A> {
@@ -95,6 +111,7 @@ impl ::core::fmt::Debug for DropTable<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("DropTable");
       ds.field("name", &self.name());
+      ds.field("reserve_seconds", &self.reserve_seconds());
       ds.finish()
   }
 }

@@ -18,6 +18,7 @@ impl<'a> ::flatbuffers::Follow<'a> for ListTables<'a> {
 }
 
 impl<'a> ListTables<'a> {
+  pub const VT_DROPPED: ::flatbuffers::VOffsetT = 4;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -26,12 +27,21 @@ impl<'a> ListTables<'a> {
   #[allow(unused_mut)]
   pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
     _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
-    _args: &'args ListTablesArgs
+    args: &'args ListTablesArgs
   ) -> ::flatbuffers::WIPOffset<ListTables<'bldr>> {
     let mut builder = ListTablesBuilder::new(_fbb);
+    builder.add_dropped(args.dropped);
     builder.finish()
   }
 
+
+  #[inline]
+  pub fn dropped(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(ListTables::VT_DROPPED, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ListTables<'_> {
@@ -40,16 +50,19 @@ impl ::flatbuffers::Verifiable for ListTables<'_> {
     v: &mut ::flatbuffers::Verifier, pos: usize
   ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
     v.visit_table(pos)?
+     .visit_field::<bool>("dropped", Self::VT_DROPPED, false)?
      .finish();
     Ok(())
   }
 }
 pub struct ListTablesArgs {
+    pub dropped: bool,
 }
 impl<'a> Default for ListTablesArgs {
   #[inline]
   fn default() -> Self {
     ListTablesArgs {
+      dropped: false,
     }
   }
 }
@@ -59,6 +72,10 @@ pub struct ListTablesBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
   start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
 }
 impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ListTablesBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_dropped(&mut self, dropped: bool) {
+    self.fbb_.push_slot::<bool>(ListTables::VT_DROPPED, dropped, false);
+  }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ListTablesBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
@@ -77,6 +94,7 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ListTablesBuilder<'a, 'b, A> 
 impl ::core::fmt::Debug for ListTables<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("ListTables");
+      ds.field("dropped", &self.dropped());
       ds.finish()
   }
 }

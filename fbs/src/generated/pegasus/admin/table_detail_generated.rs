@@ -26,6 +26,8 @@ impl<'a> TableDetail<'a> {
   pub const VT_HEALTHY_PARTITIONS: ::flatbuffers::VOffsetT = 14;
   pub const VT_CREATED_UNIX_MS: ::flatbuffers::VOffsetT = 16;
   pub const VT_PARTITIONS: ::flatbuffers::VOffsetT = 18;
+  pub const VT_DROPPED_UNIX_MS: ::flatbuffers::VOffsetT = 20;
+  pub const VT_KEPT_UNTIL_UNIX_MS: ::flatbuffers::VOffsetT = 22;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -37,6 +39,8 @@ impl<'a> TableDetail<'a> {
     args: &'args TableDetailArgs<'args>
   ) -> ::flatbuffers::WIPOffset<TableDetail<'bldr>> {
     let mut builder = TableDetailBuilder::new(_fbb);
+    builder.add_kept_until_unix_ms(args.kept_until_unix_ms);
+    builder.add_dropped_unix_ms(args.dropped_unix_ms);
     builder.add_created_unix_ms(args.created_unix_ms);
     if let Some(x) = args.partitions { builder.add_partitions(x); }
     builder.add_healthy_partitions(args.healthy_partitions);
@@ -105,6 +109,20 @@ impl<'a> TableDetail<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<PartitionDetail>>>>(TableDetail::VT_PARTITIONS, None)}
   }
+  #[inline]
+  pub fn dropped_unix_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(TableDetail::VT_DROPPED_UNIX_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn kept_until_unix_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(TableDetail::VT_KEPT_UNTIL_UNIX_MS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for TableDetail<'_> {
@@ -121,6 +139,8 @@ impl ::flatbuffers::Verifiable for TableDetail<'_> {
      .visit_field::<u32>("healthy_partitions", Self::VT_HEALTHY_PARTITIONS, false)?
      .visit_field::<u64>("created_unix_ms", Self::VT_CREATED_UNIX_MS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<PartitionDetail>>>>("partitions", Self::VT_PARTITIONS, false)?
+     .visit_field::<u64>("dropped_unix_ms", Self::VT_DROPPED_UNIX_MS, false)?
+     .visit_field::<u64>("kept_until_unix_ms", Self::VT_KEPT_UNTIL_UNIX_MS, false)?
      .finish();
     Ok(())
   }
@@ -134,6 +154,8 @@ pub struct TableDetailArgs<'a> {
     pub healthy_partitions: u32,
     pub created_unix_ms: u64,
     pub partitions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<PartitionDetail<'a>>>>>,
+    pub dropped_unix_ms: u64,
+    pub kept_until_unix_ms: u64,
 }
 impl<'a> Default for TableDetailArgs<'a> {
   #[inline]
@@ -147,6 +169,8 @@ impl<'a> Default for TableDetailArgs<'a> {
       healthy_partitions: 0,
       created_unix_ms: 0,
       partitions: None,
+      dropped_unix_ms: 0,
+      kept_until_unix_ms: 0,
     }
   }
 }
@@ -189,6 +213,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TableDetailBuilder<'a, 'b, A>
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(TableDetail::VT_PARTITIONS, partitions);
   }
   #[inline]
+  pub fn add_dropped_unix_ms(&mut self, dropped_unix_ms: u64) {
+    self.fbb_.push_slot::<u64>(TableDetail::VT_DROPPED_UNIX_MS, dropped_unix_ms, 0);
+  }
+  #[inline]
+  pub fn add_kept_until_unix_ms(&mut self, kept_until_unix_ms: u64) {
+    self.fbb_.push_slot::<u64>(TableDetail::VT_KEPT_UNTIL_UNIX_MS, kept_until_unix_ms, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TableDetailBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     TableDetailBuilder {
@@ -214,6 +246,8 @@ impl ::core::fmt::Debug for TableDetail<'_> {
       ds.field("healthy_partitions", &self.healthy_partitions());
       ds.field("created_unix_ms", &self.created_unix_ms());
       ds.field("partitions", &self.partitions());
+      ds.field("dropped_unix_ms", &self.dropped_unix_ms());
+      ds.field("kept_until_unix_ms", &self.kept_until_unix_ms());
       ds.finish()
   }
 }

@@ -24,6 +24,7 @@ impl<'a> PutRequest<'a> {
   pub const VT_TTL_SECONDS: ::flatbuffers::VOffsetT = 10;
   pub const VT_REQUEST_CLIENT: ::flatbuffers::VOffsetT = 12;
   pub const VT_REQUEST_SEQUENCE: ::flatbuffers::VOffsetT = 14;
+  pub const VT_EXPIRE_AT: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -37,6 +38,7 @@ impl<'a> PutRequest<'a> {
     let mut builder = PutRequestBuilder::new(_fbb);
     builder.add_request_sequence(args.request_sequence);
     builder.add_request_client(args.request_client);
+    builder.add_expire_at(args.expire_at);
     builder.add_ttl_seconds(args.ttl_seconds);
     if let Some(x) = args.value { builder.add_value(x); }
     if let Some(x) = args.sort_key { builder.add_sort_key(x); }
@@ -87,6 +89,13 @@ impl<'a> PutRequest<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(PutRequest::VT_REQUEST_SEQUENCE, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn expire_at(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(PutRequest::VT_EXPIRE_AT, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for PutRequest<'_> {
@@ -101,6 +110,7 @@ impl ::flatbuffers::Verifiable for PutRequest<'_> {
      .visit_field::<u32>("ttl_seconds", Self::VT_TTL_SECONDS, false)?
      .visit_field::<u64>("request_client", Self::VT_REQUEST_CLIENT, false)?
      .visit_field::<u64>("request_sequence", Self::VT_REQUEST_SEQUENCE, false)?
+     .visit_field::<u32>("expire_at", Self::VT_EXPIRE_AT, false)?
      .finish();
     Ok(())
   }
@@ -112,6 +122,7 @@ pub struct PutRequestArgs<'a> {
     pub ttl_seconds: u32,
     pub request_client: u64,
     pub request_sequence: u64,
+    pub expire_at: u32,
 }
 impl<'a> Default for PutRequestArgs<'a> {
   #[inline]
@@ -123,6 +134,7 @@ impl<'a> Default for PutRequestArgs<'a> {
       ttl_seconds: 0,
       request_client: 0,
       request_sequence: 0,
+      expire_at: 0,
     }
   }
 }
@@ -157,6 +169,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PutRequestBuilder<'a, 'b, A> 
     self.fbb_.push_slot::<u64>(PutRequest::VT_REQUEST_SEQUENCE, request_sequence, 0);
   }
   #[inline]
+  pub fn add_expire_at(&mut self, expire_at: u32) {
+    self.fbb_.push_slot::<u32>(PutRequest::VT_EXPIRE_AT, expire_at, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PutRequestBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     PutRequestBuilder {
@@ -180,6 +196,7 @@ impl ::core::fmt::Debug for PutRequest<'_> {
       ds.field("ttl_seconds", &self.ttl_seconds());
       ds.field("request_client", &self.request_client());
       ds.field("request_sequence", &self.request_sequence());
+      ds.field("expire_at", &self.expire_at());
       ds.finish()
   }
 }

@@ -25,6 +25,7 @@ impl<'a> TableInfo<'a> {
   pub const VT_DEFAULT_TTL_SECONDS: ::flatbuffers::VOffsetT = 12;
   pub const VT_REPLICA_COUNT: ::flatbuffers::VOffsetT = 14;
   pub const VT_MIN_REPLICAS: ::flatbuffers::VOffsetT = 16;
+  pub const VT_ENVS: ::flatbuffers::VOffsetT = 18;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -36,6 +37,7 @@ impl<'a> TableInfo<'a> {
     args: &'args TableInfoArgs<'args>
   ) -> ::flatbuffers::WIPOffset<TableInfo<'bldr>> {
     let mut builder = TableInfoBuilder::new(_fbb);
+    if let Some(x) = args.envs { builder.add_envs(x); }
     builder.add_default_ttl_seconds(args.default_ttl_seconds);
     builder.add_partition_count(args.partition_count);
     if let Some(x) = args.name { builder.add_name(x); }
@@ -96,6 +98,13 @@ impl<'a> TableInfo<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u8>(TableInfo::VT_MIN_REPLICAS, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn envs(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Env<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Env>>>>(TableInfo::VT_ENVS, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for TableInfo<'_> {
@@ -111,6 +120,7 @@ impl ::flatbuffers::Verifiable for TableInfo<'_> {
      .visit_field::<u32>("default_ttl_seconds", Self::VT_DEFAULT_TTL_SECONDS, false)?
      .visit_field::<u8>("replica_count", Self::VT_REPLICA_COUNT, false)?
      .visit_field::<u8>("min_replicas", Self::VT_MIN_REPLICAS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Env>>>>("envs", Self::VT_ENVS, false)?
      .finish();
     Ok(())
   }
@@ -123,6 +133,7 @@ pub struct TableInfoArgs<'a> {
     pub default_ttl_seconds: u32,
     pub replica_count: u8,
     pub min_replicas: u8,
+    pub envs: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Env<'a>>>>>,
 }
 impl<'a> Default for TableInfoArgs<'a> {
   #[inline]
@@ -135,6 +146,7 @@ impl<'a> Default for TableInfoArgs<'a> {
       default_ttl_seconds: 0,
       replica_count: 0,
       min_replicas: 0,
+      envs: None,
     }
   }
 }
@@ -173,6 +185,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TableInfoBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<u8>(TableInfo::VT_MIN_REPLICAS, min_replicas, 0);
   }
   #[inline]
+  pub fn add_envs(&mut self, envs: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<Env<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(TableInfo::VT_ENVS, envs);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TableInfoBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     TableInfoBuilder {
@@ -197,6 +213,7 @@ impl ::core::fmt::Debug for TableInfo<'_> {
       ds.field("default_ttl_seconds", &self.default_ttl_seconds());
       ds.field("replica_count", &self.replica_count());
       ds.field("min_replicas", &self.min_replicas());
+      ds.field("envs", &self.envs());
       ds.finish()
   }
 }

@@ -19,7 +19,7 @@ pub enum Bug {
     ServeBeforeReconciling,
     /// A learner is counted and added before it holds everything.
     LearnerCountedTooEarly,
-    /// A secondary takes a commit point for entries that it did not receive under that ballot.
+    /// A secondary takes a commit point, and acknowledges, for entries that it received under another ballot.
     CommitPointOfWrongBallot,
     /// A replica goes on acknowledging the beacons of a primary whose ballot is over.
     StaleConfigurationAccepted,

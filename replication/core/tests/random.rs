@@ -473,6 +473,17 @@ fn run(seed: u64) -> Seen {
     }
 }
 
+/// What all seeds together have met is judged from this many on.
+const SEEDS_JUDGED: u64 = 20;
+
+/// Seeds that failed once.
+const KEPT: [u64; 1] = [100_750];
+
+#[test]
+fn seeds_that_failed_once_pass() {
+    KEPT.into_iter().for_each(|seed| drop(run(seed)));
+}
+
 #[test]
 fn acknowledged_writes_survive_crashes_broken_links_pauses_and_failover() {
     let seeds: u64 = std::env::var("RANDOM_SEEDS").map_or(60, |seeds| seeds.parse().unwrap());
@@ -492,7 +503,10 @@ fn acknowledged_writes_survive_crashes_broken_links_pauses_and_failover() {
         }
     }
     eprintln!("{acknowledged} writes, {read} reads, faults {faults:?}, changes {changes:?}");
-    // A run in which little happens proves little.
+    // A run in which little happens proves little; of a few seeds nothing is expected.
+    if seeds < SEEDS_JUDGED {
+        return;
+    }
     assert!(
         acknowledged > 20 * seeds,
         "only {acknowledged} acknowledged writes"

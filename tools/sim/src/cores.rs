@@ -56,6 +56,10 @@ pub(crate) struct SimCore {
     pub(crate) timer: Option<Instant>,
     /// It has been stopped for so long that it may notice.
     was_stopped: bool,
+    /// What its own clock showed when it was stopped between looking at it and taking what other cores pass on.
+    read_clock: Option<Instant>,
+    /// Reads that found their rows in memory: answered before the turn ends.
+    pub(crate) read_at_once: Vec<Event>,
     /// It does nothing before this time.
     pub(crate) paused_until: Instant,
     /// What came meanwhile.
@@ -87,6 +91,8 @@ impl SimCore {
             fetches: BTreeMap::new(),
             timer: None,
             was_stopped: false,
+            read_clock: None,
+            read_at_once: Vec::new(),
             paused_until: Instant::default(),
             backlog: VecDeque::new(),
             effects: VecDeque::new(),
@@ -102,6 +108,8 @@ impl SimCore {
         self.fetches.clear();
         self.timer = None;
         self.was_stopped = false;
+        self.read_clock = None;
+        self.read_at_once.clear();
         self.paused_until = Instant::default();
         self.backlog.clear();
         self.effects.clear();
@@ -174,7 +182,17 @@ impl World {
 
     /// All of `events` in one turn, and everything that comes of them at once.
     fn turn(&mut self, address: CoreAddress, events: Vec<Event>) -> Result<(), Violation> {
-        let now = self.local(address.node);
+        self.turn_at(self.local(address.node), address, events)
+    }
+
+    /// The same, with a clock that was read at `now`: that may be long ago. It is read again when a read has its answer.
+    fn turn_at(
+        &mut self,
+        mut now: Instant,
+        address: CoreAddress,
+        events: Vec<Event>,
+    ) -> Result<(), Violation> {
+        let local = self.local(address.node);
         let index = self.node_index(address.node);
         let core = &mut self.nodes[index].cores[usize::from(address.core.0)];
         let Some(shard) = core.shard.as_mut() else {
@@ -187,8 +205,10 @@ impl World {
             if self.trace {
                 crate::trace::event(self.now, address, &event);
             }
-            if let Event::LogDurable { write } = event {
-                core.disk.tell(write);
+            match event {
+                Event::LogDurable { write } => core.disk.tell(write),
+                Event::ReadDone { .. } => now = local,
+                _ => {}
             }
             shard.handle(now, event, &mut effects);
         }
@@ -221,12 +241,27 @@ impl World {
                 }
             }
         }
+        let read = std::mem::take(&mut self.core_mut(address).read_at_once);
+        if !read.is_empty() {
+            return self.turn(address, read);
+        }
         self.set_timer(address);
         if self.random.turn.one_in(self.scenario.busy_one_in) {
             let period = self.random.turn.duration(BUSY);
             self.pause_core(address, period);
         }
         Ok(())
+    }
+
+    /// The core is stopped between looking at its clock and taking what other cores pass on to it.
+    pub(crate) fn stop_core_after_clock(&mut self, address: CoreAddress, period: Duration) {
+        let (now, shown) = (self.now, self.local(address.node));
+        let core = self.core_mut(address);
+        // Not in the middle of a turn.
+        if core.paused_until <= now {
+            core.read_clock = Some(shown);
+        }
+        self.stop_core(address, period);
     }
 
     /// The core is stopped from outside; it may notice when it goes on.
@@ -257,6 +292,11 @@ impl World {
                 self.carry_out(address)?;
                 continue;
             }
+            if let Some(then) = self.core_mut(address).read_clock.take() {
+                let requests = self.take_requests(address);
+                self.turn_at(then, address, requests)?;
+                continue;
+            }
             let events = self.take_backlog(address);
             if events.is_empty() {
                 return Ok(());
@@ -264,6 +304,16 @@ impl World {
             self.turn(address, events)?;
         }
         Ok(())
+    }
+
+    /// What clients have asked meanwhile: other cores pass it on, and it is taken after the clock was read.
+    fn take_requests(&mut self, address: CoreAddress) -> Vec<Event> {
+        self.totals.coverage.note("late clock");
+        let core = self.core_mut(address);
+        let is_request = |event: &Event| matches!(event, Event::Write { .. } | Event::Read { .. });
+        let (requests, others) = core.backlog.drain(..).partition(is_request);
+        core.backlog = others;
+        requests.into()
     }
 
     /// What one turn takes of the backlog. A timer that has fired meanwhile is noticed first or last, as chance has it.

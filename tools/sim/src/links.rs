@@ -23,10 +23,21 @@ impl World {
         to: CoreAddress,
         message: Message,
     ) -> Result<(), Violation> {
-        match self.network.arrive(link, from, to, message) {
-            Some(message) => self.core_event(to, Event::Message { from, message }),
-            None => Ok(()),
+        let Some(message) = self.network.arrive(link, from, to, message) else {
+            return Ok(());
+        };
+        let again = self
+            .random
+            .network
+            .one_in(self.scenario.duplicate_one_in)
+            .then(|| message.clone());
+        self.core_event(to, Event::Message { from, message })?;
+        let is_up = self.network.link(Pair::of(from, to)) == Some(link);
+        if let Some(message) = again.filter(|_| is_up) {
+            self.totals.coverage.note("duplicate message");
+            self.core_event(to, Event::Message { from, message })?;
         }
+        Ok(())
     }
 
     /// Every pair of cores on different running nodes that has no link tries to get one.

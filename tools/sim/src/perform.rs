@@ -155,12 +155,21 @@ impl World {
             _ => None,
         };
         core.found.insert(number, found);
+        let done = Event::ReadDone { partition, ticket };
+        if self
+            .random
+            .engine
+            .percent(self.scenario.memory_reads_of_100)
+        {
+            self.core_mut(address).read_at_once.push(done);
+            return;
+        }
         let delay = if self.random.engine.one_in(self.scenario.slow_read_one_in) {
             self.random.engine.duration(SLOW_READ_DELAY)
         } else {
             self.random.engine.delay(READ_DELAY)
         };
-        self.later(address, delay, Event::ReadDone { partition, ticket });
+        self.later(address, delay, done);
     }
 
     fn reply(

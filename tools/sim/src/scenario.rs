@@ -141,6 +141,10 @@ pub(crate) struct Scenario {
     pub(crate) sector_bytes: usize,
     /// Once in so many turns a core is busy for a moment, so that events gather.
     pub(crate) busy_one_in: u64,
+    /// Of a hundred reads, how many find their row in memory, in the turn that asks for it.
+    pub(crate) memory_reads_of_100: u64,
+    /// Once in so many messages the network delivers one twice.
+    pub(crate) duplicate_one_in: u64,
     /// Once in so many reads the engine takes very long.
     pub(crate) slow_read_one_in: u64,
     pub(crate) replication: ReplicationOptions,
@@ -178,6 +182,8 @@ impl Scenario {
             sector_bytes: *random.pick(&[512, 4096]),
             busy_one_in: *random.pick(&[10, 100, 1_000_000]),
             slow_read_one_in: *random.pick(&[10, 100, 1_000_000]),
+            memory_reads_of_100: *random.pick(&[0, 50, 95]),
+            duplicate_one_in: *random.pick(&[30, 300, 1_000_000]),
             replication: ReplicationOptions {
                 prepare_inflight_max: *random.pick(&[2, 8, 256]),
                 apply_queue_max: *random.pick(&[4, 1024]),

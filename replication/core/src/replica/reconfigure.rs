@@ -189,7 +189,9 @@ impl Replica {
     /// From here on everything older is refused.
     pub(super) fn enter_ballot(&mut self, ballot: Ballot) {
         self.ballot = ballot;
-        self.matched = self.committed;
+        if !planted!(CommitPointOfWrongBallot) {
+            self.matched = self.committed;
+        }
         self.acknowledged = Decree::ZERO;
         self.beacon_owed = None;
         self.restamp = None;

@@ -161,11 +161,7 @@ impl Replica {
     /// The primary of our ballot says that every member has everything up to `committed`.
     pub(super) fn learn_commit_point(&mut self, committed: Decree, turn: &mut Turn<'_>) {
         // Only what is known to be the primary's order can be what it has committed.
-        let known = if planted!(CommitPointOfWrongBallot) {
-            committed.min(self.durable)
-        } else {
-            committed.min(self.matched).min(self.settled())
-        };
+        let known = committed.min(self.matched).min(self.settled());
         if !self.is_follower() || known <= self.committed {
             return;
         }

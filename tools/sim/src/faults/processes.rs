@@ -41,7 +41,7 @@ impl World {
         let (is_up, cores) = (node.up, node.cores.iter());
         let cores: Vec<CoreAddress> = cores.map(|core| core.address).collect();
         for core in cores.into_iter().filter(|_| is_up) {
-            self.stop_core(core, period);
+            self.stop_some_core(core, period);
         }
         is_up
     }
@@ -52,8 +52,17 @@ impl World {
         if self.random.fault.one_in(2) {
             return self.strike_in_turn(core, Strike::Pause(period));
         }
-        self.stop_core(core, period);
+        self.stop_some_core(core, period);
         self.core(core).shard.is_some()
+    }
+
+    /// Before a turn looks at the clock, or right after it did.
+    fn stop_some_core(&mut self, core: CoreAddress, period: Duration) {
+        if self.random.fault.one_in(2) {
+            self.stop_core_after_clock(core, period);
+        } else {
+            self.stop_core(core, period);
+        }
     }
 
     fn strike_in_turn(&mut self, core: CoreAddress, strike: Strike) -> bool {

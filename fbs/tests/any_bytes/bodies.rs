@@ -15,8 +15,7 @@ macro_rules! roots {
 }
 
 roots! {
-    kv::KeyRequest, kv::PutRequest, kv::MultiPutRequest, kv::MultiRemoveRequest, kv::IncrRequest,
-    kv::CheckAndSetRequest, kv::CheckAndMutateRequest, kv::IncrReply, kv::CheckReply, kv::MultiGetRequest,
+    kv::KeyRequest, kv::PutRequest, kv::MultiPutRequest, kv::MultiRemoveRequest, kv::MultiGetRequest,
     kv::BatchGetRequest, kv::ScanRequest, kv::WriteReply, kv::ValueReply, kv::ExistReply, kv::TtlReply, kv::CountReply,
     kv::RowsReply, kv::Failure, kv::RouteRequest, kv::RouteReply,
     admin::CreateTable, admin::CreateTableReply, admin::DropTable, admin::DropTableReply, admin::ListTables,
@@ -29,6 +28,9 @@ roots! {
     peer::LearnRequest, peer::LearnReply, peer::Yield,
     transfer::Open, transfer::Manifest, transfer::Fetch, transfer::Chunk, transfer::Entries, transfer::EntryList,
     kv::CoreStatsRequest, kv::CoreStatsReply, kv::ScrubRequest, kv::ScrubReply,
+    kv::IncrRequest, kv::CheckAndSetRequest, kv::CheckAndMutateRequest, kv::IncrReply, kv::CheckReply,
+    admin::RecallTable, admin::RenameTable, admin::ShowEnvs, admin::ShowEnvsReply, admin::ChangeEnvs, admin::ShowCluster,
+    admin::ClusterReply, admin::SetLevel, admin::SetLevelReply,
 }
 
 /// The first byte says which table the rest is read as.

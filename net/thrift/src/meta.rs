@@ -1,0 +1,68 @@
+//! Requests to meta: where partitions are, tables, nodes, environments, levels.
+//!
+//! `err` of an answer says how it went; the frame around it is OK all the same.
+
+mod control;
+mod envs;
+mod nodes;
+mod query;
+mod refusal;
+mod tables;
+
+pub use control::{
+    ClusterInfoRequest, ClusterInfoResponse, MetaControlRequest, MetaControlResponse,
+    MetaFunctionLevel,
+};
+pub use envs::{AppEnvOperation, UpdateAppEnvRequest, UpdateAppEnvResponse};
+pub use nodes::{ListNodesRequest, ListNodesResponse, NodeInfo, NodeStatus};
+pub use query::{PartitionConfiguration, QueryCfgRequest, QueryCfgResponse};
+pub use refusal::Refusal;
+pub use tables::{
+    AppInfo, AppStatus, CreateAppOptions, CreateAppRequest, CreateAppResponse, DropAppOptions,
+    DropAppRequest, DropAppResponse, ListAppsRequest, ListAppsResponse, PatternMatchType,
+    RecallAppRequest, RecallAppResponse, RenameAppRequest, RenameAppResponse,
+};
+
+use crate::remote::{Command, NegotiationRequest};
+use crate::{Call, DecodeError, Rpc};
+
+/// A request that meta understands. Others of Apache's are known by name, and answered with a [`Refusal`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request<'a> {
+    QueryConfig(QueryCfgRequest<'a>),
+    CreateApp(CreateAppRequest<'a>),
+    DropApp(DropAppRequest<'a>),
+    RecallApp(RecallAppRequest<'a>),
+    RenameApp(RenameAppRequest<'a>),
+    ListApps(ListAppsRequest<'a>),
+    ListNodes(ListNodesRequest),
+    ClusterInfo(ClusterInfoRequest),
+    UpdateAppEnv(UpdateAppEnvRequest<'a>),
+    ControlMeta(MetaControlRequest),
+    Command(Command<'a>),
+    Negotiate(NegotiationRequest<'a>),
+}
+
+impl<'a> Request<'a> {
+    /// What a call to meta asks for; `None` if it is none of these requests.
+    ///
+    /// # Errors
+    /// See [`Call::request`].
+    pub fn of(call: &Call<'a>) -> Option<Result<Self, DecodeError>> {
+        Some(match call.rpc? {
+            Rpc::QueryPartitionConfigByIndex => call.request().map(Self::QueryConfig),
+            Rpc::CreateApp => call.request().map(Self::CreateApp),
+            Rpc::DropApp => call.request().map(Self::DropApp),
+            Rpc::RecallApp => call.request().map(Self::RecallApp),
+            Rpc::RenameApp => call.request().map(Self::RenameApp),
+            Rpc::ListApps => call.request().map(Self::ListApps),
+            Rpc::ListNodes => call.request().map(Self::ListNodes),
+            Rpc::ClusterInfo => call.request().map(Self::ClusterInfo),
+            Rpc::UpdateAppEnv => call.request().map(Self::UpdateAppEnv),
+            Rpc::ControlMeta => call.request().map(Self::ControlMeta),
+            Rpc::Cli => call.request().map(Self::Command),
+            Rpc::Negotiation => call.request().map(Self::Negotiate),
+            _ => return None,
+        })
+    }
+}

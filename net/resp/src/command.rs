@@ -47,6 +47,24 @@ impl Command {
         self.arguments.len()
     }
 
+    /// The same command with these of its arguments only, which share its memory; positions beyond the last are left out.
+    #[must_use]
+    pub fn with_arguments(&self, positions: Range<usize>) -> Self {
+        let start = positions.start.min(self.arguments.len());
+        let end = positions.end.clamp(start, self.arguments.len());
+        let name = self.arguments.first().into_iter();
+        Self {
+            bytes: self.bytes.clone(),
+            arguments: name.chain(&self.arguments[start..end]).cloned().collect(),
+        }
+    }
+
+    /// Bytes of the arguments together.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.arguments.iter().map(ExactSizeIterator::len).sum()
+    }
+
     /// All arguments, the name first.
     pub fn arguments(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.arguments

@@ -30,21 +30,35 @@ pub enum Decoded {
     },
     /// Well framed, but not to be executed: answer with this.
     Refused { tag: Tag, failure: Failure },
+    /// The front-end alone has answered, in `output`, or nothing is to be answered.
+    Answered,
 }
 
 /// One protocol. Keeps whatever state its stream needs; one value for each connection.
 pub trait Frontend {
-    /// Takes the next request off the front of `input`; `None` when more bytes are needed.
+    /// Takes the next request off the front of `input`; `None` when more bytes are needed. What the front-end can answer
+    /// alone it may append to `output`.
     ///
     /// # Errors
-    /// When the stream cannot be understood any more: the connection is closed for this reason.
-    fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Decoded>, CloseReason>;
+    /// When the stream cannot be understood any more: the connection is closed for this reason, without what is still
+    /// in `output`.
+    fn decode(
+        &mut self,
+        input: &mut BytesMut,
+        output: &mut Vec<u8>,
+    ) -> Result<Option<Decoded>, CloseReason>;
 
-    /// Appends the answer to the request of `tag` to `output`.
+    /// Appends the answer to the request of `tag` to `output`, and what had to wait for it. Called once for each request,
+    /// in any order.
     fn encode(&mut self, tag: &Tag, reply: &Reply, scratch: &mut Scratch, output: &mut Vec<u8>);
 
     /// Whether the stream stands within a frame, given what is left of its input: an end there is a truncation.
     fn is_within_frame(&self, input: &[u8]) -> bool;
+
+    /// Whether nothing more is to be decoded: the connection is closed when all its answers have been sent.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// Memory for encoding that all connections of a core share.

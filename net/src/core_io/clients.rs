@@ -312,6 +312,8 @@ impl CoreIo {
         let Connection {
             role: Role::Client(frontend),
             input,
+            output,
+            ended,
             ..
         } = connection
         else {
@@ -321,8 +323,12 @@ impl CoreIo {
             Some(frontend) => frontend,
             None => frontend.insert(sniff(input)?),
         };
-        match frontend.decode(input).map_err(Stop::Close)? {
-            None => Err(Stop::NeedMore),
+        let before = output.len();
+        match frontend.decode(input, output).map_err(Stop::Close)? {
+            None => {
+                *ended |= frontend.is_over();
+                Err(Stop::NeedMore)
+            }
             Some(Decoded::Request {
                 tag,
                 bytes,
@@ -346,6 +352,12 @@ impl CoreIo {
                     request,
                     arrival,
                 });
+                Ok(())
+            }
+            Some(Decoded::Answered) => {
+                let added = output.len() - before;
+                self.counters.requests += 1;
+                self.note_output(id, added);
                 Ok(())
             }
             Some(Decoded::Refused { tag, failure }) => {

@@ -34,7 +34,11 @@ impl Default for Native {
 }
 
 impl Frontend for Native {
-    fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Decoded>, CloseReason> {
+    fn decode(
+        &mut self,
+        input: &mut BytesMut,
+        _: &mut Vec<u8>,
+    ) -> Result<Option<Decoded>, CloseReason> {
         let skipped = self.skip.min(input.len());
         input.advance(skipped);
         self.skip -= skipped;

@@ -17,7 +17,7 @@ pub(crate) fn run(input: &[u8]) {
     for piece in stream.chunks(usize::from(*size) + 1) {
         buffer.extend_from_slice(piece);
         loop {
-            match frontend.decode(&mut buffer) {
+            match frontend.decode(&mut buffer, &mut Vec::new()) {
                 Ok(None) => break,
                 Ok(Some(decoded)) => answer(&mut frontend, decoded, &mut scratch),
                 Err(_) => return,
@@ -34,6 +34,7 @@ pub(crate) fn run(input: &[u8]) {
 /// Whatever was decoded can be answered, and the answer is a frame.
 fn answer(frontend: &mut Native, decoded: Decoded, scratch: &mut Scratch) {
     let (tag, reply) = match decoded {
+        Decoded::Answered => unreachable!("the native front-end leaves answers to others"),
         Decoded::Refused { tag, failure } => (tag, Err(failure)),
         Decoded::Request { tag, request, .. } => {
             if let Operation::Get(key) = &request.operation {

@@ -37,6 +37,7 @@ pub(crate) fn kind_of(operation: &Operation) -> FrameKind {
         Operation::Ping => FrameKind::Ping,
         Operation::CoreStats { .. } => FrameKind::CoreStats,
         Operation::Scrub { .. } => FrameKind::Scrub,
+        other => panic!("{} is not native", other.name()),
     }
 }
 
@@ -184,6 +185,7 @@ fn body(b: &mut Builder, operation: &Operation) {
             let root = kv::WriteReply::create(b, &kv::WriteReplyArgs::default());
             finish(b, root);
         }
+        other => panic!("{} is not native", other.name()),
     }
 }
 

@@ -275,7 +275,7 @@ fn decode_all(stream: &[u8], piece: usize) -> Vec<Decoded> {
     let mut decoded = Vec::new();
     for bytes in stream.chunks(piece) {
         buffer.extend_from_slice(bytes);
-        while let Some(found) = frontend.decode(&mut buffer).unwrap() {
+        while let Some(found) = frontend.decode(&mut buffer, &mut Vec::new()).unwrap() {
             decoded.push(found);
         }
     }

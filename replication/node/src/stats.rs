@@ -236,10 +236,17 @@ pub const fn of_operation(operation: &Operation) -> (Counter, Option<Timing>) {
         Operation::SortKeyCount { .. } => {
             (Counter::RequestSortKeyCount, Some(Timing::SortKeyCount))
         }
-        Operation::Scan(_) => (Counter::RequestScan, Some(Timing::Scan)),
+        Operation::Scan(_) | Operation::OpenScanner(_) | Operation::NextPage { .. } => {
+            (Counter::RequestScan, Some(Timing::Scan))
+        }
         Operation::Route { .. } => (Counter::RequestRoute, None),
         Operation::Ping => (Counter::RequestPing, None),
-        Operation::CoreStats { .. } | Operation::Scrub { .. } => (Counter::RequestCoreStats, None),
+        Operation::CoreStats { .. }
+        | Operation::Scrub { .. }
+        | Operation::RemoteCommand { .. }
+        | Operation::Http(_)
+        | Operation::CloseScanner { .. }
+        | Operation::Invalid(_) => (Counter::RequestCoreStats, None),
     }
 }
 

@@ -331,6 +331,12 @@ fn check_partition(
             ..
         }) => is_range_owner(hash_key),
         Operation::Scan(_)
+        | Operation::OpenScanner(_)
+        | Operation::NextPage { .. }
+        | Operation::CloseScanner { .. }
+        | Operation::Invalid(_)
+        | Operation::RemoteCommand { .. }
+        | Operation::Http(_)
         | Operation::Route { .. }
         | Operation::Ping
         | Operation::CoreStats { .. }

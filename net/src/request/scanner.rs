@@ -1,0 +1,45 @@
+//! Scanners as Apache Pegasus has them: the server keeps where a scan stands, under a number.
+
+use super::{Filter, Row};
+use bytes::Bytes;
+
+/// Begins a scan over the raw keys of a partition (`get_scanner_request`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenScanner {
+    /// Raw keys as the asker sent them; need not be well formed.
+    pub start_key: Bytes,
+    pub start_inclusive: bool,
+    /// Empty = to the end of the partition.
+    pub stop_key: Bytes,
+    pub stop_inclusive: bool,
+    pub hash_filter: Filter,
+    pub sort_filter: Filter,
+    /// Rows of a page; 0 = the server's limit, which also bounds it.
+    pub batch_rows: u32,
+    pub no_value: bool,
+    /// Count the matching rows of a page instead of returning them.
+    pub only_count: bool,
+    /// Tell when rows expire.
+    pub return_expiry: bool,
+}
+
+/// Some rows of a scanner, in the order of their raw keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    pub rows: Vec<Row>,
+    /// With [`OpenScanner::only_count`]: matching rows of this page.
+    pub count: Option<u64>,
+    /// As [`OpenScanner::return_expiry`].
+    pub return_expiry: bool,
+    /// What to ask the next page with, once; `None` = this was the last.
+    pub context: Option<u64>,
+}
+
+/// Why an operation is answered, and not executed, wherever the partition would serve it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    /// It makes no sense as it is (Apache error 4).
+    Argument(&'static str),
+    /// It came with more bytes than a write may have.
+    TooLarge { bytes: u64, max: u64 },
+}

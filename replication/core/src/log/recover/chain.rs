@@ -24,6 +24,24 @@ pub(super) struct ChainSegment {
     pub(super) header: Option<SegmentHeader>,
 }
 
+/// As if no segment were needed: one that is missing is no damage, and nothing before it is looked for.
+const NOTHING_CLAIMED: SegmentId = SegmentId(u64::MAX);
+
+impl ChainSegment {
+    const fn of_header(header: SegmentHeader, file_bytes: u64) -> Self {
+        Self {
+            id: header.segment,
+            file_bytes,
+            end: file_bytes,
+            is_end_unknown: false,
+            is_after_gap: false,
+            incarnation: header.incarnation,
+            predecessor: header.predecessor,
+            header: Some(header),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Chain {
     /// Oldest first.
@@ -57,6 +75,28 @@ impl Chain {
         Ok(chain)
     }
 
+    /// The segments that their own headers vouch for, oldest first, from behind the newest gap on. Reads one block of each:
+    /// enough for who can do without what is damaged.
+    pub(super) fn by_headers<S: SegmentSource + ?Sized>(
+        reader: &mut Reader<'_, S>,
+    ) -> Result<Vec<ChainSegment>, RecoverError> {
+        let mut live = Vec::new();
+        for (id, file_bytes) in reader.segments() {
+            let header = read_header(reader, id, file_bytes)?;
+            let header = header.filter(|header| header.segment == id);
+            live.extend(header.map(|header| ChainSegment::of_header(header, file_bytes)));
+        }
+        let mut chain = Self {
+            segments: Vec::new(),
+            on_disk: Vec::new(),
+            highest: SegmentId(0),
+            incarnation_max: LogIncarnation(0),
+            damage: Vec::new(),
+        };
+        chain.link(live, NOTHING_CLAIMED);
+        Ok(chain.segments)
+    }
+
     /// Looks at one file. `None`: not part of any log of ours, e.g. prepared or recycled and never opened.
     fn open<S: SegmentSource + ?Sized>(
         &mut self,
@@ -64,47 +104,27 @@ impl Chain {
         id: SegmentId,
         file_bytes: u64,
     ) -> Result<Option<ChainSegment>, RecoverError> {
-        let block = reader
-            .bytes(id, file_bytes, 0, BLOCK_BYTES)
-            .unwrap_or_default();
-        let header = match SegmentHeader::decode(&block) {
-            HeaderBlock::Version(found) => {
-                return Err(RecoverError::Version {
-                    segment: id.0,
-                    found,
-                });
-            }
-            HeaderBlock::Valid(header) if header.identity != reader.identity => {
-                return Err(RecoverError::Foreign {
-                    segment: id.0,
-                    found: header.identity,
-                });
-            }
-            HeaderBlock::Valid(header) => Some(header),
-            HeaderBlock::Invalid => None,
-        };
+        let header = read_header(reader, id, file_bytes)?;
         if let Some(header) = header {
             self.incarnation_max = self.incarnation_max.max(header.incarnation);
         }
-        let header = header.filter(|header| header.segment == id);
-        let (incarnation, predecessor) = if let Some(header) = header {
-            (header.incarnation, header.predecessor)
-        } else if let Some(batch) = reader.probe(id, file_bytes) {
-            self.damage.push(Damage::SegmentHeader { segment: id });
-            (batch.incarnation, batch.predecessor)
-        } else {
+        if let Some(header) = header.filter(|header| header.segment == id) {
+            return Ok(Some(ChainSegment::of_header(header, file_bytes)));
+        }
+        let Some(batch) = reader.probe(id, file_bytes) else {
             return Ok(None);
         };
-        self.incarnation_max = self.incarnation_max.max(incarnation);
+        self.damage.push(Damage::SegmentHeader { segment: id });
+        self.incarnation_max = self.incarnation_max.max(batch.incarnation);
         Ok(Some(ChainSegment {
             id,
             file_bytes,
             end: file_bytes,
             is_end_unknown: false,
             is_after_gap: false,
-            incarnation,
-            predecessor,
-            header,
+            incarnation: batch.incarnation,
+            predecessor: batch.predecessor,
+            header: None,
         }))
     }
 
@@ -135,6 +155,29 @@ impl Chain {
             self.segments.push(segment);
         }
         self.segments.reverse();
+    }
+}
+
+/// What the first block of a file says, whichever segment it says it is.
+fn read_header<S: SegmentSource + ?Sized>(
+    reader: &mut Reader<'_, S>,
+    id: SegmentId,
+    file_bytes: u64,
+) -> Result<Option<SegmentHeader>, RecoverError> {
+    let block = reader.first_block(id, file_bytes).unwrap_or_default();
+    match SegmentHeader::decode(&block) {
+        HeaderBlock::Version(found) => Err(RecoverError::Version {
+            segment: id.0,
+            found,
+        }),
+        HeaderBlock::Valid(header) if header.identity != reader.identity => {
+            Err(RecoverError::Foreign {
+                segment: id.0,
+                found: header.identity,
+            })
+        }
+        HeaderBlock::Valid(header) => Ok(Some(header)),
+        HeaderBlock::Invalid => Ok(None),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::log::record::{
 use crate::log::{Position, RecordError};
 use bytes::Bytes;
 
-/// Bytes read at once. An entry that survives keeps its window in memory.
+/// Bytes read at once by recovery. An entry that survives keeps its window in memory.
 const WINDOW_BYTES: usize = 1 << 20;
 
 /// A batch whose header is right.
@@ -40,16 +40,27 @@ pub(super) struct Reader<'s, S: ?Sized> {
     source: &'s mut S,
     pub(super) identity: LogIdentity,
     segment: SegmentId,
+    window_bytes: usize,
     window_offset: u64,
     window: Bytes,
 }
 
 impl<'s, S: SegmentSource + ?Sized> Reader<'s, S> {
     pub(super) fn new(source: &'s mut S, identity: LogIdentity) -> Self {
+        Self::with_window(source, identity, WINDOW_BYTES)
+    }
+
+    /// Reads at least `window_bytes` at once, where there are so many.
+    pub(super) fn with_window(
+        source: &'s mut S,
+        identity: LogIdentity,
+        window_bytes: usize,
+    ) -> Self {
         Self {
             source,
             identity,
             segment: SegmentId(0),
+            window_bytes,
             window_offset: 0,
             window: Bytes::new(),
         }
@@ -78,11 +89,16 @@ impl<'s, S: SegmentSource + ?Sized> Reader<'s, S> {
             return Some(slice);
         }
         let left = usize::try_from(file_bytes - offset).unwrap_or(usize::MAX);
-        let wanted = length.max(WINDOW_BYTES).min(left);
+        let wanted = length.max(self.window_bytes).min(left);
         self.window = self.read(segment, offset, wanted);
         self.window_offset = offset;
         self.segment = segment;
         self.slice(segment, offset, length)
+    }
+
+    /// Only that, not a window. `None`: the file is shorter.
+    pub(super) fn first_block(&mut self, segment: SegmentId, file_bytes: u64) -> Option<Bytes> {
+        (file_bytes >= BLOCK).then(|| self.read(segment, 0, BLOCK_BYTES))
     }
 
     fn slice(&self, segment: SegmentId, offset: u64, length: usize) -> Option<Bytes> {

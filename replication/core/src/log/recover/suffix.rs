@@ -6,12 +6,16 @@
 //!
 //! Entries come in decree order, each as the last record of it says. An entry is handed out as soon as a record shows that
 //! its decree is committed, for then nothing behind can void it; those above the last commit point known come at the end.
+//!
+//! Clients use the same drive and CPUs, so it reads no more than it must: the header of each segment, to find their order; the
+//! first batches of each from the newest back, until one repeats that no entry before it is wanted; and everything from there
+//! on. That is sound, because records that are left out can only be missing, which is noticed.
 
 use super::chain::{Chain, ChainSegment};
 use super::reader::Reader;
 use super::{RecoverError, SegmentSource};
 use crate::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation};
-use crate::log::batch::BLOCK;
+use crate::log::batch::{BLOCK, BatchItem};
 use crate::log::{LogIdentity, Record};
 use crate::message::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -20,6 +24,9 @@ use thiserror::Error;
 /// Bytes of payloads that may wait for a lower decree. Records are out of order by the prepares in flight, and where the log
 /// has appended old ones again to free a segment; more than this is not worth it, a checkpoint is.
 const HELD_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes read at once: a learner has time, clients have not.
+const WINDOW_BYTES: usize = 256 << 10;
 
 /// Which entries of which replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +37,51 @@ pub struct SuffixRange {
     pub after: Decree,
     /// The last one wanted; durable in this log.
     pub up_to: Decree,
+}
+
+impl SuffixRange {
+    fn is_of(&self, item: &BatchItem) -> bool {
+        item.partition == self.partition && item.incarnation == self.incarnation
+    }
+
+    /// Whether what `segment` repeats of the replica at its start says that no entry before it is wanted.
+    fn begins_in<S: SegmentSource + ?Sized>(
+        &self,
+        segment: &ChainSegment,
+        reader: &mut Reader<'_, S>,
+    ) -> bool {
+        let mut offset = BLOCK;
+        while let Some(header) = reader.header(segment, offset) {
+            if !header.items.iter().any(BatchItem::has_carried) {
+                return false;
+            }
+            if header.items.iter().any(|item| self.is_of(item)) {
+                let batch = reader.batch(segment, offset);
+                let records = batch.map(|batch| batch.records).unwrap_or_default();
+                let prepared = records
+                    .iter()
+                    .find_map(|placed| self.prepared_in(&placed.record));
+                return prepared.is_some_and(|prepared| prepared <= self.after);
+            }
+            offset += header.batch_bytes;
+        }
+        false
+    }
+
+    /// The highest decree before this record, if it repeats the state of the replica.
+    fn prepared_in(&self, record: &Record) -> Option<Decree> {
+        match record {
+            Record::Carried {
+                partition,
+                incarnation,
+                prepared,
+                ..
+            } if *partition == self.partition && *incarnation == self.incarnation => {
+                Some(*prepared)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Entries that follow one another.
@@ -68,7 +120,7 @@ pub struct Suffix<'s, S: ?Sized> {
 }
 
 impl<'s, S: SegmentSource + ?Sized> Suffix<'s, S> {
-    /// Finds the segments of the log. Reads their headers only.
+    /// Finds the segments to read: a few blocks of each that is newer.
     ///
     /// # Errors
     /// [`SuffixError::Log`]: a file is of another log or format.
@@ -77,12 +129,16 @@ impl<'s, S: SegmentSource + ?Sized> Suffix<'s, S> {
         identity: LogIdentity,
         range: SuffixRange,
     ) -> Result<Self, SuffixError> {
-        let mut reader = Reader::new(source, identity);
-        let chain = Chain::discover(&mut reader)?;
+        let mut reader = Reader::with_window(source, identity, WINDOW_BYTES);
+        let mut segments = Chain::by_headers(&mut reader)?;
+        let begins = segments
+            .iter()
+            .rposition(|segment| range.begins_in(segment, &mut reader));
+        segments.drain(..begins.unwrap_or(0));
         Ok(Self {
             reader,
             range,
-            segments: chain.segments.into(),
+            segments: segments.into(),
             offset: BLOCK,
             held: BTreeMap::new(),
             held_bytes: 0,
@@ -135,9 +191,7 @@ impl<'s, S: SegmentSource + ?Sized> Suffix<'s, S> {
             self.offset = BLOCK;
             return Ok(());
         };
-        let is_wanted = header.items.iter().any(|item| {
-            item.partition == self.range.partition && item.incarnation == self.range.incarnation
-        });
+        let is_wanted = header.items.iter().any(|item| self.range.is_of(item));
         let records = is_wanted
             .then(|| self.reader.batch(segment, self.offset))
             .flatten()

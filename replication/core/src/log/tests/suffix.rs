@@ -5,9 +5,12 @@ use super::life::{Life, PARTITIONS};
 use super::model::{INCARNATION, adopt, entry, entry_record, partition};
 use super::random::Random;
 use crate::ids::{Decree, ReplicaIncarnation};
-use crate::log::recover::{Suffix, SuffixError, SuffixRange};
+use crate::log::SegmentId;
+use crate::log::recover::{SegmentSource, Suffix, SuffixError, SuffixRange};
 use crate::message::Entry;
+use bytes::Bytes;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 fn range(index: u32, after: u64, up_to: u64) -> SuffixRange {
     SuffixRange {
@@ -19,8 +22,8 @@ fn range(index: u32, after: u64, up_to: u64) -> SuffixRange {
 }
 
 /// All pieces together; checks that they follow one another and say nothing of commits beyond themselves.
-fn read(
-    disk: &mut Disk,
+fn read<S: SegmentSource>(
+    disk: &mut S,
     range: SuffixRange,
     bytes_max: usize,
 ) -> Result<(Vec<Entry>, Decree), SuffixError> {
@@ -69,6 +72,57 @@ fn what_the_log_does_not_hold_is_named() {
     };
     let missing = Err(SuffixError::Missing { decree: Decree(1) });
     assert_eq!(read(&mut life.disk, foreign, 1), missing);
+}
+
+const HEADER_BYTES: usize = 4096;
+
+/// Counts what is read of each segment.
+struct Counted {
+    disk: Disk,
+    read: BTreeMap<SegmentId, usize>,
+}
+
+impl SegmentSource for Counted {
+    fn segments(&self) -> Vec<(SegmentId, u64)> {
+        self.disk.segments()
+    }
+
+    fn read(&mut self, segment: SegmentId, offset: u64, length: usize) -> Result<Bytes, String> {
+        *self.read.entry(segment).or_default() += length;
+        self.disk.read(segment, offset, length)
+    }
+}
+
+#[test]
+fn of_segments_without_anything_wanted_only_the_header_is_read() {
+    let mut life = Life::adopted(7);
+    for decree in 1..=200 {
+        for index in 0..2 {
+            life.append(entry_record(
+                index,
+                entry(1, decree, vec![1; 1000]),
+                decree - 1,
+            ));
+            life.settle();
+        }
+    }
+    let mut counted = Counted {
+        disk: life.disk.clone(),
+        read: BTreeMap::new(),
+    };
+    let (entries, _) = read(&mut counted, range(0, 190, 200), usize::MAX).unwrap();
+    assert_eq!(entries.len(), 10);
+    let read_on: Vec<u64> = counted
+        .read
+        .iter()
+        .filter(|(_, bytes)| **bytes > HEADER_BYTES)
+        .map(|(segment, _)| segment.0)
+        .collect();
+    let prepared = counted.read.keys().last().unwrap().0;
+    assert_eq!(read_on.last(), Some(&(prepared - 1)), "the empty one ahead");
+    assert!(prepared > 50, "{prepared} segments are too few to tell");
+    // Twenty entries of both partitions fill three of them.
+    assert!(read_on.len() <= 4, "{read_on:?} of {prepared}");
 }
 
 proptest! {

@@ -46,6 +46,10 @@ pub enum ReplyTo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Oversized {
     pub rpc: Option<Rpc>,
+    /// The partition, as in [`Call`].
+    pub app_id: i32,
+    pub partition_index: i32,
+    pub is_backup_request: bool,
     pub body_bytes: usize,
     /// Bytes of the whole frame, to be thrown away after the answer.
     pub frame_bytes: usize,
@@ -99,6 +103,9 @@ pub fn oversized(protocol: Protocol, input: &[u8]) -> Result<Progress<Oversized>
                 Progress::NeedMore(bytes) => Progress::NeedMore(head.header_bytes + bytes),
                 Progress::Done((name, seqid)) => Progress::Done(Oversized {
                     rpc: Rpc::of_name(name.as_bytes()),
+                    app_id: head.header.app_id,
+                    partition_index: head.header.partition_index,
+                    is_backup_request: head.header.is_backup_request,
                     body_bytes: head.body_bytes,
                     frame_bytes,
                     reply_to: ReplyTo::Thft { name, seqid },
@@ -107,6 +114,9 @@ pub fn oversized(protocol: Protocol, input: &[u8]) -> Result<Progress<Oversized>
         }
         Protocol::Rdsn => Ok(rdsn::parse_header(input)?.map(|head| Oversized {
             rpc: Rpc::of_name(head.header.name.as_bytes()),
+            app_id: head.header.app_id,
+            partition_index: head.header.partition_index,
+            is_backup_request: head.header.context.is_backup_request(),
             body_bytes: head.body_bytes,
             frame_bytes: rdsn::HEADER_BYTES + head.body_bytes,
             reply_to: ReplyTo::Rdsn(head.header),

@@ -119,11 +119,11 @@ pub fn parse(input: &[u8], limits: &Limits) -> Result<Progress<Frame<Header>>, D
 /// # Errors
 /// When it is not one.
 pub fn parse_header(input: &[u8]) -> Result<Progress<Head>, DecodeError> {
-    if let Some(magic) = input.first_chunk::<4>() {
-        if *magic != MAGIC {
-            let (found, expected) = (u32::from_be_bytes(*magic), u32::from_be_bytes(MAGIC));
-            return Err(unexpected("hdr_type", found, expected));
-        }
+    if let Some(magic) = input.first_chunk::<4>()
+        && *magic != MAGIC
+    {
+        let (found, expected) = (u32::from_be_bytes(*magic), u32::from_be_bytes(MAGIC));
+        return Err(unexpected("hdr_type", found, expected));
     }
     match input.first_chunk::<HEADER_BYTES>() {
         None => Ok(Progress::NeedMore(HEADER_BYTES)),

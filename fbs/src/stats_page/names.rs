@@ -135,6 +135,8 @@ numbered! {
         LearnCheckpoints = "learn_checkpoints",
         /// The partition is being handed over.
         RejectHandOver = "reject_hand_over",
+        /// Too many requests wait for an atomic operation of their hash key.
+        RejectGate = "reject_gate",
     }
 }
 

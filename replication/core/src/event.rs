@@ -15,10 +15,32 @@ pub enum Event {
         partition: PartitionId,
         ticket: Ticket,
         request_id: RequestId,
+        /// The hash of its hash key: writes of one hash key have the same. Behind an atomic operation that is being computed
+        /// it waits.
+        gate: u64,
         /// Wall clock now, Unix microseconds; the shard makes it monotonic per partition.
         wall_us: u64,
         payload: Bytes,
         deadline: Instant,
+    },
+    /// A client wants a mutation that depends on the rows of one hash key, or one that must not be done twice. When it is its
+    /// turn [`Shard::next_compute`](crate::shard::Shard::next_compute) hands it out. Answered once by `Reply` or `Reject`.
+    Atomic {
+        partition: PartitionId,
+        ticket: Ticket,
+        request_id: RequestId,
+        /// As of `Write`.
+        gate: u64,
+        /// As of `Write`.
+        wall_us: u64,
+        deadline: Instant,
+    },
+    /// What the atomic operation of this ticket has come to; follows each [`Compute`], at once or later.
+    Computed {
+        partition: PartitionId,
+        ticket: Ticket,
+        gate: u64,
+        outcome: Computed,
     },
     /// A client wants to read; the engine is asked by `Effect::Read`.
     Read {
@@ -136,6 +158,33 @@ pub enum Event {
     Timeout,
 }
 
+/// An atomic operation whose turn it is. The caller looks its request id up in the engine's window, reads the rows it needs
+/// as they are prepared (the newest of [`Shard::inflight`](crate::shard::Shard::inflight) that names the row, else the
+/// engine), works it out and says [`Event::Computed`]. Until then no other mutation of its gate gets a decree.
+///
+/// What is in flight has to be looked at when this is handed out, before the engine is asked: it may be applied meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compute {
+    pub partition: PartitionId,
+    pub ticket: Ticket,
+    pub gate: u64,
+    /// Unix microseconds as of which rows are expired; not before the stamp of any mutation prepared.
+    pub wall_us: u64,
+}
+
+/// See [`Event::Computed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Computed {
+    /// This is to be written; answered when it is applied.
+    Write { payload: Bytes },
+    /// Nothing is to be written. Answered as a read is, when everything that it saw is applied.
+    Answer,
+    /// The engine holds the mutation of this request id already: answered at once.
+    Remembered,
+    /// The engine may have forgotten this request id. Never executed again; its outcome is unknown.
+    Forgotten,
+}
+
 /// Why new writes are refused before they get a decree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Pressure {
@@ -243,6 +292,8 @@ pub enum BusyReason {
     Reads,
     /// The partition is being handed over to another core.
     HandOver,
+    /// Requests that wait for an atomic operation of their hash key, or for what it saw.
+    Gate,
 }
 
 /// Why a request was not served. `Unknown` alone leaves open whether it was executed.

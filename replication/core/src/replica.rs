@@ -14,7 +14,9 @@
 //! holds it, up to `committed` every member has it, up to `durable` our log has it, up to `last` it is in our log's buffer.
 
 mod deadline;
+mod dedupe;
 mod durable;
+mod gate;
 mod handover;
 mod invariants;
 mod learner;
@@ -43,6 +45,8 @@ use crate::message::Entry;
 use crate::shard::turn::Turn;
 use deadline::Timers;
 pub(crate) use deadline::{Deadlines, Due, Timer};
+pub(crate) use gate::Atomic;
+use gate::Gates;
 use learner::{Fetch, Learner};
 use prepared_list::{PreparedList, Waiter};
 use primary::Primary;
@@ -91,6 +95,8 @@ pub struct Replica {
     reads: BTreeMap<Ticket, (Ballot, Instant)>,
     /// Reads that wait for us to serve.
     parked: VecDeque<Parked>,
+    /// Atomic operations, and who waits for them.
+    gates: Gates,
     /// When this copy last acknowledged a beacon of this partition, or took a role, or started.
     heard_at: Instant,
     /// It has asked to take over and acknowledges nothing of `ballot`.
@@ -218,7 +224,7 @@ impl Replica {
         let mut timestamp_us = 0;
         for entry in found.entries {
             timestamp_us = timestamp_us.max(entry.mutation.timestamp_us);
-            list.push(entry, None);
+            list.push(entry);
         }
         let last = list.last();
         let committed = found.committed.max(found.marker).min(last);
@@ -252,6 +258,7 @@ impl Replica {
             timestamp_us,
             reads: BTreeMap::new(),
             parked: VecDeque::new(),
+            gates: Gates::default(),
             heard_at: Instant::default(),
             promised: false,
             yielded: None,
@@ -286,6 +293,7 @@ impl Replica {
         self.applied = decree;
         self.release(turn);
         self.issue_applies(turn);
+        self.let_followers_go_on(turn);
         match self.role {
             Role::Primary(_) => {
                 self.may_start_serving(turn);
@@ -386,6 +394,7 @@ impl Replica {
     /// Answers all who wait: pending writes with `Unknown`, parked reads with `reason`.
     pub(crate) fn refuse_everybody(&mut self, reason: Reject, turn: &mut Turn<'_>) {
         self.refuse_pending_writes(turn);
+        self.refuse_at_gates(reason, turn);
         self.refuse_parked_reads(reason, turn);
     }
 
@@ -436,7 +445,18 @@ impl Replica {
     }
 
     /// Appends to the log and to the prepared list.
-    fn append(&mut self, entry: Entry, waiter: Option<Waiter>, turn: &mut Turn<'_>) {
+    fn append(&mut self, entry: Entry, turn: &mut Turn<'_>) {
+        self.append_from_client(entry, None, 0, turn);
+    }
+
+    /// The same for a mutation of this gate whose client waits.
+    fn append_from_client(
+        &mut self,
+        entry: Entry,
+        waiter: Option<Waiter>,
+        gate: u64,
+        turn: &mut Turn<'_>,
+    ) {
         assert_eq!(
             entry.ballot, self.ballot,
             "{}: an entry of another ballot than the adopted one",
@@ -444,7 +464,7 @@ impl Replica {
         );
         self.timestamp_us = self.timestamp_us.max(entry.mutation.timestamp_us);
         self.append_record(&entry, turn);
-        self.list.push(entry, waiter);
+        self.list.push_from_client(entry, waiter, gate);
     }
 
     fn append_record(&self, entry: &Entry, turn: &mut Turn<'_>) {

@@ -16,14 +16,15 @@ mod relief;
 pub(crate) mod turn;
 
 use crate::config::ReplicationOptions;
-use crate::event::{Effect, Effects, Event, Pressure};
+use crate::event::{Compute, Effect, Effects, Event, Pressure};
 use crate::ids::{Ballot, CoreAddress, Decree, Instant, PartitionId, ReplicaIncarnation};
 use crate::log::{LogOptions, LogWriteId, Marker, Recovery, ShardLog};
 use crate::message::{Beacon, Message};
 use crate::replica::{Deadlines, Found, Health, Replica};
+use bytes::Bytes;
 use links::Links;
 use relief::Relief;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use turn::{Desk, Fence, LogPace, Turn};
 
@@ -138,6 +139,7 @@ impl Shard {
             deadlines: Deadlines::default(),
             pressure: Pressure::None,
             reads_inflight: 0,
+            computes: VecDeque::new(),
             acknowledgements: BTreeSet::new(),
             fence: Fence::default(),
         };
@@ -379,6 +381,17 @@ impl Shard {
                 },
             );
         }
+    }
+
+    /// The next atomic operation whose turn it is; ask after each event, and before the turn is finished.
+    pub fn next_compute(&mut self) -> Option<Compute> {
+        self.desk.computes.pop_front()
+    }
+
+    /// Payloads of this partition's mutations of this gate that are prepared and may not be applied, the newest first.
+    pub fn inflight(&self, partition: PartitionId, gate: u64) -> impl Iterator<Item = &Bytes> {
+        let replica = self.replicas.get(&partition).into_iter();
+        replica.flat_map(move |replica| replica.inflight_of(gate))
     }
 
     /// All replicas, in order of partition.

@@ -123,6 +123,7 @@ impl World {
                 partition,
                 ticket,
                 request_id: RequestId::default(),
+                gate: u64::from(key),
                 wall_us: clock.wall_us(self.now),
                 payload: encode(key, value),
                 deadline,

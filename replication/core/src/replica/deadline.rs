@@ -11,6 +11,10 @@ pub(crate) enum Due {
     Write(Decree),
     /// A parked read is told that nobody serves.
     Read(Ticket),
+    /// A request has waited long enough for the atomic operation before it.
+    Gate(Ticket),
+    /// A request has waited long enough for this decree to be applied.
+    Follower(Decree, Ticket),
     Timer(Timer),
 }
 
@@ -29,7 +33,7 @@ pub(crate) enum Timer {
     Drain,
 }
 
-/// Bounded by the pending writes and parked reads, which are.
+/// Bounded by the pending writes, the parked reads and who waits at gates, which are.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     due: BTreeSet<(Instant, PartitionId, Due)>,

@@ -77,6 +77,7 @@ impl Replica {
         primary.phase = Phase::Yielded;
         self.timers.clear(Timer::Drain, self.partition, turn);
         let reason = Reject::NotPrimary { primary: Some(to) };
+        self.refuse_at_gates(reason, turn);
         self.refuse_parked_reads(reason, turn);
         turn.effects.push(Effect::Send {
             to,

@@ -54,6 +54,7 @@ impl Replica {
         );
         self.check_stamps();
         self.check_role();
+        self.check_gates();
     }
 
     fn check_stamps(&self) {

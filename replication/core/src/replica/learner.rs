@@ -340,7 +340,7 @@ impl Replica {
         entry.ballot = entry.ballot.max(self.list.last_ballot());
         self.timestamp_us = self.timestamp_us.max(entry.mutation.timestamp_us);
         self.append_record(&entry, turn);
-        self.list.push(entry, None);
+        self.list.push(entry);
     }
 
     /// What was fetched has become durable: it is committed here too.

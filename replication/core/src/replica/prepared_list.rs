@@ -16,6 +16,8 @@ pub(crate) struct Slot {
     pub(crate) entry: Entry,
     /// Only on a primary; taken when the client is answered, whatever the answer.
     pub(crate) waiter: Option<Waiter>,
+    /// The gate of a mutation that was taken from a client here; 0 for any other.
+    pub(crate) gate: u64,
 }
 
 /// A window of the partition's order: everything up to `base` has been released, the slots follow without a gap.
@@ -37,14 +39,23 @@ impl PreparedList {
     }
 
     /// Adds the next entry. Along decrees, ballots never fall.
-    pub(crate) fn push(&mut self, entry: Entry, waiter: Option<Waiter>) {
+    pub(crate) fn push(&mut self, entry: Entry) {
+        self.push_from_client(entry, None, 0);
+    }
+
+    /// The same for a mutation of this gate whose client waits.
+    pub(crate) fn push_from_client(&mut self, entry: Entry, waiter: Option<Waiter>, gate: u64) {
         assert_eq!(entry.decree, self.last().next(), "prepared list: a gap");
         assert!(
             entry.ballot >= self.last_ballot(),
             "prepared list: ballots fall at decree {}",
             entry.decree
         );
-        self.slots.push_back(Slot { entry, waiter });
+        self.slots.push_back(Slot {
+            entry,
+            waiter,
+            gate,
+        });
     }
 
     /// The mutation at `decree` is prepared again, unchanged, under `ballot`. From the highest such entry downwards.
@@ -106,6 +117,12 @@ impl PreparedList {
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter()
+    }
+
+    /// Everything above `decree`, the newest first.
+    pub(crate) fn newest_above(&self, decree: Decree) -> impl Iterator<Item = &Slot> {
+        let newest = self.slots.iter().rev();
+        newest.take_while(move |slot| slot.entry.decree > decree)
     }
 
     pub(crate) fn waiting_ticket(&self, decree: Decree) -> Option<Ticket> {
@@ -174,7 +191,7 @@ mod tests {
     fn list(base: u64, stamps: &[u64]) -> PreparedList {
         let mut list = PreparedList::new(Decree(base), Ballot(1));
         for (decree, stamp) in (base + 1..).zip(stamps) {
-            list.push(entry(*stamp, decree), None);
+            list.push(entry(*stamp, decree));
         }
         list
     }
@@ -225,12 +242,12 @@ mod tests {
     #[test]
     #[should_panic(expected = "a gap")]
     fn a_gap_is_refused() {
-        list(0, &[1]).push(entry(1, 3), None);
+        list(0, &[1]).push(entry(1, 3));
     }
 
     #[test]
     #[should_panic(expected = "ballots fall")]
     fn falling_ballots_are_refused() {
-        list(0, &[3]).push(entry(2, 2), None);
+        list(0, &[3]).push(entry(2, 2));
     }
 }

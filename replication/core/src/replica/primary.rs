@@ -17,6 +17,7 @@ use bytes::Bytes;
 pub(crate) struct Write {
     pub(crate) ticket: Ticket,
     pub(crate) request_id: RequestId,
+    pub(crate) gate: u64,
     pub(crate) wall_us: u64,
     pub(crate) payload: Bytes,
     pub(crate) deadline: Instant,
@@ -58,7 +59,7 @@ pub(crate) struct Primary {
     /// While `Waiting`, and `None` otherwise.
     pub(super) wait_until: Option<Instant>,
     /// The last decree that has to be applied before we serve.
-    noop: Decree,
+    pub(super) noop: Decree,
     /// Entries above this one have been prepared under our ballot.
     pub(super) floor: Decree,
     /// The secondaries, then the learner that follows, if any.
@@ -134,7 +135,14 @@ impl Primary {
 
 impl Replica {
     pub(crate) fn handle_write(&mut self, write: Write, turn: &mut Turn<'_>) {
-        if let Err(reason) = self.admit(&write, turn) {
+        if let Some(write) = self.pass_gate(write, turn) {
+            self.write(write, turn);
+        }
+    }
+
+    /// Gives it a decree, or refuses it.
+    pub(super) fn write(&mut self, write: Write, turn: &mut Turn<'_>) {
+        if let Err(reason) = self.admit(write.deadline, write.payload.len(), turn) {
             turn.effects.push(Effect::Reject {
                 ticket: write.ticket,
                 reason,
@@ -155,17 +163,22 @@ impl Replica {
             self.partition,
             Due::Write(self.last().next()),
         );
-        self.assign(mutation, Some(waiter), turn);
+        self.assign(mutation, Some(waiter), write.gate, turn);
     }
 
     /// Whether a new mutation gets a decree. Everything refused here has left no trace.
-    fn admit(&self, write: &Write, turn: &Turn<'_>) -> Result<(), Reject> {
+    pub(super) fn admit(
+        &self,
+        deadline: Instant,
+        payload_bytes: usize,
+        turn: &Turn<'_>,
+    ) -> Result<(), Reject> {
         let primary = self.serving_primary()?;
         let desk = &turn.desk;
-        if write.deadline <= turn.now {
+        if deadline <= turn.now {
             return Err(Reject::Expired);
         }
-        if write.payload.len() > desk.log.options().payload_bytes_max() {
+        if payload_bytes > desk.log.options().payload_bytes_max() {
             return Err(Reject::TooLarge);
         }
         match desk.pressure {
@@ -200,7 +213,7 @@ impl Replica {
         if !primary.counted().all(takes_part) {
             return Err(Reject::NotEnoughMembers);
         }
-        match self.full_queue(primary, write.payload.len(), turn) {
+        match self.full_queue(primary, payload_bytes, turn) {
             None => Ok(()),
             Some(reason) => Err(Reject::Busy {
                 reason,
@@ -237,7 +250,7 @@ impl Replica {
     }
 
     /// About the time in which a queue of prepares or log bytes empties: a few flushes.
-    const RETRY_QUEUE_MS: u32 = 2;
+    pub(super) const RETRY_QUEUE_MS: u32 = 2;
     /// About the time of a memtable flush.
     const RETRY_ENGINE_MS: u32 = 50;
 
@@ -266,7 +279,13 @@ impl Replica {
     }
 
     /// Gives a mutation the next decree, appends it and sends it to every secondary.
-    fn assign(&mut self, mutation: Mutation, waiter: Option<Waiter>, turn: &mut Turn<'_>) {
+    fn assign(
+        &mut self,
+        mutation: Mutation,
+        waiter: Option<Waiter>,
+        gate: u64,
+        turn: &mut Turn<'_>,
+    ) {
         assert_eq!(
             self.ballot, self.ballot_installed,
             "{}: a decree in a ballot of an earlier life",
@@ -282,7 +301,7 @@ impl Replica {
             decree: self.last().next(),
             mutation,
         };
-        self.append(entry, waiter, turn);
+        self.append_from_client(entry, waiter, gate, turn);
         self.send_prepares_to_all(turn);
         if planted!(AcknowledgeBeforeFlush) {
             self.durable = self.last();
@@ -351,7 +370,7 @@ impl Replica {
             },
             payload: Bytes::new(),
         };
-        self.assign(noop, None, turn);
+        self.assign(noop, None, 0, turn);
         self.propose(turn);
         if planted!(ServeBeforeReconciling)
             && let Role::Primary(primary) = &mut self.role

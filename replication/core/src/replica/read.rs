@@ -180,6 +180,24 @@ impl Replica {
         });
     }
 
+    /// An answer that was made of what is applied by now, in this reign: may it be given?
+    pub(super) fn answer_read(&mut self, ticket: Ticket, deadline: Instant, turn: &mut Turn<'_>) {
+        let refused = match self.may_read(turn.now, turn.desk) {
+            Ok(()) => {
+                let decree = self.applied;
+                turn.effects.push(Effect::Reply { ticket, decree });
+                return;
+            }
+            Err(Reject::NotServing) => match self.park_read(ticket, deadline, true, turn) {
+                Ok(()) => return,
+                Err(_) => Reject::NotServing,
+            },
+            Err(reason) => reason,
+        };
+        let reason = refused;
+        turn.effects.push(Effect::Reject { ticket, reason });
+    }
+
     /// Reads still in the engine when the replica goes away.
     pub(crate) fn reads_inflight(&self) -> usize {
         self.reads.len()

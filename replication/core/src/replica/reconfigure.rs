@@ -181,6 +181,7 @@ impl Replica {
         }
         if before.is_none() {
             // Others may have served meanwhile, so what was read then proves nothing.
+            self.refuse_at_gates(Reject::NotServing, turn);
             self.refuse_parked_reads(Reject::NotServing, turn);
         }
         primary

@@ -96,7 +96,7 @@ impl Replica {
         }
         let Some(held) = self.list.entry(decree) else {
             self.finish_restamp(turn);
-            self.append(entry, None, turn);
+            self.append(entry, turn);
             self.matched = decree;
             return;
         };
@@ -112,7 +112,7 @@ impl Replica {
         }
         if planted!(DuplicatePrepareAppliedTwice) && is_same_stamp {
             let decree = self.last().next();
-            self.append(Entry { decree, ..entry }, None, turn);
+            self.append(Entry { decree, ..entry }, turn);
         } else if is_same_stamp {
             turn.desk.acknowledgements.insert(self.partition);
         } else if is_same_mutation {
@@ -122,7 +122,7 @@ impl Replica {
             self.finish_restamp(turn);
             self.list.void_from(decree);
             self.durable = self.durable.min(decree.previous());
-            self.append(entry, None, turn);
+            self.append(entry, turn);
         }
         self.matched = self.matched.max(decree);
     }

@@ -5,7 +5,7 @@ use super::turn::Turn;
 use crate::event::{Effect, Effects, Event, Pressure, Reject};
 use crate::ids::{Ballot, CoreAddress, Decree, Instant, PartitionId, ReplicaIncarnation, Ticket};
 use crate::message::{Beacon, BeaconAck, Message, PrepareReject, RejectReason, ReplicaState};
-use crate::replica::{BeaconAnswer, Replica, Write};
+use crate::replica::{Atomic, BeaconAnswer, Replica, Write};
 use std::collections::BTreeSet;
 
 impl Shard {
@@ -20,6 +20,7 @@ impl Shard {
                 partition,
                 ticket,
                 request_id,
+                gate,
                 wall_us,
                 payload,
                 deadline,
@@ -27,12 +28,43 @@ impl Shard {
                 let write = Write {
                     ticket,
                     request_id,
+                    gate,
                     wall_us,
                     payload,
                     deadline,
                 };
                 self.ask(now, partition, ticket, effects, |replica, turn| {
                     replica.handle_write(write, turn)
+                });
+            }
+            Event::Atomic {
+                partition,
+                ticket,
+                request_id,
+                gate,
+                wall_us,
+                deadline,
+            } => {
+                let atomic = Atomic {
+                    ticket,
+                    request_id,
+                    gate,
+                    wall_us,
+                    deadline,
+                    is_twin: false,
+                };
+                self.ask(now, partition, ticket, effects, |replica, turn| {
+                    replica.handle_atomic(atomic, turn)
+                });
+            }
+            Event::Computed {
+                partition,
+                ticket,
+                gate,
+                outcome,
+            } => {
+                self.tell(now, partition, effects, |replica, turn| {
+                    replica.handle_computed(ticket, gate, outcome, turn)
                 });
             }
             Event::Read {

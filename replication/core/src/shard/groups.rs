@@ -289,6 +289,8 @@ impl Shard {
             match due {
                 Due::Write(decree) => replica.on_write_deadline(decree, turn),
                 Due::Read(ticket) => replica.on_read_deadline(ticket, turn),
+                Due::Gate(ticket) => replica.on_gate_deadline(ticket, turn),
+                Due::Follower(decree, ticket) => replica.on_follower_deadline(decree, ticket, turn),
                 Due::Timer(timer) => replica.on_timer(timer, turn),
             }
         }

@@ -1,7 +1,7 @@
 //! What the replicas of a shard share while one event is handled.
 
 use crate::config::ReplicationOptions;
-use crate::event::{Effects, Pressure};
+use crate::event::{Compute, Effects, Pressure};
 use crate::ids::{CoreAddress, Instant, PartitionId};
 use crate::log::{LogWriteId, ShardLog};
 use crate::replica::Deadlines;
@@ -21,6 +21,8 @@ pub(crate) struct Desk {
     pub(crate) pressure: Pressure,
     /// Reads in the engine, over all partitions.
     pub(crate) reads_inflight: usize,
+    /// Atomic operations whose turn it is and that the caller has not taken yet.
+    pub(crate) computes: VecDeque<Compute>,
     /// Replicas that owe their primary an acknowledgement; sent once each when the turn ends.
     pub(crate) acknowledgements: BTreeSet<PartitionId>,
     pub(crate) fence: Fence,

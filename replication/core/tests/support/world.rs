@@ -703,6 +703,7 @@ impl World {
                 partition,
                 ticket,
                 request_id,
+                gate: partition.index.into(),
                 wall_us,
                 payload,
                 deadline,

@@ -168,6 +168,7 @@ impl ShardLoop {
                 now_s,
                 default_ttl_seconds: table.default_ttl_seconds,
             };
+            let gate = gate_of(&operation, key_hash);
             let write = write_of(operation, moment, self.write_bytes_max)?;
             let work = Work::Write {
                 count: write.count,
@@ -176,7 +177,7 @@ impl ShardLoop {
             };
             Ok(Prepared {
                 work,
-                write: Some((write.request_id, wall_us, write.payload)),
+                write: Some((write.request_id, gate, wall_us, write.payload)),
             })
         } else {
             let task = ReadTask::new(partition, operation, now_s)?;
@@ -204,10 +205,11 @@ impl ShardLoop {
             work,
         });
         let event = match write {
-            Some((request_id, wall_us, payload)) => Event::Write {
+            Some((request_id, gate, wall_us, payload)) => Event::Write {
                 partition,
                 ticket,
                 request_id,
+                gate,
                 wall_us,
                 payload,
                 deadline,
@@ -241,8 +243,8 @@ impl ShardLoop {
 /// A request that may go to the replication core.
 struct Prepared {
     work: Work,
-    /// Request id, wall clock and payload of a write.
-    write: Option<(pegasus_replication::ids::RequestId, u64, bytes::Bytes)>,
+    /// Request id, gate, wall clock and payload of a write.
+    write: Option<(pegasus_replication::ids::RequestId, u64, u64, bytes::Bytes)>,
 }
 
 const fn partition_id(request: &Request) -> PartitionId {
@@ -254,7 +256,21 @@ const fn partition_id(request: &Request) -> PartitionId {
 
 /// The hash of the key of an operation on one key or one hash key, as it picks the partition.
 fn key_hash_of(operation: &Operation) -> Option<u64> {
-    let (hash_key, sort_key): (&[u8], &[u8]) = match operation {
+    let (hash_key, sort_key) = key_of(operation)?;
+    Some(key_hash(hash_key, sort_key))
+}
+
+/// The gate of an operation: the hash of its hash key. All rows with an empty hash key have one.
+fn gate_of(operation: &Operation, key_hash: Option<u64>) -> u64 {
+    match (key_of(operation), key_hash) {
+        (Some(([_, ..], _)), Some(key_hash)) => key_hash,
+        _ => 0,
+    }
+}
+
+/// Hash key and sort key of an operation on one key or one hash key.
+fn key_of(operation: &Operation) -> Option<(&[u8], &[u8])> {
+    Some(match operation {
         Operation::Get(key) | Operation::Exist(key) | Operation::Ttl(key) => {
             (&key.hash_key, &key.sort_key)
         }
@@ -272,8 +288,7 @@ fn key_hash_of(operation: &Operation) -> Option<u64> {
             ..
         }) => (hash_key, b""),
         _ => return None,
-    };
-    Some(key_hash(hash_key, sort_key))
+    })
 }
 
 /// Rows never go to a partition that readers would not look into.
@@ -337,6 +352,7 @@ fn check_partition(
         | Operation::Invalid(_)
         | Operation::RemoteCommand { .. }
         | Operation::Http(_)
+        | Operation::Redis(_)
         | Operation::Route { .. }
         | Operation::Ping
         | Operation::CoreStats { .. }

@@ -124,6 +124,7 @@ const fn counter_of(reason: BusyReason) -> Counter {
         BusyReason::LogFull => Counter::RejectLogFull,
         BusyReason::PeerWindow => Counter::RejectPeerWindow,
         BusyReason::Reads => Counter::RejectReadQueue,
+        BusyReason::Gate => Counter::RejectGate,
         BusyReason::HandOver => Counter::RejectHandOver,
     }
 }

@@ -74,6 +74,7 @@ const fn full(reason: BusyReason) -> &'static str {
         BusyReason::LogFull => "the log has used up its disk budget",
         BusyReason::PeerWindow => "a secondary of it does not keep up",
         BusyReason::Reads => "too many reads are in work",
+        BusyReason::Gate => "too many requests wait for one hash key",
         BusyReason::HandOver => "it is being handed over to another core",
     }
 }

@@ -14,6 +14,7 @@
 
 mod change;
 mod command;
+mod creating;
 mod digest;
 mod durable;
 mod group;
@@ -67,6 +68,8 @@ pub struct State {
     live: BTreeMap<NodeId, Live>,
     /// Partitions whose stage is Creating: those that reports can move on.
     creating: BTreeSet<PartitionId>,
+    /// When those were last looked at without a report, in milliseconds.
+    creating_seen_ms: u64,
     /// Active partitions in which something is missing, learning or to be moved.
     ailing: BTreeSet<PartitionId>,
     heal: heal::Memory,
@@ -96,6 +99,7 @@ impl State {
             durable,
             live: BTreeMap::new(),
             creating,
+            creating_seen_ms: 0,
             ailing,
             heal: heal::Memory::default(),
             slow_removals: proposals::SlowRemovals::default(),

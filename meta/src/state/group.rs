@@ -188,7 +188,8 @@ impl Partition {
     }
 
     /// Why `next` must not follow this, if so: here it is made sure that no acknowledged write is lost whatever was asked
-    /// (PacificA 3.2). Each member holds everything acknowledged, and so does a learner that its primary wants added.
+    /// (PacificA 3.2). Each member holds everything acknowledged, and so does a learner that its primary wants added. Before it was
+    /// made nothing was.
     pub(crate) fn succession_fault(&self, next: &Self) -> Option<&'static str> {
         let is_same = self.primary == next.primary && self.secondaries == next.secondaries;
         let may_join = |member: &Member| {
@@ -202,7 +203,8 @@ impl Partition {
             }
             _ if is_same => None,
             _ if next.ballot == self.ballot => Some("its members change without a new ballot"),
-            _ if self.stage == Stage::Creating => Some("its members change before it was made"),
+            // Nothing has been written to it.
+            _ if self.stage == Stage::Creating => None,
             _ if !next.primary.is_some_and(|it| self.is_member(&it)) => {
                 Some("its primary was not a member")
             }

@@ -3,7 +3,6 @@
 use super::durable::Durable;
 use super::table::{Partition, Table};
 use super::{Change, State};
-use pegasus_replication::config::Stage;
 use std::collections::BTreeSet;
 
 impl State {
@@ -99,12 +98,6 @@ fn check_table(durable: &Durable, table: &Table) {
         assert!(
             partition.primary.is_some(),
             "partition {}.{index} has no primary",
-            table.id
-        );
-        let first = partition.ballot.counter() == 1;
-        assert!(
-            partition.stage == Stage::Active || first,
-            "partition {}.{index} grew before it was made",
             table.id
         );
         for member in partition.holders() {

@@ -140,6 +140,7 @@ impl State {
         } else {
             named
         };
+        self.leave_out(&touched, work);
         self.activate(&touched, work);
         if full {
             self.forget_dropped(work);
@@ -159,6 +160,7 @@ impl State {
             self.activate(&creating, work);
             self.forget_dropped(work);
         }
+        self.look_at_creations(work);
         self.forget_refusals();
         self.heal(None, work);
         self.drive_drains(work);
@@ -200,6 +202,12 @@ impl State {
                     gone.insert(key);
                 }
                 Standing::Stray => {
+                    let is_news = self
+                        .status(node, key)
+                        .is_none_or(|it| it.health != status.health);
+                    if status.health == ReplicaHealth::OutOfService && is_news {
+                        self.heal.hurry.insert(key.partition);
+                    }
                     strays.insert(key.partition);
                     known.insert(key, bounded(status));
                 }
@@ -268,7 +276,7 @@ impl State {
     }
 
     /// Moves those of `touched` on whose members have all created their replicas.
-    fn activate(&mut self, touched: &BTreeSet<PartitionId>, work: &mut Work) {
+    pub(super) fn activate(&mut self, touched: &BTreeSet<PartitionId>, work: &mut Work) {
         let mut ready: BTreeMap<TableId, Vec<u32>> = BTreeMap::new();
         for id in touched.iter().filter(|id| self.creating.contains(id)) {
             if self.is_created(*id) {

@@ -3,11 +3,12 @@
 
 use super::command::{Answer, Refusal};
 use super::group::OldPrimary;
-use super::report::{Proposed, ReplicaKey};
+use super::heal::key_of;
+use super::report::{Proposed, ReplicaHealth, ReplicaKey};
 use super::table::{Partition, Table};
 use super::{State, Work};
 use pegasus_replication::config::{Member, Proposal, RemovalCause, Stage};
-use pegasus_replication::ids::{Decree, NodeId, NodeIncarnation};
+use pegasus_replication::ids::{Decree, NodeId, NodeIncarnation, PartitionId};
 
 /// Counts removals of slow members, so that a moment in which everything is slow does not take all clusters apart.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,7 +53,12 @@ impl State {
             match verdict {
                 Verdict::Grant(step) => {
                     let now_ms = self.now_ms;
-                    if !self.regroup(id, |it| take_step(it, step, now_ms), work) {
+                    let before = self.partition(id).map(|(_, it)| it.clone());
+                    if self.regroup(id, |it| take_step(it, step, now_ms), work) {
+                        before
+                            .iter()
+                            .for_each(|before| self.note_losses(id, before, proposed));
+                    } else {
                         self.tell_again(node, id, work);
                     }
                 }
@@ -61,6 +67,31 @@ impl State {
             }
         }
         Ok(Answer::Done)
+    }
+
+    /// Who has gone with a damaged copy is replaced without waiting for it.
+    fn note_losses(&mut self, id: PartitionId, before: &Partition, proposed: &Proposed) {
+        let is_named = matches!(
+            proposed.proposal,
+            Proposal::Remove {
+                cause: RemovalCause::OutOfService,
+                ..
+            }
+        );
+        let Some((_, now)) = self.partition(id) else {
+            return;
+        };
+        let is_damaged = |member: &Member| {
+            let status = self.status(member.address.node, key_of(id, member));
+            status.is_some_and(|it| it.health == ReplicaHealth::OutOfService)
+        };
+        let mut gone = before.members().filter(|member| !now.is_member(member));
+        let has_gained = now.members().any(|member| !before.is_member(member));
+        if gone.any(|member| is_named || is_damaged(member)) {
+            self.heal.hurry.insert(id);
+        } else if has_gained {
+            self.heal.hurry.remove(&id);
+        }
     }
 
     fn judge(&mut self, node: NodeId, proposed: &Proposed) -> Verdict {

@@ -1,7 +1,7 @@
 //! What holds between any two commands.
 
 use pegasus_meta::state::{Durable, Partition};
-use pegasus_replication::config::Member;
+use pegasus_replication::config::{Member, Stage};
 use pegasus_replication::ids::NodeId;
 use std::collections::BTreeSet;
 
@@ -22,14 +22,16 @@ pub(crate) fn check_succession(before: &Durable, after: &Durable) {
                 is_same || now.ballot > was.ballot,
                 "members changed under one ballot"
             );
+            // Before it was made nothing was written: then it may be made by others.
+            let was_made = was.stage == Stage::Active;
             assert!(
-                old_members.contains(&now.primary.unwrap()),
+                !was_made || old_members.contains(&now.primary.unwrap()),
                 "somebody else leads"
             );
             let joined: Vec<_> = new_members.difference(&old_members).collect();
             let learner = was.learner.map(|it| it.member);
             assert!(
-                joined.iter().all(|it| Some(**it) == learner),
+                !was_made || joined.iter().all(|it| Some(**it) == learner),
                 "somebody else joined"
             );
             let stays = learner.is_none()

@@ -23,6 +23,7 @@ pub mod engine_pool;
 pub mod engine_watch;
 pub mod inbox;
 pub mod log_file;
+pub mod members;
 pub mod meta_link;
 pub mod node;
 pub mod open_shard;

@@ -8,13 +8,14 @@
 //! what is not answered. Cores never wait for it: their mail is a bounded channel, and what does not fit they send later.
 
 mod assignment;
-mod frames;
+pub(crate) mod frames;
 mod reports;
 mod session;
 
 pub use session::{LinkIdentity, Registered, SessionError};
 
 use crate::inbox::InboxSender;
+use crate::members::Members;
 use assignment::Assignment;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use pegasus_fbs::frame::FrameKind;
@@ -143,6 +144,8 @@ pub struct MetaLinkOptions {
     pub identity: LinkIdentity,
     /// Inboxes by core number.
     pub cores: Vec<InboxSender>,
+    /// What replicas and tables were, kept on disk.
+    pub members: Members,
     /// The newest copy of routes, for when meta is silent.
     pub known: Arc<Mutex<KnownRoutes>>,
 }
@@ -223,6 +226,7 @@ impl MetaLink {
                     identity: options.identity,
                     assignment,
                     reports: Reports::default(),
+                    members: options.members,
                     letters,
                     mail,
                     later: VecDeque::new(),
@@ -231,6 +235,7 @@ impl MetaLink {
                     disk: (0, 0),
                 };
                 link.run();
+                link.members.close();
             })?;
         Ok(Self {
             sender,
@@ -252,6 +257,7 @@ struct Link {
     identity: LinkIdentity,
     assignment: Assignment,
     reports: Reports,
+    members: Members,
     letters: Sender<MetaMail>,
     mail: Receiver<MetaMail>,
     /// Taken out of the mailbox while wishes were gathered.
@@ -365,6 +371,9 @@ impl Link {
             FrameKind::Sync => {
                 let sync = frames::read_sync(body).map_err(|error| error.to_string())?;
                 self.assignment.take(sync, &self.reports);
+                if let Some(directory) = self.assignment.directory() {
+                    self.members.take_tables(directory);
+                }
                 Ok(())
             }
             FrameKind::HeartbeatReply => Ok(()),
@@ -374,7 +383,9 @@ impl Link {
 
     fn take(&mut self, mail: MetaMail) {
         match mail {
-            MetaMail::Report { core, key, report } => self.reports.put(core, key, *report),
+            MetaMail::Report { core, key, report } => {
+                self.reports.put(core, key, *report, &mut self.members);
+            }
             MetaMail::Propose(wish) => self.wishes.push(wish),
             MetaMail::Disk { total, free } => self.disk = (total, free),
             // Of a connection that is no more, or handled by the caller.
@@ -383,11 +394,10 @@ impl Link {
     }
 
     fn send_heartbeat(&mut self, session: &mut Session) -> io::Result<()> {
-        let heartbeat = self.reports.heartbeat(
-            self.assignment.digest(),
-            self.disk,
-            self.assignment.directory(),
-        );
+        self.members.save();
+        let heartbeat =
+            self.reports
+                .heartbeat(self.assignment.digest(), self.disk, self.members.tables());
         session.send(FrameKind::Heartbeat, &heartbeat)
     }
 

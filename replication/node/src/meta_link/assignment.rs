@@ -28,6 +28,8 @@ pub(super) struct Assignment {
     /// Learners of partitions led from here, or learning here, with the configuration they came with.
     learners: HashMap<PartitionId, (Configuration, Member)>,
     directory: Arc<Directory>,
+    /// Meta has told everything once.
+    is_told: bool,
     known: Arc<Mutex<Known>>,
 }
 
@@ -44,6 +46,7 @@ impl Assignment {
             configurations: HashMap::new(),
             learners: HashMap::new(),
             directory: Arc::default(),
+            is_told: false,
             known,
         }
     }
@@ -53,8 +56,9 @@ impl Assignment {
         self.digest
     }
 
-    pub(super) fn directory(&self) -> &Directory {
-        &self.directory
+    /// What meta has told of tables and nodes; `None` before it has told everything.
+    pub(super) fn directory(&self) -> Option<&Directory> {
+        self.is_told.then_some(&*self.directory)
     }
 
     pub(super) fn ballot(&self, partition: PartitionId) -> Option<Ballot> {
@@ -67,6 +71,7 @@ impl Assignment {
     /// hand over.
     pub(super) fn take(&mut self, sync: Sync, reports: &Reports) {
         self.take_directory(&sync);
+        self.is_told |= sync.is_full;
         for key in &sync.drops {
             self.drop_replica(*key, reports);
         }

@@ -1,13 +1,15 @@
 //! Bodies of the frames between a node and meta (fbs/schema/meta.fbs).
 
 use super::{Health, ReplicaKey, Report, Wish};
-use crate::directory::{Directory, Node, Table};
+use crate::directory::{Node, Table};
+use crate::members::Remembered;
 use crate::wire;
 use pegasus_fbs::body::{self, BodyError};
 use pegasus_fbs::flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
 use pegasus_fbs::meta;
 use pegasus_replication::config::{Configuration, Member, Proposal, RemovalCause};
 use pegasus_replication::ids::{Ballot, CoreId, NodeId, PartitionId, ReplicaIncarnation, TableId};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 /// A push of meta, decoded.
@@ -136,7 +138,7 @@ pub(super) struct HeartbeatHead<'d> {
     /// (total, free) bytes.
     pub(super) disk: (u64, u64),
     /// Of a full one: the tables that are known here.
-    pub(super) full: Option<&'d Directory>,
+    pub(super) full: Option<&'d HashMap<TableId, Table>>,
 }
 
 pub(super) fn write_heartbeat<'r>(
@@ -148,9 +150,8 @@ pub(super) fn write_heartbeat<'r>(
         .map(|(key, core, report)| write_report(&mut builder, key, core, report))
         .collect();
     let replicas = builder.create_vector(&written);
-    let tables = head.full.map(|directory| {
-        let tables: Vec<_> = directory
-            .tables
+    let tables = head.full.map(|tables| {
+        let tables: Vec<_> = tables
             .iter()
             .map(|(id, table)| write_table(&mut builder, *id, table))
             .collect();
@@ -226,6 +227,58 @@ const fn write_health(health: Health) -> meta::ReplicaHealth {
         Health::Ready => meta::ReplicaHealth::Ready,
         Health::Serving => meta::ReplicaHealth::Serving,
         Health::OutOfService => meta::ReplicaHealth::OutOfService,
+    }
+}
+
+/// What is kept of replicas and tables beside the logs: a heartbeat that says nothing else.
+pub(crate) fn write_members(remembered: &Remembered) -> Vec<u8> {
+    let mut builder = FlatBufferBuilder::new();
+    let written: Vec<_> = remembered
+        .configurations
+        .iter()
+        .map(|(key, configuration)| {
+            let configuration = Some(wire::write_configuration(&mut builder, configuration));
+            let key = write_key(*key);
+            let arguments = meta::ReplicaReportArgs {
+                key: Some(&key),
+                configuration,
+                ..meta::ReplicaReportArgs::default()
+            };
+            meta::ReplicaReport::create(&mut builder, &arguments)
+        })
+        .collect();
+    let replicas = Some(builder.create_vector(&written));
+    // In the order of their numbers, so that equal contents are equal bytes.
+    let mut sorted: Vec<_> = remembered.tables.iter().collect();
+    sorted.sort_by_key(|(id, _)| **id);
+    let tables: Vec<_> = sorted
+        .into_iter()
+        .map(|(id, table)| write_table(&mut builder, *id, table))
+        .collect();
+    let tables = Some(builder.create_vector(&tables));
+    let arguments = meta::HeartbeatArgs {
+        replicas,
+        tables,
+        full: true,
+        ..meta::HeartbeatArgs::default()
+    };
+    let root = meta::Heartbeat::create(&mut builder, &arguments);
+    builder.finish(root, None);
+    builder.finished_data().to_vec()
+}
+
+/// The inverse of [`write_members`]. What makes no sense is left out.
+pub(crate) fn read_members(heartbeat: meta::Heartbeat<'_>) -> Remembered {
+    let replicas = heartbeat.replicas().into_iter().flatten();
+    let configurations = replicas.filter_map(|it| {
+        let key = read_key(it.key()?);
+        let configuration = wire::read_configuration(it.configuration()?);
+        (configuration.partition == key.partition).then_some((key, configuration))
+    });
+    let tables = heartbeat.tables().into_iter().flatten().map(read_table);
+    Remembered {
+        configurations: configurations.collect(),
+        tables: tables.filter_map(|(id, it)| Some((id, it?))).collect(),
     }
 }
 

@@ -1,10 +1,11 @@
 //! What meta has not been told yet of the replicas of this node.
 
 use super::{Health, ReplicaKey, Report};
-use crate::directory::Directory;
+use crate::directory::Table;
+use crate::members::Members;
 use crate::meta_link::frames::{self, HeartbeatHead};
-use pegasus_replication::ids::CoreId;
-use std::collections::{BTreeMap, BTreeSet};
+use pegasus_replication::ids::{CoreId, TableId};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Bounded by the replicas of the node.
 #[derive(Debug, Default)]
@@ -24,7 +25,19 @@ impl Reports {
         self.is_urgent = true;
     }
 
-    pub(super) fn put(&mut self, core: CoreId, key: ReplicaKey, report: Report) {
+    /// Takes a replica's words. One that does not know its members yet is reported with those that `members` has kept.
+    pub(super) fn put(
+        &mut self,
+        core: CoreId,
+        key: ReplicaKey,
+        mut report: Report,
+        members: &mut Members,
+    ) {
+        match &report.configuration {
+            _ if report.health == Health::Gone => members.forget(key),
+            Some(configuration) => members.note(key, configuration),
+            None => report.configuration = members.configuration(key).cloned(),
+        }
         let before = self
             .replicas
             .get(&key)
@@ -49,7 +62,7 @@ impl Reports {
         &mut self,
         digest: u64,
         disk: (u64, u64),
-        directory: &Directory,
+        tables: &HashMap<TableId, Table>,
     ) -> Vec<u8> {
         let is_full = std::mem::take(&mut self.is_full);
         self.is_urgent = false;
@@ -62,7 +75,7 @@ impl Reports {
         let head = HeartbeatHead {
             digest,
             disk,
-            full: is_full.then_some(directory),
+            full: is_full.then_some(tables),
         };
         let body = frames::write_heartbeat(&head, named);
         self.replicas
@@ -99,6 +112,10 @@ mod tests {
         }
     }
 
+    fn put(reports: &mut Reports, key: ReplicaKey, health: Health) {
+        reports.put(CoreId(0), key, report(health), &mut Members::forgetful());
+    }
+
     fn named(body: &[u8]) -> usize {
         let heartbeat = pegasus_fbs::body::read::<pegasus_fbs::meta::Heartbeat<'_>>(body)
             .expect("our own body");
@@ -108,38 +125,23 @@ mod tests {
     #[test]
     fn a_heartbeat_names_what_has_changed_and_a_new_session_everything() {
         let mut reports = Reports::default();
-        reports.put(CoreId(0), key(0), report(Health::Ready));
-        reports.put(CoreId(0), key(1), report(Health::Ready));
+        put(&mut reports, key(0), Health::Ready);
+        put(&mut reports, key(1), Health::Ready);
         assert!(reports.are_urgent());
-        assert_eq!(
-            named(&reports.heartbeat(0, (0, 0), &Directory::default())),
-            2
-        );
-        reports.put(CoreId(0), key(1), report(Health::Ready));
+        assert_eq!(named(&reports.heartbeat(0, (0, 0), &HashMap::new())), 2);
+        put(&mut reports, key(1), Health::Ready);
         assert!(!reports.are_urgent());
-        assert_eq!(
-            named(&reports.heartbeat(0, (0, 0), &Directory::default())),
-            1
-        );
+        assert_eq!(named(&reports.heartbeat(0, (0, 0), &HashMap::new())), 1);
         reports.all_again();
-        assert_eq!(
-            named(&reports.heartbeat(0, (0, 0), &Directory::default())),
-            2
-        );
+        assert_eq!(named(&reports.heartbeat(0, (0, 0), &HashMap::new())), 2);
     }
 
     #[test]
     fn a_replica_that_is_gone_is_said_once() {
         let mut reports = Reports::default();
-        reports.put(CoreId(0), key(0), report(Health::Gone));
-        assert_eq!(
-            named(&reports.heartbeat(0, (0, 0), &Directory::default())),
-            1
-        );
+        put(&mut reports, key(0), Health::Gone);
+        assert_eq!(named(&reports.heartbeat(0, (0, 0), &HashMap::new())), 1);
         reports.all_again();
-        assert_eq!(
-            named(&reports.heartbeat(0, (0, 0), &Directory::default())),
-            0
-        );
+        assert_eq!(named(&reports.heartbeat(0, (0, 0), &HashMap::new())), 0);
     }
 }

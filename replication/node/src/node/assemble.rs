@@ -8,6 +8,7 @@ use crate::data_dir::DataDir;
 use crate::engine_pool::EnginePool;
 use crate::engine_watch::{DiskWatch, EngineWatch, NoticeBoard, WatchedCore};
 use crate::inbox::{CoreInput, InboxSender, inbox};
+use crate::members::Members;
 use crate::meta_link::{LinkIdentity, MetaLink, MetaLinkOptions, MetaSender, mailbox};
 use crate::open_shard::{OpenOptions, OpenedShard, open_shard};
 use crate::placement;
@@ -168,6 +169,7 @@ pub(super) fn assemble(
         addresses: process.meta.clone(),
         identity,
         cores: inboxes.clone(),
+        members: Members::open(dir.root()).map_err(thread("writer of MEMBERS"))?,
         known: routes.known,
     };
     let meta = MetaLink::start(options, meta_sender, mail).map_err(thread("link to meta"))?;

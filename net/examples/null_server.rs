@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         },
         Waker::new()?,
     )?;
-    io.listen_clients(listener);
+    io.listen_clients(listener)?;
     let value = Bytes::from_static(&[b'x'; 100]);
     let mut events = Vec::new();
     loop {

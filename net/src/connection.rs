@@ -97,9 +97,13 @@ impl Connection {
         matches!(self.role, Role::Client(_))
     }
 
-    /// Bytes on their way out.
+    /// Bytes on their way out, those of answers that wait for others among them.
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.output.len() + self.sending
+        let held = match &self.role {
+            Role::Client(Some(frontend)) => frontend.held_bytes(),
+            Role::Client(None) | Role::Peer(_) => 0,
+        };
+        self.output.len() + self.sending + held
     }
 
     /// Whether the kernel still has something of it.

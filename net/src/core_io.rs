@@ -8,7 +8,7 @@ use crate::aligned::{AlignedBuf, AlignedPool};
 use crate::clock;
 use crate::connection::{Connection, ConnectionId, Connections, OutputPool, Role};
 use crate::counters::{CloseReason, Counters};
-use crate::frontend::{Scratch, Tag};
+use crate::frontend::{Own, Scratch, Tag};
 use crate::options::{NetOptions, PeerId};
 use crate::peer::handshake::Handshaker;
 use crate::peer::{Links, Stage};
@@ -130,6 +130,7 @@ pub struct CoreIo {
     /// `None` until `start_peers`.
     handshaker: Option<Handshaker>,
     own_peer_address: Option<SocketAddr>,
+    own_client: Rc<Own>,
 }
 
 /// Longest sleep in one system call; a turn that finds nothing sleeps again.
@@ -165,12 +166,26 @@ impl CoreIo {
             links: Links::default(),
             handshaker: None,
             own_peer_address: None,
+            own_client: Rc::default(),
         })
     }
 
     /// Serves clients on a socket made by [`crate::listener::bind`].
-    pub fn listen_clients(&mut self, listener: TcpListener) {
+    ///
+    /// # Errors
+    /// The kernel refuses an option of the socket.
+    pub fn listen_clients(&mut self, listener: TcpListener) -> io::Result<()> {
+        crate::listener::prepare_client_listener(&listener, self.options.reader_silence_max)?;
+        if self.own_client.address.is_none() {
+            self.announce(listener.local_addr()?);
+        }
         self.listen(listener, Audience::Clients);
+        Ok(())
+    }
+
+    /// Says where clients find this core, if it is not where it listens. Counts for connections that come later.
+    pub fn announce(&mut self, client_address: SocketAddr) {
+        self.own_client = Rc::new(Own::new(client_address));
     }
 
     /// A pooled buffer for [`CoreIo::write_log`], of at least `capacity` bytes.

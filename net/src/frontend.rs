@@ -1,12 +1,21 @@
 //! Where bytes become requests and answers become bytes: one front-end for each protocol, chosen by a connection's first bytes.
 
+pub mod http;
 pub mod native;
+pub mod resp;
+mod sniff;
+pub mod thrift;
+
+pub use sniff::{Spoken, sniff};
 
 use crate::counters::CloseReason;
 use crate::request::{Failure, Reply, Request};
 use bytes::BytesMut;
 use pegasus_fbs::flatbuffers::FlatBufferBuilder;
+use pegasus_thrift::Protocol;
 use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
 
 /// What an answer needs from its request to find its way back, whatever the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +68,43 @@ pub trait Frontend {
     fn is_over(&self) -> bool {
         false
     }
+
+    /// Bytes of answers that are encoded and wait for those before them, with what each costs to keep.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+}
+
+/// What front-ends say about their core.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Own {
+    /// Where clients find it.
+    pub address: Option<SocketAddr>,
+    /// The same as text.
+    pub name: String,
+}
+
+impl Own {
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address: Some(address),
+            name: address.to_string(),
+        }
+    }
+}
+
+/// The front-end of a connection that speaks like this; `None` if nobody does.
+#[must_use]
+pub fn frontend_of(spoken: Spoken, own: &Rc<Own>) -> Option<Box<dyn Frontend>> {
+    Some(match spoken {
+        Spoken::Native => Box::new(native::Native::default()),
+        Spoken::Thft => Box::new(thrift::Thrift::new(Protocol::Thft, Rc::clone(own))),
+        Spoken::Rdsn => Box::new(thrift::Thrift::new(Protocol::Rdsn, Rc::clone(own))),
+        Spoken::Http => Box::new(http::Http::default()),
+        Spoken::Resp => Box::new(resp::Resp::new(own.address)),
+        Spoken::Unknown => return None,
+    })
 }
 
 /// Memory for encoding that all connections of a core share.

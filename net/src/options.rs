@@ -31,6 +31,8 @@ pub struct NetOptions {
     pub request_bytes_inflight_max: usize,
     /// Bytes queued towards one connection; a reader too slow for that is closed. Default 64 MiB.
     pub output_bytes_max: usize,
+    /// How long a client may leave what is sent to it unread, or unacknowledged, before its connection is closed. Default 60 s.
+    pub reader_silence_max: Duration,
     /// Bytes queued towards all connections of the core; the client that would exceed it is closed. Default 256 MiB.
     pub output_bytes_total_max: usize,
     /// Bytes received and not decoded yet, of all connections: parts of frames, and what windows keep out. The connection that
@@ -55,6 +57,7 @@ impl Default for NetOptions {
             requests_inflight_max: 256,
             request_bytes_inflight_max: 8 << 20,
             output_bytes_max: 64 << 20,
+            reader_silence_max: Duration::from_secs(60),
             output_bytes_total_max: 256 << 20,
             input_bytes_total_max: 256 << 20,
             receive_buffers: 128,

@@ -3,9 +3,11 @@
 //! Front-ends make a [`Request`] from bytes and bytes from a [`Reply`]; everything behind them sees only these types.
 //! Keys and values are slices of the receive buffer (`Bytes`): keep one for long and its whole chunk stays in memory.
 
+mod redis;
 mod scanner;
 
-pub use scanner::{Invalid, OpenScanner, Page};
+pub use redis::Redis;
+pub use scanner::{Invalid, OpenScanner, Page, ScannedRow};
 
 use bytes::Bytes;
 use pegasus_fbs::code::Code;
@@ -85,6 +87,8 @@ pub enum Operation {
         arguments: Vec<String>,
     },
     Http(Box<pegasus_http::Request>),
+    /// A Redis command, of whatever keys; whoever has the connection finds their partitions.
+    Redis(Box<Redis>),
 }
 
 impl Operation {
@@ -114,6 +118,7 @@ impl Operation {
                 | Self::Scrub { .. }
                 | Self::RemoteCommand { .. }
                 | Self::Http(_)
+                | Self::Redis(_)
         )
     }
 
@@ -143,6 +148,7 @@ impl Operation {
             Self::Scrub { .. } => "scrub",
             Self::RemoteCommand { .. } => "remote_command",
             Self::Http(_) => "http",
+            Self::Redis(_) => "redis",
         }
     }
 }
@@ -369,7 +375,7 @@ pub enum ScanRows {
 pub type Reply = Result<Response, Failure>;
 
 /// The answer to an operation that was executed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Response {
     /// To every write. `count`: rows named by a multi remove.
     Written {
@@ -413,6 +419,8 @@ pub enum Response {
     /// To `RemoteCommand`.
     Text(String),
     Http(Box<pegasus_http::Response>),
+    /// To `Redis`.
+    Redis(pegasus_resp::Value),
 }
 
 /// What became of an [`Incr`]. All but `Done` have changed nothing.

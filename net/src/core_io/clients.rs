@@ -3,12 +3,11 @@
 use super::{Arrival, CoreIo, IoEvent, ReplyTo, Sent, give_receipts};
 use crate::connection::{Connection, ConnectionId, Role};
 use crate::counters::CloseReason;
-use crate::frontend::native::Native;
-use crate::frontend::{Decoded, Frontend};
+use crate::frontend::{Decoded, Frontend, Own, frontend_of, sniff};
 use crate::request::Reply;
 use crate::ring::Chunk;
-use pegasus_fbs::frame::MAGIC;
 use std::io;
+use std::rc::Rc;
 
 /// With this much unsent output a connection's requests wait: it does not read what it has asked for.
 const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
@@ -321,7 +320,7 @@ impl CoreIo {
         };
         let frontend = match frontend {
             Some(frontend) => frontend,
-            None => frontend.insert(sniff(input)?),
+            None => frontend.insert(open(input, &self.own_client)?),
         };
         let before = output.len();
         match frontend.decode(input, output).map_err(Stop::Close)? {
@@ -413,14 +412,8 @@ impl CoreIo {
     }
 }
 
-/// The protocol of a stream, from its first bytes.
-fn sniff(input: &[u8]) -> Result<Box<dyn Frontend>, Stop> {
-    let known = input.len().min(MAGIC.len());
-    if input[..known] != MAGIC[..known] {
-        return Err(Stop::Close(CloseReason::UnknownProtocol));
-    }
-    if known < MAGIC.len() {
-        return Err(Stop::NeedMore);
-    }
-    Ok(Box::new(Native::default()))
+/// The front-end for a stream that begins like this.
+fn open(input: &[u8], own: &Rc<Own>) -> Result<Box<dyn Frontend>, Stop> {
+    let spoken = sniff(input).ok_or(Stop::NeedMore)?;
+    frontend_of(spoken, own).ok_or(Stop::Close(CloseReason::UnknownProtocol))
 }

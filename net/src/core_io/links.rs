@@ -497,7 +497,7 @@ impl CoreIo {
     }
 }
 
-/// Replication's frames: everything after the handshake.
+/// Replication's frames and forwarded commands: everything after the handshake.
 fn travels_on_links(kind: FrameKind) -> bool {
-    (FrameKind::Prepare.number()..=FrameKind::Yield.number()).contains(&kind.number())
+    (FrameKind::Prepare.number()..=FrameKind::ForwardReply.number()).contains(&kind.number())
 }

@@ -1,6 +1,6 @@
 //! Scanners as Apache Pegasus has them: the server keeps where a scan stands, under a number.
 
-use super::{Filter, Row};
+use super::Filter;
 use bytes::Bytes;
 
 /// Begins a scan over the raw keys of a partition (`get_scanner_request`).
@@ -23,10 +23,19 @@ pub struct OpenScanner {
     pub return_expiry: bool,
 }
 
+/// A row of a scanner.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ScannedRow {
+    pub raw_key: Bytes,
+    pub value: Bytes,
+    /// Seconds since 2016-01-01 UTC, 0 = never.
+    pub expire_at: u32,
+}
+
 /// Some rows of a scanner, in the order of their raw keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    pub rows: Vec<Row>,
+    pub rows: Vec<ScannedRow>,
     /// With [`OpenScanner::only_count`]: matching rows of this page.
     pub count: Option<u64>,
     /// As [`OpenScanner::return_expiry`].

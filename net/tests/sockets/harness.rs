@@ -47,7 +47,7 @@ impl Core {
         let core_waker = waker.clone();
         let thread = std::thread::spawn(move || {
             let mut io = CoreIo::new(options, core_waker).unwrap();
-            io.listen_clients(listener);
+            io.listen_clients(listener).unwrap();
             let mut batch = Vec::new();
             loop {
                 io.poll(Duration::from_secs(60), &mut batch).unwrap();

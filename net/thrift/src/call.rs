@@ -100,6 +100,9 @@ pub fn oversized(protocol: Protocol, input: &[u8]) -> Result<Progress<Oversized>
             let frame_bytes = head.header_bytes + head.body_bytes;
             let here = input.get(head.header_bytes..frame_bytes.min(input.len()));
             Ok(match Message::peek(here.unwrap_or_default())? {
+                Progress::NeedMore(bytes) if bytes > head.body_bytes => {
+                    return Err(cut_off(head.header_bytes + bytes, frame_bytes));
+                }
                 Progress::NeedMore(bytes) => Progress::NeedMore(head.header_bytes + bytes),
                 Progress::Done((name, seqid)) => Progress::Done(Oversized {
                     rpc: Rpc::of_name(name.as_bytes()),
@@ -139,12 +142,12 @@ impl<'a> Call<'a> {
 
     fn of_thft(frame: &'a [u8]) -> Result<Self, DecodeError> {
         let head = match thft::parse_header(frame)? {
-            Progress::NeedMore(bytes) => return Err(cut_off(bytes, frame)),
+            Progress::NeedMore(bytes) => return Err(cut_off(bytes, frame.len())),
             Progress::Done(head) => head,
         };
         let end = head.header_bytes + head.body_bytes;
         let body = frame.get(head.header_bytes..end);
-        let body = body.ok_or_else(|| cut_off(end, frame))?;
+        let body = body.ok_or_else(|| cut_off(end, frame.len()))?;
         let message = Message::decode(body)?;
         let header = head.header;
         Ok(Self {
@@ -165,14 +168,14 @@ impl<'a> Call<'a> {
 
     fn of_rdsn(frame: &'a [u8]) -> Result<Self, DecodeError> {
         let head = match rdsn::parse_header(frame)? {
-            Progress::NeedMore(bytes) => return Err(cut_off(bytes, frame)),
+            Progress::NeedMore(bytes) => return Err(cut_off(bytes, frame.len())),
             Progress::Done(head) => head,
         };
         let header = head.header;
         header.check_request()?;
         let end = rdsn::HEADER_BYTES + head.body_bytes;
         let body = frame.get(rdsn::HEADER_BYTES..end);
-        let body = body.ok_or_else(|| cut_off(end, frame))?;
+        let body = body.ok_or_else(|| cut_off(end, frame.len()))?;
         Ok(Self {
             rpc: Rpc::of_name(header.name.as_bytes()),
             app_id: header.app_id,
@@ -255,10 +258,10 @@ impl ReplyTo {
     }
 }
 
-fn cut_off(needed: usize, frame: &[u8]) -> DecodeError {
+const fn cut_off(needed: usize, left: usize) -> DecodeError {
     let fault = crate::Fault::Truncated {
         needed: needed as u64,
-        left: frame.len() as u64,
+        left: left as u64,
     };
     DecodeError::new("frame", fault)
 }

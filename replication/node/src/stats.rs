@@ -245,6 +245,7 @@ pub const fn of_operation(operation: &Operation) -> (Counter, Option<Timing>) {
         | Operation::Scrub { .. }
         | Operation::RemoteCommand { .. }
         | Operation::Http(_)
+        | Operation::Redis(_)
         | Operation::CloseScanner { .. }
         | Operation::Invalid(_) => (Counter::RequestCoreStats, None),
     }

@@ -26,7 +26,8 @@ pub(super) fn reply(
             | Response::Silent
             | Response::InvalidArgument(_)
             | Response::Text(_)
-            | Response::Http(_),
+            | Response::Http(_)
+            | Response::Redis(_),
         ) => {
             let message = "the native protocol does not ask for this";
             let reason = Failure::new(Code::Internal, message);
@@ -140,7 +141,8 @@ fn response_body(response: &Response, builder: &mut FlatBufferBuilder<'static>) 
         | Response::Silent
         | Response::InvalidArgument(_)
         | Response::Text(_)
-        | Response::Http(_) => unreachable!("answered as a failure"),
+        | Response::Http(_)
+        | Response::Redis(_) => unreachable!("answered as a failure"),
     }
 }
 

@@ -457,7 +457,9 @@ fn run_core(seed: CoreSeed, started: &Sender<Result<(), String>>) -> Result<Fini
         .and_then(|mut io| {
             io.start_peers(sockets.peer, identity)
                 .map_err(|error| error.to_string())?;
-            io.listen_clients(sockets.client);
+            io.announce(sockets.client_address);
+            io.listen_clients(sockets.client)
+                .map_err(|error| error.to_string())?;
             Ok(io)
         });
     let io = match io {

@@ -12,6 +12,7 @@
 //! The caller persists [`Outcome::changes`] before it tells anybody. If it cannot, it hands the last durable state to
 //! [`State::restore`] and refuses what it was asked: nobody has heard of the lost changes.
 
+mod blockers;
 mod change;
 mod command;
 mod creating;

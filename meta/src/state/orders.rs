@@ -239,7 +239,7 @@ impl State {
     }
 
     /// The secondary that leads the least, of those that follow and are not on `except` or on a node that is being emptied.
-    fn best_secondary(&self, id: PartitionId, except: NodeId) -> Option<Member> {
+    pub(super) fn best_secondary(&self, id: PartitionId, except: NodeId) -> Option<Member> {
         let (_, partition) = self.partition(id)?;
         let fits = partition.secondaries.iter().filter(|it| {
             let node = it.address.node;
@@ -320,7 +320,9 @@ impl State {
         }
     }
 
-    fn active_partitions(&self) -> impl Iterator<Item = (PartitionId, &Table, &Partition)> {
+    pub(super) fn active_partitions(
+        &self,
+    ) -> impl Iterator<Item = (PartitionId, &Table, &Partition)> {
         let tables = self.durable.tables().values().filter(|it| !it.is_dropped());
         let all =
             tables.flat_map(|table| table.indexed().map(move |(index, it)| (table, index, it)));
@@ -397,12 +399,18 @@ impl State {
         match drain {
             Drain::Primaries if led == 0 => OrderProgress::Done,
             Drain::Replicas if held == 0 => OrderProgress::Done,
-            Drain::Primaries => {
-                OrderProgress::Waiting(format!("node {node} still leads {led} partitions"))
+            _ => {
+                let left = match drain {
+                    Drain::Primaries => format!("node {node} still leads {led} partitions"),
+                    Drain::Replicas => format!(
+                        "node {node} still holds {held} replicas and leads {led} partitions"
+                    ),
+                };
+                OrderProgress::Waiting(match self.drain_blockers(node, drain) {
+                    Some(blockers) => format!("{left}; waiting: {blockers}"),
+                    None => left,
+                })
             }
-            Drain::Replicas => OrderProgress::Waiting(format!(
-                "node {node} still holds {held} replicas and leads {led} partitions"
-            )),
         }
     }
 }

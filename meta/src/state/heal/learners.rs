@@ -320,7 +320,7 @@ impl State {
     }
 
     /// What `node` has of partition `id` without being a member or the learner.
-    pub(super) fn copies(
+    pub(in crate::state) fn copies(
         &self,
         id: PartitionId,
         node: NodeId,

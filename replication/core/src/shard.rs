@@ -280,7 +280,8 @@ impl Shard {
                 let Some(replica) = self.replicas.get_mut(&partition) else {
                     continue;
                 };
-                entries.extend(replica.beacon_entry(plan.to));
+                entries.extend(replica.beacon_entry(plan.to).filter(|_| plan.is_up));
+                // Of a peer that has never been here in this life, nothing else tells that it is silent.
                 if plan.whole {
                     replica.propose(&mut Turn {
                         now,

@@ -54,6 +54,8 @@ pub(crate) struct SentBeacon {
 #[derive(Debug)]
 pub(crate) struct BeaconPlan {
     pub(crate) to: CoreAddress,
+    /// Otherwise it is sent empty: it is dropped, but the attempt makes the node dial.
+    pub(crate) is_up: bool,
     pub(crate) number: u64,
     pub(crate) whole: bool,
     pub(crate) partitions: Vec<PartitionId>,
@@ -184,8 +186,7 @@ impl Links {
         self.beacons_due = self.beacons_due.map(|at| at.min(now));
     }
 
-    /// Takes the beacons to send now. A peer whose link is down gets an empty one: it is dropped, but the attempt makes the
-    /// node dial.
+    /// Takes the beacons to send now.
     pub(crate) fn take_beacons(
         &mut self,
         now: Instant,
@@ -204,30 +205,24 @@ impl Links {
             if partitions.is_empty() {
                 continue;
             }
+            let partitions = partitions.iter().copied().collect();
             link.beacon_number += 1;
-            let number = link.beacon_number;
+            let (number, at) = (link.beacon_number, now);
             if link.up {
-                let (at, partitions) = (now, partitions.iter().copied().collect());
                 link.note_sent(SentBeacon {
                     number,
                     at,
                     fence,
                     whole,
                 });
-                plans.push(BeaconPlan {
-                    to: *to,
-                    number,
-                    whole,
-                    partitions,
-                });
-            } else {
-                plans.push(BeaconPlan {
-                    to: *to,
-                    number,
-                    whole,
-                    partitions: Vec::new(),
-                });
             }
+            plans.push(BeaconPlan {
+                to: *to,
+                is_up: link.up,
+                number,
+                whole,
+                partitions,
+            });
         }
         plans
     }

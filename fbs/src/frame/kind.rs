@@ -66,6 +66,9 @@ pub enum FrameKind {
     LearnRequest = 68,
     LearnReply = 69,
     Yield = 70,
+    // Core to core, for a client of the asker; the body is no FlatBuffer (`docs/formats.md`, "Forwarded commands").
+    Forward = 71,
+    ForwardReply = 72,
     // Node to node, on transfer ports, after the handshake of the core-to-core links.
     TransferOpen = 80,
     TransferManifest = 81,
@@ -76,7 +79,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind; later ones at the end, so that each keeps its place.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 59] = [
         Self::Get,
         Self::Put,
         Self::Remove,
@@ -134,6 +137,8 @@ impl FrameKind {
         Self::ChangeEnvs,
         Self::ShowCluster,
         Self::SetLevel,
+        Self::Forward,
+        Self::ForwardReply,
     ];
 
     /// The number in the header.
@@ -200,6 +205,8 @@ impl TryFrom<u8> for FrameKind {
             68 => Self::LearnRequest,
             69 => Self::LearnReply,
             70 => Self::Yield,
+            71 => Self::Forward,
+            72 => Self::ForwardReply,
             80 => Self::TransferOpen,
             81 => Self::TransferManifest,
             82 => Self::TransferFetch,

@@ -13,6 +13,14 @@ pub struct Call {
     pub command: Command,
 }
 
+/// One command, or what stands between MULTI and EXEC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Calls {
+    One(Call),
+    /// In order; executed as one.
+    Transaction(Vec<Call>),
+}
+
 /// How the answers of the parts of a command become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gather {
@@ -27,6 +35,40 @@ pub enum Gather {
 /// Why a command is not executed: the answer to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal(pub Value);
+
+impl Calls {
+    #[must_use]
+    pub fn as_slice(&self) -> &[Call] {
+        match self {
+            Self::One(call) => std::slice::from_ref(call),
+            Self::Transaction(calls) => calls,
+        }
+    }
+
+    /// Whether any of them may change rows.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.as_slice().iter().any(|call| call.spec.writes)
+    }
+
+    /// The one key they are all about; `None` if they name none.
+    ///
+    /// # Errors
+    /// They name several.
+    pub fn key(&self) -> Result<Option<Bytes>, Refusal> {
+        let mut key: Option<Bytes> = None;
+        for call in self.as_slice() {
+            for at in call.key_positions() {
+                match &key {
+                    None => key = Some(call.shared(at)),
+                    Some(key) if key == call.argument(at) => {}
+                    Some(_) => return Err(Refusal(answer::error(sentence::CROSS_KEYS))),
+                }
+            }
+        }
+        Ok(key)
+    }
+}
 
 impl Call {
     /// Looks the command up.

@@ -7,7 +7,7 @@ mod keys;
 mod options;
 mod strings;
 
-use crate::call::Call;
+use crate::call::{Call, Calls};
 use crate::rows::{Known, Need, State, Stop};
 use crate::spec::Kind;
 use crate::{answer, number};
@@ -27,18 +27,15 @@ pub struct Context {
 ///
 /// # Errors
 /// What has to be read first; then the same is evaluated again.
-pub fn evaluate(
-    calls: &[Call],
-    is_transaction: bool,
-    state: &mut State,
-    context: &Context,
-) -> Result<Value, Need> {
+pub fn evaluate(calls: &Calls, state: &mut State, context: &Context) -> Result<Value, Need> {
     state.restart();
-    if !is_transaction && let [call] = calls {
-        return one(call, state, context);
+    match calls {
+        Calls::One(call) => one(call, state, context),
+        Calls::Transaction(calls) => {
+            let answers = calls.iter().map(|call| one(call, state, context));
+            answers.collect::<Result<_, _>>().map(Value::Array)
+        }
     }
-    let answers = calls.iter().map(|call| one(call, state, context));
-    answers.collect::<Result<_, _>>().map(Value::Array)
 }
 
 fn one(call: &Call, state: &mut State, context: &Context) -> Result<Value, Need> {

@@ -26,7 +26,7 @@ pub mod slot;
 pub mod spec;
 pub mod time;
 
-pub use call::{Call, Gather, Refusal};
+pub use call::{Call, Calls, Gather, Refusal};
 pub use evaluate::{Context, evaluate};
 pub use rows::{Need, Row, State};
 pub use spec::{Kind, Place, Spec};

@@ -100,7 +100,13 @@ impl State {
     }
 
     /// What the key is.
+    ///
+    /// The row of a string is looked up alone, which is cheaper than the first row; only if there is none does it matter
+    /// whether the key is a hash.
     pub(crate) fn thing(&self) -> Known<Thing> {
+        if let Some(row) = self.row(b"")? {
+            return Ok(Thing::String(row.clone()));
+        }
         Ok(match self.first()? {
             None => Thing::Nothing,
             Some((sort_key, row)) if sort_key.is_empty() => Thing::String(row.clone()),
@@ -111,12 +117,7 @@ impl State {
     }
 
     /// The string, if the key is one.
-    ///
-    /// Its row is looked up alone: only if there is none does it matter whether the key is a hash.
     pub(crate) fn string(&self) -> Known<Option<Row>> {
-        if let Some(row) = self.row(b"")? {
-            return Ok(Some(row.clone()));
-        }
         match self.thing()? {
             Thing::Nothing => Ok(None),
             Thing::String(row) => Ok(Some(row)),

@@ -18,8 +18,8 @@ pub(super) fn set(call: &Call, state: &mut State, context: &Context) -> Known<Va
         named(call.argument(at))?;
         checked(call.shared(at + 1))?;
     }
-    let expire_at = expiry(state, context)?;
     state.need(fields().map(|at| call.shared(at)))?;
+    let expire_at = expiry(state, fields().map(|at| call.argument(at)), context)?;
     let mut added = BTreeSet::new();
     for at in fields() {
         if state.row(call.argument(at))?.is_none() {
@@ -38,7 +38,7 @@ pub(super) fn set(call: &Call, state: &mut State, context: &Context) -> Known<Va
 pub(super) fn set_if_missing(call: &Call, state: &mut State, context: &Context) -> Known<Value> {
     named(call.argument(2))?;
     let value = checked(call.shared(3))?;
-    let expire_at = expiry(state, context)?;
+    let expire_at = expiry(state, [call.argument(2)].into_iter(), context)?;
     if state.row(call.argument(2))?.is_some() {
         return Ok(Value::Integer(0));
     }
@@ -51,7 +51,6 @@ pub(super) fn get(call: &Call, state: &State) -> Known<Value> {
 }
 
 pub(super) fn get_several(call: &Call, state: &State) -> Known<Value> {
-    state.hash()?;
     state.need(
         (2..call.count())
             .map(|at| call.shared(at))
@@ -74,9 +73,6 @@ pub(super) fn value_length(call: &Call, state: &State) -> Known<Value> {
 }
 
 pub(super) fn remove(call: &Call, state: &mut State) -> Known<Value> {
-    if state.hash()?.is_none() {
-        return Ok(Value::Integer(0));
-    }
     let fields: BTreeSet<Bytes> = (2..call.count())
         .map(|at| call.shared(at))
         .filter(|field| !field.is_empty())
@@ -87,6 +83,9 @@ pub(super) fn remove(call: &Call, state: &mut State) -> Known<Value> {
         if state.row(&field)?.is_some() {
             removed.push(field);
         }
+    }
+    if removed.is_empty() {
+        state.hash()?;
     }
     let count = answer::count(removed.len());
     removed.into_iter().for_each(|field| state.remove(field));
@@ -127,7 +126,7 @@ pub(super) fn all(kind: Kind, state: &State) -> Known<Value> {
 pub(super) fn increment(call: &Call, state: &mut State, context: &Context) -> Known<Value> {
     let by = integer(call, 3)?;
     named(call.argument(2))?;
-    let expire_at = expiry(state, context)?;
+    let expire_at = expiry(state, [call.argument(2)].into_iter(), context)?;
     let old = field(state, call.argument(2))?;
     let sum = sum(old.as_deref(), by, answer::FIELD_NOT_AN_INTEGER)?;
     state.put(call.shared(2), Bytes::from(sum.to_string()), expire_at);
@@ -140,7 +139,7 @@ pub(super) fn increment_by_float(
     context: &Context,
 ) -> Known<Value> {
     named(call.argument(2))?;
-    let expire_at = expiry(state, context)?;
+    let expire_at = expiry(state, [call.argument(2)].into_iter(), context)?;
     let old = field(state, call.argument(2))?;
     let sum = decimal_sum(old.as_deref(), call.argument(3), answer::FIELD_NOT_A_FLOAT)?;
     state.put(call.shared(2), sum.clone(), expire_at);
@@ -158,8 +157,18 @@ fn field(state: &State, name: &[u8]) -> Known<Option<Bytes>> {
     Ok(None)
 }
 
-/// The expiry that rows of this hash have, and new ones get.
-fn expiry(state: &State, context: &Context) -> Known<u32> {
+/// The expiry that rows of this hash have, and new ones get. One of these fields that is there tells it, and that the key is
+/// a hash; otherwise the first row is looked at.
+fn expiry<'a>(
+    state: &State,
+    fields: impl Iterator<Item = &'a [u8]>,
+    context: &Context,
+) -> Known<u32> {
+    for field in fields {
+        if let Some(row) = state.row(field)? {
+            return Ok(row.expire_at);
+        }
+    }
     Ok(state.hash()?.unwrap_or_else(|| context.expiry_of_new()))
 }
 

@@ -10,7 +10,7 @@
 //! claim as durable what a crash could take away: the marker in the replica's own column family is the only proof.
 //!
 //! **Reading order.** [`key`] and [`value`] (Apache Pegasus encodings), [`op`] (the batch that is logged and
-//! replicated), this file (the contract), [`scan`] and [`range`] (range reads), [`marker`] (what survives a crash),
+//! replicated), [`atomic`] (operations that become batches), this file (the contract), [`scan`] and [`range`] (range reads), [`marker`] (what survives a crash),
 //! [`mem`], then [`rocks`]. Byte layouts: `docs/formats.md`.
 
 #![cfg_attr(
@@ -21,6 +21,7 @@
     )
 )]
 
+pub mod atomic;
 pub mod key;
 pub mod marker;
 pub mod mem;
@@ -32,6 +33,7 @@ pub mod rocks;
 pub mod scan;
 pub mod value;
 
+pub use atomic::RequestOutcome;
 pub use marker::{Marker, RequestWindow};
 pub use mem::{MemCheckpoint, MemEngine};
 pub use op::{Batch, BatchError, BatchRef, Op, OpRef};
@@ -222,9 +224,14 @@ pub trait Engine {
     /// The last mutation applied, or `None` if there is no such replica. Kept in memory.
     fn last_applied(&self, partition: PartitionId) -> Option<Applied>;
 
-    /// The decree under which `request_id` was applied, if it is one of the last
-    /// [`RequestWindow::LENGTH_MAX`] of this replica.
-    fn request_decree(&self, partition: PartitionId, request_id: RequestId) -> Option<Decree>;
+    /// What this replica knows of `request_id`, from its window of the last [`RequestWindow::LENGTH_MAX`].
+    /// `is_retry`: it was sent before, so that `New` needs to be certain. Kept in memory.
+    fn request_outcome(
+        &self,
+        partition: PartitionId,
+        request_id: RequestId,
+        is_retry: bool,
+    ) -> RequestOutcome;
 
     /// Writes the marker of the last applied decree, so that a flush which starts now makes all of it durable.
     /// To be called right before a flush is handed to a helper thread; counts as the start of that flush.

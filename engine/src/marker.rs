@@ -4,9 +4,10 @@
 //! the same atomic batch as the rows of its decree. So whatever a crash leaves, the marker's decree and everything
 //! before it are there. Layout: `docs/formats.md`, "Marker".
 
+use crate::atomic::RequestOutcome;
 use bytes::{Buf, BufMut, Bytes};
 use pegasus_replication::ids::{Ballot, Decree, ReplicaIncarnation, RequestId};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 /// The marker's key; sorts before every raw key.
 pub const MARKER_KEY: [u8; 1] = [0];
@@ -16,8 +17,10 @@ pub const MARKER_DECREES_MAX: u64 = 256;
 /// ... or bytes of payload applied, whichever comes first, and right before a flush of ours.
 pub const MARKER_BYTES_MAX: u64 = 1 << 20;
 
-/// The version this code writes.
-pub const MARKER_VERSION: u8 = 1;
+/// The newest version this code writes and reads. Without floors it writes version 1.
+pub const MARKER_VERSION: u8 = 2;
+
+const VERSION_PLAIN: u8 = 1;
 
 const FIXED_BYTES: usize = 1 + 8 + 8 + 8 + 2;
 const CHECKSUM_BYTES: usize = 4;
@@ -31,17 +34,35 @@ pub struct WindowEntry {
     pub result: Bytes,
 }
 
-/// The last mutations with a request id, oldest first.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+/// The last mutations with a request id, oldest first, and what is known of those before.
+///
+/// Clients number their requests upwards. Of a client whose mutations have been pushed out of the window the highest number
+/// of them is kept, its *floor*: what is not in the window and not above the floor may have been applied.
+#[derive(Clone, Debug, Default)]
 pub struct RequestWindow {
     entries: VecDeque<WindowEntry>,
+    /// Mutations that have been pushed out so far; with the place in `entries` it gives the values of `places`.
+    pushed_out: u64,
+    /// Where the newest mutation of an id is, counted from the first ever.
+    places: HashMap<RequestId, u64>,
+    floors: Floors,
+}
+
+/// Client and the highest number forgotten of it, the one that grew last at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+struct Floors {
+    floors: VecDeque<(u64, u64)>,
+    /// Floors have been dropped: a client without one is new, or old.
+    are_partial: bool,
 }
 
 impl RequestWindow {
     /// Mutations remembered per replica; an older id can only be answered "unknown".
     pub const LENGTH_MAX: usize = 1024;
     /// Bytes of one remembered result.
-    pub const RESULT_BYTES_MAX: usize = 255;
+    pub const RESULT_BYTES_MAX: usize = crate::op::RESULT_BYTES_MAX;
+    /// Clients whose floor is kept.
+    pub const FLOORS_MAX: usize = 256;
 
     /// Remembers `entry`, forgetting the oldest one if the window is full. A client of 0 means "none" and is not kept.
     pub fn push(&mut self, entry: WindowEntry) {
@@ -49,15 +70,46 @@ impl RequestWindow {
             return;
         }
         if self.entries.len() == Self::LENGTH_MAX {
-            self.entries.pop_front();
+            self.forget_oldest();
         }
+        let place = self.pushed_out + self.entries.len() as u64;
+        self.places.insert(entry.id, place);
         self.entries.push_back(entry);
     }
 
-    /// The remembered mutation of `id`, if any; the newest if it was applied twice. Costs a walk over the window.
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.entries.pop_front() else {
+            return;
+        };
+        if self.places.get(&oldest.id) == Some(&self.pushed_out) {
+            self.places.remove(&oldest.id);
+        }
+        self.pushed_out += 1;
+        self.floors.raise(oldest.id);
+    }
+
+    /// The remembered mutation of `id`, if any; the newest if it was applied twice.
     #[must_use]
     pub fn find(&self, id: RequestId) -> Option<&WindowEntry> {
-        self.entries.iter().rev().find(|entry| entry.id == id)
+        let place = self.places.get(&id)?.checked_sub(self.pushed_out)?;
+        self.entries.get(usize::try_from(place).ok()?)
+    }
+
+    /// What is known of `id`; `is_retry`: it was sent before. A first attempt of a client without a floor counts as new even
+    /// if floors have been dropped: a client that comes anew has none.
+    #[must_use]
+    pub fn outcome(&self, id: RequestId, is_retry: bool) -> RequestOutcome {
+        if let Some(entry) = self.find(id) {
+            return RequestOutcome::Applied {
+                decree: entry.decree,
+                result: entry.result.clone(),
+            };
+        }
+        match self.floors.of(id.client) {
+            Some(floor) if id.sequence <= floor => RequestOutcome::Forgotten,
+            None if is_retry && self.floors.are_partial => RequestOutcome::Forgotten,
+            _ => RequestOutcome::New,
+        }
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &WindowEntry> {
@@ -75,6 +127,64 @@ impl RequestWindow {
     }
 }
 
+impl PartialEq for RequestWindow {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries && self.floors == other.floors
+    }
+}
+
+impl Eq for RequestWindow {}
+
+impl Floors {
+    fn raise(&mut self, id: RequestId) {
+        let mut floors = self.floors.iter();
+        let known = floors.rposition(|(client, _)| *client == id.client);
+        let before = known.and_then(|position| self.floors.remove(position));
+        let floor = before.map_or(id.sequence, |(_, floor)| floor.max(id.sequence));
+        if self.floors.len() == RequestWindow::FLOORS_MAX {
+            self.floors.pop_front();
+            self.are_partial = true;
+        }
+        self.floors.push_back((id.client, floor));
+    }
+
+    fn of(&self, client: u64) -> Option<u64> {
+        let floor = self.floors.iter().rev().find(|(of, _)| *of == client);
+        floor.map(|(_, floor)| *floor)
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.floors.is_empty() && !self.are_partial
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        let count = u16::try_from(self.floors.len()).expect("at most 256 floors are kept");
+        out.put_u8(self.are_partial.into());
+        out.put_u16_le(count);
+        for (client, floor) in &self.floors {
+            out.put_u64_le(*client);
+            out.put_u64_le(*floor);
+        }
+    }
+
+    fn take(rest: &mut &[u8]) -> Option<Self> {
+        if rest.len() < 3 {
+            return None;
+        }
+        let mut floors = Self {
+            are_partial: rest.get_u8() != 0,
+            floors: VecDeque::new(),
+        };
+        let count = usize::from(rest.get_u16_le());
+        if count > RequestWindow::FLOORS_MAX || rest.len() < 16 * count {
+            return None;
+        }
+        let clients = (0..count).map(|_| (rest.get_u64_le(), rest.get_u64_le()));
+        floors.floors.extend(clients);
+        Some(floors)
+    }
+}
+
 /// State of a replica as of `decree`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marker {
@@ -89,7 +199,7 @@ pub struct Marker {
 /// Bytes that are not a marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MarkerError {
-    #[error("marker has format version {version}, this build reads {MARKER_VERSION}")]
+    #[error("marker has format version {version}, this build reads 1 to {MARKER_VERSION}")]
     Version { version: u8 },
     #[error("marker of {bytes} bytes is too short")]
     Truncated { bytes: usize },
@@ -115,12 +225,7 @@ impl Marker {
 
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        encode(
-            self.incarnation,
-            self.decree,
-            self.ballot,
-            self.window.iter(),
-        )
+        encode(self.incarnation, self.decree, self.ballot, &self.window)
     }
 
     /// Survives any bytes.
@@ -132,7 +237,7 @@ impl Marker {
             bytes: stored.len(),
         };
         let (&version, _) = stored.split_first().ok_or(truncated)?;
-        if version != MARKER_VERSION {
+        if version != VERSION_PLAIN && version != MARKER_VERSION {
             return Err(MarkerError::Version { version });
         }
         let (body, mut checksum) = stored
@@ -155,6 +260,9 @@ impl Marker {
         for _ in 0..count {
             marker.window.push(take_entry(&mut rest).ok_or(truncated)?);
         }
+        if version == MARKER_VERSION {
+            marker.window.floors = Floors::take(&mut rest).ok_or(truncated)?;
+        }
         if !rest.is_empty() {
             return Err(MarkerError::Trailing { bytes: rest.len() });
         }
@@ -162,16 +270,22 @@ impl Marker {
     }
 }
 
-/// Encodes without owning a [`Marker`]. `entries`: at most [`RequestWindow::LENGTH_MAX`], oldest first.
-pub(crate) fn encode<'a>(
+/// Encodes without owning a [`Marker`].
+pub(crate) fn encode(
     incarnation: ReplicaIncarnation,
     decree: Decree,
     ballot: Ballot,
-    entries: impl ExactSizeIterator<Item = &'a WindowEntry>,
+    window: &RequestWindow,
 ) -> Vec<u8> {
+    let entries = &window.entries;
     let count = u16::try_from(entries.len()).expect("a window holds at most 1,024 entries");
-    let mut out = Vec::with_capacity(FIXED_BYTES + usize::from(count) * 25 + CHECKSUM_BYTES);
-    out.put_u8(MARKER_VERSION);
+    let has_floors = !window.floors.is_nothing();
+    let mut out = Vec::with_capacity(FIXED_BYTES + usize::from(count) * 36 + CHECKSUM_BYTES);
+    out.put_u8(if has_floors {
+        MARKER_VERSION
+    } else {
+        VERSION_PLAIN
+    });
     out.put_u64_le(incarnation.0);
     out.put_u64_le(decree.0);
     out.put_u64_le(ballot.0);
@@ -182,6 +296,9 @@ pub(crate) fn encode<'a>(
         out.put_u64_le(entry.decree.0);
         out.put_u8(u8::try_from(entry.result.len()).expect("a result has at most 255 bytes"));
         out.put_slice(&entry.result);
+    }
+    if has_floors {
+        window.floors.put(&mut out);
     }
     let checksum = crc32c::crc32c(&out);
     out.put_u32_le(checksum);
@@ -250,12 +367,89 @@ mod tests {
         #[test]
         fn any_bytes_are_decoded_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..80), signed: bool) {
             if signed && !bytes.is_empty() {
-                bytes[0] = MARKER_VERSION;
+                bytes[0] = 1 + bytes[0] % MARKER_VERSION;
                 let checksum = crc32c::crc32c(&bytes);
                 bytes.put_u32_le(checksum);
             }
             let _ = Marker::decode(&bytes);
         }
+    }
+
+    fn id(client: u64, sequence: u64) -> RequestId {
+        RequestId { client, sequence }
+    }
+
+    fn pushed(window: &mut RequestWindow, client: u64, sequence: u64) {
+        window.push(WindowEntry {
+            id: id(client, sequence),
+            decree: Decree(sequence),
+            result: Bytes::from_static(b"r"),
+        });
+    }
+
+    #[test]
+    fn an_id_is_applied_new_or_forgotten() {
+        let length = RequestWindow::LENGTH_MAX as u64;
+        let mut window = RequestWindow::default();
+        (1..=length).for_each(|sequence| pushed(&mut window, 7, sequence));
+        assert_eq!(window.outcome(id(7, length + 1), true), RequestOutcome::New);
+        assert_eq!(
+            window.outcome(id(7, 1), true),
+            RequestOutcome::Applied {
+                decree: Decree(1),
+                result: Bytes::from_static(b"r")
+            }
+        );
+        // Number 3 came late, and is pushed out before higher ones: those below the highest pushed out are not certain.
+        pushed(&mut window, 8, 1);
+        pushed(&mut window, 8, 2);
+        for forgotten in [0, 1, 2] {
+            assert_eq!(
+                window.outcome(id(7, forgotten), false),
+                RequestOutcome::Forgotten
+            );
+        }
+        assert!(matches!(
+            window.outcome(id(7, 3), false),
+            RequestOutcome::Applied { .. }
+        ));
+        assert_eq!(window.outcome(id(9, 1), true), RequestOutcome::New);
+    }
+
+    #[test]
+    fn a_retry_of_a_client_whose_floor_is_dropped_is_not_certain() {
+        let clients = RequestWindow::FLOORS_MAX as u64 + 1;
+        let mut window = RequestWindow::default();
+        (1..=clients).for_each(|client| pushed(&mut window, client, 5));
+        (0..RequestWindow::LENGTH_MAX as u64)
+            .for_each(|sequence| pushed(&mut window, 9999, sequence));
+        assert_eq!(window.outcome(id(1, 5), true), RequestOutcome::Forgotten);
+        assert_eq!(window.outcome(id(1, 5), false), RequestOutcome::New);
+        assert_eq!(window.outcome(id(2, 5), false), RequestOutcome::Forgotten);
+        assert_eq!(window.outcome(id(2, 6), true), RequestOutcome::New);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_so_after_a_start_too() {
+        let mut before = marker(RequestWindow::LENGTH_MAX as u64 + 9);
+        pushed(&mut before.window, 3, 1);
+        let after = Marker::decode(&before.encode()).unwrap();
+        assert_eq!(after, before);
+        assert_eq!(
+            after.window.outcome(id(7, 10), false),
+            RequestOutcome::Forgotten
+        );
+        assert!(matches!(
+            after.window.outcome(id(7, 11), false),
+            RequestOutcome::Applied { .. }
+        ));
+    }
+
+    #[test]
+    fn a_marker_of_the_first_version_is_read() {
+        let plain = marker(3).encode();
+        assert_eq!(plain[0], 1);
+        assert_eq!(Marker::decode(&plain).unwrap(), marker(3));
     }
 
     #[test]

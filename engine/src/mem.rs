@@ -3,6 +3,7 @@
 //! Deterministic, single-threaded, no clock and no files. A [`MemEngine::flush`] makes everything applied so far durable,
 //! a [`MemEngine::crash`] takes back everything above the last flush, exactly as a process that dies with full memtables.
 
+use crate::atomic::RequestOutcome;
 use crate::marker::Marker;
 use crate::op::{BatchRef, OpRef};
 use crate::progress::{FlushPolicy, Progress, Step};
@@ -183,7 +184,7 @@ impl Engine for MemEngine {
             partition,
             detail: error.to_string(),
         })?;
-        let step = Step::new(decree, ballot, request_id, payload.len(), batch.count());
+        let step = Step::new(decree, ballot, request_id, payload.len(), batch);
         let marker = replica.progress.marker_due(&step);
         let timetag = value::timetag(timestamp_us, 0);
         batch.iter().for_each(|op| replica.execute(op, timetag));
@@ -250,11 +251,16 @@ impl Engine for MemEngine {
             .map(|replica| replica.progress.applied())
     }
 
-    fn request_decree(&self, partition: PartitionId, request_id: RequestId) -> Option<Decree> {
-        self.replicas
-            .get(&partition)?
-            .progress
-            .request_decree(request_id)
+    fn request_outcome(
+        &self,
+        partition: PartitionId,
+        request_id: RequestId,
+        is_retry: bool,
+    ) -> RequestOutcome {
+        let replica = self.replicas.get(&partition);
+        replica.map_or(RequestOutcome::New, |replica| {
+            replica.progress.request_outcome(request_id, is_retry)
+        })
     }
 
     fn begin_flush(&mut self, partition: PartitionId) -> Result<(), ApplyError> {

@@ -4,7 +4,8 @@
 //! unchanged. All its operations are blind, so applying it twice is applying it once.
 //!
 //! Layout (`docs/formats.md`, "Batch"): `version u8 = 1 | count varint | operations`, each operation
-//! `tag u8 | key length varint | key` and, for a put, `| expire_at u32 LE | data length varint | data`.
+//! `tag u8 | key length varint | key` and, for a put, `| expire_at u32 LE | data length varint | data`. A batch that carries
+//! the answer of its client, for retries, is `version u8 = 2 | result length u8 | result | count varint | operations`.
 //! The empty payload is a batch without operations: a no-op.
 //!
 //! [`Engine::apply`]: crate::Engine::apply
@@ -18,8 +19,13 @@ pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Operations in one batch.
 pub const BATCH_OPS_MAX: usize = 65_536;
 
-/// The version this code writes.
-pub const BATCH_VERSION: u8 = 1;
+/// Bytes of the result that a batch carries.
+pub const RESULT_BYTES_MAX: usize = 255;
+
+/// The newest version this code writes and reads: with a result. Without one it writes version 1.
+pub const BATCH_VERSION: u8 = 2;
+
+const VERSION_PLAIN: u8 = 1;
 
 const TAG_PUT: u8 = 1;
 const TAG_REMOVE: u8 = 2;
@@ -60,10 +66,12 @@ pub enum BatchError {
     TooLarge { bytes: usize },
     #[error("batch of {count} operations is larger than {BATCH_OPS_MAX}")]
     TooMany { count: usize },
-    #[error("batch has format version {version}, this build reads {BATCH_VERSION}")]
+    #[error("batch has format version {version}, this build reads 1 to {BATCH_VERSION}")]
     Version { version: u8 },
     #[error("batch spells that it has no operations; one without any is empty")]
     SpelledEmpty,
+    #[error("batch spells that it has no result; one without has version 1")]
+    SpelledNoResult,
     #[error("batch ends within operation {index}")]
     Truncated { index: usize },
     #[error("batch has an unknown operation {tag} at index {index}")]
@@ -142,7 +150,8 @@ impl Batch {
                 count: self.count + 1,
             });
         }
-        let overhead = 1 + VARINT_BYTES_MAX + self.ops.len() + 1 + 2 * VARINT_BYTES_MAX + 4;
+        let overhead =
+            2 + RESULT_BYTES_MAX + VARINT_BYTES_MAX + self.ops.len() + 1 + 2 * VARINT_BYTES_MAX + 4;
         let bytes = raw_key
             .len()
             .saturating_add(value_bytes)
@@ -166,11 +175,27 @@ impl Batch {
     /// The payload of a mutation: at most [`BATCH_BYTES_MAX`] bytes; empty if there are no operations.
     #[must_use]
     pub fn encode(&self) -> Bytes {
+        self.encode_with_result(b"")
+    }
+
+    /// The same, with what a retry of its request is to be answered.
+    ///
+    /// # Panics
+    /// If `result` is longer than [`RESULT_BYTES_MAX`].
+    #[must_use]
+    pub fn encode_with_result(&self, result: &[u8]) -> Bytes {
         if self.is_empty() {
             return Bytes::new();
         }
-        let mut encoded = BytesMut::with_capacity(1 + VARINT_BYTES_MAX + self.ops.len());
-        encoded.put_u8(BATCH_VERSION);
+        let mut encoded =
+            BytesMut::with_capacity(2 + result.len() + VARINT_BYTES_MAX + self.ops.len());
+        if result.is_empty() {
+            encoded.put_u8(VERSION_PLAIN);
+        } else {
+            encoded.put_u8(BATCH_VERSION);
+            encoded.put_u8(u8::try_from(result.len()).expect("a result has at most 255 bytes"));
+            encoded.put_slice(result);
+        }
         put_varint(&mut encoded, self.count);
         encoded.put_slice(&self.ops);
         encoded.freeze()
@@ -180,6 +205,7 @@ impl Batch {
 /// An encoded batch that has been checked whole, read in place.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchRef<'a> {
+    result: &'a [u8],
     ops: &'a [u8],
     count: usize,
 }
@@ -197,12 +223,18 @@ impl<'a> BatchRef<'a> {
         }
         let mut rest = encoded;
         let Some((&version, after)) = rest.split_first() else {
-            return Ok(Self { ops: &[], count: 0 });
+            return Ok(Self {
+                result: &[],
+                ops: &[],
+                count: 0,
+            });
         };
-        if version != BATCH_VERSION {
-            return Err(BatchError::Version { version });
-        }
         rest = after;
+        let result = match version {
+            VERSION_PLAIN => &[],
+            BATCH_VERSION => take_result(&mut rest)?,
+            version => return Err(BatchError::Version { version }),
+        };
         let count = take_varint(&mut rest).ok_or(BatchError::Truncated { index: 0 })?;
         if count > BATCH_OPS_MAX {
             return Err(BatchError::TooMany { count });
@@ -218,7 +250,13 @@ impl<'a> BatchRef<'a> {
         if !rest.is_empty() {
             return Err(BatchError::Trailing { bytes: rest.len() });
         }
-        Ok(Self { ops, count })
+        Ok(Self { result, ops, count })
+    }
+
+    /// What a retry of its request is to be answered; empty if it carries nothing.
+    #[must_use]
+    pub const fn result(&self) -> &'a [u8] {
+        self.result
     }
 
     /// The operations in order.
@@ -274,6 +312,20 @@ impl<'a> Iterator for BatchIter<'a> {
 }
 
 impl ExactSizeIterator for BatchIter<'_> {}
+
+fn take_result<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], BatchError> {
+    let truncated = BatchError::Truncated { index: 0 };
+    let Some((&length, after)) = rest.split_first() else {
+        return Err(truncated);
+    };
+    // Equal batches are equal bytes.
+    if length == 0 {
+        return Err(BatchError::SpelledNoResult);
+    }
+    let (result, after) = after.split_at_checked(length.into()).ok_or(truncated)?;
+    *rest = after;
+    Ok(result)
+}
 
 /// Takes one operation off the front of `rest`.
 fn take_op<'a>(rest: &mut &'a [u8], index: usize) -> Result<OpRef<'a>, BatchError> {
@@ -395,29 +447,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decoding_inverts_encoding(ops in prop::collection::vec(op(), 0..20)) {
-            let encoded = Batch::from_ops(&ops).unwrap().encode();
+        fn decoding_inverts_encoding(ops in prop::collection::vec(op(), 0..20), result in prop::collection::vec(any::<u8>(), 0..=RESULT_BYTES_MAX)) {
+            let encoded = Batch::from_ops(&ops).unwrap().encode_with_result(&result);
             let batch = BatchRef::parse(&encoded).unwrap();
+            prop_assert_eq!(batch.result(), if ops.is_empty() { &[][..] } else { &result[..] });
             prop_assert_eq!(batch.count(), ops.len());
             prop_assert_eq!(batch.iter().map(to_owned).collect::<Vec<_>>(), ops);
         }
 
         #[test]
-        fn any_bytes_are_decoded_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..60), versioned: bool) {
-            if let (true, Some(first)) = (versioned, bytes.first_mut()) {
-                *first = BATCH_VERSION;
+        fn any_bytes_are_decoded_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..60), version in 0..=3_u8) {
+            if let (1.., Some(first)) = (version, bytes.first_mut()) {
+                *first = version;
             }
             if let Ok(batch) = BatchRef::parse(&bytes) {
                 let ops: Vec<Op> = batch.iter().map(to_owned).collect();
-                let again = Batch::from_ops(&ops).unwrap().encode();
-                // Equal except for the one second spelling of nothing: "version, count 0".
-                prop_assert!(again.as_ref() == bytes.as_slice() || ops.is_empty());
+                let again = Batch::from_ops(&ops).unwrap().encode_with_result(batch.result());
+                prop_assert_eq!(again.as_ref(), bytes.as_slice());
             }
         }
 
         #[test]
-        fn every_truncation_of_a_batch_is_refused(ops in prop::collection::vec(op(), 1..5)) {
-            let encoded = Batch::from_ops(&ops).unwrap().encode();
+        fn every_truncation_of_a_batch_is_refused(ops in prop::collection::vec(op(), 1..5), result in prop::collection::vec(any::<u8>(), 0..5)) {
+            let encoded = Batch::from_ops(&ops).unwrap().encode_with_result(&result);
             for length in 1..encoded.len() {
                 prop_assert!(BatchRef::parse(&encoded[..length]).is_err());
             }
@@ -439,6 +491,10 @@ mod tests {
             batch.encode().as_ref(),
             b"\x01\x02\x01\x04\x00\x01hs\x04\x03\x02\x01\x01v\x02\x02\x00\x00"
         );
+        assert_eq!(
+            batch.encode_with_result(b"ok").as_ref(),
+            b"\x02\x02ok\x02\x01\x04\x00\x01hs\x04\x03\x02\x01\x01v\x02\x02\x00\x00"
+        );
     }
 
     #[test]
@@ -451,17 +507,22 @@ mod tests {
         assert!(matches!(batch.remove(b"\x00"), Err(BatchError::Key { .. })));
         assert!(batch.is_empty());
         batch
-            .put(b"\x00\x00", &vec![0; BATCH_BYTES_MAX - 64], 0)
+            .put(b"\x00\x00", &vec![0; BATCH_BYTES_MAX - 320], 0)
             .unwrap();
-        assert!(batch.encode().len() <= BATCH_BYTES_MAX);
-        assert!(BatchRef::parse(&batch.encode()).is_ok());
+        let encoded = batch.encode_with_result(&[1; RESULT_BYTES_MAX]);
+        assert!(encoded.len() <= BATCH_BYTES_MAX);
+        assert!(BatchRef::parse(&encoded).is_ok());
     }
 
     #[test]
     fn a_later_version_is_refused_by_name() {
         assert_eq!(
-            BatchRef::parse(b"\x02\x00").unwrap_err(),
-            BatchError::Version { version: 2 }
+            BatchRef::parse(b"\x03\x00").unwrap_err(),
+            BatchError::Version { version: 3 }
+        );
+        assert_eq!(
+            BatchRef::parse(b"\x02\x00\x01").unwrap_err(),
+            BatchError::SpelledNoResult
         );
     }
 }

@@ -1,6 +1,8 @@
 //! What an engine keeps in memory about each replica: how far it is applied, marked and flushed.
 
+use crate::atomic::RequestOutcome;
 use crate::marker::{self, Marker, RequestWindow, WindowEntry};
+use crate::op::BatchRef;
 use crate::{Applied, ApplyError};
 use bytes::Bytes;
 use pegasus_replication::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation, RequestId};
@@ -27,26 +29,35 @@ pub(crate) struct Progress {
 }
 
 /// A mutation about to be applied.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) applied: Applied,
     pub(crate) request_id: RequestId,
+    /// What a retry of its request is answered.
+    pub(crate) result: Bytes,
     /// What it adds to the memtable, about.
     pub(crate) bytes: u64,
 }
 
 impl Step {
-    pub(crate) const fn new(
+    /// `payload`: the bytes of `batch`.
+    pub(crate) fn new(
         decree: Decree,
         ballot: Ballot,
         request_id: RequestId,
         payload: usize,
-        ops: usize,
+        batch: BatchRef<'_>,
     ) -> Self {
-        let bytes = payload as u64 + ops as u64 * OPERATION_OVERHEAD_BYTES;
+        let bytes = payload as u64 + batch.count() as u64 * OPERATION_OVERHEAD_BYTES;
+        let result = if request_id.client == 0 {
+            Bytes::new()
+        } else {
+            Bytes::copy_from_slice(batch.result())
+        };
         Self {
             applied: Applied { decree, ballot },
             request_id,
+            result,
             bytes,
         }
     }
@@ -55,7 +66,7 @@ impl Step {
         WindowEntry {
             id: self.request_id,
             decree: self.applied.decree,
-            result: Bytes::new(),
+            result: self.result.clone(),
         }
     }
 }
@@ -107,12 +118,7 @@ impl Progress {
         let mut window = self.window.clone();
         window.push(step.window_entry());
         let Applied { decree, ballot } = step.applied;
-        Some(marker::encode(
-            self.incarnation,
-            decree,
-            ballot,
-            window.iter(),
-        ))
+        Some(marker::encode(self.incarnation, decree, ballot, &window))
     }
 
     /// The marker of the last applied decree, if none has been written since.
@@ -122,7 +128,7 @@ impl Progress {
                 self.incarnation,
                 self.applied.decree,
                 self.applied.ballot,
-                self.window.iter(),
+                &self.window,
             )
         })
     }
@@ -172,8 +178,8 @@ impl Progress {
         self.applied
     }
 
-    pub(crate) fn request_decree(&self, id: RequestId) -> Option<Decree> {
-        self.window.find(id).map(|entry| entry.decree)
+    pub(crate) fn request_outcome(&self, id: RequestId, is_retry: bool) -> RequestOutcome {
+        self.window.outcome(id, is_retry)
     }
 
     pub(crate) const fn unflushed_bytes(&self) -> u64 {
@@ -235,6 +241,7 @@ mod tests {
         progress.advance(&Step {
             applied,
             request_id: RequestId::default(),
+            result: Bytes::new(),
             bytes,
         });
     }
@@ -248,6 +255,7 @@ mod tests {
                 ballot: Ballot::NONE,
             },
             request_id: RequestId::default(),
+            result: Bytes::new(),
             bytes,
         };
         assert!(progress.marker_due(&step(1, 1)).is_none());

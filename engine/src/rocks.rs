@@ -29,6 +29,7 @@ pub use flush::FLUSH_TIME_MAX;
 pub use options::{Clock, EngineOptions};
 pub use store::RocksStore;
 
+use crate::atomic::RequestOutcome;
 use crate::marker::{MARKER_KEY, Marker};
 use crate::op::{BatchRef, OpRef};
 use crate::progress::{FlushPolicy, Progress, Step};
@@ -315,7 +316,7 @@ impl Engine for RocksEngine {
             partition,
             detail: error.to_string(),
         })?;
-        let step = Step::new(decree, ballot, request_id, payload.len(), batch.count());
+        let step = Step::new(decree, ballot, request_id, payload.len(), batch);
         let marker = open.progress.marker_due(&step);
         let handle = Arc::clone(&open.handle);
         let timetag = value::timetag(timestamp_us, self.timetag_cluster);
@@ -379,11 +380,21 @@ impl Engine for RocksEngine {
         }
     }
 
-    fn request_decree(&self, partition: PartitionId, request_id: RequestId) -> Option<Decree> {
-        self.replicas
-            .get(&partition)?
-            .progress
-            .request_decree(request_id)
+    fn request_outcome(
+        &self,
+        partition: PartitionId,
+        request_id: RequestId,
+        is_retry: bool,
+    ) -> RequestOutcome {
+        if let Some(open) = self.replicas.get(&partition) {
+            return open.progress.request_outcome(request_id, is_retry);
+        }
+        // Nothing has been applied since it was opened.
+        self.store
+            .find(partition)
+            .map_or(RequestOutcome::New, |handle| {
+                handle.opened_at.window.outcome(request_id, is_retry)
+            })
     }
 
     fn begin_flush(&mut self, partition: PartitionId) -> Result<(), ApplyError> {

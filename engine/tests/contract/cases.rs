@@ -5,7 +5,8 @@ use bytes::Bytes;
 use pegasus_engine::marker::MARKER_DECREES_MAX;
 use pegasus_engine::scan::Fields;
 use pegasus_engine::{
-    Applied, ApplyError, Engine, Order, ReadError, RequestWindow, ScanSpec, Stop, Tier,
+    Applied, ApplyError, Engine, Order, ReadError, RequestOutcome, RequestWindow, ScanSpec, Stop,
+    Tier,
 };
 use pegasus_replication::ids::{Ballot, Decree, RequestId};
 use std::ops::Bound;
@@ -232,31 +233,43 @@ fn the_request_window_survives_with_the_marker<S: Subject + Default>() {
     let count = RequestWindow::LENGTH_MAX as u64 + 5;
     for sequence in 1..=count {
         subject
-            .apply_as(partition(0), Decree(sequence), id(sequence), &[])
+            .apply_as(
+                partition(0),
+                Decree(sequence),
+                id(sequence),
+                &[put("h", "a", "1")],
+            )
             .unwrap();
     }
     subject.flush(partition(0));
     subject
-        .apply_as(partition(0), Decree(count + 1), id(count + 1), &[])
+        .apply_as(
+            partition(0),
+            Decree(count + 1),
+            id(count + 1),
+            &[put("h", "a", "1")],
+        )
         .unwrap();
-    assert_eq!(
-        subject.engine().request_decree(partition(0), id(count + 1)),
-        Some(Decree(count + 1))
-    );
+    let outcome = |subject: &S, sequence| {
+        let outcome = subject
+            .engine()
+            .request_outcome(partition(0), id(sequence), true);
+        match outcome {
+            RequestOutcome::Applied { decree, result } => {
+                assert_eq!(result, format!("done {sequence}"));
+                Some(decree)
+            }
+            RequestOutcome::New => None,
+            RequestOutcome::Forgotten => Some(Decree::ZERO),
+        }
+    };
+    assert_eq!(outcome(&subject, count + 1), Some(Decree(count + 1)));
     subject.crash();
-    assert_eq!(
-        subject.engine().request_decree(partition(0), id(count + 1)),
-        None
-    );
-    assert_eq!(
-        subject.engine().request_decree(partition(0), id(count)),
-        Some(Decree(count))
-    );
-    assert_eq!(
-        subject.engine().request_decree(partition(0), id(6)),
-        Some(Decree(6))
-    );
-    assert_eq!(subject.engine().request_decree(partition(0), id(5)), None);
+    assert_eq!(outcome(&subject, count + 1), None);
+    assert_eq!(outcome(&subject, count), Some(Decree(count)));
+    assert_eq!(outcome(&subject, 6), Some(Decree(6)));
+    let forgotten = Some(Decree::ZERO);
+    assert_eq!(outcome(&subject, 5), forgotten);
 }
 
 fn a_dropped_replica_is_gone_for_good<S: Subject + Default>() {

@@ -84,7 +84,11 @@ pub(crate) trait Subject {
         request_id: RequestId,
         ops: &[Op],
     ) -> Result<(), ApplyError> {
-        let payload = Batch::from_ops(ops).unwrap().encode();
+        let batch = Batch::from_ops(ops).unwrap();
+        let payload = match request_id.client {
+            0 => batch.encode(),
+            _ => batch.encode_with_result(format!("done {}", request_id.sequence).as_bytes()),
+        };
         // A time that replay repeats, as the log does.
         self.engine_mut().apply(
             partition,

@@ -1,0 +1,274 @@
+//! Rows as they are prepared, found as a program asks for them.
+
+use super::{Evaluation, Moment, Program};
+use crate::op::{BatchRef, OpRef};
+use crate::range::hash_key_range;
+use crate::scan::{KeyedRow, ScanPage, ScanSpec, Stop, TURN_EXAMINED_DEFAULT};
+use crate::value::is_expired;
+use crate::{Engine, ReadError, Row, Tier};
+use bytes::Bytes;
+use pegasus_replication::ids::PartitionId;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+/// Rows that have to be known before a program can go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Those under these raw keys.
+    Rows(Vec<Bytes>),
+    /// The first so many live rows of a hash key, in order of their sort keys.
+    Head {
+        /// The raw key of the hash key with an empty sort key.
+        prefix: Bytes,
+        rows: usize,
+    },
+}
+
+/// Where applied rows are read: an engine on its core, or another handle of it on a helper thread.
+pub trait Source {
+    /// The live row under this raw key.
+    ///
+    /// # Errors
+    /// [`ReadError`]; `Incomplete` if it is not in memory and may not be waited for.
+    fn row(&self, raw_key: &[u8], now_s: u32) -> Result<Option<Row>, ReadError>;
+
+    /// All rows of a range read, which has no turn limits of its own.
+    ///
+    /// # Errors
+    /// [`ReadError`]; `Incomplete` if they are not in memory, or too many for one turn, and may not be waited for.
+    fn page(&self, spec: &ScanSpec) -> Result<ScanPage, ReadError>;
+}
+
+/// A replica in an engine, read as far as its tier goes.
+#[derive(Debug)]
+pub struct EngineSource<'a, E> {
+    pub engine: &'a E,
+    pub partition: PartitionId,
+    pub tier: Tier,
+}
+
+impl<E: Engine> Source for EngineSource<'_, E> {
+    fn row(&self, raw_key: &[u8], now_s: u32) -> Result<Option<Row>, ReadError> {
+        self.engine.get(self.partition, raw_key, now_s, self.tier)
+    }
+
+    fn page(&self, spec: &ScanSpec) -> Result<ScanPage, ReadError> {
+        let mut spec = spec.clone();
+        if self.tier == Tier::CacheOnly {
+            spec.turn_examined_max = TURN_EXAMINED_DEFAULT;
+        }
+        let page = self.engine.scan(self.partition, &spec, self.tier)?;
+        match page.stop {
+            Stop::Yield { .. } => Err(ReadError::Incomplete {
+                partition: self.partition,
+            }),
+            Stop::Exhausted | Stop::Limit { .. } => Ok(page),
+        }
+    }
+}
+
+/// The first rows of a hash key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Live ones, in order of their raw keys; fewer than `asked`: there are no more.
+    pub rows: Vec<KeyedRow>,
+    pub asked: usize,
+}
+
+/// What is known of the rows of a hash key.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    named: BTreeMap<Bytes, Option<Row>>,
+    head: Option<Head>,
+}
+
+impl Rows {
+    /// The live row under a raw key.
+    ///
+    /// # Errors
+    /// It is not known yet: what a program returns in turn.
+    pub fn row(&self, raw_key: &Bytes) -> Result<Option<&Row>, Need> {
+        match self.named.get(raw_key) {
+            Some(row) => Ok(row.as_ref()),
+            None => Err(Need::Rows(vec![raw_key.clone()])),
+        }
+    }
+
+    /// All rows that were asked for by their raw keys so far; `None`: missing or expired.
+    pub fn named(&self) -> impl Iterator<Item = (&Bytes, Option<&Row>)> {
+        self.named.iter().map(|(key, row)| (key, row.as_ref()))
+    }
+
+    /// The first rows of the hash key, if they were asked for.
+    #[must_use]
+    pub const fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+}
+
+/// A program on its way to its end. May move from the core to a helper thread in between; nothing else of its gate gets a
+/// decree meanwhile.
+#[derive(Clone, Debug)]
+pub struct Computation<P> {
+    program: P,
+    moment: Moment,
+    rows: Rows,
+    /// Everything that is in flight has been looked at; afterwards what was in flight may be applied, unseen by the engine
+    /// that was read before.
+    overlay: Option<BTreeMap<Bytes, Option<Row>>>,
+}
+
+impl<P: Program> Computation<P> {
+    #[must_use]
+    pub fn new(program: P, moment: Moment) -> Self {
+        Self {
+            program,
+            moment,
+            rows: Rows::default(),
+            overlay: None,
+        }
+    }
+
+    /// Goes on as far as `source` can answer. `inflight`: payloads of the mutations of its gate that may not be applied,
+    /// the newest first; not looked at any more after [`Self::detach`].
+    ///
+    /// # Errors
+    /// [`ReadError`]. After `Incomplete`, detach it and go on with a source that may wait.
+    pub fn run<'a, I>(
+        &mut self,
+        inflight: impl Fn() -> I,
+        source: &impl Source,
+    ) -> Result<Evaluation<P::Answer>, ReadError>
+    where
+        I: Iterator<Item = &'a Bytes>,
+    {
+        loop {
+            match self.program.evaluate(&self.rows, self.moment) {
+                Ok(evaluation) => return Ok(evaluation),
+                Err(Need::Rows(raw_keys)) => self.find_rows(raw_keys, &inflight, source)?,
+                Err(Need::Head { prefix, rows }) => {
+                    self.detach(inflight());
+                    self.find_head(prefix, rows, source)?;
+                }
+            }
+        }
+    }
+
+    /// Remembers what is in flight, so that it may be applied meanwhile.
+    pub fn detach<'a>(&mut self, inflight: impl Iterator<Item = &'a Bytes>) {
+        if self.overlay.is_some() {
+            return;
+        }
+        let mut overlay = BTreeMap::new();
+        for payload in inflight {
+            let mut batch = BTreeMap::new();
+            for op in operations(payload) {
+                let (key, row) = written(payload, op);
+                batch.insert(key, row);
+            }
+            for (key, row) in batch {
+                if let Entry::Vacant(unseen) = overlay.entry(key) {
+                    unseen.insert(row);
+                }
+            }
+        }
+        self.overlay = Some(overlay);
+    }
+
+    fn find_rows<'a, I>(
+        &mut self,
+        raw_keys: Vec<Bytes>,
+        inflight: impl Fn() -> I,
+        source: &impl Source,
+    ) -> Result<(), ReadError>
+    where
+        I: Iterator<Item = &'a Bytes>,
+    {
+        let now_s = self.moment.now_s();
+        for raw_key in raw_keys {
+            let prepared = match &self.overlay {
+                Some(overlay) => overlay.get(&raw_key).cloned(),
+                None => inflight().find_map(|payload| written_last(payload, &raw_key)),
+            };
+            let row = match prepared {
+                Some(row) => row.filter(|row| !is_expired(row.expire_at, now_s)),
+                None => source.row(&raw_key, now_s)?,
+            };
+            self.rows.named.insert(raw_key, row);
+        }
+        Ok(())
+    }
+
+    /// `overlay` is there.
+    fn find_head(
+        &mut self,
+        prefix: Bytes,
+        asked: usize,
+        source: &impl Source,
+    ) -> Result<(), ReadError> {
+        let now_s = self.moment.now_s();
+        let overlay = self.overlay.iter().flatten();
+        let prepared: Vec<_> = overlay
+            .filter(|(key, _)| key.starts_with(&prefix))
+            .collect();
+        let mut spec = hash_key_range(prefix.clone(), now_s);
+        // So many that those which are written anew, or removed, leave enough.
+        spec.rows_max = asked.saturating_add(prepared.len());
+        spec.turn_examined_max = usize::MAX;
+        let page = source.page(&spec)?;
+        let mut rows: BTreeMap<Bytes, Row> =
+            page.rows.into_iter().map(|it| (it.key, it.row)).collect();
+        for (key, row) in prepared {
+            match row.as_ref().filter(|row| !is_expired(row.expire_at, now_s)) {
+                Some(row) => rows.insert(key.clone(), row.clone()),
+                None => rows.remove(key),
+            };
+        }
+        let rows = rows.into_iter().take(asked);
+        let rows = rows.map(|(key, row)| KeyedRow { key, row }).collect();
+        self.rows.head = Some(Head { rows, asked });
+        Ok(())
+    }
+}
+
+/// What a prepared payload makes of a row: `None` = nothing, `Some(None)` = it removes it.
+fn written_last(payload: &Bytes, raw_key: &[u8]) -> Option<Option<Row>> {
+    let of_row = operations(payload)
+        .filter(|op| key_of(op) == raw_key)
+        .last();
+    of_row.map(|op| written(payload, op).1)
+}
+
+fn operations(payload: &[u8]) -> impl Iterator<Item = OpRef<'_>> {
+    BatchRef::parse(payload)
+        .expect("what is prepared here was made, or checked, here")
+        .iter()
+}
+
+const fn key_of<'a>(op: &OpRef<'a>) -> &'a [u8] {
+    match op {
+        OpRef::Put { key, .. } | OpRef::Remove { key } => key,
+    }
+}
+
+/// Raw key and row; the timetag is given when it is applied.
+fn written(payload: &Bytes, op: OpRef<'_>) -> (Bytes, Option<Row>) {
+    match op {
+        OpRef::Put {
+            key,
+            value,
+            expire_at,
+        } => {
+            let row = Row {
+                expire_at,
+                timetag: 0,
+                data: payload.slice_ref(value),
+            };
+            (payload.slice_ref(key), Some(row))
+        }
+        OpRef::Remove { key } => (payload.slice_ref(key), None),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

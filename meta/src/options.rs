@@ -91,6 +91,7 @@ fn named_table(text: &str) -> Result<NamedTable, String> {
             name: name.to_owned(),
             partition_count: partitions.parse().ok()?,
             replica_count: replicas.parse().ok()?,
+            envs: std::collections::BTreeMap::new(),
         })
     };
     parse().ok_or_else(|| "a table is ID=NAME:PARTITIONS:REPLICAS, such as 4=users:16:3".to_owned())

@@ -17,13 +17,17 @@
 mod answers;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod any_bytes;
+mod apache;
 mod clock;
 mod collector;
 mod connection;
 mod decider;
+mod facts;
+mod http;
 mod letter;
 mod outbox;
 mod register;
+mod sniff;
 mod wire;
 
 pub use collector::collect;
@@ -31,6 +35,7 @@ pub use collector::collect;
 use crate::state::{ClusterId, State};
 use crate::store::{Store, StoreError};
 use clock::Clock;
+use facts::Place;
 use letter::Letter;
 use std::io;
 use std::net::SocketAddr;
@@ -131,8 +136,8 @@ impl Server {
         let counters = Arc::new(Counters::default());
         let shared = Arc::clone(&counters);
         let cluster = state.durable().cluster().id;
-        Self::start_with(cluster, counters, options, move |clock, mailbox| {
-            decider::Decider::new(state, store, clock, shared).run(mailbox)
+        Self::start_with(cluster, counters, options, move |clock, place, mailbox| {
+            decider::Decider::new(state, store, (clock, place), shared).run(mailbox)
         })
         .await
     }
@@ -142,7 +147,9 @@ impl Server {
         cluster: ClusterId,
         counters: Arc<Counters>,
         options: ServerOptions,
-        decide: impl FnOnce(Clock, mpsc::Receiver<Letter>) -> Result<(), StoreError> + Send + 'static,
+        decide: impl FnOnce(Clock, Place, mpsc::Receiver<Letter>) -> Result<(), StoreError>
+        + Send
+        + 'static,
     ) -> io::Result<Self> {
         let listener = bind(options.listen).await?;
         let address = listener.local_addr()?;
@@ -153,7 +160,7 @@ impl Server {
         let decider = std::thread::Builder::new()
             .name("meta-decider".to_owned())
             .spawn(move || {
-                if let Err(error) = decide(clock, mailbox) {
+                if let Err(error) = decide(clock, Place { address }, mailbox) {
                     _ = failed.send(error)
                 }
             })?;

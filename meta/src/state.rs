@@ -3,7 +3,8 @@
 //! ```text
 //! partition:  Creating --every member has reported its replica--> Active --a proposal is granted--> Active, next ballot
 //! learner:    none --heal, or an order--> assigned --Add--> secondary; or withdrawn
-//! table:      created --drop--> tombstone with orders to delete --every replica is gone--> tombstone
+//! table:      created --drop--> kept --time is over--> tombstone with orders to delete --every replica is gone--> tombstone
+//!             kept --recall--> created, every partition under the next ballot
 //! ```
 //!
 //! Two halves: [`Durable`] is the fold of all changes and survives; [`Live`] is what nodes said since this process
@@ -18,9 +19,11 @@ mod command;
 mod creating;
 mod digest;
 mod durable;
+pub mod envs;
 mod group;
 mod heal;
 mod invariants;
+mod kept;
 mod node;
 mod nodes;
 mod options;
@@ -35,14 +38,15 @@ mod tables;
 mod view;
 
 pub use change::{
-    Change, ChangeError, Cluster, ClusterId, Counters, Drain, NAME_BYTES_MAX, may_name,
+    Change, ChangeError, Cluster, ClusterId, Counters, Drain, Level, NAME_BYTES_MAX, may_name,
 };
 pub use command::{
-    Answer, Assignment, Command, CreateTable, HandOver, NodeAddress, Order, Outcome, Push, Refusal,
-    Sync, TableInfo,
+    Answer, Assignment, Command, CreateTable, EnvChange, HandOver, NodeAddress, Order, Outcome,
+    Push, Refusal, Sync, TableInfo,
 };
 pub use durable::Durable;
 pub use group::{BACKOFF_MAX_MS, BACKOFF_MIN_MS, Backoff, Goal, Intent, Learner};
+pub use kept::{KEEP_SECONDS, KEEP_SECONDS_MAX};
 pub use node::{CORES_MAX, Core, Live, NODE_TEXT_BYTES_MAX, NODES_MAX, Node};
 pub use options::HealOptions;
 pub use orders::OrderProgress;
@@ -155,7 +159,17 @@ impl State {
                 ..
             } => self.handle_proposals(node, incarnation, &proposals, &mut work),
             Command::CreateTable(request) => self.handle_create(request, &mut work),
-            Command::DropTable { name, now_ms } => self.handle_drop(&name, now_ms, &mut work),
+            Command::DropTable {
+                name,
+                keep_seconds,
+                now_ms,
+            } => self.handle_drop(&name, keep_seconds, now_ms, &mut work),
+            Command::RecallTable { table, name, .. } => self.handle_recall(table, name, &mut work),
+            Command::RenameTable { from, to, .. } => self.handle_rename(&from, to, &mut work),
+            Command::ChangeEnvs { table, change, .. } => {
+                self.handle_envs(&table, change, &mut work)
+            }
+            Command::SetLevel { level, .. } => Ok(self.handle_level(level, &mut work)),
             Command::MovePrimary {
                 table, index, to, ..
             } => self.handle_move_primary(&table, index, to, &mut work),
@@ -199,6 +213,12 @@ impl State {
         work.changes.push(change);
     }
 
+    /// The latest time of any command, in Unix milliseconds.
+    #[must_use]
+    pub const fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
     /// The half that survives.
     #[must_use]
     pub const fn durable(&self) -> &Durable {
@@ -232,6 +252,10 @@ const fn time_of(command: &Command) -> u64 {
         | Command::NodeLost { now_ms, .. }
         | Command::DropTable { now_ms, .. }
         | Command::Propose { now_ms, .. }
+        | Command::RecallTable { now_ms, .. }
+        | Command::RenameTable { now_ms, .. }
+        | Command::ChangeEnvs { now_ms, .. }
+        | Command::SetLevel { now_ms, .. }
         | Command::MovePrimary { now_ms, .. }
         | Command::MoveReplica { now_ms, .. }
         | Command::DrainNode { now_ms, .. }

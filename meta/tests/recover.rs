@@ -53,6 +53,8 @@ fn case() -> Case {
         dropped: false,
         replica_count: 3,
         min_replicas: 2,
+        default_ttl_seconds: 60,
+        envs: BTreeMap::from([("default_ttl".to_owned(), "60".to_owned())]),
     };
     let witness = |id: u32| Witness {
         node: node(id, 5, 2),
@@ -301,6 +303,7 @@ fn a_table_that_nobody_names_is_asked_for_and_may_be_left() {
         name: "t".to_owned(),
         partition_count: 2,
         replica_count: 3,
+        envs: std::collections::BTreeMap::new(),
     };
     case.tables = vec![named.clone()];
     decided(&case);

@@ -11,8 +11,8 @@ mod fixture;
 
 use fixture::{cluster, node, ready};
 use pegasus_meta::state::{
-    Answer, Assignment, Command, CreateTable, Drain, HealOptions, Order, Outcome, Proposed,
-    ReplicaHealth, ReplicaKey, ReplicaStatus, Report, State, Sync,
+    Answer, Assignment, Command, CreateTable, Drain, EnvChange, HealOptions, Level, Order, Outcome,
+    Proposed, ReplicaHealth, ReplicaKey, ReplicaStatus, Report, State, Sync,
 };
 use pegasus_replication::config::{Configuration, Member, Proposal, RemovalCause, Stage};
 use pegasus_replication::ids::{
@@ -84,10 +84,34 @@ impl Script {
                 partition_count: small(2),
                 replica_count: u8::try_from(number(3)).unwrap(),
                 allow_degraded: words.get(4) == Some(&"allow-degraded"),
+                may_exist: false,
+                envs: std::collections::BTreeMap::new(),
                 now_ms: self.now_ms,
             }),
+            // drop TABLE [SECONDS]: it can be recalled for so long.
             "drop" => Command::DropTable {
                 name: words[1].to_owned(),
+                keep_seconds: Some(words.get(2).map_or(0, |it| it.parse().unwrap())),
+                now_ms: self.now_ms,
+            },
+            "recall" => Command::RecallTable {
+                table: TableId(small(1)),
+                name: words.get(2).map(|it| (*it).to_owned()),
+                now_ms: self.now_ms,
+            },
+            "rename" => Command::RenameTable {
+                from: words[1].to_owned(),
+                to: words[2].to_owned(),
+                now_ms: self.now_ms,
+            },
+            // env TABLE set KEY VALUE.. | del KEY.. | clear [PREFIX]
+            "env" => Command::ChangeEnvs {
+                table: words[1].to_owned(),
+                change: env_change(&words[2..]),
+                now_ms: self.now_ms,
+            },
+            "level" => Command::SetLevel {
+                level: Level::ALL.into_iter().find(|it| it.name() == words[1]),
                 now_ms: self.now_ms,
             },
             "wait" => {
@@ -392,6 +416,17 @@ fn key(partition: &str, incarnation: u64) -> ReplicaKey {
     }
 }
 
+fn env_change(words: &[&str]) -> EnvChange {
+    let rest = || words[1..].iter().map(|it| (*it).to_owned());
+    match words[0] {
+        "set" => EnvChange::Set(rest().step_by(2).zip(rest().skip(1).step_by(2)).collect()),
+        "del" => EnvChange::Delete(rest().collect()),
+        _ => EnvChange::Clear {
+            prefix: rest().next().unwrap_or_default(),
+        },
+    }
+}
+
 fn show_outcome(outcome: &Outcome) -> String {
     let mut out = match &outcome.answer {
         Answer::Refused(refusal) => format!("refused: {refusal}\n"),
@@ -412,9 +447,14 @@ fn show_sync(sync: &Sync) -> String {
     parts.extend(sync.nodes.iter().map(|it| format!("node {}", it.node)));
     parts.extend(sync.tables.iter().map(|it| {
         format!(
-            "table {}{}",
+            "table {}{}{}",
             it.name,
-            if it.dropped { " dropped" } else { "" }
+            if it.dropped { " dropped" } else { "" },
+            it.envs
+                .iter()
+                .fold(String::new(), |all, (key, value)| format!(
+                    "{all} {key}={value}"
+                ))
         )
     }));
     parts.extend(sync.configurations.iter().map(show_configuration));

@@ -294,8 +294,7 @@ async fn garbage_closes_the_connection_and_is_counted() {
     let early_heartbeat = peer::frame(FrameKind::Heartbeat, 1, &[]);
     let early_proof = peer::frame(FrameKind::RegisterProof, 1, &[]);
     let inputs = [
-        &b"GET / HTTP/1.1\r\n\r\n"[..],
-        b"THFT\0\0\0\0",
+        &b"THFT\0\0\0\x02\0\0\0\x30"[..],
         &[0; 64],
         &oversized,
         &flipped,

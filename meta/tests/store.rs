@@ -11,12 +11,12 @@ mod fixture;
 
 use fixture::{cluster, node};
 use pegasus_meta::state::{
-    Answer, Command, CreateTable, Drain, Durable, HealOptions, Partition, Proposed, ReplicaHealth,
-    Report, State,
+    Answer, Command, CreateTable, Drain, Durable, EnvChange, HealOptions, Level, Partition,
+    Proposed, ReplicaHealth, Report, State,
 };
 use pegasus_meta::store::{FileStore, MemStore, Store, StoreError};
 use pegasus_replication::config::{Proposal, RemovalCause};
-use pegasus_replication::ids::{NodeId, NodeIncarnation};
+use pegasus_replication::ids::{NodeId, NodeIncarnation, TableId};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -28,6 +28,8 @@ fn create_table(name: &str) -> Command {
         partition_count: 4,
         replica_count: 1,
         allow_degraded: false,
+        may_exist: false,
+        envs: std::collections::BTreeMap::new(),
         now_ms: 1_000,
     })
 }
@@ -45,6 +47,7 @@ fn commands() -> Vec<Command> {
         create_table("b"),
         Command::DropTable {
             name: "a".to_owned(),
+            keep_seconds: Some(0),
             now_ms: 2_000,
         },
         join(2),
@@ -311,6 +314,7 @@ fn commands_after_snapshot() -> Vec<Command> {
         create_table("c"),
         Command::DropTable {
             name: "c".to_owned(),
+            keep_seconds: Some(0),
             now_ms: 4_000,
         },
     ]
@@ -399,7 +403,7 @@ fn a_store_of_format_1_is_read_and_brought_to_the_format_of_today() {
     for entry in fs::read_dir(old.path()).unwrap() {
         let path = entry.unwrap().path();
         if path.file_name().unwrap() != "LOCK" {
-            assert_eq!(fs::read(&path).unwrap()[8], 2, "{}", path.display());
+            assert_eq!(fs::read(&path).unwrap()[8], 3, "{}", path.display());
         }
     }
     let (mut store, durable) = FileStore::open(old.path()).unwrap();
@@ -429,10 +433,78 @@ fn an_upgrade_that_was_cut_short_is_done_again() {
     assert_eq!(FileStore::open(half.path()).unwrap().1, durable);
 }
 
+/// A table is set up, renamed, dropped, called back, dropped and given up; others are kept or gone.
+fn life_of_a_table() -> Vec<Command> {
+    let name = |name: &str| name.to_owned();
+    let set = vec![(name("default_ttl"), name("60"))];
+    vec![
+        Command::ChangeEnvs {
+            table: name("t"),
+            change: EnvChange::Set(set),
+            now_ms: 4_410,
+        },
+        Command::RenameTable {
+            from: name("t"),
+            to: name("v"),
+            now_ms: 4_420,
+        },
+        drop_table("v", 1),
+        Command::RecallTable {
+            table: TableId(1),
+            name: None,
+            now_ms: 4_440,
+        },
+        drop_table("v", 1),
+        create_table("u"),
+        drop_table("u", 0),
+        create_table("w"),
+        drop_table("w", 60),
+        Command::SetLevel {
+            level: Some(Level::Freezed),
+            now_ms: 4_500,
+        },
+        Command::Tick { now_ms: 6_000 },
+    ]
+}
+
+fn drop_table(name: &str, keep_seconds: u64) -> Command {
+    Command::DropTable {
+        name: name.to_owned(),
+        keep_seconds: Some(keep_seconds),
+        now_ms: 4_430,
+    }
+}
+
+/// What each older format held, in files that never change, is what the program of today makes of them.
+#[test]
+fn a_store_of_format_2_is_brought_to_the_format_of_today() {
+    let old = copy_dir(&golden(2));
+    let (store, durable) = FileStore::open(old.path()).unwrap();
+    drop(store);
+    let tables: Vec<&str> = durable
+        .tables()
+        .values()
+        .map(|it| it.name.as_str())
+        .collect();
+    assert_eq!(tables, ["t", "u"]);
+    let table = durable.tables().values().next().unwrap();
+    assert!(table.is_condemned() && table.envs.is_empty());
+    assert_eq!(table.partitions.len(), 4);
+    assert_eq!(durable.level(), Level::Steady);
+    assert_eq!(durable.drain(NodeId(2)), Some(Drain::Replicas));
+    for entry in fs::read_dir(old.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap() != "LOCK" {
+            assert_eq!(fs::read(&path).unwrap()[8], 3, "{}", path.display());
+        }
+    }
+    assert_eq!(FileStore::open(old.path()).unwrap().1, durable);
+}
+
 /// Every kind of change that is written. `UPDATE_GOLDEN=1` writes the files anew, which is right only together with a new
 /// format number.
 #[test]
-fn files_of_format_2_stay_readable_byte_for_byte() {
+fn files_of_format_3_stay_readable_byte_for_byte() {
     let dir = TempDir::new().unwrap();
     let mut store = FileStore::create(dir.path(), &cluster()).unwrap();
     let mut state = State::new(cluster());
@@ -449,6 +521,8 @@ fn files_of_format_2_stay_readable_byte_for_byte() {
         partition_count: 4,
         replica_count: 3,
         allow_degraded: false,
+        may_exist: false,
+        envs: std::collections::BTreeMap::new(),
         now_ms: 1_000,
     };
     carry_out(&mut state, &mut store, Command::CreateTable(create));
@@ -488,11 +562,6 @@ fn files_of_format_2_stay_readable_byte_for_byte() {
             now_ms: 4_300,
         },
         Command::Tick { now_ms: 4_400 },
-        Command::DropTable {
-            name: "t".to_owned(),
-            now_ms: 4_500,
-        },
-        create_table("u"),
     ];
     for order in orders {
         carry_out(&mut state, &mut store, order);
@@ -501,6 +570,9 @@ fn files_of_format_2_stay_readable_byte_for_byte() {
     let has = |holds: fn(&Partition) -> bool| table.partitions.iter().any(holds);
     assert!(has(|it| it.learner.is_some()) && has(|it| !it.backoffs.is_empty()));
     assert!(has(|it| it.intent.is_some()) && has(|it| it.degraded_ms.is_some()));
+    for order in life_of_a_table() {
+        carry_out(&mut state, &mut store, order);
+    }
     drop(store);
     for entry in fs::read_dir(dir.path()).unwrap() {
         let path = entry.unwrap().path();
@@ -509,15 +581,15 @@ fn files_of_format_2_stay_readable_byte_for_byte() {
             continue;
         }
         if std::env::var("UPDATE_GOLDEN").is_ok() {
-            fs::create_dir_all(golden(2)).unwrap();
-            fs::copy(&path, golden(2).join(&name)).unwrap();
+            fs::create_dir_all(golden(3)).unwrap();
+            fs::copy(&path, golden(3).join(&name)).unwrap();
         }
         assert_eq!(
             fs::read(&path).unwrap(),
-            fs::read(golden(2).join(&name)).unwrap(),
+            fs::read(golden(3).join(&name)).unwrap(),
             "{name}"
         );
     }
-    let copy = copy_dir(&golden(2));
+    let copy = copy_dir(&golden(3));
     assert_eq!(FileStore::open(copy.path()).unwrap().1, *state.durable());
 }

@@ -40,6 +40,8 @@ fn durable() -> Durable {
         partition_count: 2,
         replica_count: 3,
         allow_degraded: false,
+        may_exist: false,
+        envs: std::collections::BTreeMap::new(),
         now_ms: 1,
     };
     _ = state.apply(Command::CreateTable(create));

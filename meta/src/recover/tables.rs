@@ -13,6 +13,8 @@ pub struct NamedTable {
     /// A power of two from 2 to 65,536: another one than before would hide rows.
     pub partition_count: u32,
     pub replica_count: u8,
+    /// Settings by key, as far as nodes were told.
+    pub envs: BTreeMap<String, String>,
 }
 
 impl Case {
@@ -76,6 +78,7 @@ impl Case {
                     name: first.name.clone(),
                     partition_count: first.partition_count,
                     replica_count: self.replica_count(id, told),
+                    envs: first.envs.clone(),
                 }
             }
         };
@@ -148,9 +151,16 @@ impl Case {
             min_replicas: Table::default_min_replicas(table.replica_count),
             created_ms: self.now_ms,
             dropped_ms: None,
+            kept_until_ms: None,
+            envs: BTreeMap::new(),
             partition_count: table.partition_count,
             partitions,
         });
-        Ok(plan.durable.apply(&change)?)
+        plan.durable.apply(&change)?;
+        let envs = Change::TableEnvs {
+            table: table.id,
+            envs: table.envs.clone(),
+        };
+        Ok(plan.durable.apply(&envs)?)
     }
 }

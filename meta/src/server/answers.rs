@@ -1,8 +1,10 @@
 //! What clients and operators are shown, as bodies of frames.
 
+use super::facts::{Place, cluster_info};
 use super::letter::Failed;
 use super::wire::finished;
 use crate::place::Load;
+use crate::state::envs;
 use crate::state::{
     Backoff, Goal, Intent, LearnerView, MemberView, Node, PartitionHealth, ReplicaHealth, State,
     Table,
@@ -52,15 +54,18 @@ pub(super) fn route(state: &State, name: &str) -> Result<Vec<u8>, Failed> {
     Ok(finished(builder, root))
 }
 
-/// All tables that are not dropped, without their partitions.
-pub(super) fn list_tables(state: &State) -> Vec<u8> {
+/// All tables that are not dropped, or those that are and can be recalled; without their partitions.
+pub(super) fn list_tables(state: &State, dropped: bool) -> Vec<u8> {
     let mut builder = Builder::new();
-    let live = state
-        .durable()
-        .tables()
-        .values()
-        .filter(|table| !table.is_dropped());
-    let tables: Vec<_> = live
+    let tables = state.durable().tables().values();
+    let chosen = tables.filter(|table| {
+        if dropped {
+            table.is_kept()
+        } else {
+            !table.is_dropped()
+        }
+    });
+    let tables: Vec<_> = chosen
         .map(|table| write_table(&mut builder, state, table, None))
         .collect();
     let tables = builder.create_vector(&tables);
@@ -83,6 +88,45 @@ pub(super) fn show_table(state: &State, name: &str) -> Result<Vec<u8>, Failed> {
     let partitions = builder.create_vector(&partitions);
     let root = write_table(&mut builder, state, table, Some(partitions));
     Ok(finished(builder, root))
+}
+
+/// The settings of one table.
+pub(super) fn show_envs(state: &State, name: &str) -> Result<Vec<u8>, Failed> {
+    let table = named(state, name)?;
+    let mut builder = Builder::new();
+    let write = |(key, value): (&String, &String)| {
+        let arguments = admin::EnvDetailArgs {
+            key: Some(builder.create_string(key)),
+            value: Some(builder.create_string(value)),
+            acts: envs::find(key).is_some_and(|known| known.acts),
+        };
+        admin::EnvDetail::create(&mut builder, &arguments)
+    };
+    let envs: Vec<_> = table.envs.iter().map(write).collect();
+    let envs = Some(builder.create_vector(&envs));
+    let root = admin::ShowEnvsReply::create(&mut builder, &admin::ShowEnvsReplyArgs { envs });
+    Ok(finished(builder, root))
+}
+
+/// The cluster as a whole.
+pub(super) fn show_cluster(state: &State, place: &Place) -> Vec<u8> {
+    let mut builder = Builder::new();
+    let b = &mut builder;
+    let cluster = state.durable().cluster();
+    let (cluster_high, cluster_low) = cluster.id.halves();
+    let pairs = cluster_info(state, place);
+    let keys: Vec<_> = pairs.iter().map(|(key, _)| b.create_string(key)).collect();
+    let values: Vec<_> = pairs.iter().map(|(_, it)| b.create_string(it)).collect();
+    let arguments = admin::ClusterReplyArgs {
+        cluster_high,
+        cluster_low,
+        name: Some(b.create_string(&cluster.name)),
+        level: state.durable().level().number(),
+        keys: Some(b.create_vector(&keys)),
+        values: Some(b.create_vector(&values)),
+    };
+    let root = admin::ClusterReply::create(b, &arguments);
+    finished(builder, root)
 }
 
 /// All nodes with their cores and what they carry.
@@ -153,10 +197,16 @@ fn write_table<'b>(
         name: Some(b.create_string(&table.name)),
         partition_count: table.partition_count,
         replica_count: u32::from(table.replica_count),
-        health: write_health(worst),
+        health: if table.is_dropped() {
+            admin::Health::Dropped
+        } else {
+            write_health(worst)
+        },
         healthy_partitions: u32::try_from(healthy).unwrap_or(u32::MAX),
         created_unix_ms: table.created_ms,
         partitions,
+        dropped_unix_ms: table.dropped_ms.unwrap_or(0),
+        kept_until_unix_ms: table.kept_until_ms.unwrap_or(0),
     };
     admin::TableDetail::create(b, &arguments)
 }

@@ -6,6 +6,7 @@
     reason = "what must not be is a panic: that is how a fuzzer is told"
 )]
 
+use super::facts::Place;
 use super::letter::{Failed, Query};
 use super::{answers, wire};
 use crate::state::{Answer, Cluster, ClusterId, Command, Durable, Node, Outcome, State};
@@ -14,6 +15,7 @@ use pegasus_fbs::body;
 use pegasus_fbs::frame::FrameKind;
 use pegasus_fbs::meta::Sync;
 use pegasus_replication::ids::{NodeId, NodeIncarnation};
+use std::net::SocketAddr;
 
 /// A failed request may quote what it was about, up to this many bytes.
 const SENTENCE_BYTES_MAX: usize = 8 << 10;
@@ -92,6 +94,10 @@ impl Meta {
             }
             FrameKind::CreateTable
             | FrameKind::DropTable
+            | FrameKind::RecallTable
+            | FrameKind::RenameTable
+            | FrameKind::ChangeEnvs
+            | FrameKind::SetLevel
             | FrameKind::MovePrimary
             | FrameKind::MoveReplica
             | FrameKind::DrainNode
@@ -149,8 +155,14 @@ impl Meta {
         match query {
             Query::Route { name } => answers::route(state, &name).map(|_| ()),
             Query::ShowTable { name } => answers::show_table(state, &name).map(|_| ()),
-            Query::ListTables => {
-                answers::list_tables(state);
+            Query::ShowEnvs { name } => answers::show_envs(state, &name).map(|_| ()),
+            Query::ListTables { dropped } => {
+                answers::list_tables(state, dropped);
+                Ok(())
+            }
+            Query::ShowCluster => {
+                let address = SocketAddr::from(([127, 0, 0, 1], 34601));
+                answers::show_cluster(state, &Place { address });
                 Ok(())
             }
             Query::ListNodes | Query::MayJoin { .. } => {
@@ -318,7 +330,12 @@ mod tests {
     fn drop_table(name: &str) -> Vec<u8> {
         frame(FrameKind::DropTable, |b| {
             let name = Some(b.create_string(name));
-            admin::DropTable::create(b, &admin::DropTableArgs { name })
+            let reserve_seconds = 0;
+            let arguments = admin::DropTableArgs {
+                name,
+                reserve_seconds,
+            };
+            admin::DropTable::create(b, &arguments)
         })
     }
 

@@ -20,6 +20,11 @@ impl Clock {
         }
     }
 
+    /// When it was made, in Unix seconds.
+    pub(super) const fn started_s(&self) -> u64 {
+        self.start_unix_ms / 1_000
+    }
+
     pub(super) fn now_ms(&self) -> u64 {
         let passed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.start_unix_ms.saturating_add(passed)

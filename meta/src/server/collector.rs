@@ -9,7 +9,9 @@ use crate::recover::Witness;
 use crate::state::{ClusterId, Command, Node, ReplicaHealth, Report, Sync};
 use pegasus_fbs::code::Code;
 use pegasus_fbs::frame::{FrameKind, Header};
+use pegasus_http::{Response, Status};
 use pegasus_replication::ids::NodeId;
+use pegasus_thrift::FrameStatus;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
@@ -41,7 +43,7 @@ pub async fn collect(
         counters: Arc::new(Counters::default()),
     };
     let counters = Arc::clone(&collector.counters);
-    let server = Server::start_with(cluster, counters, options, |_, mailbox| {
+    let server = Server::start_with(cluster, counters, options, |_, _, mailbox| {
         collector.run(mailbox);
         Ok(())
     })
@@ -94,6 +96,11 @@ impl Collector {
                     let failed = rebuilding();
                     outbox.fail(&header, failed.code, &failed.message);
                 }
+                Letter::Apache { caller, .. } => caller.fail(FrameStatus::ServiceNotActive),
+                Letter::Http { done, .. } => {
+                    let message = rebuilding().message;
+                    _ = done.send(Response::text(Status::ServiceUnavailable, message));
+                }
             }
         }
     }
@@ -116,6 +123,7 @@ impl Collector {
                 let failed = rebuilding();
                 outbox.fail(&header, failed.code, &failed.message);
             }
+            (_, Reply::Apache { caller, .. }) => caller.fail(FrameStatus::ServiceNotActive),
             // What replicas want is repeated to the meta that will be.
             (_, Reply::Session { .. } | Reply::Nobody) => {}
         }

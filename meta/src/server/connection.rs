@@ -1,15 +1,21 @@
-//! One connection: frames in, letters to the decider.
+//! One connection: frames in, letters to the decider. Its first bytes say which protocol it speaks.
+
+mod apache;
+mod http;
 
 use super::letter::{Failed, Letter, Query, Reply, Session};
 use super::outbox::Outbox;
 use super::register::{Nonces, PROTOCOL};
+use super::sniff::{Sniffed, sniff};
 use super::{Counters, Shared, wire};
 use crate::state::{Command, Node};
 use bytes::BytesMut;
 use pegasus_fbs::body::BodyError;
 use pegasus_fbs::code::Code;
 use pegasus_fbs::frame::{BODY_BYTES_MAX, Decoder, Frame, FrameKind, Header};
+use pegasus_http::RequestDecoder;
 use pegasus_replication::ids::NodeId;
+use pegasus_thrift::{Protocol, RpcAddress};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -30,6 +36,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_BYTES: usize = 16 << 10;
+
+/// What Redis clients are told, who take any port for one that serves them.
+const NO_REDIS: &[u8] = b"-ERR this is a meta server; Redis clients connect to a client port of a node, e.g. 127.0.0.1:34801\r\n";
 
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
 
@@ -55,9 +64,18 @@ enum End {
     Garbage(String),
 }
 
+/// The protocol of a connection, chosen once.
+enum Speech {
+    Native,
+    Apache(Protocol),
+    Http(RequestDecoder),
+}
+
 struct Connection<'a> {
     shared: &'a Shared,
     peer: SocketAddr,
+    /// This end of the connection.
+    here: RpcAddress,
     outbox: Outbox,
     phase: Phase,
 }
@@ -65,12 +83,17 @@ struct Connection<'a> {
 /// Serves one connection until it ends.
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Shared) {
     _ = stream.set_nodelay(true);
+    let here = match stream.local_addr() {
+        Ok(SocketAddr::V4(address)) => RpcAddress::new(address),
+        _ => RpcAddress::NONE,
+    };
     let (mut reader, writer) = stream.into_split();
     let (outbox, frames) = Outbox::new(shared.counters.clone());
     let writing = tokio::spawn(write(writer, frames, outbox.clone()));
     let mut connection = Connection {
         shared,
         peer,
+        here,
         outbox: outbox.clone(),
         phase: Phase::Fresh,
     };
@@ -106,17 +129,22 @@ async fn write(mut writer: OwnedWriteHalf, mut frames: mpsc::Receiver<Vec<u8>>, 
 impl Connection<'_> {
     async fn read(&mut self, reader: &mut (impl AsyncReadExt + Unpin)) -> End {
         let mut buffer = BytesMut::new();
+        let mut speech = None;
         loop {
-            loop {
-                match self.decoder().decode(&mut buffer) {
-                    Ok(None) => break,
-                    Err(error) => return End::Garbage(error.to_string()),
-                    Ok(Some(frame)) => {
-                        if let Err(end) = self.handle(frame).await {
-                            return end;
-                        }
-                    }
-                }
+            if speech.is_none() {
+                speech = match self.choose(&buffer) {
+                    Ok(chosen) => chosen,
+                    Err(end) => return end,
+                };
+            }
+            let taken = match &mut speech {
+                None => Ok(()),
+                Some(Speech::Native) => self.take_frames(&mut buffer).await,
+                Some(Speech::Apache(protocol)) => self.take_apache(*protocol, &mut buffer).await,
+                Some(Speech::Http(decoder)) => self.take_http(decoder, &mut buffer).await,
+            };
+            if let Err(end) = taken {
+                return end;
             }
             buffer.reserve(READ_BYTES);
             let timeout = if buffer.is_empty() {
@@ -129,6 +157,32 @@ impl Connection<'_> {
                 Ok(Ok(_)) => {}
                 Err(_) if buffer.is_empty() => return End::Quiet,
                 Err(_) => return End::Garbage("a frame was begun and not finished".to_owned()),
+            }
+        }
+    }
+
+    /// `None`: the first bytes do not say it yet.
+    fn choose(&mut self, input: &[u8]) -> Result<Option<Speech>, End> {
+        let speech = match sniff(input) {
+            Sniffed::NeedMore => return Ok(None),
+            Sniffed::Native => return Ok(Some(Speech::Native)),
+            Sniffed::Apache(protocol) => Speech::Apache(protocol),
+            Sniffed::Http => Speech::Http(RequestDecoder::new(pegasus_http::Limits::DEFAULT)),
+            Sniffed::Text => {
+                self.outbox.send_bytes(NO_REDIS.to_vec());
+                return Err(End::Garbage("text that is no HTTP".to_owned()));
+            }
+        };
+        self.phase = Phase::Client;
+        Ok(Some(speech))
+    }
+
+    async fn take_frames(&mut self, buffer: &mut BytesMut) -> Result<(), End> {
+        loop {
+            match self.decoder().decode(buffer) {
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(End::Garbage(error.to_string())),
+                Ok(Some(frame)) => self.handle(frame).await?,
             }
         }
     }
@@ -166,11 +220,17 @@ impl Connection<'_> {
             FrameKind::Route
             | FrameKind::ListTables
             | FrameKind::ShowTable
+            | FrameKind::ShowEnvs
+            | FrameKind::ShowCluster
             | FrameKind::ListNodes => {
                 self.ask(header, wire::query(header.kind, &body)).await?;
             }
             FrameKind::CreateTable
             | FrameKind::DropTable
+            | FrameKind::RecallTable
+            | FrameKind::RenameTable
+            | FrameKind::ChangeEnvs
+            | FrameKind::SetLevel
             | FrameKind::MovePrimary
             | FrameKind::MoveReplica
             | FrameKind::DrainNode

@@ -1,13 +1,19 @@
 //! The one thread that owns the state and its store.
 
+mod apache;
+
 use super::Counters;
 use super::answers;
+use super::apache as foreign;
 use super::clock::Clock;
+use super::facts::Place;
+use super::http;
 use super::letter::{Failed, Letter, Query, Reply, Session};
 use super::outbox::Outbox;
 use super::wire;
 use crate::state::{Answer, Change, Command, Order, OrderProgress, Outcome, Push, State};
 use crate::store::{Store, StoreError};
+use apache::Maker;
 use pegasus_fbs::code::Code;
 use pegasus_fbs::frame::{FrameKind, Header};
 use pegasus_replication::ids::{NodeId, TableId};
@@ -27,9 +33,11 @@ pub(super) struct Decider {
     state: State,
     store: Box<dyn Store + Send>,
     clock: Clock,
+    place: Place,
     counters: Arc<Counters>,
     sessions: BTreeMap<NodeId, Session>,
     waiters: Vec<Waiter>,
+    makers: Vec<Maker>,
 }
 
 /// An operator who waits for something to be done.
@@ -65,16 +73,18 @@ impl Decider {
     pub(super) fn new(
         state: State,
         store: Box<dyn Store + Send>,
-        clock: Clock,
+        (clock, place): (Clock, Place),
         counters: Arc<Counters>,
     ) -> Self {
         Self {
             state,
             store,
             clock,
+            place,
             counters,
             sessions: BTreeMap::new(),
             waiters: Vec::new(),
+            makers: Vec::new(),
         }
     }
 
@@ -125,11 +135,9 @@ impl Decider {
                         pushes,
                     });
                 }
-                Letter::Query {
-                    query,
-                    header,
-                    outbox,
-                } => queries.push((query, header, outbox)),
+                Letter::Query { .. } | Letter::Apache { .. } | Letter::Http { .. } => {
+                    queries.push(letter);
+                }
                 Letter::Command { .. } | Letter::Stop => {}
             }
         }
@@ -138,10 +146,9 @@ impl Decider {
             Err(error @ StoreError::Full { .. }) => self.take_back(decided, &error)?,
             Err(error) => return Err(error),
         }
-        queries
-            .into_iter()
-            .for_each(|(query, header, outbox)| self.answer(query, &header, &outbox));
+        queries.into_iter().for_each(|query| self.answer(query));
         self.serve_waiters();
+        self.serve_makers();
         self.snapshot_if_due()
     }
 
@@ -167,6 +174,14 @@ impl Decider {
         };
         match (reply, failed) {
             (Reply::Nobody, _) => {}
+            (
+                Reply::Apache {
+                    rpc,
+                    forgives_missing,
+                    caller,
+                },
+                _,
+            ) => self.tell_apache(rpc, forgives_missing, &answer, caller),
             (Reply::Frame { header, outbox }, Some(failed)) => {
                 outbox.fail(&header, failed.code, &failed.message)
             }
@@ -207,8 +222,25 @@ impl Decider {
             Answer::TableDropped { table } => {
                 outbox.send(&header.reply(), &wire::drop_reply(table))
             }
-            Answer::Done | Answer::NodeNumbered(_) | Answer::Refused(_) => {}
+            Answer::TableRecalled { table } => {
+                let goal = Goal::Table {
+                    table,
+                    degraded: self.is_degraded(table),
+                    served: 0,
+                };
+                self.wait_for(goal, header, outbox);
+            }
+            Answer::LevelWas { before, now } => {
+                outbox.send(&header.reply(), &wire::level_reply(before, now));
+            }
+            Answer::Done => outbox.send(&header.reply(), &wire::change_reply(true, "")),
+            Answer::NodeNumbered(_) | Answer::Refused(_) => {}
         }
+    }
+
+    fn is_degraded(&self, table: TableId) -> bool {
+        let table = self.state.durable().tables().get(&table);
+        table.is_some_and(crate::state::Table::is_degraded)
     }
 
     fn wait_for(&mut self, goal: Goal, header: Header, outbox: Outbox) {
@@ -271,6 +303,7 @@ impl Decider {
                 }
                 // Proposals are repeated by the node; what it reported is kept.
                 Reply::Session { header, session } => self.tell_session(&header, &session),
+                Reply::Apache { rpc, caller, .. } => Self::fail_apache(rpc, &failed, &caller),
                 Reply::Number(done) => _ = done.send(Err(failed.clone())),
                 Reply::Join { done, .. } => _ = done.send(Err(failed.clone())),
             }
@@ -278,11 +311,30 @@ impl Decider {
         Ok(())
     }
 
-    fn answer(&self, query: Query, header: &Header, outbox: &Outbox) {
+    fn answer(&self, letter: Letter) {
+        match letter {
+            Letter::Query {
+                query,
+                header,
+                outbox,
+            } => self.answer_frame(query, &header, &outbox),
+            Letter::Apache { question, caller } => {
+                foreign::answer(&self.state, &self.place, &question, &caller);
+            }
+            Letter::Http { request, done } => {
+                _ = done.send(http::answer(&self.state, &self.place, &request));
+            }
+            Letter::Command { .. } | Letter::Stop => {}
+        }
+    }
+
+    fn answer_frame(&self, query: Query, header: &Header, outbox: &Outbox) {
         let now_ms = self.clock.now_ms();
         let answered = match query {
             Query::Route { name } => answers::route(&self.state, &name),
-            Query::ListTables => Ok(answers::list_tables(&self.state)),
+            Query::ListTables { dropped } => Ok(answers::list_tables(&self.state, dropped)),
+            Query::ShowEnvs { name } => answers::show_envs(&self.state, &name),
+            Query::ShowCluster => Ok(answers::show_cluster(&self.state, &self.place)),
             Query::ShowTable { name } => answers::show_table(&self.state, &name),
             Query::ListNodes => Ok(answers::list_nodes(&self.state, now_ms)),
             Query::MayJoin { node, answer } => {

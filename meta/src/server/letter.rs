@@ -1,10 +1,12 @@
 //! What connections ask of the decider.
 
+use super::apache::{self, Caller};
 use super::outbox::Outbox;
 use crate::state::{Command, Node, Refusal};
 use pegasus_fbs::code::Code;
 use pegasus_fbs::frame::Header;
 use pegasus_replication::ids::{NodeId, NodeIncarnation};
+use pegasus_thrift::Rpc;
 use tokio::sync::oneshot;
 
 /// One errand.
@@ -21,6 +23,16 @@ pub(super) enum Letter {
         header: Header,
         outbox: Outbox,
     },
+    /// A question of one of Apache's clients.
+    Apache {
+        question: apache::Question,
+        caller: Caller,
+    },
+    /// A request by HTTP. Whoever waits for the answer sends it.
+    Http {
+        request: pegasus_http::Request,
+        done: oneshot::Sender<pegasus_http::Response>,
+    },
     Stop,
 }
 
@@ -32,6 +44,13 @@ pub(super) enum Reply {
     Frame {
         header: Header,
         outbox: Outbox,
+    },
+    /// One of Apache's tools.
+    Apache {
+        rpc: Rpc,
+        /// A table that is not there is as good as dropped.
+        forgives_missing: bool,
+        caller: Caller,
     },
     /// A node's heartbeat or proposal, over the connection of this session.
     Session {
@@ -63,10 +82,17 @@ pub(super) enum Query {
     Route {
         name: String,
     },
-    ListTables,
+    /// Those that are there, or those that are dropped and kept.
+    ListTables {
+        dropped: bool,
+    },
     ShowTable {
         name: String,
     },
+    ShowEnvs {
+        name: String,
+    },
+    ShowCluster,
     ListNodes,
     /// Whether a node could join; asked before it is given a number or a proof.
     MayJoin {
@@ -95,7 +121,9 @@ impl From<&Refusal> for Failed {
     fn from(refusal: &Refusal) -> Self {
         let code = match refusal {
             Refusal::TableExists(_) => Code::AlreadyExists,
-            Refusal::UnknownTable(_) => Code::UnknownTable,
+            Refusal::UnknownTable(_) | Refusal::NoSuchTable(_) => Code::UnknownTable,
+            Refusal::NotDropped(_) => Code::AlreadyExists,
+            Refusal::Frozen(_) => Code::NotServing,
             Refusal::NotEnoughNodes { .. } | Refusal::NoNodes => Code::NotEnoughNodes,
             Refusal::TooManyPartitions(_) | Refusal::TooManyTables | Refusal::TooManyNodes(_) => {
                 Code::TooLarge
@@ -103,6 +131,7 @@ impl From<&Refusal> for Failed {
             Refusal::NumbersExhausted => Code::Internal,
             Refusal::NotJoined { .. } => Code::NotServing,
             Refusal::BadName(_)
+            | Refusal::BadEnv(_)
             | Refusal::BadPartitionCount(_)
             | Refusal::BadReplicaCount(_)
             | Refusal::UnknownNode(_)

@@ -44,7 +44,16 @@ impl Outbox {
         }
         let mut frame = Vec::with_capacity(HEADER_BYTES + body.len());
         encode_frame(&mut frame, header, body);
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.frames.try_send(frame) {
+        self.send_bytes(frame);
+    }
+
+    /// Sends bytes of whatever protocol the connection speaks, without waiting; without room the connection is closed.
+    pub(super) fn send_bytes(&self, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            // That is how the writer is told to end.
+            return;
+        }
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.frames.try_send(bytes) {
             Counters::count(&self.counters.overflows);
             self.kick();
         }

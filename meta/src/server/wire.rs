@@ -7,7 +7,8 @@ mod replies;
 pub(super) use nodes::{next_ballots, proof, proposals, register, report};
 pub(super) use orders::{order, query};
 pub(super) use replies::{
-    change_reply, create_reply, drop_reply, finished, heartbeat_reply, register_reply, sync,
+    change_reply, create_reply, drop_reply, finished, heartbeat_reply, level_reply, register_reply,
+    sync,
 };
 
 type Builder<'a> = pegasus_fbs::flatbuffers::FlatBufferBuilder<'a>;

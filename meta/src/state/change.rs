@@ -3,6 +3,7 @@
 use super::node::Node;
 use super::table::{Partition, Table};
 use pegasus_replication::ids::{Ballot, NodeId, TableId};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Identity of a cluster, made once when its meta directory is made. Shown as 32 hexadecimal digits.
@@ -81,6 +82,62 @@ pub enum Drain {
     Replicas,
 }
 
+/// How much meta does by itself, as Apache Pegasus has it; an operator's switch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Nothing: configurations stay as they are, tables cannot be made.
+    Stopped,
+    /// As `Stopped`, but tables can be dropped, recalled, renamed and set up.
+    Blind,
+    /// Dead members are removed and replaced as primaries, and that is all.
+    Freezed,
+    /// Everything but balancing.
+    #[default]
+    Steady,
+    /// Everything.
+    Lively,
+}
+
+impl Level {
+    pub const ALL: [Self; 5] = [
+        Self::Stopped,
+        Self::Blind,
+        Self::Freezed,
+        Self::Steady,
+        Self::Lively,
+    ];
+
+    /// The number that Apache tools know it by, and the store: 100 to 500.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::Stopped => 100,
+            Self::Blind => 200,
+            Self::Freezed => 300,
+            Self::Steady => 400,
+            Self::Lively => 500,
+        }
+    }
+
+    /// The inverse of [`Self::number`].
+    #[must_use]
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.number() == number)
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Blind => "blind",
+            Self::Freezed => "freezed",
+            Self::Steady => "steady",
+            Self::Lively => "lively",
+        }
+    }
+}
+
 /// One durable step. A state is the fold of its changes; a snapshot is a shorter list with the same fold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -116,6 +173,26 @@ pub enum Change {
     },
     /// The node is being emptied, or is not any more.
     NodeDrained { node: NodeId, drain: Option<Drain> },
+    /// The table is dropped and its name free, but its replicas stay until `until_ms`, so that it can be recalled. In a
+    /// snapshot after the tombstone.
+    TableKept {
+        table: TableId,
+        at_ms: u64,
+        until_ms: u64,
+    },
+    /// A kept table is given up: its replicas are to be deleted.
+    TableExpired { table: TableId },
+    /// A kept table is there again, under this name. New ballots come with the change after it.
+    TableRecalled { table: TableId, name: String },
+    /// The table has another name.
+    TableRenamed { table: TableId, name: String },
+    /// All environments of the table are now these.
+    TableEnvs {
+        table: TableId,
+        envs: BTreeMap<String, String>,
+    },
+    /// What meta does by itself.
+    LevelSet(Level),
 }
 
 /// A change that does not fit the state before it: the store is damaged or was written by something else.

@@ -1,6 +1,6 @@
 //! What meta is asked, and what comes of it.
 
-use super::change::{Change, Drain};
+use super::change::{Change, Drain, Level};
 use super::node::Node;
 use super::report::{Proposed, ReplicaKey, Report};
 use super::table::{REPLICA_COUNT_MAX, TABLES_MAX};
@@ -8,6 +8,7 @@ use pegasus_replication::config::{Configuration, Member};
 use pegasus_replication::ids::{
     Ballot, CoreAddress, NodeId, NodeIncarnation, PartitionId, TableId,
 };
+use std::collections::BTreeMap;
 
 /// One request. Times are Unix milliseconds of the caller's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +40,33 @@ pub enum Command {
     },
     /// Answered by [`Answer::TableCreated`] at once; [`super::State::progress`] tells when it serves.
     CreateTable(CreateTable),
-    /// Answered by [`Answer::TableDropped`].
-    DropTable { name: String, now_ms: u64 },
+    /// Kept for recall for `keep_seconds`: `None` is 7 days, 0 deletes at once. Answered by [`Answer::TableDropped`].
+    DropTable {
+        name: String,
+        keep_seconds: Option<u64>,
+        now_ms: u64,
+    },
+    /// A dropped table that is still kept is there again, under its old name or this one. Answered by
+    /// [`Answer::TableRecalled`] at once; [`super::State::progress`] tells when it serves.
+    RecallTable {
+        table: TableId,
+        name: Option<String>,
+        now_ms: u64,
+    },
+    /// Answered by `Done`.
+    RenameTable {
+        from: String,
+        to: String,
+        now_ms: u64,
+    },
+    /// Changes settings of a table. Answered by `Done`.
+    ChangeEnvs {
+        table: String,
+        change: EnvChange,
+        now_ms: u64,
+    },
+    /// How much meta does by itself; `None` only asks. Answered by [`Answer::LevelWas`].
+    SetLevel { level: Option<Level>, now_ms: u64 },
     /// The secondary on `to` shall lead. Answered by [`Answer::Ordered`]; [`super::State::order_progress`] tells when it does.
     MovePrimary {
         table: String,
@@ -76,7 +102,22 @@ pub struct CreateTable {
     pub replica_count: u8,
     /// Fewer nodes than replicas are enough; the table is then shown as degraded until there are more.
     pub allow_degraded: bool,
+    /// A table of this name with just these properties is as good as a new one.
+    pub may_exist: bool,
+    /// Settings to begin with.
+    pub envs: BTreeMap<String, String>,
     pub now_ms: u64,
+}
+
+/// How settings change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnvChange {
+    /// All or none: each key is one that may be set, each value one that it may have.
+    Set(Vec<(String, String)>),
+    /// Keys that are not there do no harm.
+    Delete(Vec<String>),
+    /// Everything below `prefix.`, or everything if it is empty.
+    Clear { prefix: String },
 }
 
 /// What the asker is told.
@@ -90,6 +131,14 @@ pub enum Answer {
     },
     TableDropped {
         table: TableId,
+    },
+    TableRecalled {
+        table: TableId,
+    },
+    /// The level before, and now.
+    LevelWas {
+        before: Level,
+        now: Level,
     },
     /// The order is recorded and will be carried out.
     Ordered(Order),
@@ -129,6 +178,14 @@ pub enum Refusal {
     TableExists(String),
     #[error("table {0:?} does not exist")]
     UnknownTable(String),
+    #[error("there is no dropped table of number {0} that could be recalled")]
+    NoSuchTable(TableId),
+    #[error("table {0} is not dropped")]
+    NotDropped(TableId),
+    #[error("{0}")]
+    BadEnv(String),
+    #[error("no table is made while the level of meta is {}; `pegasus cluster level steady` lets it", .0.name())]
+    Frozen(Level),
     #[error(
         "{replica_count} replicas need as many live nodes, there are {alive}; --allow-degraded makes do with fewer"
     )]
@@ -257,4 +314,8 @@ pub struct TableInfo {
     pub dropped: bool,
     pub replica_count: u8,
     pub min_replicas: u8,
+    /// 0 = for ever; follows from the settings.
+    pub default_ttl_seconds: u32,
+    /// Settings by key.
+    pub envs: BTreeMap<String, String>,
 }

@@ -48,11 +48,12 @@ pub(super) fn of_node(node: &Node) -> u64 {
 
 /// A table that is not dropped, without its partitions.
 pub(super) fn of_table(table: &Table) -> u64 {
-    Mix::new(2)
+    let start = Mix::new(2)
         .word(u64::from(table.id.0))
         .text(&table.name)
-        .word(u64::from(table.partition_count))
-        .0
+        .word(u64::from(table.partition_count));
+    let with_envs = |mix: Mix, (key, value): (&String, &String)| mix.text(key).text(value);
+    table.envs.iter().fold(start, with_envs).0
 }
 
 /// One configuration.

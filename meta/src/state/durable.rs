@@ -1,7 +1,8 @@
 //! What survives a restart: the fold of all changes, and the digests that follow from it.
 
-use super::change::{Change, ChangeError, Cluster, Counters, Drain};
+use super::change::{Change, ChangeError, Cluster, Counters, Drain, Level, may_name};
 use super::digest;
+use super::envs;
 use super::node::Node;
 use super::table::{Partition, Table};
 use pegasus_replication::config::{Member, Stage};
@@ -19,6 +20,7 @@ pub struct Durable {
     names: BTreeMap<String, TableId>,
     /// Nodes that are being emptied.
     drained: BTreeMap<NodeId, Drain>,
+    level: Level,
     /// Digest of each node's configurations and drop orders.
     assignments: BTreeMap<NodeId, u64>,
     /// Digest of what every node knows: tables and addresses.
@@ -36,6 +38,7 @@ impl Durable {
             tables: BTreeMap::new(),
             names: BTreeMap::new(),
             drained: BTreeMap::new(),
+            level: Level::Steady,
             assignments: BTreeMap::new(),
             shared: 0,
         }
@@ -72,7 +75,8 @@ impl Durable {
                 drain: Some(drain),
             });
         let changes = head.into_iter().chain(nodes).chain(tables);
-        changes.chain(drained).collect()
+        let level = (self.level != Level::default()).then_some(Change::LevelSet(self.level));
+        changes.chain(drained).chain(level).collect()
     }
 
     /// Takes one step. On an error nothing has changed.
@@ -94,6 +98,19 @@ impl Durable {
             Change::BallotsGrown { table, ballots } => self.on_ballots(*table, ballots),
             Change::PartitionsChanged { table, partitions } => self.on_changed(*table, partitions),
             Change::NodeDrained { node, drain } => self.on_drained(*node, *drain),
+            Change::TableKept {
+                table,
+                at_ms,
+                until_ms,
+            } => self.on_kept(*table, *at_ms, *until_ms),
+            Change::TableExpired { table } => self.on_expired(*table),
+            Change::TableRecalled { table, name } => self.on_recalled(*table, name),
+            Change::TableRenamed { table, name } => self.on_renamed(*table, name),
+            Change::TableEnvs { table, envs } => self.on_envs(*table, envs),
+            Change::LevelSet(level) => {
+                self.level = *level;
+                Ok(())
+            }
         }
     }
 
@@ -185,28 +202,98 @@ impl Durable {
     fn on_dropped(&mut self, id: TableId, at_ms: u64) -> Result<(), ChangeError> {
         let table = self.live_table(id)?;
         let name = table.name.clone();
-        self.toggle_table(id);
         self.names.remove(&name);
-        if let Some(table) = self.tables.get_mut(&id) {
-            table.dropped_ms = Some(at_ms);
-        }
-        self.toggle_table(id);
+        self.edit_table(id, |table| table.dropped_ms = Some(at_ms));
         Ok(())
     }
 
     fn on_forgotten(&mut self, id: TableId) -> Result<(), ChangeError> {
         let table = self.tables.get(&id).ok_or(ChangeError::UnknownTable(id))?;
-        if !table.is_dropped() {
+        if !table.is_condemned() {
             return Err(ChangeError::Table {
                 table: id,
                 fault: "it is forgotten before it is dropped",
             });
         }
-        self.toggle_table(id);
-        if let Some(table) = self.tables.get_mut(&id) {
-            table.partitions = Vec::new();
-        }
+        self.edit_table(id, |table| table.partitions = Vec::new());
         Ok(())
+    }
+
+    /// Dropped now, or a tombstone of a snapshot that is a kept table.
+    fn on_kept(&mut self, id: TableId, at_ms: u64, until_ms: u64) -> Result<(), ChangeError> {
+        let table = self.tables.get(&id).ok_or(ChangeError::UnknownTable(id))?;
+        let fault = |fault| Err(ChangeError::Table { table: id, fault });
+        if table.partitions.is_empty() {
+            return fault("nothing of it is left to be kept");
+        }
+        if table.is_dropped() && table.dropped_ms != Some(at_ms) {
+            return fault("it was dropped at another time");
+        }
+        let live = (!table.is_dropped()).then(|| table.name.clone());
+        self.edit_table(id, |table| {
+            table.dropped_ms = Some(at_ms);
+            table.kept_until_ms = Some(until_ms);
+        });
+        live.iter().for_each(|name| _ = self.names.remove(name));
+        Ok(())
+    }
+
+    fn on_expired(&mut self, id: TableId) -> Result<(), ChangeError> {
+        self.kept_table(id)?;
+        self.edit_table(id, |table| table.kept_until_ms = None);
+        Ok(())
+    }
+
+    fn on_recalled(&mut self, id: TableId, name: &str) -> Result<(), ChangeError> {
+        self.kept_table(id)?;
+        self.expect_free(id, name)?;
+        self.edit_table(id, |table| {
+            table.dropped_ms = None;
+            table.kept_until_ms = None;
+            name.clone_into(&mut table.name);
+        });
+        self.names.insert(name.to_owned(), id);
+        Ok(())
+    }
+
+    fn on_renamed(&mut self, id: TableId, name: &str) -> Result<(), ChangeError> {
+        let before = self.live_table(id)?.name.clone();
+        self.expect_free(id, name)?;
+        self.edit_table(id, |table| name.clone_into(&mut table.name));
+        self.names.remove(&before);
+        self.names.insert(name.to_owned(), id);
+        Ok(())
+    }
+
+    fn on_envs(&mut self, id: TableId, envs: &BTreeMap<String, String>) -> Result<(), ChangeError> {
+        if !self.tables.contains_key(&id) {
+            return Err(ChangeError::UnknownTable(id));
+        }
+        if let Some(fault) = envs::fault(envs) {
+            return Err(ChangeError::Table { table: id, fault });
+        }
+        self.edit_table(id, |table| table.envs.clone_from(envs));
+        Ok(())
+    }
+
+    fn expect_free(&self, id: TableId, name: &str) -> Result<(), ChangeError> {
+        let fault = match name {
+            _ if !may_name(name) => "the name is not 1 to 128 of [a-zA-Z0-9_.:-]",
+            _ if self.names.contains_key(name) => "its name is taken",
+            _ => return Ok(()),
+        };
+        Err(ChangeError::Table { table: id, fault })
+    }
+
+    fn kept_table(&self, id: TableId) -> Result<&Table, ChangeError> {
+        let table = self.tables.get(&id).ok_or(ChangeError::UnknownTable(id))?;
+        if !table.is_kept() {
+            return Err(ChangeError::Table {
+                table: id,
+                fault: "it is not kept",
+            });
+        }
+        Ok(table)
     }
 
     fn on_activated(&mut self, id: TableId, partitions: &[u32]) -> Result<(), ChangeError> {
@@ -308,6 +395,15 @@ impl Durable {
         self.toggle_partition(id, index);
     }
 
+    /// Changes what a table is, and all digests that follow from it.
+    fn edit_table(&mut self, id: TableId, edit: impl FnOnce(&mut Table)) {
+        self.toggle_table(id);
+        if let Some(table) = self.tables.get_mut(&id) {
+            edit(table);
+        }
+        self.toggle_table(id);
+    }
+
     /// Adds a table to the digests, or takes it out of them: they are sums without carry.
     fn toggle_table(&mut self, id: TableId) {
         let Some(table) = self.tables.get(&id) else {
@@ -326,8 +422,17 @@ impl Durable {
         let Some(partition) = table.partition(index) else {
             return;
         };
+        // Nobody is told anything of a table that is only kept.
+        if table.is_kept() {
+            return;
+        }
         let mut toggle = |node: NodeId, own: u64| {
-            *self.assignments.entry(node).or_default() ^= own;
+            let digest = self.assignments.entry(node).or_default();
+            *digest ^= own;
+            // As if there had never been anything: a snapshot comes to the same.
+            if *digest == 0 {
+                self.assignments.remove(&node);
+            }
         };
         if table.is_dropped() {
             for member in partition.holders() {
@@ -385,6 +490,12 @@ impl Durable {
         self.tables.get(self.names.get(name)?)
     }
 
+    /// What meta does by itself.
+    #[must_use]
+    pub const fn level(&self) -> Level {
+        self.level
+    }
+
     /// What is to leave `node`, if it is being emptied.
     #[must_use]
     pub fn drain(&self, node: NodeId) -> Option<Drain> {
@@ -435,5 +546,14 @@ fn table_changes(table: &Table) -> impl Iterator<Item = Change> {
         partitions,
     });
     let base = Change::TableCreated(table.without_plans());
-    [base].into_iter().chain(changed)
+    let kept = table.kept_until_ms.map(|until_ms| Change::TableKept {
+        table: table.id,
+        at_ms: table.dropped_ms.unwrap_or(0),
+        until_ms,
+    });
+    let envs = (!table.envs.is_empty()).then(|| Change::TableEnvs {
+        table: table.id,
+        envs: table.envs.clone(),
+    });
+    [base].into_iter().chain(changed).chain(kept).chain(envs)
 }

@@ -19,7 +19,7 @@ pub(super) use learners::Slots;
 
 use super::report::ReplicaKey;
 use super::table::{Partition, Table};
-use super::{State, Work};
+use super::{Level, State, Work};
 use pegasus_replication::config::Member;
 use pegasus_replication::ids::{Ballot, CoreId, Decree, NodeId, PartitionId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +58,10 @@ impl State {
     /// Looks after the partitions that need it, or after those of `only` that do.
     pub(super) fn heal(&mut self, only: Option<&BTreeSet<PartitionId>>, work: &mut Work) {
         let chosen = |id: &&PartitionId| only.is_none_or(|only| only.contains(id));
+        // An operator wants everything to stay where it is.
+        if self.durable.level() <= Level::Freezed {
+            return;
+        }
         let ailing: Vec<PartitionId> = match only {
             Some(only) => only.intersection(&self.ailing).copied().collect(),
             None => self.ailing.iter().copied().collect(),

@@ -106,7 +106,7 @@ impl State {
             .durable
             .tables()
             .values()
-            .filter(|table| table.is_dropped());
+            .filter(|table| table.is_condemned());
         dropped
             .flat_map(drops_of)
             .filter(move |&(on, _)| on == node)
@@ -162,6 +162,7 @@ impl State {
         }
         self.look_at_creations(work);
         self.forget_refusals();
+        self.expire_kept(work);
         self.heal(None, work);
         self.drive_drains(work);
         Ok(Answer::Done)
@@ -211,7 +212,7 @@ impl State {
                     strays.insert(key.partition);
                     known.insert(key, bounded(status));
                 }
-                Standing::Member => {
+                Standing::Member | Standing::Kept => {
                     known.insert(key, bounded(status));
                 }
                 Standing::Dropped => {
@@ -252,6 +253,9 @@ impl State {
         let Some(table) = self.durable.tables().get(&key.partition.table) else {
             return Standing::Unknown;
         };
+        if table.is_kept() {
+            return Standing::Kept;
+        }
         if table.is_dropped() {
             return Standing::Dropped;
         }
@@ -340,7 +344,7 @@ impl State {
             .durable
             .tables()
             .values()
-            .filter(|table| table.is_dropped() && !table.partitions.is_empty());
+            .filter(|table| table.is_condemned() && !table.partitions.is_empty());
         let gone =
             dropped.filter(|table| drops_of(table).all(|(node, key)| self.is_gone(node, key)));
         let gone: Vec<(TableId, BTreeSet<NodeId>)> =
@@ -397,7 +401,9 @@ enum Standing {
     Member,
     /// A copy of a partition that is there, in nobody's plan.
     Stray,
-    /// Of a dropped table.
+    /// Of a table that may be recalled.
+    Kept,
+    /// Of a table that is dropped for good.
     Dropped,
     /// Of nothing we know.
     Unknown,

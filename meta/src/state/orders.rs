@@ -1,7 +1,7 @@
 //! What operators want moved: a primary, a replica, everything of a node. Recorded first, then carried out step by step, so
 //! that it goes on after a restart of meta.
 
-use super::change::Drain;
+use super::change::{Drain, Level};
 use super::command::{Answer, HandOver, Order, Refusal};
 use super::group::{Goal, Intent};
 use super::heal::REPEAT_MS;
@@ -111,6 +111,17 @@ impl State {
             Some(drain) => Order::Drain { node, drain },
             None => Order::Undrain,
         }))
+    }
+
+    /// `None` only asks.
+    pub(super) fn handle_level(&mut self, level: Option<Level>, work: &mut Work) -> Answer {
+        let before = self.durable.level();
+        let now = level.unwrap_or(before);
+        if now != before {
+            tracing::info!(before = before.name(), now = now.name(), "another level");
+            self.change(Change::LevelSet(now), work);
+        }
+        Answer::LevelWas { before, now }
     }
 
     fn named_partition(
@@ -253,6 +264,9 @@ impl State {
 
     /// Goes on emptying nodes.
     pub(super) fn drive_drains(&mut self, work: &mut Work) {
+        if self.durable.level() <= Level::Freezed {
+            return;
+        }
         let drained: Vec<(NodeId, Drain)> = self
             .durable
             .drained()

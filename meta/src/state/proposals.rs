@@ -6,7 +6,7 @@ use super::group::OldPrimary;
 use super::heal::key_of;
 use super::report::{Proposed, ReplicaHealth, ReplicaKey};
 use super::table::{Partition, Table};
-use super::{State, Work};
+use super::{Level, State, Work};
 use pegasus_replication::config::{Member, Proposal, RemovalCause, Stage};
 use pegasus_replication::ids::{Decree, NodeId, NodeIncarnation, PartitionId};
 
@@ -44,7 +44,12 @@ impl State {
         self.expect_life(node, incarnation)?;
         for proposed in proposals {
             let id = proposed.replica.partition;
-            let verdict = self.judge(node, proposed);
+            // An operator wants configurations to stay as they are, whatever happens.
+            let verdict = if self.durable.level() < Level::Freezed {
+                Verdict::TellAgain
+            } else {
+                self.judge(node, proposed)
+            };
             if let Verdict::Grant(Step::TakeOver(_)) = verdict
                 && let Some(primary) = self.partition(id).and_then(|(_, it)| it.primary)
             {

@@ -120,7 +120,7 @@ impl State {
             .values()
             .map(|other| self.node_address(other))
             .collect();
-        for table in self.durable.tables().values() {
+        for table in self.durable.tables().values().filter(|it| !it.is_kept()) {
             if table.is_dropped() {
                 sync.drops.extend(
                     drops_of(table)
@@ -167,6 +167,13 @@ pub(super) fn table_info(table: &Table) -> TableInfo {
         dropped: table.is_dropped(),
         replica_count: table.replica_count,
         min_replicas: table.min_replicas,
+        default_ttl_seconds: table.default_ttl_seconds(),
+        // Of a table that is gone nobody needs them.
+        envs: if table.is_dropped() {
+            BTreeMap::new()
+        } else {
+            table.envs.clone()
+        },
     }
 }
 
@@ -186,9 +193,10 @@ fn assignments_on(table: &Table, node: NodeId) -> impl Iterator<Item = Assignmen
     })
 }
 
-/// Every replica of a table, as an order to delete it, with its node.
+/// Every replica of a table that is dropped for good, as an order to delete it, with its node.
 pub(super) fn drops_of(table: &Table) -> impl Iterator<Item = (NodeId, ReplicaKey)> {
-    table.indexed().flat_map(move |(index, partition)| {
+    let condemned = table.indexed().filter(|_| table.is_condemned());
+    condemned.flat_map(move |(index, partition)| {
         partition.holders().map(move |member| {
             (
                 member.address.node,

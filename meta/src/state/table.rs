@@ -4,7 +4,7 @@ use super::change::may_name;
 use super::group::{Backoff, Intent, Learner};
 use pegasus_replication::config::{Configuration, Member, Stage};
 use pegasus_replication::ids::{Ballot, NodeId, PartitionId, TableId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Partitions of one table: a power of two from 2 to this.
 pub const PARTITIONS_PER_TABLE_MAX: u32 = 65_536;
@@ -28,6 +28,10 @@ pub struct Table {
     pub created_ms: u64,
     /// Unix milliseconds; a tombstone's time of death.
     pub dropped_ms: Option<u64>,
+    /// Unix milliseconds until which a dropped table can be recalled. `None` and dropped: its replicas are to be deleted.
+    pub kept_until_ms: Option<u64>,
+    /// Settings by key (`super::envs`).
+    pub envs: BTreeMap<String, String>,
     /// Never changes, also after the placement of a dropped table is forgotten.
     pub partition_count: u32,
     /// By index; empty once a dropped table's replicas are gone.
@@ -99,6 +103,26 @@ impl Table {
         self.dropped_ms.is_some()
     }
 
+    /// Dropped, and can be recalled.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        self.kept_until_ms.is_some()
+    }
+
+    /// Dropped for good: what is left of it is to be deleted.
+    #[must_use]
+    pub const fn is_condemned(&self) -> bool {
+        self.is_dropped() && !self.is_kept()
+    }
+
+    /// Some partition has still to be made.
+    #[must_use]
+    pub fn is_creating(&self) -> bool {
+        self.partitions
+            .iter()
+            .any(|partition| partition.stage == Stage::Creating)
+    }
+
     /// Some partition has fewer members than wanted.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
@@ -159,6 +183,8 @@ impl Table {
         Self {
             partitions: self.partitions.iter().map(bare).collect(),
             name: self.name.clone(),
+            kept_until_ms: None,
+            envs: BTreeMap::new(),
             ..*self
         }
     }
@@ -178,6 +204,8 @@ impl Table {
                 Some("min_replicas is not 1 to replica_count")
             }
             _ if !self.has_all_partitions() => Some("partitions are missing"),
+            _ if self.is_kept() && !self.is_dropped() => Some("it is kept and not dropped"),
+            _ if self.is_kept() && self.partitions.is_empty() => Some("nothing of it is kept"),
             _ => self
                 .partitions
                 .iter()

@@ -1,12 +1,9 @@
-//! Tables are made and dropped.
+//! Tables are made.
 
 use super::command::{Answer, CreateTable, Refusal};
-use super::report::UNREPORTED;
-use super::sync::{drops_of, table_info};
-use super::table::{
-    PARTITIONS_MAX, Partition, REPLICA_COUNT_MAX, TABLES_MAX, Table, may_count_partitions,
-};
-use super::{Change, State, Work, may_name};
+use super::sync::table_info;
+use super::table::{Partition, REPLICA_COUNT_MAX, Table, may_count_partitions};
+use super::{Change, Level, State, Work, envs, may_name};
 use crate::place::{self, Load, Request};
 use pegasus_replication::config::Member;
 use pegasus_replication::ids::{
@@ -20,7 +17,14 @@ impl State {
         request: CreateTable,
         work: &mut Work,
     ) -> Result<Answer, Refusal> {
+        if let Some(table) = self.same_table(&request) {
+            return Ok(Answer::TableCreated {
+                table: table.id,
+                degraded: table.is_degraded(),
+            });
+        }
         self.may_create(&request)?;
+        let envs = request.envs.clone();
         let open: BTreeSet<NodeId> = self.open_nodes().collect();
         let replicas = usize::from(request.replica_count).min(open.len());
         let mut loads = self.loads();
@@ -41,6 +45,9 @@ impl State {
         self.creating
             .extend(indices.map(|index| PartitionId { table: id, index }));
         self.change(Change::TableCreated(table), work);
+        if !envs.is_empty() {
+            self.change(Change::TableEnvs { table: id, envs }, work);
+        }
         self.tell_table(id, work);
         Ok(Answer::TableCreated {
             table: id,
@@ -48,17 +55,23 @@ impl State {
         })
     }
 
+    /// The table that is there already, if it is just what is asked for and that is good enough.
+    fn same_table(&self, request: &CreateTable) -> Option<&Table> {
+        let table = self.durable.table_named(&request.name)?;
+        let is_same = request.may_exist
+            && table.partition_count == request.partition_count
+            && table.replica_count == request.replica_count
+            && table.envs == request.envs;
+        is_same.then_some(table)
+    }
+
     fn may_create(&self, request: &CreateTable) -> Result<(), Refusal> {
         let alive = self.open_nodes().count();
         let degraded = alive < usize::from(request.replica_count);
-        let live = self.durable.names().len();
-        let partitions: u64 = self
-            .durable
-            .names()
-            .values()
-            .filter_map(|id| self.durable.tables().get(id))
-            .map(|it| u64::from(it.partition_count))
-            .sum();
+        let level = self.durable.level();
+        if level <= Level::Freezed {
+            return Err(Refusal::Frozen(level));
+        }
         match request {
             _ if !may_name(&request.name) => {
                 Err(Refusal::BadName(request.name.chars().take(256).collect()))
@@ -72,16 +85,16 @@ impl State {
             _ if self.durable.table_named(&request.name).is_some() => {
                 Err(Refusal::TableExists(request.name.clone()))
             }
-            _ if live >= TABLES_MAX => Err(Refusal::TooManyTables),
-            _ if partitions + u64::from(request.partition_count) > PARTITIONS_MAX => {
-                Err(Refusal::TooManyPartitions(PARTITIONS_MAX))
-            }
             _ if alive == 0 => Err(Refusal::NoNodes),
             _ if degraded && !request.allow_degraded => Err(Refusal::NotEnoughNodes {
                 replica_count: request.replica_count,
                 alive,
             }),
-            _ => Ok(()),
+            _ => {
+                envs::check_at_creation(&request.envs)?;
+                self.expect_room_for_envs(None, &request.envs)?;
+                self.expect_room(request.partition_count)
+            }
         }
     }
 
@@ -111,13 +124,15 @@ impl State {
             min_replicas: Table::default_min_replicas(request.replica_count),
             created_ms: request.now_ms,
             dropped_ms: None,
+            kept_until_ms: None,
+            envs: BTreeMap::new(),
             partition_count: request.partition_count,
             partitions,
         })
     }
 
     /// Tells every node of a new table, and the members of their replicas.
-    fn tell_table(&self, id: TableId, work: &mut Work) {
+    pub(super) fn tell_table(&self, id: TableId, work: &mut Work) {
         let Some(table) = self.durable.tables().get(&id) else {
             return;
         };
@@ -127,39 +142,6 @@ impl State {
         let configurations =
             (0..table.partition_count).filter_map(|index| table.configuration(index));
         configurations.for_each(|configuration| work.pushes.configuration(&configuration));
-    }
-
-    pub(super) fn handle_drop(
-        &mut self,
-        name: &str,
-        now_ms: u64,
-        work: &mut Work,
-    ) -> Result<Answer, Refusal> {
-        let unknown = || Refusal::UnknownTable(name.chars().take(256).collect());
-        let table = self.durable.table_named(name).ok_or_else(unknown)?.id;
-        self.change(
-            Change::TableDropped {
-                table,
-                at_ms: now_ms,
-            },
-            work,
-        );
-        self.creating.retain(|partition| partition.table != table);
-        self.ailing.retain(|partition| partition.table != table);
-        let Some(dropped) = self.durable.tables().get(&table) else {
-            return Err(unknown());
-        };
-        for node in self.live.keys() {
-            work.pushes.to(*node).tables.push(table_info(dropped));
-        }
-        for (node, key) in drops_of(dropped) {
-            work.pushes.drop_replica(node, key);
-            // Until the node says that it is gone it counts as there, also if it was never reported.
-            if let Some(live) = self.live.get_mut(&node) {
-                live.replicas.entry(key).or_insert(UNREPORTED);
-            }
-        }
-        Ok(Answer::TableDropped { table })
     }
 
     /// Nodes that were heard of lately.

@@ -13,11 +13,12 @@ mod fixture;
 mod store;
 
 use pegasus_meta::state::{
-    Backoff, Change, Counters, Drain, Durable, Goal, Intent, Partition, Table,
+    Backoff, Change, Counters, Drain, Durable, Goal, Intent, Level, Partition, Table,
 };
 use pegasus_meta::store::format::{FORMAT, FileHeader, FileKind, change, encode_record};
 use pegasus_replication::config::{Member, Stage};
 use pegasus_replication::ids::{Ballot, CoreAddress, CoreId, NodeId, ReplicaIncarnation, TableId};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use store::CLUSTER;
 
@@ -41,6 +42,8 @@ fn changes() -> Vec<Change> {
         min_replicas: 1,
         created_ms: 5,
         dropped_ms: None,
+        kept_until_ms: None,
+        envs: BTreeMap::new(),
         partition_count: 2,
         partitions: vec![partition(1), partition(2)],
     };
@@ -64,10 +67,31 @@ fn changes() -> Vec<Change> {
             node: NodeId(1),
             drain: Some(Drain::Replicas),
         },
-        Change::TableDropped {
+        Change::TableEnvs {
             table: TableId(1),
-            at_ms: 9,
+            envs: BTreeMap::from([("default_ttl".to_owned(), "60".to_owned())]),
         },
+        Change::TableRenamed {
+            table: TableId(1),
+            name: "u".to_owned(),
+        },
+        Change::TableKept {
+            table: TableId(1),
+            at_ms: 7,
+            until_ms: 8,
+        },
+        Change::TableRecalled {
+            table: TableId(1),
+            name: "t".to_owned(),
+        },
+        Change::LevelSet(Level::Freezed),
+        Change::TableKept {
+            table: TableId(1),
+            at_ms: 8,
+            until_ms: 9,
+        },
+        Change::TableExpired { table: TableId(1) },
+        Change::TableForgotten { table: TableId(1) },
     ]
 }
 

@@ -498,7 +498,12 @@ pub(crate) fn create_table(name: &str, partition_count: u32, replica_count: u32)
 pub(crate) fn drop_table(name: &str) -> Vec<u8> {
     let mut b = FlatBufferBuilder::new();
     let name = Some(b.create_string(name));
-    let root = admin::DropTable::create(&mut b, &admin::DropTableArgs { name });
+    let reserve_seconds = 0;
+    let arguments = admin::DropTableArgs {
+        name,
+        reserve_seconds,
+    };
+    let root = admin::DropTable::create(&mut b, &arguments);
     b.finish(root, None);
     b.finished_data().to_vec()
 }

@@ -31,7 +31,7 @@ proptest! {
         }
         let name = "first".to_owned();
         let (partition_count, replica_count, now_ms) = (2, 3, world.now_ms);
-        world.take(Step::Command(Command::CreateTable(CreateTable { name, partition_count, replica_count, allow_degraded: true, now_ms })));
+        world.take(Step::Command(Command::CreateTable(CreateTable { name, partition_count, replica_count, allow_degraded: true, may_exist: false, envs: std::collections::BTreeMap::new(), now_ms })));
         let health = ReplicaHealth::Serving;
         (1..=4).for_each(|node| world.take(Step::ReportAll { node, incarnation: 1, full: true, health }));
         steps.into_iter().for_each(|step| world.take(step));
@@ -51,7 +51,7 @@ proptest! {
         let commands = [
             Command::NumberNode,
             Command::JoinNode { node: node(1, 1, 2), now_ms: 1 },
-            Command::CreateTable(CreateTable { name: "a".to_owned(), partition_count: 8, replica_count: 1, allow_degraded: false, now_ms: 1 }),
+            Command::CreateTable(CreateTable { name: "a".to_owned(), partition_count: 8, replica_count: 1, allow_degraded: false, may_exist: false, envs: std::collections::BTreeMap::new(), now_ms: 1 }),
         ];
         commands.into_iter().for_each(|command| changes.extend(state.apply(command).changes));
         let mut bytes = Vec::new();

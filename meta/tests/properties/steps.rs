@@ -2,7 +2,7 @@
 
 use crate::fixture::{node, status};
 use pegasus_meta::state::{
-    Command, CreateTable, Drain, Proposed, ReplicaHealth, ReplicaKey, Report,
+    Command, CreateTable, Drain, EnvChange, Level, Proposed, ReplicaHealth, ReplicaKey, Report,
 };
 use pegasus_replication::config::{Proposal, RemovalCause};
 use pegasus_replication::ids::{
@@ -116,10 +116,23 @@ fn command() -> impl Strategy<Value = Command> {
         4 => (name.clone(), prop_oneof![Just(2u32), Just(4), any::<u32>()], 0u8..5, any::<bool>(), time.clone()).prop_map(
             |(name, partition_count, replica_count, allow_degraded, now_ms)| {
                 let partition_count = if partition_count > 4 { partition_count | 1 } else { partition_count };
-                Command::CreateTable(CreateTable { name, partition_count, replica_count, allow_degraded, now_ms })
+                Command::CreateTable(CreateTable { name, partition_count, replica_count, allow_degraded, may_exist: false, envs: std::collections::BTreeMap::new(), now_ms })
             }
         ),
-        2 => (name, time.clone()).prop_map(|(name, now_ms)| Command::DropTable { name, now_ms }),
+        2 => (name.clone(), prop_oneof![Just(Some(0)), Just(Some(1)), Just(None)], time.clone())
+            .prop_map(|(name, keep_seconds, now_ms)| Command::DropTable { name, keep_seconds, now_ms }),
+        2 => (1..4_u32, proptest::option::of(name.clone()), time.clone()).prop_map(|(table, name, now_ms)| Command::RecallTable { table: TableId(table), name, now_ms }),
+        1 => (name.clone(), name.clone(), time.clone()).prop_map(|(from, to, now_ms)| Command::RenameTable { from, to, now_ms }),
+        1 => (name.clone(), time.clone()).prop_map(|(table, now_ms)| {
+            let change = EnvChange::Set(vec![("default_ttl".to_owned(), "60".to_owned())]);
+            Command::ChangeEnvs { table, change, now_ms }
+        }),
+        1 => (name, time.clone()).prop_map(|(table, now_ms)| {
+            let change = EnvChange::Clear { prefix: String::new() };
+            Command::ChangeEnvs { table, change, now_ms }
+        }),
+        1 => (proptest::option::of(prop_oneof![Just(Level::Blind), Just(Level::Freezed), Just(Level::Steady)]), time.clone())
+            .prop_map(|(level, now_ms)| Command::SetLevel { level, now_ms }),
         1 => time.clone().prop_map(|now_ms| Command::Tick { now_ms }),
         1 => (0u32..5, 0u64..4, time.clone()).prop_map(|(node, incarnation, now_ms)| Command::NodeLost {
             node: NodeId(node),

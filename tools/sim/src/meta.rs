@@ -10,7 +10,7 @@ use pegasus_meta::state::{
 };
 use pegasus_replication::config;
 use pegasus_replication::ids::{
-    Ballot, CoreAddress, Instant, NodeId, PartitionId, ReplicaIncarnation,
+    Ballot, CoreAddress, Instant, NodeId, PartitionId, ReplicaIncarnation, TableId,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -36,6 +36,10 @@ pub(crate) struct SimMeta {
     /// When the last of them is persisted.
     persisted_at: Instant,
     pub(crate) up: bool,
+    /// Its store is gone.
+    pub(crate) is_lost: bool,
+    /// Tables of which copies stay where they are since it was rebuilt.
+    pub(crate) left: BTreeSet<TableId>,
     pub(crate) life: Life,
     /// Nodes that do not reach it.
     cut: BTreeSet<NodeId>,
@@ -62,6 +66,8 @@ impl SimMeta {
             undecided: VecDeque::new(),
             persisted_at: Instant::default(),
             up: true,
+            is_lost: false,
+            left: BTreeSet::new(),
             life: Life(1),
             cut: BTreeSet::new(),
             arrivals: BTreeMap::new(),
@@ -72,7 +78,23 @@ impl SimMeta {
         Durable::replay(&self.persisted).expect("what was persisted replays")
     }
 
-    fn persist(&mut self, changes: Vec<Change>) {
+    /// Everything decided is persisted.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.undecided.is_empty()
+    }
+
+    pub(crate) fn is_cut(&self, node: NodeId) -> bool {
+        self.cut.contains(&node)
+    }
+
+    /// Goes on with a store that was made for it.
+    pub(crate) fn begin_anew(&mut self, durable: Durable) {
+        self.persisted = durable.snapshot();
+        self.state = State::from_durable(durable).with_options(self.options);
+        self.is_lost = false;
+    }
+
+    pub(crate) fn persist(&mut self, changes: Vec<Change>) {
         self.persisted.extend(changes);
         if self.persisted.len() > CHANGES_MAX {
             self.persisted = self.replayed().snapshot();
@@ -136,7 +158,7 @@ impl World {
         }
     }
 
-    fn describe(&self, index: usize) -> Node {
+    pub(crate) fn describe(&self, index: usize) -> Node {
         let node = &self.nodes[index];
         let core = |number: u16| {
             let node = u16::try_from(index).expect("nodes are few");
@@ -315,12 +337,15 @@ impl World {
         }
         let now_ms = self.now_ms();
         self.decide(Command::Tick { now_ms }, None);
+        self.give_up_table();
         if self.table().is_none() {
             let request = CreateTable {
                 name: TABLE.to_owned(),
                 partition_count: self.scenario.partitions,
                 replica_count: self.scenario.replicas,
                 allow_degraded: false,
+                may_exist: false,
+                envs: std::collections::BTreeMap::new(),
                 now_ms,
             };
             self.decide(Command::CreateTable(request), None);
@@ -330,12 +355,24 @@ impl World {
     pub(crate) fn drop_table(&mut self) {
         if self.meta.up && self.table().is_some() {
             let (name, now_ms) = (TABLE.to_owned(), self.now_ms());
-            self.decide(Command::DropTable { name, now_ms }, None);
+            self.decide(
+                Command::DropTable {
+                    name,
+                    keep_seconds: Some(0),
+                    now_ms,
+                },
+                None,
+            );
         }
     }
 
     /// Meta dies: what it had persisted stays, what nodes had told it is gone.
     pub(crate) fn crash_meta(&mut self) {
+        self.stop_meta();
+        self.after_pause(Duration::from_secs(3), Action::StartMeta);
+    }
+
+    pub(crate) fn stop_meta(&mut self) {
         if self.meta.up {
             let state = State::from_durable(self.meta.replayed());
             self.meta.state = state.with_options(self.meta.options);
@@ -346,7 +383,6 @@ impl World {
                 node.joined = None;
             }
         }
-        self.after_pause(Duration::from_secs(3), Action::StartMeta);
     }
 
     /// What waits for the disk is lost; meta goes on from what it had persisted.
@@ -359,7 +395,7 @@ impl World {
     }
 
     pub(crate) fn start_meta(&mut self) {
-        if !self.meta.up {
+        if !self.meta.up && !self.meta.is_lost {
             self.meta.up = true;
             self.meta.life = Life(self.meta.life.0 + 1);
             for index in 0..self.nodes.len() {

@@ -1,6 +1,7 @@
 //! What nodes say.
 
 use super::super::letter::Failed;
+use crate::state::envs::ENVS_MAX;
 use crate::state::{
     CORES_MAX, ClusterId, Core, Node, Proposed, ReplicaHealth, ReplicaKey, ReplicaStatus, Report,
     TableInfo,
@@ -172,7 +173,20 @@ fn read_table(it: &meta::TableInfo<'_>) -> TableInfo {
         dropped: it.dropped(),
         replica_count: it.replica_count(),
         min_replicas: it.min_replicas(),
+        default_ttl_seconds: it.default_ttl_seconds(),
+        envs: it
+            .envs()
+            .into_iter()
+            .flatten()
+            .take(ENVS_MAX)
+            .map(|env| text_pair(&env))
+            .collect(),
     }
+}
+
+pub(in crate::server) fn text_pair(env: &meta::Env<'_>) -> (String, String) {
+    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+    (text(env.key()), text(env.value()))
 }
 
 const fn replica_key(table: u32, index: u32, incarnation: u64) -> ReplicaKey {

@@ -2,7 +2,9 @@
 
 use super::super::register::NONCE_BYTES;
 use super::Builder;
-use crate::state::{Assignment, ClusterId, HandOver, NodeAddress, ReplicaKey, Sync, TableInfo};
+use crate::state::{
+    Assignment, ClusterId, HandOver, Level, NodeAddress, ReplicaKey, Sync, TableInfo,
+};
 use pegasus_fbs::flatbuffers::{ForwardsUOffset, Vector, WIPOffset};
 use pegasus_fbs::{admin, meta, peer};
 use pegasus_replication::config::{Configuration, Member, Stage};
@@ -51,6 +53,16 @@ pub(in crate::server) fn drop_reply(table: TableId) -> Vec<u8> {
         &mut builder,
         &admin::DropTableReplyArgs { table_id: table.0 },
     );
+    finished(builder, root)
+}
+
+pub(in crate::server) fn level_reply(before: Level, now: Level) -> Vec<u8> {
+    let mut builder = Builder::new();
+    let arguments = admin::SetLevelReplyArgs {
+        before: before.number(),
+        now: now.number(),
+    };
+    let root = admin::SetLevelReply::create(&mut builder, &arguments);
     finished(builder, root)
 }
 
@@ -125,6 +137,8 @@ fn write_strings<'b>(
 }
 
 fn write_table<'b>(b: &mut Builder<'b>, table: &TableInfo) -> WIPOffset<meta::TableInfo<'b>> {
+    let envs: Vec<_> = table.envs.iter().map(|env| write_env(b, env)).collect();
+    let envs = (!envs.is_empty()).then(|| b.create_vector(&envs));
     let arguments = meta::TableInfoArgs {
         table_id: table.table.0,
         name: Some(b.create_string(&table.name)),
@@ -132,9 +146,21 @@ fn write_table<'b>(b: &mut Builder<'b>, table: &TableInfo) -> WIPOffset<meta::Ta
         dropped: table.dropped,
         replica_count: table.replica_count,
         min_replicas: table.min_replicas,
-        ..Default::default()
+        default_ttl_seconds: table.default_ttl_seconds,
+        envs,
     };
     meta::TableInfo::create(b, &arguments)
+}
+
+fn write_env<'b>(
+    b: &mut Builder<'b>,
+    (key, value): (&String, &String),
+) -> WIPOffset<meta::Env<'b>> {
+    let arguments = meta::EnvArgs {
+        key: Some(b.create_shared_string(key)),
+        value: Some(b.create_shared_string(value)),
+    };
+    meta::Env::create(b, &arguments)
 }
 
 fn write_configuration<'b>(

@@ -15,16 +15,24 @@
 //! | 10 | PartitionsChanged | table (4), list of: index (4), a partition as in 5, has a learner (1): node (4), core (2), incarnation (8), is fresh (1), since ms (8); optional degraded since ms (8); list of back-offs: node (4), step (1), until ms (8); order (1): 0 none, 1 lead: member, until ms (8), 2 move: member, node (4), core (2), until ms (8) |
 //! | 11 | NodeDrained | node (4), what leaves (1): 0 nothing, 1 primaries, 2 all replicas |
 //!
-//! 10 and 11 came with format 2.
+//! | 12 | TableKept | table (4), at ms (8), until ms (8) |
+//! | 13 | TableExpired | table (4) |
+//! | 14 | TableRecalled | table (4), name |
+//! | 15 | TableRenamed | table (4), name |
+//! | 16 | TableEnvs | table (4), list of: key, value |
+//! | 17 | LevelSet | level (2): 100 to 500 |
+//!
+//! 10 and 11 came with format 2, 12 to 17 with format 3.
 
 use crate::state::{
-    Backoff, Change, Cluster, ClusterId, Core, Counters, Drain, Goal, Intent, Learner, Node,
+    Backoff, Change, Cluster, ClusterId, Core, Counters, Drain, Goal, Intent, Learner, Level, Node,
     Partition, Table,
 };
 use pegasus_replication::config::{Member, Stage};
 use pegasus_replication::ids::{
     Ballot, CoreAddress, CoreId, NodeId, NodeIncarnation, ReplicaIncarnation, TableId,
 };
+use std::collections::BTreeMap;
 
 /// Appends the batch to `out`. Bounds of counts and texts are those of the state, far below what their lengths can say.
 pub fn encode_batch(changes: &[Change], out: &mut Vec<u8>) {
@@ -106,6 +114,43 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
                 Some(Drain::Primaries) => 1,
                 Some(Drain::Replicas) => 2,
             });
+        }
+        Change::TableKept {
+            table,
+            at_ms,
+            until_ms,
+        } => {
+            out.push(12);
+            out.extend(table.0.to_le_bytes());
+            out.extend(at_ms.to_le_bytes());
+            out.extend(until_ms.to_le_bytes());
+        }
+        Change::TableExpired { table } => {
+            out.push(13);
+            out.extend(table.0.to_le_bytes());
+        }
+        Change::TableRecalled { table, name } => {
+            out.push(14);
+            out.extend(table.0.to_le_bytes());
+            put_text(out, name);
+        }
+        Change::TableRenamed { table, name } => {
+            out.push(15);
+            out.extend(table.0.to_le_bytes());
+            put_text(out, name);
+        }
+        Change::TableEnvs { table, envs } => {
+            out.push(16);
+            out.extend(table.0.to_le_bytes());
+            let pairs: Vec<(&String, &String)> = envs.iter().collect();
+            put_list(out, &pairs, |out, (key, value)| {
+                put_text(out, key);
+                put_text(out, value);
+            });
+        }
+        Change::LevelSet(level) => {
+            out.push(17);
+            out.extend(level.number().to_le_bytes());
         }
     }
 }
@@ -192,7 +237,7 @@ fn put_optional(out: &mut Vec<u8>, number: Option<u64>) {
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
-    let length = u16::try_from(text.len()).expect("texts of the state are bounded to 4096 bytes");
+    let length = u16::try_from(text.len()).expect("texts of the state are bounded to 16,384 bytes");
     out.extend(length.to_le_bytes());
     out.extend(text.as_bytes());
 }
@@ -251,6 +296,27 @@ impl Reader<'_> {
                     _ => return None,
                 },
             },
+            12 => Change::TableKept {
+                table: TableId(self.u32()?),
+                at_ms: self.u64()?,
+                until_ms: self.u64()?,
+            },
+            13 => Change::TableExpired {
+                table: TableId(self.u32()?),
+            },
+            14 => Change::TableRecalled {
+                table: TableId(self.u32()?),
+                name: self.text()?,
+            },
+            15 => Change::TableRenamed {
+                table: TableId(self.u32()?),
+                name: self.text()?,
+            },
+            16 => Change::TableEnvs {
+                table: TableId(self.u32()?),
+                envs: self.envs()?,
+            },
+            17 => Change::LevelSet(Level::from_number(self.u16()?)?),
             _ => return None,
         })
     }
@@ -290,9 +356,18 @@ impl Reader<'_> {
             min_replicas: self.u8()?,
             created_ms: self.u64()?,
             dropped_ms: self.optional()?,
+            kept_until_ms: None,
+            envs: BTreeMap::new(),
             partition_count: self.u32()?,
             partitions: self.list(Self::partition)?,
         })
+    }
+
+    /// In the order of their keys, each once.
+    fn envs(&mut self) -> Option<BTreeMap<String, String>> {
+        let pairs = self.list(|it| Some((it.text()?, it.text()?)))?;
+        let is_sorted = pairs.is_sorted_by(|(a, _), (b, _)| a < b);
+        is_sorted.then(|| pairs.into_iter().collect())
     }
 
     fn partition(&mut self) -> Option<Partition> {

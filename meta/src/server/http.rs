@@ -1,0 +1,93 @@
+//! HTTP at meta: what there is to see of the cluster, with the paths and the JSON of Apache Pegasus.
+//!
+//! Source: Apache Pegasus, `src/meta/meta_http_service.cpp`, `src/http`.
+
+mod cluster;
+mod json;
+mod tables;
+
+use super::facts::Place;
+use crate::state::State;
+use json::{Json, object};
+use pegasus_http::{Arguments, Method, Request, Response, Status};
+
+/// The answer to one request.
+pub(super) fn answer(state: &State, place: &Place, request: &Request) -> Response {
+    if !matches!(request.method, Method::Get | Method::Head) {
+        let message = "only GET is answered here";
+        return Response::text(Status::MethodNotAllowed, message);
+    }
+    let arguments = match request.arguments() {
+        Ok(arguments) => arguments,
+        Err(error) => return Response::text(Status::BadRequest, error.to_string()),
+    };
+    match request.path.as_str() {
+        "" => json(&help()),
+        "version" => json(&version()),
+        "health" | "ready" => json(&object([("status", Json::text("ok"))])),
+        "meta/app" => tables::app(state, &arguments),
+        "meta/apps" => tables::apps(state, &arguments),
+        "meta/app_envs" => tables::envs(state, &arguments),
+        "meta/nodes" => cluster::nodes(state, &arguments),
+        "meta/cluster" => cluster::info(state, place),
+        "envs/list" => json(&tables::known_envs()),
+        "metrics" => cluster::metrics(state, place, &arguments),
+        other => Response::not_found(other),
+    }
+}
+
+fn json(body: &Json) -> Response {
+    Response::json(Status::Ok, body.to_string())
+}
+
+fn bad(message: impl Into<String>) -> Response {
+    Response::text(Status::BadRequest, message.into())
+}
+
+fn version() -> Json {
+    object([
+        ("Version", Json::text(env!("CARGO_PKG_VERSION"))),
+        ("GitCommit", Json::text("unknown")),
+    ])
+}
+
+const PATHS: [(&str, &str); 10] = [
+    ("/version", "version of this server"),
+    ("/health", "ok as long as this server answers"),
+    ("/ready", "ok once meta decides"),
+    ("/meta/app", "one table: name=, detail"),
+    ("/meta/apps", "all tables: detail"),
+    ("/meta/app_envs", "settings of a table: name="),
+    ("/meta/nodes", "all nodes, each core as one: detail"),
+    ("/meta/cluster", "the cluster"),
+    ("/envs/list", "settings that tables can have"),
+    (
+        "/metrics",
+        "counts of tables and partitions: types=, ids=, metrics=, attributes=, with_metric_fields=, detail=",
+    ),
+];
+
+fn help() -> Json {
+    object(PATHS.map(|(path, about)| (path, Json::text(about))))
+}
+
+/// Whether an argument is given, with or without `true`.
+///
+/// # Errors
+/// Its value is neither `true` nor `false`.
+fn flag(arguments: &Arguments, name: &str) -> Result<bool, Response> {
+    match arguments.get(name) {
+        None | Some("false") => Ok(false),
+        Some("" | "true") => Ok(true),
+        Some(_) => Err(bad(format!("{name} is true or false"))),
+    }
+}
+
+/// Every argument is one of these.
+fn expect_only(arguments: &Arguments, known: &[&str]) -> Result<(), Response> {
+    let other = arguments.iter().find(|(name, _)| !known.contains(name));
+    other.map_or(Ok(()), |(name, _)| {
+        let shown: String = name.chars().take(64).collect();
+        Err(bad(format!("unknown argument {shown:?}")))
+    })
+}

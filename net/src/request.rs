@@ -7,7 +7,7 @@ mod redis;
 mod scanner;
 
 pub use redis::Redis;
-pub use scanner::{Invalid, OpenScanner, Page, ScannedRow};
+pub use scanner::{Invalid, NextPage, OpenScanner, Page, ScannedRow};
 
 use bytes::Bytes;
 use pegasus_fbs::code::Code;

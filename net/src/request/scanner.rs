@@ -40,8 +40,18 @@ pub struct Page {
     pub count: Option<u64>,
     /// As [`OpenScanner::return_expiry`].
     pub return_expiry: bool,
-    /// What to ask the next page with, once; `None` = this was the last.
-    pub context: Option<u64>,
+    pub next: NextPage,
+}
+
+/// What comes after a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextPage {
+    /// It was the last.
+    None,
+    /// More may come after this raw key; nobody keeps that yet.
+    After(Bytes),
+    /// Ask with this number, once.
+    Context(u64),
 }
 
 /// Why an operation is answered, and not executed, wherever the partition would serve it.

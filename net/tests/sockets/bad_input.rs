@@ -34,11 +34,10 @@ fn frame(kind: FrameKind, body: &[u8]) -> Vec<u8> {
 fn foreign_protocols_are_closed_and_counted() {
     let core = Core::start(options(), serve);
     for bytes in [
-        &b"GET / HTTP/1.1\r\n\r\n"[..],
-        b"*1\r\n$4\r\nPING\r\n",
-        b"THFT",
+        &b"\x16\x03\x01\x02\x00"[..],
         b"\x00",
         &[0x89, b'P', b'N', b'G'],
+        &[0x89, b'P', b'G', b'Z'],
     ] {
         closes(&core, bytes, CloseReason::UnknownProtocol);
     }

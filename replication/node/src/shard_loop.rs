@@ -21,6 +21,7 @@ pub mod read;
 mod refusal;
 mod report;
 mod requests;
+mod scanners;
 mod waits;
 mod write;
 
@@ -55,6 +56,7 @@ use pegasus_replication::shard::Shard;
 use perform::Held;
 use report::Reports;
 use requests::Requests;
+use scanners::Scanners;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,6 +137,7 @@ pub struct ShardLoop {
     peers: Peers,
     directory: Arc<Directory>,
     requests: Requests,
+    scanners: Scanners,
     engine_work: EngineWork,
     held: Held,
     learning: Learning,
@@ -223,6 +226,7 @@ impl ShardLoop {
             peers: Peers::default(),
             directory: Arc::default(),
             requests: Requests::new(limits.requests_max),
+            scanners: Scanners::default(),
             engine_work: EngineWork::default(),
             held: Held::default(),
             learning: Learning::default(),

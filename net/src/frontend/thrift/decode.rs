@@ -61,9 +61,8 @@ pub(super) fn meaning(call: &Call<'_>, frame: &Bytes) -> Meaning {
     match rpc.kind() {
         RpcKind::Read | RpcKind::Write => data(call, frame),
         RpcKind::Any | RpcKind::Meta => service(rpc, call),
-        RpcKind::Replica => {
-            Refusal::unsupported(rpc).map_or_else(not_handled, |it| Meaning::Said(Said::Refusal(it)))
-        }
+        RpcKind::Replica => Refusal::unsupported(rpc)
+            .map_or_else(not_handled, |it| Meaning::Said(Said::Refusal(it))),
         RpcKind::MetaInternal | RpcKind::Internal => not_handled(),
     }
 }
@@ -103,7 +102,11 @@ fn service(rpc: Rpc, call: &Call<'_>) -> Meaning {
 fn route(request: QueryCfgRequest<'_>) -> Meaning {
     let mut table_name = request.app_name.to_owned();
     // No table has such a name.
-    table_name.truncate(request.app_name.floor_char_boundary(TABLE_NAME_BYTES_MAX + 1));
+    table_name.truncate(
+        request
+            .app_name
+            .floor_char_boundary(TABLE_NAME_BYTES_MAX + 1),
+    );
     Meaning::Route {
         table_name,
         indices: request.partition_indices,

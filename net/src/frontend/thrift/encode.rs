@@ -5,7 +5,7 @@ use super::asked::Answered;
 use super::resolve;
 use super::status::status_of;
 use crate::request::{
-    Checked, CheckedValue, Failure, Incremented, Page, Reply, Response, Rows,
+    Checked, CheckedValue, Failure, Incremented, NextPage, Page, Reply, Response, Rows,
 };
 use pegasus_fbs::code::Code;
 use pegasus_thrift::binary::Each;
@@ -45,12 +45,7 @@ pub(super) fn reply(asked: &Answered, place: &Place<'_>, reply: &Reply, output: 
 
 /// False: this is no answer to such a request, which does not happen.
 #[must_use]
-fn respond(
-    asked: &Answered,
-    place: &Place<'_>,
-    response: &Response,
-    output: &mut Vec<u8>,
-) -> bool {
+fn respond(asked: &Answered, place: &Place<'_>, response: &Response, output: &mut Vec<u8>) -> bool {
     let Place {
         from,
         server,
@@ -173,12 +168,7 @@ fn refuse(asked: &Answered, place: &Place<'_>, failure: &Failure, output: &mut V
 }
 
 /// The answer to this request with nothing in it but an error. False: such requests have none.
-fn storage_error(
-    asked: &Answered,
-    place: &Place<'_>,
-    error: i32,
-    output: &mut Vec<u8>,
-) -> bool {
+fn storage_error(asked: &Answered, place: &Place<'_>, error: i32, output: &mut Vec<u8>) -> bool {
     let Place {
         from,
         server,
@@ -334,7 +324,10 @@ fn page(asked: &Answered, place: &Place<'_>, page: &Page, output: &mut Vec<u8>) 
     let response = ScanResponse {
         error: storage::OK,
         kvs: Each(kvs),
-        context_id: page.context.map_or(NO_CONTEXT, u64::cast_signed),
+        context_id: match &page.next {
+            NextPage::Context(context) => context.cast_signed(),
+            NextPage::None | NextPage::After(_) => NO_CONTEXT,
+        },
         app_id: place.app_id,
         partition_index: place.partition_index,
         server: place.server,

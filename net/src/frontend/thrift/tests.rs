@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::request::{
-    Failure, Filter, Key, OpenScanner, Page, PartitionRoute, Response, Route, ScannedRow,
+    Failure, Filter, Key, NextPage, OpenScanner, Page, PartitionRoute, Response, Route, ScannedRow,
 };
 use pegasus_fbs::code::{Code, Execution};
 use pegasus_thrift::data::{GetScannerRequest, MultiPutRequest, Request as Sent, ScanRequest};
@@ -59,7 +59,8 @@ const V1_HEADER: &str = "54 48 46 54 00 00 00 01 00 00 00 25 00 00 00 35
     08 00 01 00 00 00 02 08 00 02 00 00 00 02 08 00 03 00 00 03 e8 0a 00 04 12 99 d9 b0 66 72 77 3a 02 00 05 00 00";
 const V0_HEADER: &str = "54 48 46 54 00 00 00 00 00 00 00 30 00 00 00 00 00 00 00 35 00 00 00 00 00 00 00 02 00 00 00 02
     00 00 03 e8 00 00 3d e0 12 99 d9 b0 66 72 77 3a";
-const GET: &str = "80 01 00 01 00 00 00 11 52 50 43 5f 52 52 44 42 5f 52 52 44 42 5f 47 45 54 00 00 00 07
+const GET: &str =
+    "80 01 00 01 00 00 00 11 52 50 43 5f 52 52 44 42 5f 52 52 44 42 5f 47 45 54 00 00 00 07
     0c 00 01 00 00 00 10 00 07 68 61 73 68 6b 65 79 73 6f 72 74 6b 65 79 00";
 
 fn key() -> Key {
@@ -137,7 +138,11 @@ fn a_get_by_rdsn_gets_its_own_header_back() {
     let (tag, request) = ask(&mut frontend, &rdsn_get());
     assert_eq!(request.operation, Operation::Get(key()));
     assert_eq!(request.timeout, Some(Duration::from_secs(1)));
-    let reply = answer(&mut frontend, &tag, &Ok(Response::Value(Bytes::from_static(b"v"))));
+    let reply = answer(
+        &mut frontend,
+        &tag,
+        &Ok(Response::Value(Bytes::from_static(b"v"))),
+    );
     let mut expected = rdsn_get();
     let body = bytes(
         "0c 00 00 08 00 01 00 00 00 00 0c 00 02 00 00 00 01 76 08 00 03 00 00 00 02 08 00 04 00 00 00 02
@@ -239,7 +244,7 @@ fn a_scanner_gives_pages_and_a_closed_one_is_never_answered() {
         rows,
         count: None,
         return_expiry: true,
-        context: Some(9),
+        next: NextPage::Context(9),
     };
     let reply = answer(&mut frontend, &tag, &Ok(Response::Page(page.clone())));
     let reply = thft::Reply::decode(&reply[4..]).unwrap();
@@ -247,9 +252,12 @@ fn a_scanner_gives_pages_and_a_closed_one_is_never_answered() {
     assert_eq!(response.context_id, 9);
     assert_eq!(response.kvs[0].key, b"\0\x01ab");
     assert_eq!(response.kvs[0].expire_ts_seconds, Some(5));
-    let (tag, request) = ask(&mut frontend, &sent(&Sent::Scan(ScanRequest { context_id: 9 })));
+    let (tag, request) = ask(
+        &mut frontend,
+        &sent(&Sent::Scan(ScanRequest { context_id: 9 })),
+    );
     assert_eq!(request.operation, Operation::NextPage { context: 9 });
-    page.context = None;
+    page.next = NextPage::None;
     let reply = answer(&mut frontend, &tag, &Ok(Response::Page(page)));
     let reply = thft::Reply::decode(&reply[4..]).unwrap();
     let response: pegasus_thrift::data::ScanResponse<'_> = reply.response().unwrap();
@@ -299,7 +307,10 @@ fn a_backup_request_is_answered_by_a_primary_or_not_at_all() {
         let mut frontend = frontend(Protocol::Thft);
         let (tag, _) = ask(&mut frontend, &frame);
         let refused = Err(Failure::new(Code::NotPrimary, ""));
-        assert_eq!(!answer(&mut frontend, &tag, &refused).is_empty(), is_answered);
+        assert_eq!(
+            !answer(&mut frontend, &tag, &refused).is_empty(),
+            is_answered
+        );
         let found = Ok(Response::Value(Bytes::new()));
         assert!(!answer(&mut frontend, &tag, &found).is_empty());
     }
@@ -307,7 +318,11 @@ fn a_backup_request_is_answered_by_a_primary_or_not_at_all() {
 
 #[test]
 fn an_unknown_request_is_answered_by_its_name_and_a_foreign_one_of_meta_too() {
-    for name in ["RPC_NOBODY_KNOWS_THIS", "RPC_CM_LIST_APPS", "RPC_RRDB_RRDB_GET"] {
+    for name in [
+        "RPC_NOBODY_KNOWS_THIS",
+        "RPC_CM_LIST_APPS",
+        "RPC_RRDB_RRDB_GET",
+    ] {
         let mut frame = Vec::new();
         let header = thft::Header::default();
         thft::encode_request(&header, name.as_bytes(), 3, &"", &mut frame);

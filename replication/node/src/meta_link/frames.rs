@@ -211,6 +211,7 @@ fn write_table<'a>(
         default_ttl_seconds: table.default_ttl_seconds,
         replica_count: table.replica_count,
         min_replicas: table.min_replicas,
+        envs: None,
     };
     meta::TableInfo::create(builder, &arguments)
 }

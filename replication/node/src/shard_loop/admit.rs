@@ -2,7 +2,6 @@
 
 use super::ShardLoop;
 use super::answer::MeshMessage;
-use super::read::ReadTask;
 use super::requests::{Measure, Origin, Pending, Work};
 use super::write::{Moment, write_of};
 use crate::clock;
@@ -15,8 +14,8 @@ use pegasus_fbs::code::Code;
 use pegasus_fbs::hash::{key_hash, partition_of};
 use pegasus_fbs::stats_page::Counter;
 use pegasus_net::request::{
-    CheckAndMutate, CheckAndSet, Failure, Key, MultiGet, MultiPut, MultiRemove, Operation, Request,
-    Response, Scan, ScanRows,
+    CheckAndMutate, CheckAndSet, Failure, Key, MultiGet, MultiPut, MultiRemove, OpenScanner,
+    Operation, Request, Response, Scan, ScanRows,
 };
 use pegasus_net::{Arrival, ReplyTo};
 use pegasus_replication::event::Event;
@@ -178,12 +177,14 @@ impl ShardLoop {
             Ok(Prepared {
                 work,
                 write: Some((write.request_id, gate, wall_us, write.payload)),
+                scanner: None,
             })
         } else {
-            let task = ReadTask::new(partition, operation, now_s)?;
+            let (task, scanner) = self.read_of(partition, operation, now_s)?;
             Ok(Prepared {
                 work: Work::Read(Box::new(task)),
                 write: None,
+                scanner: scanner.map(Box::new),
             })
         }
     }
@@ -196,13 +197,18 @@ impl ShardLoop {
         deadline: Instant,
         measure: Measure,
     ) {
-        let Prepared { work, write } = prepared;
+        let Prepared {
+            work,
+            write,
+            scanner,
+        } = prepared;
         let ticket = self.requests.insert(Pending {
             origin,
             partition,
             measure,
             deadline,
             work,
+            scanner,
         });
         let event = match write {
             Some((request_id, gate, wall_us, payload)) => Event::Write {
@@ -245,6 +251,8 @@ struct Prepared {
     work: Work,
     /// Request id, gate, wall clock and payload of a write.
     write: Option<(pegasus_replication::ids::RequestId, u64, u64, bytes::Bytes)>,
+    /// The scanner of which this is a page.
+    scanner: Option<Box<OpenScanner>>,
 }
 
 const fn partition_id(request: &Request) -> PartitionId {

@@ -6,10 +6,10 @@ use super::requests::{Measure, Origin, Pending, Work};
 use crate::clock;
 use pegasus_fbs::code::Code;
 use pegasus_fbs::stats_page::Counter;
-use pegasus_net::request::{Failure, Reply, Response};
+use pegasus_net::request::{Failure, NextPage, OpenScanner, Reply, Response};
 use pegasus_net::{Arrival, ReplyTo};
 use pegasus_replication::event::{BusyReason, Reject};
-use pegasus_replication::ids::{Decree, Ticket};
+use pegasus_replication::ids::{Decree, PartitionId, Ticket};
 
 /// What cores of a node hand each other.
 #[derive(Debug)]
@@ -30,8 +30,10 @@ impl ShardLoop {
     pub(super) fn reply(&mut self, ticket: Ticket, decree: Decree) {
         let Some(Pending {
             origin,
+            partition,
             measure,
             work,
+            scanner,
             ..
         }) = self.requests.remove(ticket)
         else {
@@ -47,13 +49,36 @@ impl ShardLoop {
                     count,
                 })
             }
-            Work::Answered(reply) => reply,
+            Work::Answered(reply) => match scanner {
+                Some(scanner) => self.keep_scanner(partition, *scanner, reply),
+                None => reply,
+            },
             Work::Read(_) | Work::Away => Err(Failure::new(
                 Code::Internal,
                 "a read was released before it had an answer",
             )),
         };
         self.send_answer(origin, measure, reply);
+    }
+
+    /// A page of which more follow gets a number for the next one.
+    fn keep_scanner(
+        &mut self,
+        partition: PartitionId,
+        scanner: OpenScanner,
+        mut reply: Reply,
+    ) -> Reply {
+        if let Ok(Response::Page(page)) = &mut reply
+            && let NextPage::After(start_key) = &page.next
+        {
+            let rest = OpenScanner {
+                start_key: start_key.clone(),
+                start_inclusive: false,
+                ..scanner
+            };
+            page.next = NextPage::Context(self.scanners.keep(self.now, partition, &rest));
+        }
+        reply
     }
 
     /// Not served, and why.

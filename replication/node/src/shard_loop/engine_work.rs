@@ -351,6 +351,13 @@ impl ShardLoop {
                     .map(|row| row.sort_key.len() + row.value.len())
                     .sum(),
             ),
+            Ok(Response::Page(page)) => (
+                page.rows.len(),
+                page.rows
+                    .iter()
+                    .map(|row| row.raw_key.len() + row.value.len())
+                    .sum(),
+            ),
             _ => return 0,
         };
         self.stats.add(Counter::RowsRead, rows as u64);

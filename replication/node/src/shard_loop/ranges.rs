@@ -9,8 +9,8 @@ use pegasus_engine::scan::{Fields, Filter as EngineFilter, KeyedRow, Order, Scan
 use pegasus_engine::{ReadError, Tier, key};
 use pegasus_fbs::code::Code;
 use pegasus_net::request::{
-    Failure, Filter, FilterKind, MultiGet, MultiGetRows, Operation, Reply, Response, Row, Rows,
-    Scan, ScanRows, SortKeyRange,
+    Failure, Filter, FilterKind, MultiGet, MultiGetRows, NextPage, OpenScanner, Operation, Page,
+    Reply, Response, Row, Rows, Scan, ScanRows, ScannedRow, SortKeyRange,
 };
 use pegasus_replication::ids::PartitionId;
 use std::ops::Bound;
@@ -37,7 +37,13 @@ pub(super) struct Range {
 enum Shape {
     MultiGet,
     Count,
-    Scan { only_count: bool },
+    Scan {
+        only_count: bool,
+    },
+    Page {
+        only_count: bool,
+        return_expiry: bool,
+    },
 }
 
 /// The range that `operation` reads, or the answer if nothing can be in it.
@@ -168,6 +174,55 @@ fn scan_range(scan: Scan, now_s: u32) -> Result<Result<Range, Response>, Failure
     Ok(Ok(Range::new(spec, Shape::Scan { only_count })))
 }
 
+/// One page of a scanner, or the answer if nothing can be in it.
+pub(super) fn page_of(
+    scanner: &OpenScanner,
+    now_s: u32,
+) -> Result<Result<Range, Response>, Failure> {
+    let only_count = scanner.only_count;
+    let wanted = ScanRange {
+        start_key: scanner.start_key.clone(),
+        start_inclusive: scanner.start_inclusive,
+        stop_key: scanner.stop_key.clone(),
+        stop_inclusive: scanner.stop_inclusive,
+        hash_key_filter: engine_filter(scanner.hash_filter.clone()),
+        sort_key_filter: engine_filter(scanner.sort_filter.clone()),
+        fields: fields(scanner.no_value, only_count),
+        batch_rows_max: scanner.batch_rows as usize,
+        now_s,
+    };
+    let shape = Shape::Page {
+        only_count,
+        return_expiry: scanner.return_expiry,
+    };
+    let Some(mut spec) = wanted.spec().map_err(too_large)? else {
+        return Ok(Err(page(shape, Vec::new(), 0, None)));
+    };
+    spec.bytes_max = MULTI_GET_BYTES_MAX;
+    Ok(Ok(Range::new(spec, shape)))
+}
+
+fn page(shape: Shape, rows: Vec<KeyedRow>, count: u64, last: Option<Bytes>) -> Response {
+    let (only_count, return_expiry) = match shape {
+        Shape::Page {
+            only_count,
+            return_expiry,
+        } => (only_count, return_expiry),
+        Shape::MultiGet | Shape::Count | Shape::Scan { .. } => (false, false),
+    };
+    let rows = rows.into_iter().map(|KeyedRow { key, row }| ScannedRow {
+        raw_key: key,
+        value: row.data,
+        expire_at: row.expire_at,
+    });
+    Response::Page(Page {
+        rows: rows.collect(),
+        count: only_count.then_some(count),
+        return_expiry,
+        next: last.map_or(NextPage::None, NextPage::After),
+    })
+}
+
 impl Range {
     fn new(spec: ScanSpec, shape: Shape) -> Self {
         let stepwise = ScanSpec {
@@ -230,6 +285,7 @@ impl Range {
                     count: 0,
                 })
             }
+            Shape::Page { .. } => page(self.shape, rows, self.count, last),
             Shape::Scan { only_count } => {
                 let rows = rows.into_iter().map(|row| named(row, true)).collect();
                 let count = if only_count { self.count } else { 0 };

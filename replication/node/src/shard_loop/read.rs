@@ -3,14 +3,14 @@
 //! Semantics are those of Apache Pegasus' `rrdb.thrift` (get, multi_get, batch_get, sortkey_count, get_scanner), with
 //! scans stateless: a page names the key after which the next one goes on.
 
-use super::ranges::{Range, range_of};
+use super::ranges::{Range, page_of, range_of};
 use bytes::Bytes;
 use pegasus_engine::range::{MULTI_GET_BYTES_MAX, MULTI_GET_ROWS_MAX};
 use pegasus_engine::scan::{ScanPage, ScanSpec};
 use pegasus_engine::{Engine, ReadError, RocksEngine, RocksStore, Row as EngineRow, Tier, key};
 use pegasus_fbs::code::Code;
 use pegasus_net::request::{
-    Failure, Key, MultiGet, MultiGetRows, Operation, Reply, Response, Row, Rows,
+    Failure, Key, MultiGet, MultiGetRows, OpenScanner, Operation, Reply, Response, Row, Rows,
 };
 use pegasus_replication::ids::PartitionId;
 
@@ -85,7 +85,7 @@ enum Plan {
     /// Boxed, so that point reads stay small.
     Range(Box<Range>),
     /// Nothing to read, for example an empty range.
-    Nothing(Response),
+    Nothing(Reply),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -161,15 +161,41 @@ impl ReadTask {
             Operation::BatchGet(names) => Plan::Keys(Keys::new(names)?),
             operation => match range_of(operation, now_s)? {
                 Ok(range) => Plan::Range(Box::new(range)),
-                Err(empty) => Plan::Nothing(empty),
+                Err(empty) => Plan::Nothing(Ok(empty)),
             },
         };
-        Ok(Self {
+        Ok(Self::with(partition, plan, now_s))
+    }
+
+    /// One page of a scanner.
+    ///
+    /// # Errors
+    /// What the client did wrong.
+    pub fn page(
+        partition: PartitionId,
+        scanner: &OpenScanner,
+        now_s: u32,
+    ) -> Result<Self, Failure> {
+        let plan = match page_of(scanner, now_s)? {
+            Ok(range) => Plan::Range(Box::new(range)),
+            Err(empty) => Plan::Nothing(Ok(empty)),
+        };
+        Ok(Self::with(partition, plan, now_s))
+    }
+
+    /// An answer that is known already, and may be given only where the partition is served.
+    #[must_use]
+    pub const fn known(partition: PartitionId, reply: Reply) -> Self {
+        Self::with(partition, Plan::Nothing(reply), 0)
+    }
+
+    const fn with(partition: PartitionId, plan: Plan, now_s: u32) -> Self {
+        Self {
             partition,
             now_s,
             plan,
             pace: Pace::Step,
-        })
+        }
     }
 
     /// Rows of one hash key are written as one, and so have to be read as one: such a read does not go on in a later
@@ -195,7 +221,7 @@ impl ReadTask {
             }
             Plan::Keys(keys) => keys.step(source, self.partition, self.now_s, tier, self.pace),
             Plan::Range(range) => range.step(source, self.partition, tier),
-            Plan::Nothing(response) => Ok(Some(Ok(response.clone()))),
+            Plan::Nothing(reply) => Ok(Some(reply.clone())),
         };
         match result {
             Ok(Some(reply)) => Step::Done(reply),

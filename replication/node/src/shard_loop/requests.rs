@@ -4,7 +4,7 @@ use super::read::ReadTask;
 use crate::stats::TraceId;
 use pegasus_fbs::stats_page::Timing;
 use pegasus_net::ReplyTo;
-use pegasus_net::request::Reply;
+use pegasus_net::request::{OpenScanner, Reply};
 use pegasus_replication::ids::{Instant, PartitionId, Ticket};
 
 /// Where the answer goes.
@@ -50,6 +50,8 @@ pub(super) struct Pending {
     pub(super) measure: Measure,
     pub(super) deadline: Instant,
     pub(super) work: Work,
+    /// The scanner of which this is a page.
+    pub(super) scanner: Option<Box<OpenScanner>>,
 }
 
 /// All of them; a slab, so that finding one is an index.

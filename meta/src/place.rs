@@ -84,6 +84,36 @@ pub fn join(
     best.map(|place| ring.cores[place].address)
 }
 
+/// Who should lead each group so that leads are spread evenly, when the first of each leads now; groups with a core that is
+/// not among `cores` stay as they are. Equal to what is there if that is as even as it can be.
+#[must_use]
+pub fn lead_evenly(
+    cores: &BTreeMap<CoreAddress, Load>,
+    groups: &[Vec<CoreAddress>],
+) -> Vec<CoreAddress> {
+    let ring = Ring::new(cores);
+    let stands: BTreeMap<CoreAddress, usize> = (0..)
+        .zip(&ring.cores)
+        .map(|(place, slot)| (slot.address, place))
+        .collect();
+    let places = |group: &Vec<CoreAddress>| -> Option<Vec<usize>> {
+        group.iter().map(|it| stands.get(it).copied()).collect()
+    };
+    let known: Vec<Option<Vec<usize>>> = groups.iter().map(places).collect();
+    let movable: Vec<Vec<usize>> = known.iter().flatten().cloned().collect();
+    let leads = movable.iter().filter_map(|group| group.first().copied());
+    let mut leads = lead::improve_on(&ring, &movable, leads.collect()).into_iter();
+    let mut led = Vec::with_capacity(groups.len());
+    for (group, known) in groups.iter().zip(&known) {
+        let lead = known.as_ref().and_then(|_| leads.next());
+        led.extend(
+            lead.map(|place| ring.cores[place].address)
+                .or(group.first().copied()),
+        );
+    }
+    led
+}
+
 /// The cores in ring order. A core is named by its place.
 #[derive(Debug)]
 struct Ring {

@@ -13,6 +13,7 @@
 //! The caller persists [`Outcome::changes`] before it tells anybody. If it cannot, it hands the last durable state to
 //! [`State::restore`] and refuses what it was asked: nobody has heard of the lost changes.
 
+mod balance;
 mod blockers;
 mod change;
 mod command;
@@ -80,6 +81,7 @@ pub struct State {
     heal: heal::Memory,
     slow_removals: proposals::SlowRemovals,
     reach: reach::Reach,
+    balance: balance::Balance,
     options: HealOptions,
     /// What the durable half lost in [`State::restore`] may be due again.
     recheck: bool,
@@ -109,6 +111,7 @@ impl State {
             heal: heal::Memory::default(),
             slow_removals: proposals::SlowRemovals::default(),
             reach: reach::Reach::default(),
+            balance: balance::Balance::default(),
             options: HealOptions::default(),
             recheck: false,
             now_ms: 0,
@@ -181,6 +184,7 @@ impl State {
                 ..
             } => self.handle_move_replica(&table, index, from, to, &mut work),
             Command::DrainNode { node, drain, .. } => self.handle_drain(node, drain, &mut work),
+            Command::Rebalance { .. } => Ok(self.handle_rebalance()),
             Command::Tick { now_ms } => self.handle_tick(now_ms, &mut work),
         };
         let answer = answer.unwrap_or_else(Answer::Refused);
@@ -259,6 +263,7 @@ const fn time_of(command: &Command) -> u64 {
         | Command::MovePrimary { now_ms, .. }
         | Command::MoveReplica { now_ms, .. }
         | Command::DrainNode { now_ms, .. }
+        | Command::Rebalance { now_ms }
         | Command::Tick { now_ms }
         | Command::CreateTable(CreateTable { now_ms, .. }) => *now_ms,
         Command::NumberNode => 0,

@@ -168,9 +168,22 @@ impl Script {
                 },
                 now_ms: self.now_ms,
             },
+            "rebalance" => Command::Rebalance {
+                now_ms: self.now_ms,
+            },
             "progress" => {
                 let order = self.order.expect("there was an order");
                 return format!("{:?}\n", self.state.order_progress(&order));
+            }
+            // balance-after MILLISECONDS, or balance-never
+            "balance-after" | "balance-never" => {
+                let options = HealOptions {
+                    balance_primaries: words[0] == "balance-after",
+                    balance_delay_ms: words.get(1).map_or(0, |_| number(1)),
+                    ..HealOptions::default()
+                };
+                self.state = self.state.clone().with_options(options);
+                return String::new();
             }
             // heal-after MILLISECONDS
             "heal-after" => {

@@ -22,6 +22,16 @@ pub(super) fn choose(ring: &Ring, groups: &[Vec<usize>]) -> Vec<usize> {
     leads
 }
 
+/// As even as [`choose`], from the leads that are there: only those change that make it more even.
+pub(super) fn improve_on(ring: &Ring, groups: &[Vec<usize>], mut leads: Vec<usize>) -> Vec<usize> {
+    let mut count = Count::new(ring);
+    leads.iter().for_each(|&lead| count.add(lead));
+    settle(&mut count, groups, &mut leads);
+    even_out(&mut count, groups, &mut leads);
+    settle(&mut count, groups, &mut leads);
+    leads
+}
+
 fn settle(count: &mut Count<'_>, groups: &[Vec<usize>], leads: &mut [usize]) {
     for _ in 0..ROUNDS_MAX {
         if !improve(count, groups, leads) {

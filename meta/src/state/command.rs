@@ -88,6 +88,8 @@ pub enum Command {
         drain: Option<Drain>,
         now_ms: u64,
     },
+    /// Spreads primaries evenly now. Answered by [`Answer::Ordered`].
+    Rebalance { now_ms: u64 },
     /// Time passes; due about once in 100 ms to 1 s. Answered by `Done`.
     Tick { now_ms: u64 },
 }
@@ -163,6 +165,7 @@ pub enum Order {
         drain: Drain,
     },
     Undrain,
+    Rebalance,
 }
 
 /// Why nothing has changed.

@@ -92,6 +92,7 @@ impl State {
         }
         if !same {
             self.reach.forget(id);
+            self.note_disturbance();
         }
         if moved {
             self.tell_address(id, work);
@@ -165,6 +166,7 @@ impl State {
         self.expire_kept(work);
         self.heal(None, work);
         self.drive_drains(work);
+        self.drive_balance(work);
         Ok(Answer::Done)
     }
 
@@ -298,6 +300,7 @@ impl State {
                 },
                 work,
             );
+            self.note_disturbance();
             for &index in &partitions {
                 self.watch(PartitionId { table, index });
             }

@@ -17,6 +17,12 @@ pub struct HealOptions {
     pub returning_per_node_max: usize,
     /// Removals of slow members a second, over all partitions. Default 16, 1 to 10,000.
     pub slow_removals_per_second_max: u32,
+    /// Primaries are spread evenly again after failovers, drains and returns of nodes, one hand-over at a time. Default true.
+    /// Without it they stay where they are until `pegasus cluster rebalance`.
+    pub balance_primaries: bool,
+    /// That begins when nothing has happened for this long. Default 60,000, up to a day. Shorter: hand-overs follow each other
+    /// while a node is restarted again and again; longer: some cores lead more than others for longer.
+    pub balance_delay_ms: u64,
 }
 
 impl Default for HealOptions {
@@ -27,6 +33,8 @@ impl Default for HealOptions {
             learners_max: 32,
             returning_per_node_max: 64,
             slow_removals_per_second_max: 16,
+            balance_primaries: true,
+            balance_delay_ms: 60_000,
         }
     }
 }
@@ -39,6 +47,7 @@ impl HealOptions {
     pub fn check(&self) -> Result<(), String> {
         let ranges = [
             ("heal_delay_ms", self.heal_delay_ms, 0, 86_400_000),
+            ("balance_delay_ms", self.balance_delay_ms, 0, 86_400_000),
             (
                 "learners_per_node_max",
                 self.learners_per_node_max as u64,

@@ -12,7 +12,7 @@ use pegasus_replication::config::{Member, Stage};
 use pegasus_replication::ids::{CoreAddress, NodeId, PartitionId};
 
 /// How long a secondary may take to become primary before the order is given up, in milliseconds.
-const LEAD_MS: u64 = 10_000;
+pub(super) const LEAD_MS: u64 = 10_000;
 /// How long a replica may take to move, in milliseconds: a day.
 const MOVE_MS: u64 = 86_400_000;
 /// Hand-overs that a node which is being emptied works on at a time.
@@ -106,6 +106,7 @@ impl State {
         }
         if self.durable.drain(node) != drain {
             self.change(Change::NodeDrained { node, drain }, work);
+            self.note_disturbance();
         }
         Ok(Answer::Ordered(match drain {
             Some(drain) => Order::Drain { node, drain },
@@ -226,7 +227,7 @@ impl State {
     }
 
     /// Asks the primary to hand over, again after a while if it has not.
-    fn ask_hand_over(&mut self, id: PartitionId, to: Member, work: &mut Work) {
+    pub(super) fn ask_hand_over(&mut self, id: PartitionId, to: Member, work: &mut Work) {
         let Some((_, partition)) = self.partition(id) else {
             return;
         };
@@ -356,6 +357,7 @@ impl State {
     pub fn order_progress(&self, order: &Order) -> OrderProgress {
         match order {
             Order::Undrain => OrderProgress::Done,
+            Order::Rebalance => self.balance_progress(),
             Order::Lead { partition, to } => self.lead_progress(*partition, to),
             Order::Move {
                 partition,

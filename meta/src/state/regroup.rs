@@ -51,6 +51,7 @@ impl State {
             self.heal.strays.insert(id);
         }
         self.record(id, next, work);
+        self.note_change_of(id, &before);
         self.tell_group(id, &before, work);
         self.watch(id);
         true

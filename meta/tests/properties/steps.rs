@@ -134,6 +134,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (proptest::option::of(prop_oneof![Just(Level::Blind), Just(Level::Freezed), Just(Level::Steady)]), time.clone())
             .prop_map(|(level, now_ms)| Command::SetLevel { level, now_ms }),
         1 => time.clone().prop_map(|now_ms| Command::Tick { now_ms }),
+        1 => time.clone().prop_map(|now_ms| Command::Rebalance { now_ms }),
         1 => (0u32..5, 0u64..4, time.clone()).prop_map(|(node, incarnation, now_ms)| Command::NodeLost {
             node: NodeId(node),
             incarnation: NodeIncarnation(incarnation),

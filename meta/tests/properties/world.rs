@@ -29,6 +29,8 @@ const OPTIONS: HealOptions = HealOptions {
     learners_max: 3,
     returning_per_node_max: 2,
     slow_removals_per_second_max: 2,
+    balance_primaries: true,
+    balance_delay_ms: 1_000,
 };
 
 impl World {

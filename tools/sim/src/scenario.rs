@@ -197,6 +197,7 @@ impl Scenario {
             },
             heal: HealOptions {
                 heal_delay_ms: *random.pick(&[500, 2_000, 10_000]),
+                balance_delay_ms: 1_000,
                 ..HealOptions::default()
             },
             think: *random.pick(&[

@@ -174,6 +174,10 @@ pub(crate) enum Action {
         link: LinkId,
     },
     StartMeta,
+    /// A machine that has lost everything joins as a new node.
+    ReplaceNode,
+    /// An operator rebuilds the state of meta.
+    RecoverMeta,
     Block {
         ways: Vec<Way>,
     },

@@ -2,10 +2,10 @@
 
 use crate::history::Violation;
 use crate::world::World;
-use pegasus_meta::state::{Assignment, HandOver, ReplicaKey, Sync};
+use pegasus_meta::state::{Assignment, HandOver, ReplicaKey, Sync, TableInfo};
 use pegasus_replication::config::{Configuration, Member};
 use pegasus_replication::event::Event;
-use pegasus_replication::ids::{CoreAddress, PartitionId};
+use pegasus_replication::ids::{CoreAddress, PartitionId, TableId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything meta has pushed in this life of a node.
@@ -14,12 +14,16 @@ pub(crate) struct Known {
     configurations: BTreeMap<PartitionId, Configuration>,
     /// Learners of partitions led from here, or learning here, with the configuration they came with.
     learners: BTreeMap<PartitionId, (Configuration, Member)>,
+    /// Tables; for rebuilding meta only.
+    pub(crate) tables: BTreeMap<TableId, TableInfo>,
 }
 
 impl World {
     /// Orders to delete first, then configurations, learners, orders to hand over.
     pub(crate) fn take_assignment(&mut self, index: usize, sync: Sync) -> Result<(), Violation> {
         self.nodes[index].digest = sync.digest;
+        let tables = sync.tables.into_iter().map(|table| (table.table, table));
+        self.nodes[index].known.tables.extend(tables);
         for key in sync.drops {
             self.take_drop(index, key)?;
         }

@@ -123,7 +123,7 @@ impl World {
                 partition,
                 ticket,
                 request_id: RequestId::default(),
-                gate: u64::from(key),
+                gate: gate_of(key),
                 wall_us: clock.wall_us(self.now),
                 payload: encode(key, value),
                 deadline,
@@ -178,6 +178,11 @@ pub(crate) const fn partition_of(key: Key) -> PartitionId {
         table: key.table,
         index: key.partition,
     }
+}
+
+/// Each row is a hash key of its own as far as atomic operations go.
+const fn gate_of(key: Key) -> u64 {
+    key.row as u64
 }
 
 pub(crate) fn raw_key(row: Key) -> Vec<u8> {

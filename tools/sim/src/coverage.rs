@@ -140,6 +140,8 @@ const EVENTS: [&str; 31] = [
 const fn name_of(event: &Event) -> &'static str {
     match event {
         Event::Write { .. } => "Write",
+        Event::Atomic { .. } => "Atomic",
+        Event::Computed { .. } => "Computed",
         Event::Read { .. } => "Read",
         Event::ReadDone { .. } => "ReadDone",
         Event::Message { message, .. } => message_name(message),

@@ -1,6 +1,7 @@
 //! Chance: what goes wrong, for how long, and how all of it ends.
 
 mod disks;
+mod losses;
 mod networks;
 mod orders;
 mod processes;
@@ -35,6 +36,11 @@ impl World {
             Fault::CrashAll => self.crash_all()?,
             Fault::CrashMeta => self.crash_meta(),
             Fault::FailMetaStore => self.fail_meta_store(),
+            Fault::LoseMeta => {
+                if !self.lose_meta() {
+                    return Ok(());
+                }
+            }
             Fault::DropTable => self.drop_table(),
             Fault::MovePrimary | Fault::MoveReplica | Fault::DrainNode => self.order(fault),
             Fault::BreakLink => return self.break_some_link(),
@@ -51,7 +57,7 @@ impl World {
     fn strike_node(&mut self, fault: Fault) -> Result<(), Violation> {
         let index = match fault {
             Fault::DamageDisk | Fault::FailReplica => self.scenario.bad_node,
-            _ => self.random.fault.index(self.nodes.len()),
+            _ => self.some_index(),
         };
         let roles = self.roles(&[self.nodes[index].id]);
         let core = self.random.fault.index(usize::from(self.scenario.cores));
@@ -69,6 +75,7 @@ impl World {
             Fault::FailLog => self.fail_log(core)?,
             Fault::DamageDisk => self.damage_at_start(index)?,
             Fault::FailReplica => self.fail_replica(core)?,
+            Fault::WipeNode => self.wipe_node(index)?,
             Fault::FlushEngine => self.flush_engine(core)?,
             Fault::Pressure => self.press(core)?,
             other => unreachable!("{other:?} does not strike one node"),
@@ -77,6 +84,13 @@ impl World {
             self.totals.coverage.note_fault(fault, roles);
         }
         Ok(())
+    }
+
+    /// Any node that has not lost everything.
+    fn some_index(&mut self) -> usize {
+        let all = (0..self.nodes.len()).filter(|index| !self.nodes[*index].is_gone);
+        let all: Vec<usize> = all.collect();
+        *self.random.fault.pick(&all)
     }
 
     /// What these nodes are to any partition.

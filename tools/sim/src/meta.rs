@@ -345,7 +345,7 @@ impl World {
                 replica_count: self.scenario.replicas,
                 allow_degraded: false,
                 may_exist: false,
-                envs: std::collections::BTreeMap::new(),
+                envs: BTreeMap::new(),
                 now_ms,
             };
             self.decide(Command::CreateTable(request), None);

@@ -23,6 +23,8 @@ use std::time::Duration;
 pub(crate) struct SimNode {
     pub(crate) id: NodeId,
     pub(crate) up: bool,
+    /// It has lost everything, and never comes back.
+    pub(crate) is_gone: bool,
     pub(crate) life: Life,
     pub(crate) clock: Clock,
     pub(crate) incarnation: NodeIncarnation,
@@ -48,6 +50,7 @@ impl SimNode {
         Self {
             id,
             up: false,
+            is_gone: false,
             life: Life(0),
             clock,
             incarnation: NodeIncarnation(0),
@@ -81,7 +84,7 @@ impl SimNode {
             replicas: self.placed_replicas().map(status).collect(),
             disk_total: 0,
             disk_free: 0,
-            tables: Vec::new(),
+            tables: self.known.tables.values().cloned().collect(),
         }
     }
 }
@@ -114,7 +117,7 @@ fn status((core, replica): (CoreId, &Replica)) -> (ReplicaKey, ReplicaStatus) {
 impl World {
     pub(crate) fn start_stopped_node(&mut self, node: NodeId) -> Result<(), Violation> {
         let index = self.node_index(node);
-        if self.nodes[index].up {
+        if self.nodes[index].up || self.nodes[index].is_gone {
             Ok(())
         } else {
             self.start_node(index)

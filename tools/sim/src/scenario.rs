@@ -49,6 +49,10 @@ pub(crate) enum Fault {
     DamageDisk,
     /// The engine of the bad node finds a damaged replica.
     FailReplica,
+    /// A node loses everything it has; its machine comes back as a new node.
+    WipeNode,
+    /// The store of meta is lost; an operator has it rebuilt from what the nodes say.
+    LoseMeta,
     /// An engine flushes on limits of its own: what becomes durable is the last marker in place.
     FlushEngine,
     /// A node has no room for new writes for a while.
@@ -63,7 +67,7 @@ pub(crate) enum Fault {
     DrainNode,
 }
 
-pub(crate) const FAULTS: [Fault; 26] = [
+pub(crate) const FAULTS: [Fault; 28] = [
     Fault::CrashNode,
     Fault::CrashInTurn,
     Fault::CrashAll,
@@ -84,6 +88,8 @@ pub(crate) const FAULTS: [Fault; 26] = [
     Fault::FailLog,
     Fault::DamageDisk,
     Fault::FailReplica,
+    Fault::WipeNode,
+    Fault::LoseMeta,
     Fault::FlushEngine,
     Fault::Pressure,
     Fault::DropTable,
@@ -100,6 +106,7 @@ impl Fault {
             Self::CrashAll
                 | Self::CrashMeta
                 | Self::FailMetaStore
+                | Self::LoseMeta
                 | Self::DropTable
                 | Self::MovePrimary
                 | Self::MoveReplica
@@ -110,7 +117,12 @@ impl Fault {
     /// The whole cluster at once is struck more seldom than its parts.
     const fn weight(self) -> usize {
         match self {
-            Self::CrashAll | Self::DropTable | Self::DamageDisk | Self::FailReplica => 1,
+            Self::CrashAll
+            | Self::DropTable
+            | Self::DamageDisk
+            | Self::FailReplica
+            | Self::WipeNode
+            | Self::LoseMeta => 1,
             Self::CrashNode | Self::PauseNode | Self::Blackhole => 4,
             _ => 3,
         }

@@ -51,7 +51,7 @@ impl World {
         Instant(until_ms.unwrap_or_default() * 1_000_000)
     }
 
-    fn configurations(&self) -> Vec<Configuration> {
+    pub(crate) fn configurations(&self) -> Vec<Configuration> {
         let Some(table) = self.table() else {
             return Vec::new();
         };
@@ -74,6 +74,9 @@ impl World {
     /// Storage or a replica that belongs to no configuration: of a table that was dropped, or of a former member.
     fn left_over(&self) -> Option<(CoreAddress, PartitionId)> {
         let is_wanted = |core: CoreAddress, partition: PartitionId| {
+            if self.meta.left.contains(&partition.table) {
+                return true;
+            }
             let configuration = self.configuration(partition);
             configuration.is_some_and(|it| it.members().any(|member| member.address == core))
         };
@@ -119,7 +122,9 @@ impl World {
         let left_over = self.left_over().map(|(core, partition)| {
             format!("{core} still holds {partition}, where it does not belong")
         });
-        lines.chain(left_over).collect::<Vec<_>>().join("\n")
+        let meta = self.meta.is_lost.then(|| "meta is lost".to_owned());
+        let lines = lines.chain(left_over).chain(meta);
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     fn unsettled(&self, configuration: &Configuration) -> String {

@@ -216,6 +216,8 @@ impl World {
             Action::NoticeBreak { observer, peer } => return self.notice_break(observer, peer),
             Action::LinkGivesUp { pair, link } => return self.link_gives_up(pair, link),
             Action::StartMeta => self.start_meta(),
+            Action::ReplaceNode => return self.replace_node(),
+            Action::RecoverMeta => return self.recover_meta(),
             Action::Block { ways } => self.block(&ways),
             Action::Unblock { ways } => return self.unblock(&ways),
             Action::UncutMeta { node } => self.uncut_meta(node),
@@ -250,7 +252,15 @@ impl World {
     }
 
     pub(crate) fn node_index(&self, node: NodeId) -> usize {
-        usize::try_from(node.0 - 1).expect("nodes are few")
+        let index = usize::try_from(node.0 - 1).expect("nodes are few");
+        if self.nodes.get(index).is_some_and(|it| it.id == node) {
+            return index;
+        }
+        // After meta was rebuilt it leaves numbers out.
+        let mut nodes = self.nodes.iter();
+        nodes
+            .position(|it| it.id == node)
+            .expect("every number belongs to a node")
     }
 
     pub(crate) fn core(&self, address: CoreAddress) -> &SimCore {

@@ -7,9 +7,8 @@ use crate::action::Action;
 use crate::history::Violation;
 use crate::node::{End, stored_replicas};
 use crate::world::World;
-use pegasus_replication::config::Stage;
 use pegasus_replication::event::{Event, Pressure};
-use pegasus_replication::ids::{CoreAddress, NodeId, PartitionId, ReplicaIncarnation};
+use pegasus_replication::ids::{CoreAddress, PartitionId, ReplicaIncarnation};
 use pegasus_replication::replica::Health;
 use std::time::Duration;
 
@@ -118,19 +117,5 @@ impl World {
         let error = "a block of a table cannot be read".to_owned();
         self.core_event(address, Event::ReplicaFailed { partition, error })?;
         Ok(true)
-    }
-
-    /// Some member on another node holds what the configuration promises; of one that is still being made nobody does.
-    fn is_held_elsewhere(&self, partition: PartitionId, node: NodeId) -> bool {
-        let Some(configuration) = self.configuration(partition) else {
-            // Dropped.
-            return true;
-        };
-        let is_made = configuration.stage == Stage::Active;
-        is_made
-            && configuration.members().any(|member| {
-                let damaged = &self.core(member.address).damaged;
-                member.address.node != node && !damaged.contains(&(partition, member.incarnation))
-            })
     }
 }

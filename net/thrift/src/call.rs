@@ -80,10 +80,10 @@ pub fn frame_length(
     input: &[u8],
     limits: &Limits,
 ) -> Result<Progress<usize>, DecodeError> {
-    Ok(match protocol {
-        Protocol::Thft => thft::parse_request(input, limits)?.map(|frame| frame.consumed),
-        Protocol::Rdsn => rdsn::parse(input, limits)?.map(|frame| frame.consumed),
-    })
+    match protocol {
+        Protocol::Thft => thft::frame_length(input, limits),
+        Protocol::Rdsn => rdsn::frame_length(input, limits),
+    }
 }
 
 /// Who sends the request at the front of the input, whose body may be of any size and need not be there.
@@ -105,7 +105,7 @@ pub fn oversized(protocol: Protocol, input: &[u8]) -> Result<Progress<Oversized>
                 }
                 Progress::NeedMore(bytes) => Progress::NeedMore(head.header_bytes + bytes),
                 Progress::Done((name, seqid)) => Progress::Done(Oversized {
-                    rpc: Rpc::of_name(name.as_bytes()),
+                    rpc: name.rpc(),
                     app_id: head.header.app_id,
                     partition_index: head.header.partition_index,
                     is_backup_request: head.header.is_backup_request,
@@ -116,7 +116,7 @@ pub fn oversized(protocol: Protocol, input: &[u8]) -> Result<Progress<Oversized>
             })
         }
         Protocol::Rdsn => Ok(rdsn::parse_header(input)?.map(|head| Oversized {
-            rpc: Rpc::of_name(head.header.name.as_bytes()),
+            rpc: head.header.name.rpc(),
             app_id: head.header.app_id,
             partition_index: head.header.partition_index,
             is_backup_request: head.header.context.is_backup_request(),
@@ -131,7 +131,7 @@ impl<'a> Call<'a> {
     /// Of a whole frame, as long as [`frame_length`] says.
     ///
     /// # Errors
-    /// When the frame is none, or its message is no call. The connection is of no more use then.
+    /// When the frame is none, its checksums are wrong, or its message is no call. The connection is of no more use then.
     #[inline]
     pub fn decode(protocol: Protocol, frame: &'a [u8]) -> Result<Self, DecodeError> {
         match protocol {
@@ -151,7 +151,7 @@ impl<'a> Call<'a> {
         let message = Message::decode(body)?;
         let header = head.header;
         Ok(Self {
-            rpc: Rpc::of_name(message.name.as_bytes()),
+            rpc: message.name.rpc(),
             app_id: header.app_id,
             partition_index: header.partition_index,
             timeout_ms: header.timeout_ms,
@@ -176,8 +176,9 @@ impl<'a> Call<'a> {
         let end = rdsn::HEADER_BYTES + head.body_bytes;
         let body = frame.get(rdsn::HEADER_BYTES..end);
         let body = body.ok_or_else(|| cut_off(end, frame.len()))?;
+        head.check_body(body)?;
         Ok(Self {
-            rpc: Rpc::of_name(header.name.as_bytes()),
+            rpc: header.name.rpc(),
             app_id: header.app_id,
             partition_index: header.partition_index,
             timeout_ms: header.timeout_ms,

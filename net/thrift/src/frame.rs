@@ -58,31 +58,45 @@ impl<T> Progress<T> {
     }
 }
 
-/// A frame whose header is understood, once its body is there.
-fn whole<H>(
-    what: &'static str,
-    input: &[u8],
-    header: H,
+/// How long a frame says it is.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
     header_bytes: usize,
     body_bytes: usize,
-    limits: &Limits,
-) -> Result<Progress<Frame<H>>, DecodeError> {
-    if body_bytes > limits.body_bytes_max {
-        let fault = Fault::TooLarge {
-            found: body_bytes as u64,
-            max: limits.body_bytes_max as u64,
-        };
-        return Err(DecodeError::new("", fault).within(what, "body_length"));
+}
+
+impl Extent {
+    /// Bytes of the whole frame, once they are there.
+    fn whole(
+        self,
+        what: &'static str,
+        input: &[u8],
+        limits: &Limits,
+    ) -> Result<Progress<usize>, DecodeError> {
+        if self.body_bytes > limits.body_bytes_max {
+            let fault = Fault::TooLarge {
+                found: self.body_bytes as u64,
+                max: limits.body_bytes_max as u64,
+            };
+            return Err(DecodeError::new("", fault).within(what, "body_length"));
+        }
+        let bytes = self.header_bytes + self.body_bytes;
+        Ok(if input.len() < bytes {
+            Progress::NeedMore(bytes)
+        } else {
+            Progress::Done(bytes)
+        })
     }
-    let consumed = header_bytes + body_bytes;
-    if input.len() < consumed {
-        return Ok(Progress::NeedMore(consumed));
+
+    /// The frame with this header, once it is whole.
+    const fn frame<H>(self, header: H) -> Frame<H> {
+        let consumed = self.header_bytes + self.body_bytes;
+        Frame {
+            header,
+            body: self.header_bytes..consumed,
+            consumed,
+        }
     }
-    Ok(Progress::Done(Frame {
-        header,
-        body: header_bytes..consumed,
-        consumed,
-    }))
 }
 
 /// Lengths of frames are signed to some and unsigned to others: with the top bit they are lies.

@@ -46,9 +46,11 @@ macro_rules! rpcs {
 
             /// The request with this name.
             #[must_use]
+            #[allow(non_upper_case_globals, reason = "named as the requests, to be patterns")]
             pub fn of_name(name: &[u8]) -> Option<Self> {
-                match std::str::from_utf8(name).ok()? {
-                    $($text => Some(Self::$name),)*
+                $(const $name: &[u8] = $text.as_bytes();)*
+                match name {
+                    $($name => Some(Self::$name),)*
                     _ => None,
                 }
             }

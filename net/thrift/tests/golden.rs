@@ -241,7 +241,8 @@ fn checksums_of_rdsn_are_written_and_checked() {
     for (damaged, part) in [(30, "hdr_crc32"), (200, "body_crc32")] {
         let mut bytes = bytes.clone();
         bytes[damaged] ^= 1;
-        let error = frame_length(Protocol::Rdsn, &bytes, &LIMITS).unwrap_err();
+        let error = Call::decode(Protocol::Rdsn, &bytes).unwrap_err();
+        assert_eq!(rdsn::parse(&bytes, &LIMITS), Err(error));
         assert_eq!((error.what, error.part), ("rdsn header", part));
     }
 }

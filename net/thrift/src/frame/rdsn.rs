@@ -1,6 +1,6 @@
 //! RDSN: what the C++ client, the shell and Apache's servers speak. A header of 192 bytes, a C struct, little-endian.
 
-use super::{Frame, Limits, Name, Progress, length, whole};
+use super::{Extent, Frame, Limits, Name, Progress, length};
 use crate::binary::{Decode, Encode, Reader, read_only_field, write_only_field};
 use crate::{DecodeError, Fault, FrameStatus, RpcAddress};
 
@@ -95,23 +95,26 @@ pub struct Head {
 /// # Errors
 /// When the header is not one, or announces more than the limits; the connection is of no more use then.
 pub fn parse(input: &[u8], limits: &Limits) -> Result<Progress<Frame<Header>>, DecodeError> {
+    if let Progress::NeedMore(bytes) = frame_length(input, limits)? {
+        return Ok(Progress::NeedMore(bytes));
+    }
     let head = match parse_header(input)? {
         Progress::NeedMore(bytes) => return Ok(Progress::NeedMore(bytes)),
         Progress::Done(head) => head,
     };
-    let frame = whole(
-        WHAT,
-        input,
-        head.header,
-        HEADER_BYTES,
-        head.body_bytes,
-        limits,
-    )?;
-    if let Progress::Done(frame) = &frame {
-        let body = input.get(frame.body.clone()).unwrap_or_default();
-        check("body_crc32", head.body_checksum, crc32c::crc32c(body))?;
-    }
-    Ok(frame)
+    let frame = extent(head.body_bytes).frame(head.header);
+    head.check_body(input.get(frame.body.clone()).unwrap_or_default())?;
+    Ok(Progress::Done(frame))
+}
+
+/// Bytes of the message at the front of the input, without a look at what does not matter for that.
+pub(crate) fn frame_length(input: &[u8], limits: &Limits) -> Result<Progress<usize>, DecodeError> {
+    check_magic(input)?;
+    let Some(header) = input.first_chunk::<HEADER_BYTES>() else {
+        return Ok(Progress::NeedMore(HEADER_BYTES));
+    };
+    let (_, body_bytes) = lengths(&mut Fields(Reader::new(header)))?;
+    extent(body_bytes).whole(WHAT, input, limits)
 }
 
 /// The header at the front of the input, whatever it says about the body.
@@ -119,32 +122,49 @@ pub fn parse(input: &[u8], limits: &Limits) -> Result<Progress<Frame<Header>>, D
 /// # Errors
 /// When it is not one.
 pub fn parse_header(input: &[u8]) -> Result<Progress<Head>, DecodeError> {
-    if let Some(magic) = input.first_chunk::<4>()
-        && *magic != MAGIC
-    {
-        let (found, expected) = (u32::from_be_bytes(*magic), u32::from_be_bytes(MAGIC));
-        return Err(unexpected("hdr_type", found, expected));
-    }
+    check_magic(input)?;
     match input.first_chunk::<HEADER_BYTES>() {
         None => Ok(Progress::NeedMore(HEADER_BYTES)),
         Some(bytes) => head(bytes).map(Progress::Done),
     }
 }
 
-fn head(bytes: &[u8; HEADER_BYTES]) -> Result<Head, DecodeError> {
-    let mut fields = Fields(Reader::new(bytes));
-    let (_magic, version, header_length) = (fields.u32()?, fields.u32()?, fields.u32()?);
+fn check_magic(input: &[u8]) -> Result<(), DecodeError> {
+    match input.first_chunk::<4>() {
+        Some(magic) if *magic != MAGIC => {
+            let (found, expected) = (u32::from_be_bytes(*magic), u32::from_be_bytes(MAGIC));
+            Err(unexpected("hdr_type", found, expected))
+        }
+        _ => Ok(()),
+    }
+}
+
+const fn extent(body_bytes: usize) -> Extent {
+    Extent {
+        header_bytes: HEADER_BYTES,
+        body_bytes,
+    }
+}
+
+/// The beginning of a header: its checksum, and the length of the body.
+fn lengths(fields: &mut Fields<'_>) -> Result<(u32, usize), DecodeError> {
+    let (_magic, version, header_bytes) = (fields.u32()?, fields.u32()?, fields.u32()?);
     if version != 0 {
         return Err(unexpected("hdr_version", version, 0));
     }
-    if header_length as usize != HEADER_BYTES {
-        return Err(unexpected("hdr_length", header_length, 192));
+    if header_bytes as usize != HEADER_BYTES {
+        return Err(unexpected("hdr_length", header_bytes, 192));
     }
-    let header_checksum = fields.u32()?;
+    let checksum = fields.u32()?;
+    Ok((checksum, length(WHAT, "body_length", fields.u32()?)?))
+}
+
+fn head(bytes: &[u8; HEADER_BYTES]) -> Result<Head, DecodeError> {
+    let mut fields = Fields(Reader::new(bytes));
+    let (header_checksum, body_bytes) = lengths(&mut fields)?;
     if header_checksum != 0 {
         check("hdr_crc32", header_checksum, checksum(bytes))?;
     }
-    let body_bytes = length(WHAT, "body_length", fields.u32()?)?;
     let body_checksum = fields.u32()?;
     let (id, trace_id, name) = (fields.u64()?, fields.u64()?, fields.name()?);
     // The sender's own numbers for the name.
@@ -168,6 +188,17 @@ fn head(bytes: &[u8; HEADER_BYTES]) -> Result<Head, DecodeError> {
         body_bytes,
         body_checksum,
     })
+}
+
+impl Head {
+    /// # Errors
+    /// When the checksum of the body, if there is one, is not that of these bytes.
+    pub(crate) fn check_body(&self, body: &[u8]) -> Result<(), DecodeError> {
+        if self.body_checksum == 0 {
+            return Ok(());
+        }
+        check("body_crc32", self.body_checksum, crc32c::crc32c(body))
+    }
 }
 
 /// What a body holds: a struct of one field.
@@ -318,9 +349,8 @@ fn checksum(header: &[u8; HEADER_BYTES]) -> u32 {
     )
 }
 
-/// 0 = there is none.
 fn check(part: &'static str, found: u32, expected: u32) -> Result<(), DecodeError> {
-    if found != 0 && found != expected {
+    if found != expected {
         return Err(DecodeError::new("", Fault::Checksum { found, expected }).within(WHAT, part));
     }
     Ok(())

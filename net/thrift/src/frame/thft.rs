@@ -1,12 +1,13 @@
 //! THFT: what all clients but the C++ one speak. Big-endian; header versions 0 and 1.
 
 use super::message::{decode_reply_head, encode_call, encode_reply_head};
-use super::{Frame, Limits, Name, Progress, length, whole};
+use super::{Extent, Frame, Limits, Name, Progress, length};
 use crate::binary::{Decode, Encode, Reader, read_only_field, write_only_field};
 use crate::{DecodeError, ErrorCode, Fault, FrameStatus};
 
 pub const MAGIC: [u8; 4] = *b"THFT";
 const V0_HEADER_BYTES: usize = 48;
+const V0_BODY_LENGTH_AT: usize = 16;
 const V1_HEADER_BYTES: usize = 16;
 /// What stands between header and body in version 1 takes 37 bytes.
 const META_BYTES_MAX: usize = 1024;
@@ -60,27 +61,6 @@ pub struct Reply<'a> {
     pub result: &'a [u8],
 }
 
-/// The request at the front of the input. Its body is a [`Message`](super::Message).
-///
-/// # Errors
-/// When the header is not one, or announces more than the limits; the connection is of no more use then.
-pub fn parse_request(
-    input: &[u8],
-    limits: &Limits,
-) -> Result<Progress<Frame<Header>>, DecodeError> {
-    Ok(match parse_header(input)? {
-        Progress::NeedMore(bytes) => Progress::NeedMore(bytes),
-        Progress::Done(head) => {
-            let Head {
-                header,
-                header_bytes,
-                body_bytes,
-            } = head;
-            whole(WHAT, input, header, header_bytes, body_bytes, limits)?
-        }
-    })
-}
-
 /// A header without its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -91,30 +71,72 @@ pub struct Head {
     pub body_bytes: usize,
 }
 
+/// The request at the front of the input. Its body is a [`Message`](super::Message).
+///
+/// # Errors
+/// When the header is not one, or announces more than the limits; the connection is of no more use then.
+pub fn parse_request(
+    input: &[u8],
+    limits: &Limits,
+) -> Result<Progress<Frame<Header>>, DecodeError> {
+    let (version, extent) = match extent(input)? {
+        Progress::NeedMore(bytes) => return Ok(Progress::NeedMore(bytes)),
+        Progress::Done(found) => found,
+    };
+    if let Progress::NeedMore(bytes) = extent.whole(WHAT, input, limits)? {
+        return Ok(Progress::NeedMore(bytes));
+    }
+    let header = header(version, input, extent.header_bytes)?;
+    Ok(Progress::Done(extent.frame(header)))
+}
+
+/// Bytes of the request at the front of the input, without a look at what does not matter for that.
+pub(crate) fn frame_length(input: &[u8], limits: &Limits) -> Result<Progress<usize>, DecodeError> {
+    match extent(input)? {
+        Progress::NeedMore(bytes) => Ok(Progress::NeedMore(bytes)),
+        Progress::Done((_, extent)) => extent.whole(WHAT, input, limits),
+    }
+}
+
 /// The header at the front of the input, whatever it says about the body.
 ///
 /// # Errors
 /// When it is not one.
 pub fn parse_header(input: &[u8]) -> Result<Progress<Head>, DecodeError> {
-    let Some((magic, rest)) = input.split_first_chunk::<4>() else {
-        return Ok(Progress::NeedMore(V1_HEADER_BYTES));
+    let (version, extent) = match extent(input)? {
+        Progress::NeedMore(bytes) => return Ok(Progress::NeedMore(bytes)),
+        Progress::Done(found) => found,
     };
-    if *magic != MAGIC {
-        return Err(unexpected(
-            "magic",
-            u32::from_be_bytes(*magic),
-            u32::from_be_bytes(MAGIC),
-        ));
+    let Extent {
+        header_bytes,
+        body_bytes,
+    } = extent;
+    if input.len() < header_bytes {
+        return Ok(Progress::NeedMore(header_bytes));
     }
-    let mut fields = Reader::new(rest);
-    let Ok(version) = fields.i32() else {
+    Ok(Progress::Done(Head {
+        header: header(version, input, header_bytes)?,
+        header_bytes,
+        body_bytes,
+    }))
+}
+
+/// Which version, and how long header and body are.
+fn extent(input: &[u8]) -> Result<Progress<(Version, Extent)>, DecodeError> {
+    if let Some(magic) = input.first_chunk::<4>()
+        && *magic != MAGIC
+    {
+        let (found, expected) = (u32::from_be_bytes(*magic), u32::from_be_bytes(MAGIC));
+        return Err(unexpected("magic", found, expected));
+    }
+    let Some(start) = input.first_chunk::<V1_HEADER_BYTES>() else {
         return Ok(Progress::NeedMore(V1_HEADER_BYTES));
     };
+    let mut fields = Reader::new(start);
+    let (_magic, version) = (fields.i32()?, fields.i32()?);
     match version {
-        0 if input.len() < V0_HEADER_BYTES => Ok(Progress::NeedMore(V0_HEADER_BYTES)),
-        0 => parse_v0(fields).map(Progress::Done),
-        1 if input.len() < V1_HEADER_BYTES => Ok(Progress::NeedMore(V1_HEADER_BYTES)),
-        1 => parse_v1(fields),
+        0 => extent_v0(input, fields.i32()?.cast_unsigned()),
+        1 => extent_v1(fields),
         found => {
             let found = found.into();
             Err(DecodeError::new("", Fault::Unknown { found }).within(WHAT, "hdr_version"))
@@ -122,35 +144,24 @@ pub fn parse_header(input: &[u8]) -> Result<Progress<Head>, DecodeError> {
     }
 }
 
-fn parse_v0(mut fields: Reader<'_>) -> Result<Head, DecodeError> {
-    let header_bytes = unsigned(&mut fields)?;
+fn extent_v0(input: &[u8], header_bytes: u32) -> Result<Progress<(Version, Extent)>, DecodeError> {
     if header_bytes as usize != V0_HEADER_BYTES {
         return Err(unexpected("hdr_length", header_bytes, 48));
     }
-    // Checksums of header and body: always 0, and nobody looks at them.
-    fields.i32()?;
-    let body_bytes = length(WHAT, "body_length", unsigned(&mut fields)?)?;
-    fields.i32()?;
-    let (app_id, partition_index, timeout_ms) = (fields.i32()?, fields.i32()?, fields.i32()?);
-    // The thread hash follows from table and partition.
-    fields.i32()?;
-    Ok(Head {
-        header: Header {
-            version: Version::V0,
-            app_id,
-            partition_index,
-            timeout_ms,
-            partition_hash: fields.i64()?.cast_unsigned(),
-            is_backup_request: false,
-        },
+    let Some(header) = input.first_chunk::<V0_HEADER_BYTES>() else {
+        return Ok(Progress::NeedMore(V0_HEADER_BYTES));
+    };
+    let mut fields = Reader::new(header);
+    fields.take(V0_BODY_LENGTH_AT)?;
+    let extent = Extent {
         header_bytes: V0_HEADER_BYTES,
-        body_bytes,
-    })
+        body_bytes: length(WHAT, "body_length", fields.i32()?.cast_unsigned())?,
+    };
+    Ok(Progress::Done((Version::V0, extent)))
 }
 
-fn parse_v1(mut fields: Reader<'_>) -> Result<Progress<Head>, DecodeError> {
-    let meta_bytes = length(WHAT, "meta_length", unsigned(&mut fields)?)?;
-    let body_bytes = length(WHAT, "body_length", unsigned(&mut fields)?)?;
+fn extent_v1(mut fields: Reader<'_>) -> Result<Progress<(Version, Extent)>, DecodeError> {
+    let meta_bytes = length(WHAT, "meta_length", fields.i32()?.cast_unsigned())?;
     if meta_bytes > META_BYTES_MAX {
         let fault = Fault::TooLarge {
             found: meta_bytes as u64,
@@ -158,31 +169,54 @@ fn parse_v1(mut fields: Reader<'_>) -> Result<Progress<Head>, DecodeError> {
         };
         return Err(DecodeError::new("", fault).within(WHAT, "meta_length"));
     }
-    let header_bytes = V1_HEADER_BYTES + meta_bytes;
-    let Some(meta) = fields.rest().get(..meta_bytes) else {
-        return Ok(Progress::NeedMore(header_bytes));
+    let extent = Extent {
+        header_bytes: V1_HEADER_BYTES + meta_bytes,
+        body_bytes: length(WHAT, "body_length", fields.i32()?.cast_unsigned())?,
     };
-    let mut reader = Reader::new(meta);
-    let meta = Meta::decode(&mut reader).map_err(|error| error.within(WHAT, "meta"))?;
-    if !reader.rest().is_empty() {
-        let bytes = reader.rest().len() as u64;
+    Ok(Progress::Done((Version::V1, extent)))
+}
+
+/// What stands in a header that is all there.
+fn header(version: Version, input: &[u8], header_bytes: usize) -> Result<Header, DecodeError> {
+    let header = input.get(..header_bytes).unwrap_or_default();
+    match version {
+        Version::V0 => header_v0(Reader::new(header)),
+        Version::V1 => header_v1(Reader::new(header)),
+    }
+}
+
+fn header_v0(mut fields: Reader<'_>) -> Result<Header, DecodeError> {
+    // The checksums are always 0, and nobody looks at them.
+    fields.take(V0_BODY_LENGTH_AT + 8)?;
+    let (app_id, partition_index, timeout_ms) = (fields.i32()?, fields.i32()?, fields.i32()?);
+    // The thread hash follows from table and partition.
+    fields.i32()?;
+    Ok(Header {
+        version: Version::V0,
+        app_id,
+        partition_index,
+        timeout_ms,
+        partition_hash: fields.i64()?.cast_unsigned(),
+        is_backup_request: false,
+    })
+}
+
+fn header_v1(mut fields: Reader<'_>) -> Result<Header, DecodeError> {
+    fields.take(V1_HEADER_BYTES)?;
+    let meta = Meta::decode(&mut fields).map_err(|error| error.within(WHAT, "meta"))?;
+    if !fields.rest().is_empty() {
+        let bytes = fields.rest().len() as u64;
         return Err(DecodeError::new("", Fault::Trailing { bytes }).within(WHAT, "meta"));
     }
-    Ok(Progress::Done(Head {
-        header: Header {
-            version: Version::V1,
-            app_id: meta.app_id.unwrap_or_default(),
-            partition_index: meta.partition_index.unwrap_or_default(),
-            timeout_ms: meta.client_timeout.unwrap_or_default(),
-            partition_hash: meta
-                .client_partition_hash
-                .unwrap_or_default()
-                .cast_unsigned(),
-            is_backup_request: meta.is_backup_request.unwrap_or_default(),
-        },
-        header_bytes,
-        body_bytes,
-    }))
+    let partition_hash = meta.client_partition_hash.unwrap_or_default();
+    Ok(Header {
+        version: Version::V1,
+        app_id: meta.app_id.unwrap_or_default(),
+        partition_index: meta.partition_index.unwrap_or_default(),
+        timeout_ms: meta.client_timeout.unwrap_or_default(),
+        partition_hash: partition_hash.cast_unsigned(),
+        is_backup_request: meta.is_backup_request.unwrap_or_default(),
+    })
 }
 
 /// Appends a request.
@@ -281,7 +315,12 @@ pub fn parse_reply(input: &[u8], limits: &Limits) -> Result<Progress<Frame<()>>,
         };
         return Err(DecodeError::new("", fault).within("thft reply", "length"));
     };
-    whole("thft reply", input, (), LENGTH_BYTES, body_bytes, limits)
+    let extent = Extent {
+        header_bytes: LENGTH_BYTES,
+        body_bytes,
+    };
+    let whole = extent.whole("thft reply", input, limits)?;
+    Ok(whole.map(|_| extent.frame(())))
 }
 
 impl<'a> Reply<'a> {
@@ -320,10 +359,6 @@ const WHAT: &str = "thft header";
 fn patch_length(at: usize, length: usize, out: &mut [u8]) {
     let length = i32::try_from(length).expect("a frame is far shorter than 2 GiB");
     out[at..at + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
-}
-
-fn unsigned(fields: &mut Reader<'_>) -> Result<u32, DecodeError> {
-    fields.i32().map(i32::cast_unsigned)
 }
 
 fn unexpected(part: &'static str, found: u32, expected: u32) -> DecodeError {

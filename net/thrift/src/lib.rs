@@ -8,7 +8,7 @@
 //! are spelled), `special` (Apache's own value types), `frame` (THFT and RDSN), `rpc` (names of requests), `call` (a
 //! request of either protocol, and the way back to its sender), then the structs: `data`, `meta`, `remote`.
 //!
-//! Source: Apache Pegasus, `idl/*.thrift` and `src/runtime/rpc`.
+//! The layouts: `docs/formats.md`. Source: Apache Pegasus, `idl/*.thrift` and `src/runtime/rpc`.
 
 #![forbid(unsafe_code)]
 

@@ -17,6 +17,7 @@ mod directory;
 mod events;
 mod flush;
 mod options;
+mod pace;
 mod read;
 mod replica;
 mod scrub;

@@ -1,6 +1,7 @@
 //! What RocksDB is told: budgets, layouts of files, and the reasons for each departure from its defaults.
 
-use super::events::Listener;
+use super::events::{Gauges, Listener};
+use super::pace::Pace;
 use super::ttl_filter::TtlFilterFactory;
 use crate::key;
 use crate::value;
@@ -63,8 +64,9 @@ pub struct EngineOptions {
     /// Default 3, 2 to 64. They are started by
     /// [`RocksStore::open`](super::RocksStore::open) and inherit the CPU mask of the thread that calls it.
     pub background_threads: i32,
-    /// Bytes per second that flushes and compactions may write. Default: no limit.
-    pub background_write_bytes_per_s: Option<u64>,
+    /// Bytes of rows per second that the compactions of a core go through as long as nothing is behind. Default 64 MiB,
+    /// at least 1 MiB. Too small: more files for a read to look at; too big: clients feel compactions.
+    pub compaction_bytes_per_s: u64,
     /// Time of the expiry filter. Default: the wall clock.
     pub clock: Clock,
     /// Number of this cluster in timetags, 0 to 127. Default 0.
@@ -78,7 +80,7 @@ impl Default for EngineOptions {
             memtable_bytes_max: 128 << 20,
             replica_memtable_bytes_max: 16 << 20,
             background_threads: 3,
-            background_write_bytes_per_s: None,
+            compaction_bytes_per_s: 64 << 20,
             clock: Clock::default(),
             timetag_cluster: 0,
         }
@@ -105,6 +107,13 @@ impl EngineOptions {
             self.replica_memtable_bytes_max,
             1 << 20,
         )?;
+        if self.compaction_bytes_per_s < 1 << 20 {
+            return Err(format!(
+                "compaction_bytes_per_s = {} is below {}",
+                self.compaction_bytes_per_s,
+                1 << 20
+            ));
+        }
         if self.replica_memtable_bytes_max > self.memtable_bytes_max {
             return Err("replica_memtable_bytes_max is above memtable_bytes_max".to_owned());
         }
@@ -128,10 +137,11 @@ impl EngineOptions {
 pub(super) struct Budget {
     pub(super) block_cache: Cache,
     pub(super) memtables: WriteBufferManager,
+    pub(super) pace: Pace,
 }
 
 impl Budget {
-    pub(super) fn new(options: &EngineOptions) -> Self {
+    pub(super) fn new(options: &EngineOptions, gauges: Arc<Gauges>) -> Self {
         let block_cache = Cache::new_lru_cache(options.block_cache_bytes);
         // RocksDB flushes by itself when mutable memtables pass 7/8 of this: 1.5 times our own trigger, which is half
         // of the budget. It never stalls writers.
@@ -139,6 +149,7 @@ impl Budget {
         Self {
             block_cache,
             memtables: WriteBufferManager::new_write_buffer_manager(backstop, false),
+            pace: Pace::new(options.compaction_bytes_per_s, gauges),
         }
     }
 }
@@ -166,12 +177,11 @@ pub(super) fn database(options: &EngineOptions, budget: &Budget, listener: Liste
     db.set_allow_concurrent_memtable_write(false);
     db.set_enable_write_thread_adaptive_yield(false);
     db.set_max_background_jobs(options.background_threads);
-    if let Some(rate) = options.background_write_bytes_per_s {
-        db.set_ratelimiter(i64::try_from(rate).unwrap_or(i64::MAX), 10_000, 10);
-    }
     db.set_max_open_files(-1);
     db.set_skip_stats_update_on_db_open(true);
     db.set_bytes_per_sync(1 << 20);
+    // Log writes come between pieces of this size; the default of 2 MiB keeps a drive busy for milliseconds.
+    db.set_compaction_readahead_size(512 << 10);
     db.set_stats_dump_period_sec(0);
     db.set_stats_persist_period_sec(0);
     db.set_max_log_file_size(8 << 20);
@@ -209,7 +219,8 @@ pub(super) fn column_family(options: &EngineOptions, budget: &Budget) -> Options
         hash_key,
         Some(has_hash_key),
     ));
-    cf.set_compaction_filter_factory(TtlFilterFactory::new(options.clock.clone()));
+    let filter = TtlFilterFactory::new(options.clock.clone(), budget.pace.clone());
+    cf.set_compaction_filter_factory(filter);
     // Ours starts first; RocksDB's own limit is the backstop at 1.5 times as much.
     cf.set_write_buffer_size(options.replica_memtable_bytes_max * 3 / 2);
     // The default is an eighth of a memtable at once, too much for hundreds of replicas that write little.

@@ -62,8 +62,8 @@ impl RocksStore {
         directory::claim(directory)?;
         options::start_background_threads(options)
             .map_err(|error| OpenError::database(directory, error))?;
-        let budget = Budget::new(options);
         let gauges = Arc::new(Gauges::default());
+        let budget = Budget::new(options, Arc::clone(&gauges));
         let column_family = options::column_family(options, &budget);
         let database =
             options::database(options, &budget, Listener::new(Arc::clone(&gauges), sink));

@@ -1,6 +1,7 @@
-//! The compaction filter that drops rows which have expired.
+//! The compaction filter that drops rows which have expired, and keeps compactions at their pace.
 
 use super::options::Clock;
+use super::pace::{Pace, Paced};
 use crate::key::HASH_KEY_LENGTH_BYTES;
 use crate::value::{self, TableVersion};
 use rocksdb::CompactionDecision;
@@ -18,11 +19,12 @@ const NAME: &CStr = c"pegasus.ExpiryFilter";
 #[derive(Debug)]
 pub(super) struct TtlFilterFactory {
     clock: Clock,
+    pace: Pace,
 }
 
 impl TtlFilterFactory {
-    pub(super) const fn new(clock: Clock) -> Self {
-        Self { clock }
+    pub(super) const fn new(clock: Clock, pace: Pace) -> Self {
+        Self { clock, pace }
     }
 }
 
@@ -32,6 +34,7 @@ impl CompactionFilterFactory for TtlFilterFactory {
     fn create(&mut self, _: CompactionFilterContext) -> TtlFilter {
         TtlFilter {
             dropped_until_s: self.clock.now_s().saturating_sub(MARGIN_S),
+            paced: self.pace.begin(),
         }
     }
 
@@ -44,10 +47,12 @@ impl CompactionFilterFactory for TtlFilterFactory {
 #[derive(Debug)]
 pub(super) struct TtlFilter {
     dropped_until_s: u32,
+    paced: Paced,
 }
 
 impl CompactionFilter for TtlFilter {
     fn filter(&mut self, _level: u32, key: &[u8], stored: &[u8]) -> CompactionDecision {
+        self.paced.pass(key.len() + stored.len());
         // The marker is no row. A value that cannot be read is kept for the reader to complain about.
         if key.len() < HASH_KEY_LENGTH_BYTES {
             return CompactionDecision::Keep;
@@ -69,10 +74,12 @@ impl CompactionFilter for TtlFilter {
 mod tests {
     use super::*;
     use crate::value::Header;
+    use std::sync::Arc;
 
     fn decides_to_drop(key: &[u8], stored: &[u8], now_s: u32) -> bool {
         let mut filter = TtlFilter {
             dropped_until_s: now_s.saturating_sub(MARGIN_S),
+            paced: Pace::new(1 << 20, Arc::default()).begin(),
         };
         matches!(filter.filter(0, key, stored), CompactionDecision::Remove)
     }

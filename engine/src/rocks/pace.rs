@@ -1,0 +1,121 @@
+//! How fast compactions go: slowly, as long as nothing is behind.
+//!
+//! A compaction that runs as fast as it can takes a CPU and bursts of the drive's time for seconds, and on a machine with few
+//! CPUs clients wait for it, whatever its priority. It has time: files of level 0 cost reads little before they are many. So
+//! compactions of a database together take so many bytes a second, until a replica has gathered
+//! [`LEVEL0_FILES_HURRY`] files; from there on they run free, long before writes would be refused.
+//!
+//! The limiter of RocksDB is no help: it counts flushes too, which must not wait, and its rate cannot follow what is behind.
+
+use super::events::Gauges;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Level-0 files of a replica from which on compactions do not wait: twice as many as start one.
+pub(super) const LEVEL0_FILES_HURRY: u32 = 8;
+
+/// A compaction looks at its pace after so many bytes: rests are short, and a stop does not wait for one.
+const STEP_BYTES: u64 = 128 << 10;
+
+/// Time that was not used is not saved up beyond this.
+const BURST: Duration = Duration::from_millis(10);
+
+/// The pace of all compactions of one database; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Pace(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    bytes_per_s: u64,
+    gauges: Arc<Gauges>,
+    /// When everything taken so far is paid for.
+    paid_at: Mutex<Instant>,
+}
+
+/// One compaction, as far as it is.
+#[derive(Debug)]
+pub(super) struct Paced {
+    pace: Pace,
+    unpaid: u64,
+}
+
+impl Pace {
+    pub(super) fn new(bytes_per_s: u64, gauges: Arc<Gauges>) -> Self {
+        Self(Arc::new(Shared {
+            bytes_per_s: bytes_per_s.max(1),
+            gauges,
+            paid_at: Mutex::new(Instant::now()),
+        }))
+    }
+
+    pub(super) fn begin(&self) -> Paced {
+        Paced {
+            pace: self.clone(),
+            unpaid: 0,
+        }
+    }
+
+    fn is_in_a_hurry(&self) -> bool {
+        let level0_files = self.0.gauges.level0_files.load(Ordering::Relaxed);
+        level0_files >= LEVEL0_FILES_HURRY
+    }
+
+    fn reserve(&self, bytes: u64, now: Instant) -> Duration {
+        if self.is_in_a_hurry() {
+            return Duration::ZERO;
+        }
+        let cost = Duration::from_secs_f64(bytes as f64 / self.0.bytes_per_s as f64);
+        let mut paid_at = self
+            .0
+            .paid_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let floor = now.checked_sub(BURST).unwrap_or(now);
+        *paid_at = (*paid_at).max(floor) + cost;
+        paid_at.saturating_duration_since(now)
+    }
+}
+
+impl Paced {
+    /// Rests until the bytes that have passed are paid for.
+    pub(super) fn pass(&mut self, bytes: usize) {
+        self.unpaid += bytes as u64;
+        if self.unpaid >= STEP_BYTES {
+            let bytes = std::mem::take(&mut self.unpaid);
+            thread::sleep(self.pace.reserve(bytes, Instant::now()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compactions_together_get_the_bytes_of_the_pace() {
+        let pace = Pace::new(1_000_000, Arc::default());
+        let now = Instant::now() + Duration::from_secs(1);
+        assert_eq!(pace.reserve(10_000, now), Duration::ZERO);
+        assert_eq!(pace.reserve(100_000, now), Duration::from_millis(100));
+        assert_eq!(pace.reserve(100_000, now), Duration::from_millis(200));
+        let later = now + Duration::from_millis(200);
+        assert_eq!(pace.reserve(100_000, later), Duration::from_millis(100));
+    }
+
+    #[test]
+    fn nobody_rests_when_files_pile_up() {
+        let gauges = Arc::new(Gauges::default());
+        let pace = Pace::new(1, Arc::clone(&gauges));
+        let now = Instant::now();
+        gauges
+            .level0_files
+            .store(LEVEL0_FILES_HURRY, Ordering::Relaxed);
+        assert_eq!(pace.reserve(1 << 30, now), Duration::ZERO);
+        gauges
+            .level0_files
+            .store(LEVEL0_FILES_HURRY - 1, Ordering::Relaxed);
+        assert!(pace.reserve(1 << 30, now) > Duration::ZERO);
+    }
+}

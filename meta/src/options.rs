@@ -135,9 +135,15 @@ pub(crate) struct RunArguments {
     /// How long after it has lost a member a partition gets a new one, unless a copy comes back. Default 60000.
     #[arg(long, value_name = "MILLISECONDS")]
     heal_delay_ms: Option<u64>,
+    /// Spread primaries evenly again after failovers and returns of nodes. Default true.
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
+    balance_primaries: Option<bool>,
+    /// How long nothing must have happened before that begins. Default 60000.
+    #[arg(long, value_name = "MILLISECONDS")]
+    balance_delay_ms: Option<u64>,
     /// TOML file with `dir`, `listen`, `token_file`, `cluster_name`, `connections_max` and a section `heal` with
-    /// `heal_delay_ms`, `learners_per_node_max`, `learners_max`, `returning_per_node_max`, `slow_removals_per_second_max`; the
-    /// command line wins.
+    /// `heal_delay_ms`, `learners_per_node_max`, `learners_max`, `returning_per_node_max`, `slow_removals_per_second_max`,
+    /// `balance_primaries`, `balance_delay_ms`; the command line wins.
     #[arg(long)]
     config: Option<PathBuf>,
 }
@@ -189,6 +195,10 @@ impl Settings {
         }
         let mut heal = file.heal;
         heal.heal_delay_ms = arguments.heal_delay_ms.unwrap_or(heal.heal_delay_ms);
+        heal.balance_primaries = arguments
+            .balance_primaries
+            .unwrap_or(heal.balance_primaries);
+        heal.balance_delay_ms = arguments.balance_delay_ms.unwrap_or(heal.balance_delay_ms);
         heal.check().map_err(anyhow::Error::msg)?;
         let default_listen = SocketAddr::from(([127, 0, 0, 1], 34601));
         Ok(Self {

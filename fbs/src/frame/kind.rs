@@ -45,6 +45,7 @@ pub enum FrameKind {
     ChangeEnvs = 50,
     ShowCluster = 51,
     SetLevel = 52,
+    Rebalance = 53,
     // Node to meta and back.
     Register = 40,
     RegisterReply = 41,
@@ -79,7 +80,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind; later ones at the end, so that each keeps its place.
-    pub const ALL: [Self; 59] = [
+    pub const ALL: [Self; 60] = [
         Self::Get,
         Self::Put,
         Self::Remove,
@@ -137,6 +138,7 @@ impl FrameKind {
         Self::ChangeEnvs,
         Self::ShowCluster,
         Self::SetLevel,
+        Self::Rebalance,
         Self::Forward,
         Self::ForwardReply,
     ];
@@ -186,6 +188,7 @@ impl TryFrom<u8> for FrameKind {
             50 => Self::ChangeEnvs,
             51 => Self::ShowCluster,
             52 => Self::SetLevel,
+            53 => Self::Rebalance,
             40 => Self::Register,
             41 => Self::RegisterReply,
             42 => Self::RegisterProof,

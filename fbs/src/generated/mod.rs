@@ -48,6 +48,8 @@ pub mod pegasus {
     pub use self::drain_node_generated::*;
     mod undrain_node_generated;
     pub use self::undrain_node_generated::*;
+    mod rebalance_generated;
+    pub use self::rebalance_generated::*;
     mod change_reply_generated;
     pub use self::change_reply_generated::*;
     mod recall_table_generated;

@@ -101,7 +101,8 @@ impl Meta {
             | FrameKind::MovePrimary
             | FrameKind::MoveReplica
             | FrameKind::DrainNode
-            | FrameKind::UndrainNode => self.apply(wire::order(kind, body, self.now_ms)?),
+            | FrameKind::UndrainNode
+            | FrameKind::Rebalance => self.apply(wire::order(kind, body, self.now_ms)?),
             _ => self.answer(wire::query(kind, body)?),
         }
     }

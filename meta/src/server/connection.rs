@@ -234,7 +234,8 @@ impl Connection<'_> {
             | FrameKind::MovePrimary
             | FrameKind::MoveReplica
             | FrameKind::DrainNode
-            | FrameKind::UndrainNode => {
+            | FrameKind::UndrainNode
+            | FrameKind::Rebalance => {
                 self.order(
                     header,
                     wire::order(header.kind, &body, self.shared.clock.now_ms()),

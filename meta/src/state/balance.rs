@@ -11,6 +11,7 @@
 //! One hand-over at a time, each an ordinary order to lead, and only while nothing is missing anywhere: a cluster that has
 //! something better to do is left alone. The plan itself is forgotten by a restart and made anew.
 
+use super::change::Level;
 use super::command::{Answer, Order};
 use super::group::{Goal, Intent};
 use super::orders::{LEAD_MS, OrderProgress};
@@ -78,9 +79,10 @@ impl State {
 
     /// An operator wants it now.
     pub(super) fn handle_rebalance(&mut self) -> Answer {
-        self.balance.is_wanted = true;
-        self.balance.is_even = false;
-        self.balance.looked_ms = 0;
+        if !self.balance.is_wanted && !self.balance.is_even {
+            self.balance.is_wanted = true;
+            self.balance.looked_ms = 0;
+        }
         Answer::Ordered(Order::Rebalance)
     }
 
@@ -90,6 +92,7 @@ impl State {
             self.end_hand_over(id, to);
         }
         let may = self.balance.is_wanted || self.options.balance_primaries;
+        let may = may && self.durable.level() >= Level::Steady;
         if !may || self.balance.running.is_some() || self.balance.is_even || !self.is_due() {
             return;
         }
@@ -155,6 +158,10 @@ impl State {
 
     /// What keeps primaries from being moved now, in words.
     fn hindrance(&self) -> Option<String> {
+        let level = self.durable.level();
+        if level < Level::Steady {
+            return Some(format!("the level of meta is {}", level.name()));
+        }
         if let Some(id) = self.creating.first() {
             return Some(format!("partition {id} is being made"));
         }

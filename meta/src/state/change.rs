@@ -91,7 +91,7 @@ pub enum Level {
     Blind,
     /// Dead members are removed and replaced as primaries, and that is all.
     Freezed,
-    /// Everything but balancing.
+    /// Everything but moving replicas for balance. Primaries are spread evenly, which moves no data.
     #[default]
     Steady,
     /// Everything.

@@ -206,6 +206,18 @@ impl Client {
         self.order(FrameKind::UndrainNode, &body).await
     }
 
+    /// Spreads primaries evenly over nodes and cores, one hand-over at a time, as soon as nothing is missing anywhere.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] when the answer was lost.
+    pub async fn rebalance(&self) -> Result<ChangeOutcome> {
+        let body = |builder: &mut Builder| {
+            let request = admin::Rebalance::create(builder, &admin::RebalanceArgs {});
+            builder.finish(request, None);
+        };
+        self.order(FrameKind::Rebalance, &body).await
+    }
+
     async fn order(&self, kind: FrameKind, body: Body<'_>) -> Result<ChangeOutcome> {
         let answer = self.ask_meta(kind, Class::Write, body).await?;
         Ok(info::change_outcome(read::<admin::ChangeReply<'_>>(

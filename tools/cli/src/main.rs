@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cluster;
 mod confirm;
 mod connect;
 mod cores;
@@ -76,6 +77,9 @@ enum Command {
     /// The nodes of the cluster: list and empty them
     #[command(subcommand)]
     Node(nodes::Command),
+    /// The cluster as a whole: spread primaries evenly
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// The cores of the nodes: requests, latencies, queues
     #[command(subcommand)]
     Core(cores::Command),
@@ -213,6 +217,7 @@ async fn dispatch(command: Command, connect: &Connect, out: &mut Output) -> anyh
         Command::Local(command) => local::run(command, out).await,
         Command::Table(command) => tables::run(command, connect, out).await,
         Command::Node(command) => nodes::run(&command, connect, out).await,
+        Command::Cluster(command) => cluster::run(&command, connect, out).await,
         Command::Core(command) => cores::run(&command, connect, out).await,
         Command::Scrub(command) => scrub::run(&command, connect, out).await,
         Command::Get(options) => rows::get(&options, connect, out).await,

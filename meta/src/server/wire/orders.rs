@@ -115,6 +115,10 @@ pub(in crate::server) fn order(
             let it = body::read::<admin::UndrainNode<'_>>(bytes)?;
             Ok(drain_node(it.node(), None, now_ms))
         }
+        FrameKind::Rebalance => {
+            body::read::<admin::Rebalance<'_>>(bytes)?;
+            Ok(Command::Rebalance { now_ms })
+        }
         _ => create_table(bytes, now_ms),
     }
 }

@@ -28,7 +28,7 @@ pub trait Program {
     /// What the client is told.
     type Answer;
 
-    /// Works it out from what is known of the rows.
+    /// Works it out from what is known of the rows. Not called again once it has ended well.
     ///
     /// # Errors
     /// What has to be known first; then it is called again, with more rows.
@@ -80,6 +80,18 @@ impl<A> Evaluation<A> {
             answer,
             batch: Batch::new(),
             result: Bytes::new(),
+        }
+    }
+}
+
+impl<A> Evaluation<A> {
+    /// The same with another answer.
+    #[must_use]
+    pub fn map<B>(self, answer: impl FnOnce(A) -> B) -> Evaluation<B> {
+        Evaluation {
+            answer: answer(self.answer),
+            batch: self.batch,
+            result: self.result,
         }
     }
 }

@@ -7,12 +7,13 @@
 use crate::atomic::RequestOutcome;
 use bytes::{Buf, BufMut, Bytes};
 use pegasus_replication::ids::{Ballot, Decree, ReplicaIncarnation, RequestId};
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 
 /// The marker's key; sorts before every raw key.
 pub const MARKER_KEY: [u8; 1] = [0];
 
-/// A marker is written at least every so many decrees...
+/// A marker is written at least every so many decrees, or a quarter of the request ids that it holds if that is more...
 pub const MARKER_DECREES_MAX: u64 = 256;
 /// ... or bytes of payload applied, whichever comes first, and right before a flush of ours.
 pub const MARKER_BYTES_MAX: u64 = 1 << 20;
@@ -58,7 +59,7 @@ struct Floors {
 
 impl RequestWindow {
     /// Mutations remembered per replica; an older id can only be answered "unknown".
-    pub const LENGTH_MAX: usize = 1024;
+    pub const LENGTH_MAX: usize = 4096;
     /// Bytes of one remembered result.
     pub const RESULT_BYTES_MAX: usize = crate::op::RESULT_BYTES_MAX;
     /// Clients whose floor is kept.
@@ -225,7 +226,13 @@ impl Marker {
 
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        encode(self.incarnation, self.decree, self.ballot, &self.window)
+        encode(
+            self.incarnation,
+            self.decree,
+            self.ballot,
+            &self.window,
+            None,
+        )
     }
 
     /// Survives any bytes.
@@ -270,16 +277,28 @@ impl Marker {
     }
 }
 
-/// Encodes without owning a [`Marker`].
+/// Encodes without owning a [`Marker`]: of `window`, with `newest` pushed into it.
 pub(crate) fn encode(
     incarnation: ReplicaIncarnation,
     decree: Decree,
     ballot: Ballot,
     window: &RequestWindow,
+    newest: Option<&WindowEntry>,
 ) -> Vec<u8> {
-    let entries = &window.entries;
-    let count = u16::try_from(entries.len()).expect("a window holds at most 1,024 entries");
-    let has_floors = !window.floors.is_nothing();
+    let newest = newest.filter(|newest| newest.id.client != 0);
+    let mut floors = Cow::Borrowed(&window.floors);
+    let mut oldest = 0;
+    if newest.is_some()
+        && window.entries.len() == RequestWindow::LENGTH_MAX
+        && let Some(pushed_out) = window.entries.front()
+    {
+        floors.to_mut().raise(pushed_out.id);
+        oldest = 1;
+    }
+    let count = window.entries.len() - oldest + usize::from(newest.is_some());
+    let entries = window.entries.iter().skip(oldest).chain(newest);
+    let count = u16::try_from(count).expect("a window holds at most 4,096 entries");
+    let has_floors = !floors.is_nothing();
     let mut out = Vec::with_capacity(FIXED_BYTES + usize::from(count) * 36 + CHECKSUM_BYTES);
     out.put_u8(if has_floors {
         MARKER_VERSION
@@ -298,7 +317,7 @@ pub(crate) fn encode(
         out.put_slice(&entry.result);
     }
     if has_floors {
-        window.floors.put(&mut out);
+        floors.put(&mut out);
     }
     let checksum = crc32c::crc32c(&out);
     out.put_u32_le(checksum);
@@ -351,9 +370,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decoding_inverts_encoding(entries in 0_u64..1500) {
+        fn decoding_inverts_encoding(entries in 0_u64..5000) {
             let marker = marker(entries);
             prop_assert_eq!(Marker::decode(&marker.encode()).unwrap(), marker);
+        }
+
+        #[test]
+        fn a_marker_is_encoded_as_if_its_newest_request_were_pushed(entries in 4090_u64..4110) {
+            let (before, after) = (marker(entries), marker(entries + 1));
+            let newest = entry(entries + 1);
+            let encoded = encode(after.incarnation, after.decree, after.ballot, &before.window, Some(&newest));
+            prop_assert_eq!(encoded, after.encode());
         }
 
         #[test]

@@ -172,6 +172,12 @@ impl Batch {
         self.count == 0
     }
 
+    /// Bytes of the payload, about, without a result.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        1 + VARINT_BYTES_MAX + self.ops.len()
+    }
+
     /// The payload of a mutation: at most [`BATCH_BYTES_MAX`] bytes; empty if there are no operations.
     #[must_use]
     pub fn encode(&self) -> Bytes {

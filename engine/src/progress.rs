@@ -110,15 +110,21 @@ impl Progress {
 
     /// The marker to write in the same batch as `step`, if one is due.
     pub(crate) fn marker_due(&self, step: &Step) -> Option<Vec<u8>> {
-        let due = self.decrees_since_marker + 1 >= marker::MARKER_DECREES_MAX
+        // A long window makes a long marker: so many decrees pay for it.
+        let decrees_max = marker::MARKER_DECREES_MAX.max(self.window.len() as u64 / 4);
+        let due = self.decrees_since_marker + 1 >= decrees_max
             || self.bytes_since_marker + step.bytes >= marker::MARKER_BYTES_MAX;
         if !due {
             return None;
         }
-        let mut window = self.window.clone();
-        window.push(step.window_entry());
         let Applied { decree, ballot } = step.applied;
-        Some(marker::encode(self.incarnation, decree, ballot, &window))
+        Some(marker::encode(
+            self.incarnation,
+            decree,
+            ballot,
+            &self.window,
+            Some(&step.window_entry()),
+        ))
     }
 
     /// The marker of the last applied decree, if none has been written since.
@@ -129,6 +135,7 @@ impl Progress {
                 self.applied.decree,
                 self.applied.ballot,
                 &self.window,
+                None,
             )
         })
     }

@@ -140,9 +140,9 @@ pub fn ascending(order: Order, mut rows: Vec<KeyedRow>) -> Vec<KeyedRow> {
     rows
 }
 
-/// The whole of one hash key, given its raw prefix.
-/// All rows of the hash key of this prefix, without limits except that of a turn.
-pub(crate) fn hash_key_range(within: Bytes, now_s: u32) -> ScanSpec {
+/// All rows of the hash key of this raw prefix, without limits except that of a turn.
+#[must_use]
+pub fn hash_key_range(within: Bytes, now_s: u32) -> ScanSpec {
     let stop = key::prefix_successor(&within).map_or(Bound::Unbounded, Bound::Excluded);
     let mut spec = ScanSpec::new(Bound::Included(within.clone()), stop, now_s);
     spec.within = Some(within);

@@ -185,7 +185,7 @@ impl Program for CheckAndMutate {
         Ok(Evaluation {
             result: result::of_check(&value),
             answer: (checked, value),
-            batch: self.batch.clone(),
+            batch: std::mem::take(&mut self.batch),
         })
     }
 }

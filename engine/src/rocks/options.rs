@@ -1,6 +1,6 @@
 //! What RocksDB is told: budgets, layouts of files, and the reasons for each departure from its defaults.
 
-use super::events::{Gauges, Listener};
+use super::events::Listener;
 use super::pace::Pace;
 use super::ttl_filter::TtlFilterFactory;
 use crate::key;
@@ -141,7 +141,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(options: &EngineOptions, gauges: Arc<Gauges>) -> Self {
+    pub(super) fn new(options: &EngineOptions) -> Self {
         let block_cache = Cache::new_lru_cache(options.block_cache_bytes);
         // RocksDB flushes by itself when mutable memtables pass 7/8 of this: 1.5 times our own trigger, which is half
         // of the budget. It never stalls writers.
@@ -149,7 +149,7 @@ impl Budget {
         Self {
             block_cache,
             memtables: WriteBufferManager::new_write_buffer_manager(backstop, false),
-            pace: Pace::new(options.compaction_bytes_per_s, gauges),
+            pace: Pace::new(options.compaction_bytes_per_s),
         }
     }
 }

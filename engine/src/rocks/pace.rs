@@ -3,24 +3,27 @@
 //! A compaction that runs as fast as it can takes a CPU and bursts of the drive's time for seconds, and on a machine with few
 //! CPUs clients wait for it, whatever its priority. It has time: files of level 0 cost reads little before they are many. So
 //! compactions of a database together take so many bytes a second, until a replica has gathered
-//! [`LEVEL0_FILES_HURRY`] files; from there on they run free, long before writes would be refused.
+//! [`LEVEL0_FILES_BEHIND`] files; from there on they run free, long before writes would be refused. So do those of the other
+//! databases of the process, because they have the threads that it needs.
 //!
 //! The limiter of RocksDB is no help: it counts flushes too, which must not wait, and its rate cannot follow what is behind.
 
-use super::events::Gauges;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Level-0 files of a replica from which on compactions do not wait: twice as many as start one.
-pub(super) const LEVEL0_FILES_HURRY: u32 = 8;
+pub(super) const LEVEL0_FILES_BEHIND: u32 = 8;
 
 /// A compaction looks at its pace after so many bytes: rests are short, and a stop does not wait for one.
 const STEP_BYTES: u64 = 128 << 10;
 
 /// Time that was not used is not saved up beyond this.
 const BURST: Duration = Duration::from_millis(10);
+
+/// Databases of this process that are behind.
+static BEHIND: LazyLock<Arc<AtomicU32>> = LazyLock::new(Arc::default);
 
 /// The pace of all compactions of one database; cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,9 +32,10 @@ pub(super) struct Pace(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     bytes_per_s: u64,
-    gauges: Arc<Gauges>,
     /// When everything taken so far is paid for.
     paid_at: Mutex<Instant>,
+    is_behind: AtomicBool,
+    all_behind: Arc<AtomicU32>,
 }
 
 /// One compaction, as far as it is.
@@ -42,11 +46,16 @@ pub(super) struct Paced {
 }
 
 impl Pace {
-    pub(super) fn new(bytes_per_s: u64, gauges: Arc<Gauges>) -> Self {
+    pub(super) fn new(bytes_per_s: u64) -> Self {
+        Self::among(bytes_per_s, Arc::clone(&BEHIND))
+    }
+
+    fn among(bytes_per_s: u64, all_behind: Arc<AtomicU32>) -> Self {
         Self(Arc::new(Shared {
             bytes_per_s: bytes_per_s.max(1),
-            gauges,
             paid_at: Mutex::new(Instant::now()),
+            is_behind: AtomicBool::new(false),
+            all_behind,
         }))
     }
 
@@ -57,13 +66,13 @@ impl Pace {
         }
     }
 
-    fn is_in_a_hurry(&self) -> bool {
-        let level0_files = self.0.gauges.level0_files.load(Ordering::Relaxed);
-        level0_files >= LEVEL0_FILES_HURRY
+    /// The most files of level 0 that a replica has.
+    pub(super) fn set_level0_files(&self, most: u32) {
+        self.0.set_behind(most >= LEVEL0_FILES_BEHIND);
     }
 
     fn reserve(&self, bytes: u64, now: Instant) -> Duration {
-        if self.is_in_a_hurry() {
+        if self.0.all_behind.load(Ordering::Relaxed) > 0 {
             return Duration::ZERO;
         }
         let cost = Duration::from_secs_f64(bytes as f64 / self.0.bytes_per_s as f64);
@@ -75,6 +84,22 @@ impl Pace {
         let floor = now.checked_sub(BURST).unwrap_or(now);
         *paid_at = (*paid_at).max(floor) + cost;
         paid_at.saturating_duration_since(now)
+    }
+}
+
+impl Shared {
+    fn set_behind(&self, is_behind: bool) {
+        match (self.is_behind.swap(is_behind, Ordering::Relaxed), is_behind) {
+            (false, true) => self.all_behind.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.all_behind.fetch_sub(1, Ordering::Relaxed),
+            _ => return,
+        };
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.set_behind(false);
     }
 }
 
@@ -95,7 +120,7 @@ mod tests {
 
     #[test]
     fn compactions_together_get_the_bytes_of_the_pace() {
-        let pace = Pace::new(1_000_000, Arc::default());
+        let pace = Pace::among(1_000_000, Arc::default());
         let now = Instant::now() + Duration::from_secs(1);
         assert_eq!(pace.reserve(10_000, now), Duration::ZERO);
         assert_eq!(pace.reserve(100_000, now), Duration::from_millis(100));
@@ -105,17 +130,21 @@ mod tests {
     }
 
     #[test]
-    fn nobody_rests_when_files_pile_up() {
-        let gauges = Arc::new(Gauges::default());
-        let pace = Pace::new(1, Arc::clone(&gauges));
+    fn nobody_rests_while_any_database_is_behind() {
+        let all: Arc<AtomicU32> = Arc::default();
+        let pace = Pace::among(1, Arc::clone(&all));
+        let other = Pace::among(1, all);
         let now = Instant::now();
-        gauges
-            .level0_files
-            .store(LEVEL0_FILES_HURRY, Ordering::Relaxed);
-        assert_eq!(pace.reserve(1 << 30, now), Duration::ZERO);
-        gauges
-            .level0_files
-            .store(LEVEL0_FILES_HURRY - 1, Ordering::Relaxed);
-        assert!(pace.reserve(1 << 30, now) > Duration::ZERO);
+        let rests = || pace.reserve(1 << 30, now) > Duration::ZERO;
+        assert!(rests());
+        other.set_level0_files(LEVEL0_FILES_BEHIND);
+        other.set_level0_files(LEVEL0_FILES_BEHIND + 1);
+        assert!(!rests());
+        other.set_level0_files(LEVEL0_FILES_BEHIND - 1);
+        assert!(rests());
+        other.set_level0_files(LEVEL0_FILES_BEHIND);
+        assert!(!rests());
+        drop(other);
+        assert!(rests(), "a database that is closed is not behind");
     }
 }

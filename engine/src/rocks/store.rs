@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const IMMUTABLE_MEMTABLES: &str = "rocksdb.num-immutable-mem-table";
 const LEVEL0_FILES: &str = "rocksdb.num-files-at-level0";
+const ESTIMATED_ROWS: &str = "rocksdb.estimate-num-keys";
 
 /// Handle to the database of one core. Clones share it; the last one to go closes it, *without* a flush.
 ///
@@ -62,8 +63,8 @@ impl RocksStore {
         directory::claim(directory)?;
         options::start_background_threads(options)
             .map_err(|error| OpenError::database(directory, error))?;
+        let budget = Budget::new(options);
         let gauges = Arc::new(Gauges::default());
-        let budget = Budget::new(options, Arc::clone(&gauges));
         let column_family = options::column_family(options, &budget);
         let database =
             options::database(options, &budget, Listener::new(Arc::clone(&gauges), sink));
@@ -332,6 +333,7 @@ impl RocksStore {
             .gauges
             .level0_files
             .store(level0_files, Ordering::Relaxed);
+        self.shared.budget.pace.set_level0_files(level0_files);
         self.pressure()
     }
 
@@ -343,11 +345,25 @@ impl RocksStore {
         Ok(self.count(&*self.replica(partition)?, LEVEL0_FILES))
     }
 
+    /// About how many rows a replica has, expired ones and those written twice among them; 0 if there is no such replica.
+    /// Cheap: no file is read.
+    #[must_use]
+    pub fn estimated_rows(&self, partition: PartitionId) -> u64 {
+        let Ok(replica) = self.replica(partition) else {
+            return 0;
+        };
+        self.property(&replica, ESTIMATED_ROWS)
+    }
+
     pub(super) fn immutable_memtables(&self, replica: &Replica) -> u32 {
         self.count(replica, IMMUTABLE_MEMTABLES)
     }
 
     fn count(&self, replica: &Replica, property: &str) -> u32 {
+        u32::try_from(self.property(replica, property)).unwrap_or(u32::MAX)
+    }
+
+    fn property(&self, replica: &Replica, property: &str) -> u64 {
         let value = self
             .shared
             .db

@@ -74,12 +74,11 @@ impl CompactionFilter for TtlFilter {
 mod tests {
     use super::*;
     use crate::value::Header;
-    use std::sync::Arc;
 
     fn decides_to_drop(key: &[u8], stored: &[u8], now_s: u32) -> bool {
         let mut filter = TtlFilter {
             dropped_until_s: now_s.saturating_sub(MARGIN_S),
-            paced: Pace::new(1 << 20, Arc::default()).begin(),
+            paced: Pace::new(1 << 20).begin(),
         };
         matches!(filter.filter(0, key, stored), CompactionDecision::Remove)
     }

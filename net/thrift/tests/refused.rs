@@ -174,6 +174,11 @@ fn lengths_within_a_body_are_at_most_what_is_there() {
         error::<MultiPutRequest<'_>>(&rows),
         "multi_put_request.kvs: 2147483647 bytes needed, 5 are left"
     );
+    // One more than there are bytes.
+    assert_eq!(
+        error::<BatchGetRequest<'_>>(b"\x0c\0\x01\x0f\0\x01\x0c\0\0\0\x03\0\0"),
+        "batch_get_request.keys: 3 bytes needed, 2 are left"
+    );
     assert_eq!(
         error::<UpdateRequest<'_>>(b"\x0c\0\x01\x0c\0\x02\x7f\xff\xff\xffabc"),
         "update_request.value: 2147483647 bytes needed, 3 are left"

@@ -49,6 +49,7 @@ impl State {
         self.change(change, work);
         self.creating.retain(|partition| partition.table != table);
         self.ailing.retain(|partition| partition.table != table);
+        self.note_disturbance();
         self.tell_info(table, work);
         self.order_deletion(table, work);
         Ok(Answer::TableDropped { table })
@@ -154,6 +155,7 @@ impl State {
             }
         }
         active.into_iter().for_each(|id| self.watch(id));
+        self.note_disturbance();
         // Members of what was being made may have said so before the table was dropped.
         self.recheck = true;
     }

@@ -20,12 +20,14 @@ mod any_bytes;
 mod core_stats;
 mod info;
 mod scrub;
+mod settings;
 
 pub use info::{
     BackoffInfo, ChangeOutcome, ClusterInfo, CoreInfo, CreateTable, CreatedTable, Health,
     LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ReplicaHealth, TableInfo,
 };
 pub use scrub::ScrubInfo;
+pub use settings::{ClusterSummary, EnvInfo};
 
 type Builder = FlatBufferBuilder<'static>;
 
@@ -59,14 +61,29 @@ impl Client {
         })
     }
 
-    /// Drops a table; returns its number.
+    /// Drops a table; returns its number, by which it can be recalled for 7 days.
     ///
     /// # Errors
     /// [`Code::UnknownTable`]; [`Error::Unknown`] when the answer was lost.
     pub async fn drop_table(&self, name: &str) -> Result<u32> {
+        self.drop_table_for(name, None).await
+    }
+
+    /// Drops a table; returns its number. It can be recalled for `reserve_seconds`: with 0 it is deleted at once, with `None`
+    /// after 7 days.
+    ///
+    /// # Errors
+    /// As [`Client::drop_table`].
+    pub async fn drop_table_for(&self, name: &str, reserve_seconds: Option<u64>) -> Result<u32> {
+        let reserve_seconds =
+            reserve_seconds.map_or(-1, |seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
         let body = |builder: &mut Builder| {
             let name = Some(builder.create_string(name));
-            let request = admin::DropTable::create(builder, &admin::DropTableArgs { name });
+            let arguments = admin::DropTableArgs {
+                name,
+                reserve_seconds,
+            };
+            let request = admin::DropTable::create(builder, &arguments);
             builder.finish(request, None);
         };
         let answer = self
@@ -78,8 +95,17 @@ impl Client {
 
     /// All tables, without their partitions.
     pub async fn list_tables(&self) -> Result<Vec<TableInfo>> {
+        self.tables(false).await
+    }
+
+    /// Dropped tables that can be recalled.
+    pub async fn list_dropped_tables(&self) -> Result<Vec<TableInfo>> {
+        self.tables(true).await
+    }
+
+    async fn tables(&self, dropped: bool) -> Result<Vec<TableInfo>> {
         let body = |builder: &mut Builder| {
-            let request = admin::ListTables::create(builder, &admin::ListTablesArgs {});
+            let request = admin::ListTables::create(builder, &admin::ListTablesArgs { dropped });
             builder.finish(request, None);
         };
         let answer = self

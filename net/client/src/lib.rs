@@ -45,8 +45,8 @@ mod scan;
 mod table;
 
 pub use admin::{
-    BackoffInfo, ChangeOutcome, ClusterInfo, CoreInfo, CreateTable, CreatedTable, Health,
-    LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ReplicaHealth, ScrubInfo, TableInfo,
+    BackoffInfo, ChangeOutcome, ClusterInfo, ClusterSummary, CoreInfo, CreateTable, CreatedTable,
+    EnvInfo, Health, LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ReplicaHealth, ScrubInfo, TableInfo,
 };
 pub use bytes::Bytes;
 pub use client::Client;

@@ -71,13 +71,13 @@ enum Command {
     /// A cluster on this machine, in the background
     #[command(subcommand)]
     Local(local::Command),
-    /// Create, list, show, move and drop tables
+    /// Create, list, show, move, set up, rename, drop and recall tables
     #[command(subcommand)]
     Table(tables::Command),
     /// The nodes of the cluster: list and empty them
     #[command(subcommand)]
     Node(nodes::Command),
-    /// The cluster as a whole: spread primaries evenly
+    /// The cluster as a whole: what there is to know, how much meta does by itself, spread primaries evenly
     #[command(subcommand)]
     Cluster(cluster::Command),
     /// The cores of the nodes: requests, latencies, queues

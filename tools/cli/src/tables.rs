@@ -1,11 +1,13 @@
-//! `pegasus table create|list|show|move|drop`.
+//! `pegasus table create|list|show|move|drop|recall|rename|env`.
 //!
-//! `shown` is what is said of a table and its partitions, `moves` the orders to move them.
+//! `shown` is what is said of a table and its partitions, `moves` the orders to move them, `dropped` how tables go and come
+//! back, `envs` their settings.
 
+mod dropped;
+mod envs;
 mod moves;
 mod shown;
 
-use crate::confirm::confirm;
 use crate::connect::Connect;
 use crate::output::{Output, Style, table};
 use clap::{Args, Subcommand};
@@ -24,7 +26,11 @@ Examples:
   pegasus table create scratch --partitions 2 --replicas 3 --allow-degraded   with fewer than 3 nodes")]
     Create(Create),
     /// All tables
-    List,
+    List {
+        /// Those that were dropped and can be recalled
+        #[arg(long)]
+        dropped: bool,
+    },
     /// One table: its partitions, who holds them and how they are
     #[command(after_help = "\
 The last column is there when something is under way: a learner and how far it is, since when a member is missing, nodes
@@ -42,14 +48,33 @@ Examples:
   pegasus table move demo 3 --primary-to 2
   pegasus table move demo 3 --replica-from 1 --replica-to 4/0 --wait")]
     Move(moves::Move),
-    /// Delete a table with all its rows
-    Drop {
-        /// Name of the table
-        name: String,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
+    /// Drop a table; for 7 days it can be recalled
+    #[command(after_help = "\
+The name is free at once. The rows stay where they are until the time is over, and take up their space; nobody can read or
+write them.
+
+Examples:
+  pegasus table drop demo
+  pegasus table drop demo --reserve 0 --yes        delete it for good
+  pegasus table list --dropped")]
+    Drop(dropped::Drop),
+    /// Bring a dropped table back
+    #[command(after_help = "\
+Examples:
+  pegasus table list --dropped          its number
+  pegasus table recall 3
+  pegasus table recall 3 --name demo2   its old name may be taken")]
+    Recall(dropped::Recall),
+    /// Give a table another name
+    Rename {
+        /// Its name now
+        from: String,
+        /// Its new name
+        to: String,
     },
+    /// Settings of a table
+    #[command(subcommand)]
+    Env(envs::Command),
 }
 
 #[derive(Debug, Args)]
@@ -81,10 +106,14 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     match command {
         Command::Create(options) => create(options, connect, out).await,
-        Command::List => list(connect, out).await,
+        Command::List { dropped: false } => list(connect, out).await,
+        Command::List { dropped: true } => dropped::list(connect, out).await,
         Command::Show { name } => shown::run(&name, connect, out).await,
         Command::Move(options) => moves::run(&options, connect, out).await,
-        Command::Drop { name, yes } => drop_table(&name, yes, connect, out).await,
+        Command::Drop(options) => dropped::drop_table(&options, connect, out).await,
+        Command::Recall(options) => dropped::recall(&options, connect, out).await,
+        Command::Rename { from, to } => dropped::rename(&from, &to, connect, out).await,
+        Command::Env(command) => envs::run(command, connect, out).await,
     }
 }
 
@@ -165,23 +194,4 @@ async fn look_closer(info: &TableInfo, looked: usize, client: &Client) -> Option
     }
     let detail = client.show_table(&info.name).await.ok()?;
     Some(Ailing::of(&detail))
-}
-
-async fn drop_table(
-    name: &str,
-    yes: bool,
-    connect: &Connect,
-    out: &mut Output,
-) -> anyhow::Result<()> {
-    let client = connect.client().await?;
-    // Asked first, so that nobody confirms the deletion of a table that is not there.
-    client.show_table(name).await?;
-    if !yes {
-        confirm(&format!("Delete table {name} with all its rows?"))?;
-    }
-    let number = client.drop_table(name).await?;
-    match out.style {
-        Style::Json => out.json(&json!({ "name": name, "table_id": number, "dropped": true })),
-        Style::People => Ok(out.line(format!("dropped table {name} (number {number})"))?),
-    }
 }

@@ -60,6 +60,9 @@ pub struct TableInfo {
     pub health: Health,
     pub healthy_partitions: u32,
     pub created_unix_ms: u64,
+    /// Of a dropped table: since when, and until when it can be recalled; 0 otherwise.
+    pub dropped_unix_ms: u64,
+    pub kept_until_unix_ms: u64,
     /// Filled by [`crate::Client::show_table`] only.
     pub partitions: Vec<PartitionInfo>,
 }
@@ -168,6 +171,8 @@ pub(super) fn table_info(table: admin::TableDetail<'_>) -> TableInfo {
         health: table.health().into(),
         healthy_partitions: table.healthy_partitions(),
         created_unix_ms: table.created_unix_ms(),
+        dropped_unix_ms: table.dropped_unix_ms(),
+        kept_until_unix_ms: table.kept_until_unix_ms(),
         partitions: table
             .partitions()
             .map(|all| all.iter().map(partition_info).collect())

@@ -120,6 +120,8 @@ mod tests {
             health: Health::Healthy,
             healthy_partitions: 3,
             created_unix_ms: 0,
+            dropped_unix_ms: 0,
+            kept_until_unix_ms: 0,
             partitions: vec![partition(0, 1, 2), partition(1, 2, 1), partition(2, 3, 2)],
         };
         let expected = TableShare {

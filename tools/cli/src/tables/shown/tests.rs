@@ -136,6 +136,8 @@ fn a_table_that_is_not_healthy_says_how_many_of_its_partitions_are_not() {
         health: Health::Unavailable,
         healthy_partitions: 1,
         created_unix_ms: 0,
+        dropped_unix_ms: 0,
+        kept_until_unix_ms: 0,
         partitions: vec![partition(), degraded, gone],
     };
     let words = Ailing::of(&table).in_words_at(1_000_000);

@@ -1,0 +1,204 @@
+//! Settings of tables and of the cluster; dropped tables come back, tables get other names.
+
+use super::{Builder, CreatedTable};
+use crate::client::Client;
+use crate::driver::Class;
+use crate::error::Result;
+use crate::reply::read;
+use pegasus_fbs::flatbuffers::WIPOffset;
+use pegasus_fbs::frame::FrameKind;
+use pegasus_fbs::{admin, meta};
+
+/// A setting of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvInfo {
+    pub key: String,
+    pub value: String,
+    /// It has an effect; otherwise it is only kept.
+    pub acts: bool,
+}
+
+/// The cluster as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterSummary {
+    pub cluster_id: u128,
+    pub name: String,
+    /// How much meta does by itself: 100 stopped, 200 blind, 300 freezed, 400 steady, 500 lively.
+    pub level: u16,
+    /// What Apache Pegasus' tools are told, with the keys they know.
+    pub details: Vec<(String, String)>,
+}
+
+impl Client {
+    /// Makes a dropped table be there again, under `name` or its old name, and waits until all its partitions serve.
+    ///
+    /// # Errors
+    /// [`crate::Code::UnknownTable`] if it is not dropped or was deleted already, [`crate::Code::AlreadyExists`] if there is a
+    /// table of that name; [`crate::Code::Creating`] and [`crate::Error::Unknown`] as with [`Client::create_table`].
+    pub async fn recall_table(&self, table_id: u32, name: Option<&str>) -> Result<CreatedTable> {
+        let body = |builder: &mut Builder| {
+            let name = name.map(|name| builder.create_string(name));
+            let arguments = admin::RecallTableArgs { table_id, name };
+            let request = admin::RecallTable::create(builder, &arguments);
+            builder.finish(request, None);
+        };
+        let answer = self
+            .ask_meta(FrameKind::RecallTable, Class::Write, &body)
+            .await?;
+        let reply = read::<admin::CreateTableReply<'_>>(&answer)?;
+        name.iter().for_each(|name| self.forget(name));
+        Ok(CreatedTable {
+            table_id: reply.table_id(),
+            degraded: reply.degraded(),
+        })
+    }
+
+    /// Gives a table another name; its rows and its number stay.
+    ///
+    /// # Errors
+    /// [`crate::Code::UnknownTable`], [`crate::Code::AlreadyExists`], [`crate::Code::InvalidArgument`];
+    /// [`crate::Error::Unknown`] when the answer was lost.
+    pub async fn rename_table(&self, from: &str, to: &str) -> Result<()> {
+        let body = |builder: &mut Builder| {
+            let arguments = admin::RenameTableArgs {
+                from: Some(builder.create_string(from)),
+                to: Some(builder.create_string(to)),
+            };
+            let request = admin::RenameTable::create(builder, &arguments);
+            builder.finish(request, None);
+        };
+        self.order(FrameKind::RenameTable, &body).await?;
+        self.forget(from);
+        self.forget(to);
+        Ok(())
+    }
+
+    /// The settings of a table, by key.
+    ///
+    /// # Errors
+    /// [`crate::Code::UnknownTable`].
+    pub async fn table_envs(&self, name: &str) -> Result<Vec<EnvInfo>> {
+        let body = |builder: &mut Builder| {
+            let table_name = Some(builder.create_string(name));
+            let request = admin::ShowEnvs::create(builder, &admin::ShowEnvsArgs { table_name });
+            builder.finish(request, None);
+        };
+        let answer = self
+            .ask_meta(FrameKind::ShowEnvs, Class::Read, &body)
+            .await?;
+        let reply = read::<admin::ShowEnvsReply<'_>>(&answer)?;
+        let envs = reply.envs().into_iter().flatten();
+        Ok(envs
+            .map(|it| EnvInfo {
+                key: it.key().unwrap_or_default().to_owned(),
+                value: it.value().unwrap_or_default().to_owned(),
+                acts: it.acts(),
+            })
+            .collect())
+    }
+
+    /// Sets these, all or none.
+    ///
+    /// # Errors
+    /// [`crate::Code::UnknownTable`], [`crate::Code::InvalidArgument`] with the key and what its value should be;
+    /// [`crate::Error::Unknown`] when the answer was lost.
+    pub async fn set_table_envs(&self, name: &str, envs: &[(String, String)]) -> Result<()> {
+        let set = admin::EnvOperation::Set;
+        self.change_envs(name, set, envs, "").await
+    }
+
+    /// Takes these away; those that are not set do no harm.
+    ///
+    /// # Errors
+    /// [`crate::Code::UnknownTable`]; [`crate::Error::Unknown`] when the answer was lost.
+    pub async fn delete_table_envs(&self, name: &str, keys: &[String]) -> Result<()> {
+        let keys: Vec<_> = keys
+            .iter()
+            .map(|key| (key.clone(), String::new()))
+            .collect();
+        let delete = admin::EnvOperation::Delete;
+        self.change_envs(name, delete, &keys, "").await
+    }
+
+    /// Takes away all whose keys begin with `prefix` and a dot, or all if it is empty.
+    ///
+    /// # Errors
+    /// As [`Client::delete_table_envs`].
+    pub async fn clear_table_envs(&self, name: &str, prefix: &str) -> Result<()> {
+        let clear = admin::EnvOperation::Clear;
+        self.change_envs(name, clear, &[], prefix).await
+    }
+
+    async fn change_envs(
+        &self,
+        name: &str,
+        operation: admin::EnvOperation,
+        envs: &[(String, String)],
+        prefix: &str,
+    ) -> Result<()> {
+        let body = |builder: &mut Builder| {
+            let envs: Vec<_> = envs.iter().map(|env| write_env(builder, env)).collect();
+            let arguments = admin::ChangeEnvsArgs {
+                table_name: Some(builder.create_string(name)),
+                operation,
+                envs: Some(builder.create_vector(&envs)),
+                prefix: Some(builder.create_string(prefix)),
+            };
+            let request = admin::ChangeEnvs::create(builder, &arguments);
+            builder.finish(request, None);
+        };
+        self.order(FrameKind::ChangeEnvs, &body).await.map(|_| ())
+    }
+
+    /// The cluster as a whole.
+    ///
+    /// # Errors
+    /// No meta answers.
+    pub async fn cluster(&self) -> Result<ClusterSummary> {
+        let body = |builder: &mut Builder| {
+            let request = admin::ShowCluster::create(builder, &admin::ShowClusterArgs {});
+            builder.finish(request, None);
+        };
+        let answer = self
+            .ask_meta(FrameKind::ShowCluster, Class::Read, &body)
+            .await?;
+        let reply = read::<admin::ClusterReply<'_>>(&answer)?;
+        let keys = reply.keys().into_iter().flatten();
+        let values = reply.values().into_iter().flatten();
+        let details = keys.zip(values);
+        Ok(ClusterSummary {
+            cluster_id: (u128::from(reply.cluster_high()) << 64) | u128::from(reply.cluster_low()),
+            name: reply.name().unwrap_or_default().to_owned(),
+            level: reply.level(),
+            details: details
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+        })
+    }
+
+    /// Sets how much meta does by itself (numbers as in [`ClusterSummary::level`]); returns the level of before.
+    ///
+    /// # Errors
+    /// [`crate::Code::InvalidArgument`] for another number; [`crate::Error::Unknown`] when the answer was lost.
+    pub async fn set_level(&self, level: u16) -> Result<u16> {
+        let body = |builder: &mut Builder| {
+            let request = admin::SetLevel::create(builder, &admin::SetLevelArgs { level });
+            builder.finish(request, None);
+        };
+        let answer = self
+            .ask_meta(FrameKind::SetLevel, Class::Write, &body)
+            .await?;
+        Ok(read::<admin::SetLevelReply<'_>>(&answer)?.before())
+    }
+}
+
+fn write_env(
+    builder: &mut Builder,
+    (key, value): &(String, String),
+) -> WIPOffset<meta::Env<'static>> {
+    let arguments = meta::EnvArgs {
+        key: Some(builder.create_string(key)),
+        value: Some(builder.create_string(value)),
+    };
+    meta::Env::create(builder, &arguments)
+}

@@ -88,7 +88,7 @@ pub enum Operation {
     },
     Http(Box<pegasus_http::Request>),
     /// A Redis command, of whatever keys; whoever has the connection finds their partitions.
-    Redis(Box<Redis>),
+    Redis(Redis),
 }
 
 impl Operation {
@@ -291,6 +291,17 @@ pub enum Mutate {
     Unknown {
         operation: i32,
     },
+}
+
+impl Mutate {
+    /// Of the row that it changes; none if it is unknown.
+    #[must_use]
+    pub fn sort_key(&self) -> Option<&[u8]> {
+        match self {
+            Self::Put { sort_key, .. } | Self::Remove { sort_key } => Some(sort_key),
+            Self::Unknown { .. } => None,
+        }
+    }
 }
 
 /// Rows of one hash key, by sort keys or by range (Apache Pegasus `multi_get`).

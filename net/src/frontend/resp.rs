@@ -9,6 +9,9 @@ mod failure;
 mod session;
 mod slots;
 
+pub use about::REDIS_VERSION;
+pub use failure::error_of;
+
 use super::{Decoded, Frontend, Scratch, Tag};
 use crate::counters::CloseReason;
 use crate::request::{Operation, Redis, Reply, Request, Response};
@@ -18,6 +21,7 @@ use pegasus_resp::{CommandDecoder, Limits, Value};
 use session::{Session, Verdict};
 use slots::Slots;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A value that is too large to be stored is refused with a sentence up to this size of the command, and with the end of
@@ -61,7 +65,7 @@ impl Resp {
     fn ask(&mut self, bytes: usize, calls: Calls) -> Decoded {
         let redis = Redis {
             table: self.session.table(),
-            calls,
+            calls: Arc::new(calls),
         };
         let tag = Tag {
             id: self.slots.open(self.session.version()),
@@ -76,7 +80,7 @@ impl Resp {
                 table: 0,
                 partition: 0,
                 timeout: None,
-                operation: Operation::Redis(Box::new(redis)),
+                operation: Operation::Redis(redis),
             },
         }
     }
@@ -116,7 +120,7 @@ impl Frontend for Resp {
                 let value = answer::error("ERR internal: an answer of another protocol");
                 self.slots.fill(tag.id, &value, output);
             }
-            Err(failure) => self.slots.fill(tag.id, &failure::error_of(failure), output),
+            Err(failure) => self.slots.fill(tag.id, &error_of(failure), output),
         }
     }
 

@@ -8,5 +8,6 @@ use std::sync::Arc;
 pub struct Redis {
     /// The table's name; `None` = the node's default.
     pub table: Option<Arc<str>>,
-    pub calls: Calls,
+    /// Shared by whoever asks and whoever answers.
+    pub calls: Arc<Calls>,
 }

@@ -6,7 +6,7 @@ use pegasus_redis::{Call, Kind, Place, answer, glob};
 use pegasus_resp::{Value, Version};
 
 /// The version of Redis whose commands and words are these.
-pub(super) const REDIS_VERSION: &str = "7.0.0";
+pub const REDIS_VERSION: &str = "7.0.0";
 
 pub(super) fn hello(id: u64, version: Version) -> Value {
     let proto = if version == Version::Resp3 { 3 } else { 2 };

@@ -5,9 +5,12 @@ use pegasus_fbs::code::Code;
 use pegasus_redis::answer;
 use pegasus_resp::{DecodeError, Value};
 
+/// The error that Redis clients are told.
+///
 /// `TRYAGAIN` is not executed and worth another try; `NOREPLICAS` and `MISCONF` are what Redis says when it may not or
 /// cannot write; an unknown outcome is said in so many words.
-pub(super) fn error_of(failure: &Failure) -> Value {
+#[must_use]
+pub fn error_of(failure: &Failure) -> Value {
     let Failure { code, message, .. } = failure;
     answer::failure(match code {
         Code::NotHere

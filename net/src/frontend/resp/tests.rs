@@ -29,7 +29,7 @@ impl Client {
                 let Operation::Redis(redis) = request.operation else {
                     panic!("{request:?}");
                 };
-                self.asked.push((tag, *redis));
+                self.asked.push((tag, redis));
             }
         }
         self.take()
@@ -120,7 +120,7 @@ fn transactions_are_queued_and_asked_as_one() {
         "+OK\r\n+QUEUED\r\n+QUEUED\r\n"
     );
     assert_eq!(client.send("EXEC\r\n"), "");
-    assert!(matches!(&client.asked[0].1.calls, Calls::Transaction(calls) if calls.len() == 2));
+    assert!(matches!(&*client.asked[0].1.calls, Calls::Transaction(calls) if calls.len() == 2));
     assert_eq!(client.send("EXEC\r\n"), "");
     let done = Ok(Response::Redis(Value::Array(vec![
         answer::ok(),

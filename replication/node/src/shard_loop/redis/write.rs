@@ -1,0 +1,105 @@
+//! Writes of Redis clients, as a program under the gate of their key.
+
+use bytes::Bytes;
+use pegasus_engine::atomic::{Evaluation, Moment, Need, Program, Rows};
+use pegasus_engine::{Batch, BatchError, Row as EngineRow, key};
+use pegasus_fbs::code::Code;
+use pegasus_net::request::Failure;
+use pegasus_redis::{Calls, Context, Row, State, WRITE_ROWS_MAX, answer, evaluate, rows};
+use pegasus_resp::Value;
+use std::sync::Arc;
+
+/// Commands on one key, at least one of which may write.
+#[derive(Clone, Debug)]
+pub struct RedisWrite {
+    calls: Arc<Calls>,
+    /// The raw key of the key with an empty sort key.
+    prefix: Bytes,
+}
+
+impl RedisWrite {
+    /// # Errors
+    /// The key is too long.
+    pub(in crate::shard_loop) fn new(calls: Arc<Calls>) -> Result<Self, Failure> {
+        let prefix = key::encode(&super::commands::key_of(&calls), b"")
+            .map_err(|error| Failure::new(Code::TooLarge, error.to_string()))?;
+        Ok(Self { calls, prefix })
+    }
+
+    fn state(&self, rows: &Rows) -> State {
+        let mut state = State::new(WRITE_ROWS_MAX);
+        let sort_key = |raw_key: &Bytes| raw_key.slice(self.prefix.len().min(raw_key.len())..);
+        if let Some(head) = rows.head() {
+            let found = head
+                .rows
+                .iter()
+                .map(|it| (sort_key(&it.key), row_of(&it.row)));
+            state.know_head(found.collect(), head.asked);
+        }
+        for (raw_key, row) in rows.named() {
+            state.know(sort_key(raw_key), row.map(row_of));
+        }
+        state
+    }
+
+    fn raw_key(&self, sort_key: &[u8]) -> Bytes {
+        if sort_key.is_empty() {
+            return self.prefix.clone();
+        }
+        [&self.prefix[..], sort_key].concat().into()
+    }
+
+    fn need(&self, need: rows::Need) -> Need {
+        match need {
+            rows::Need::Rows(sort_keys) => Need::Rows(
+                sort_keys
+                    .iter()
+                    .map(|sort_key| self.raw_key(sort_key))
+                    .collect(),
+            ),
+            rows::Need::Head(rows) => Need::Head {
+                prefix: self.prefix.clone(),
+                rows,
+            },
+        }
+    }
+
+    fn batch(&self, state: &State) -> Result<Batch, BatchError> {
+        let mut batch = Batch::new();
+        for (sort_key, row) in state.writes() {
+            let raw_key = self.raw_key(sort_key);
+            match row {
+                Some(row) => batch.put(&raw_key, &row.value, row.expire_at)?,
+                None => batch.remove(&raw_key)?,
+            }
+        }
+        Ok(batch)
+    }
+}
+
+impl Program for RedisWrite {
+    type Answer = Value;
+
+    fn evaluate(&mut self, rows: &Rows, moment: Moment) -> Result<Evaluation<Value>, Need> {
+        let context = Context {
+            now_ms: moment.wall_us / 1000,
+            default_ttl_s: moment.default_ttl_s,
+        };
+        let mut state = self.state(rows);
+        let value = evaluate(&self.calls, &mut state, &context).map_err(|need| self.need(need))?;
+        Ok(match self.batch(&state) {
+            Ok(batch) => Evaluation {
+                batch,
+                ..Evaluation::unchanged(value)
+            },
+            Err(error) => Evaluation::unchanged(answer::failure(format!("ERR {error}"))),
+        })
+    }
+}
+
+fn row_of(row: &EngineRow) -> Row {
+    Row {
+        value: row.data.clone(),
+        expire_at: row.expire_at,
+    }
+}

@@ -1,5 +1,6 @@
 //! Request bodies.
 
+use crate::atomic::{Check, Mutation, Set};
 use crate::options::{FullScan, HashScan, MultiGet, SortKeyRange, filter};
 use pegasus_fbs::flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
 use pegasus_fbs::kv;
@@ -31,7 +32,7 @@ pub(crate) fn key(builder: &mut Builder, hash_key: &[u8], sort_key: &[u8], id: R
 pub(crate) fn put(
     builder: &mut Builder,
     (hash_key, sort_key, value): (&[u8], &[u8], &[u8]),
-    ttl_seconds: u32,
+    (ttl_seconds, expire_at): (u32, u32),
     id: RequestId,
 ) {
     let value = data(builder, value);
@@ -44,6 +45,7 @@ pub(crate) fn put(
         ttl_seconds,
         request_client: id.client,
         request_sequence: id.sequence,
+        expire_at,
     };
     let request = kv::PutRequest::create(builder, &arguments);
     builder.finish(request, None);
@@ -79,6 +81,7 @@ pub(crate) fn multi_put<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         ttl_seconds,
         request_client: id.client,
         request_sequence: id.sequence,
+        expire_at: 0,
     };
     let request = kv::MultiPutRequest::create(builder, &arguments);
     builder.finish(request, None);
@@ -208,6 +211,119 @@ pub(crate) fn full_scan(
     };
     let request = kv::ScanRequest::create(builder, &arguments);
     builder.finish(request, None);
+}
+
+pub(crate) fn incr(
+    builder: &mut Builder,
+    (hash_key, sort_key): (&[u8], &[u8]),
+    increment: i64,
+    (ttl_seconds, expire_at, remove_expiry): (u32, u32, bool),
+    (id, retry): (RequestId, bool),
+) {
+    let sort_key = data(builder, sort_key);
+    let hash_key = data(builder, hash_key);
+    let arguments = kv::IncrRequestArgs {
+        hash_key,
+        sort_key,
+        increment,
+        ttl_seconds,
+        expire_at,
+        remove_expiry,
+        request_client: id.client,
+        request_sequence: id.sequence,
+        retry,
+    };
+    let request = kv::IncrRequest::create(builder, &arguments);
+    builder.finish(request, None);
+}
+
+pub(crate) fn check_and_set(
+    builder: &mut Builder,
+    hash_key: &[u8],
+    check: &Check,
+    set: &Set,
+    (ttl_seconds, expire_at): (u32, u32),
+    (id, retry): (RequestId, bool),
+) {
+    let hash_key = data(builder, hash_key);
+    let check = Some(check_of(builder, check));
+    let set_sort_key = set.sort_key.as_ref();
+    let set_sort_key = set_sort_key.and_then(|sort_key| data(builder, sort_key));
+    let value = data(builder, &set.value);
+    let arguments = kv::CheckAndSetRequestArgs {
+        hash_key,
+        check,
+        set_other_row: set.sort_key.is_some(),
+        set_sort_key,
+        value,
+        ttl_seconds,
+        expire_at,
+        return_check_value: true,
+        request_client: id.client,
+        request_sequence: id.sequence,
+        retry,
+    };
+    let request = kv::CheckAndSetRequest::create(builder, &arguments);
+    builder.finish(request, None);
+}
+
+/// The expiries of `mutations` have been checked.
+pub(crate) fn check_and_mutate(
+    builder: &mut Builder,
+    hash_key: &[u8],
+    check: &Check,
+    mutations: &[Mutation],
+    (id, retry): (RequestId, bool),
+) {
+    let hash_key = data(builder, hash_key);
+    let check = Some(check_of(builder, check));
+    let mutations: Vec<_> = mutations
+        .iter()
+        .map(|mutation| mutate(builder, mutation))
+        .collect();
+    let mutations = Some(builder.create_vector(&mutations));
+    let arguments = kv::CheckAndMutateRequestArgs {
+        hash_key,
+        check,
+        mutations,
+        return_check_value: true,
+        request_client: id.client,
+        request_sequence: id.sequence,
+        retry,
+    };
+    let request = kv::CheckAndMutateRequest::create(builder, &arguments);
+    builder.finish(request, None);
+}
+
+fn check_of(builder: &mut Builder, check: &Check) -> WIPOffset<kv::Check<'static>> {
+    let sort_key = data(builder, &check.sort_key);
+    let operand = data(builder, &check.operand);
+    let arguments = kv::CheckArgs {
+        sort_key,
+        kind: check.kind as u8,
+        operand,
+    };
+    kv::Check::create(builder, &arguments)
+}
+
+fn mutate(builder: &mut Builder, mutation: &Mutation) -> WIPOffset<kv::Mutate<'static>> {
+    let (ttl_seconds, expire_at) = mutation.expiry().unwrap_or_default();
+    let (kind, sort_key, value) = match mutation {
+        Mutation::Put {
+            sort_key, value, ..
+        } => (kv::MutateKind::Put, sort_key, &value[..]),
+        Mutation::Remove { sort_key } => (kv::MutateKind::Remove, sort_key, &[][..]),
+    };
+    let sort_key = data(builder, sort_key);
+    let value = data(builder, value);
+    let arguments = kv::MutateArgs {
+        kind,
+        sort_key,
+        value,
+        ttl_seconds,
+        expire_at,
+    };
+    kv::Mutate::create(builder, &arguments)
 }
 
 /// An absent vector means empty.

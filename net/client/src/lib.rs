@@ -18,12 +18,13 @@
 //! When a core dies or says nothing for 300 ms, it asks meta and other cores where its partitions are now. Operations that
 //! were not sent yet, and reads, go on at the new primary; a write that was sent waits for its answer until the deadline,
 //! and is unknown then, unless the caller allowed to repeat it. Nothing is sent so late that its outcome would become
-//! unknown for want of time.
+//! unknown for want of time. Increments and checked writes carry an identity: they are repeated until their outcome is known,
+//! and executed once.
 //!
 //! It never retries what may have been executed unless asked to, spawns no task for a request, and keeps nothing
 //! unbounded: requests in flight, bytes in flight and retries all have limits.
 //!
-//! Reading order: `options`, `error`, `table` (data operations), `scan`, `admin`; then how a request travels: `driver`
+//! Reading order: `options`, `error`, `table` (data operations), `atomic`, `scan`, `admin`; then how a request travels: `driver`
 //! (deadline, retries) and `driver/attempt`, `route` (which core; `route/routes`: what is believed of which answer),
 //! `endpoint` (dialling), `pipeline` (one connection; `pipeline/silence`), `pending` (who waits).
 
@@ -31,6 +32,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests fail by panicking"))]
 
 mod admin;
+mod atomic;
 mod client;
 mod driver;
 mod encode;
@@ -46,8 +48,10 @@ mod table;
 
 pub use admin::{
     BackoffInfo, ChangeOutcome, ClusterInfo, ClusterSummary, CoreInfo, CreateTable, CreatedTable,
-    EnvInfo, Health, LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ReplicaHealth, ScrubInfo, TableInfo,
+    EnvInfo, Health, LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ReplicaHealth, ScrubInfo,
+    TableInfo,
 };
+pub use atomic::{Check, CheckKind, CheckOutcome, CheckedRow, Expiry, IncrExpiry, Mutation, Set};
 pub use bytes::Bytes;
 pub use client::Client;
 pub use error::{Cause, Error, Result};

@@ -24,9 +24,9 @@ pub struct ClientOptions {
     /// node. Shorter: the caller hears of it early; zero: at once.
     pub refusal_timeout: Duration,
     /// Send a blind write again when its outcome is unknown: the connection was lost, or the core is silent and its
-    /// partition has moved to another. Off by default: the lost first copy may have been
-    /// executed, or may still be, after another client's later write to the same row, and the second copy would then
-    /// undo that write. On suits loads in which each row has one writer.
+    /// partition has moved to another. Such writes carry an identity, by which a server knows those that it has executed; it
+    /// remembers the last 4,096 of a partition, which each costs it some memory and log. Off by default. Increments and
+    /// checked writes are always repeated so.
     pub retry_unknown_writes: bool,
 }
 

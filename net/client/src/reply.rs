@@ -1,5 +1,6 @@
 //! Answers as Rust values. Keys and values share the memory of the received frame.
 
+use crate::atomic::{CheckOutcome, CheckedRow};
 use crate::error::{Cause, Error, Result};
 use bytes::Bytes;
 use pegasus_fbs::code::Code;
@@ -97,6 +98,51 @@ pub(crate) fn read_write_count(frame: &Bytes) -> Result<u64> {
     let reply = read::<kv::WriteReply<'_>>(frame)
         .map_err(|error| Error::Unknown(Cause::local(error.to_string())))?;
     Ok(reply.count().into())
+}
+
+/// What an increment came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Increment {
+    Done(i64),
+    NotANumber,
+    Overflow(i64),
+}
+
+/// The increment was executed, but what it came to cannot be read: its outcome is not fully known.
+pub(crate) fn read_increment(frame: &Bytes) -> Result<Increment> {
+    let reply = read_executed::<kv::IncrReply<'_>>(frame)?;
+    match reply.outcome() {
+        kv::IncrOutcome::Done => Ok(Increment::Done(reply.value())),
+        kv::IncrOutcome::NotANumber => Ok(Increment::NotANumber),
+        kv::IncrOutcome::Overflow => Ok(Increment::Overflow(reply.value())),
+        kv::IncrOutcome(number) => Err(strange("outcome", number)),
+    }
+}
+
+/// `None`: a number was compared with what is none, or the check itself makes no sense.
+pub(crate) fn read_check(frame: &Bytes) -> Result<Option<CheckOutcome>> {
+    let reply = read_executed::<kv::CheckReply<'_>>(frame)?;
+    let passed = match reply.outcome() {
+        kv::CheckOutcome::Passed => true,
+        kv::CheckOutcome::Failed => false,
+        kv::CheckOutcome::Invalid => return Ok(None),
+        kv::CheckOutcome(number) => return Err(strange("outcome", number)),
+    };
+    let checked = match reply.checked() {
+        kv::CheckedRow::Missing => CheckedRow::Missing,
+        kv::CheckedRow::Found => CheckedRow::Found(slice(frame, reply.checked_value())),
+        kv::CheckedRow::Forgotten => CheckedRow::Forgotten,
+        kv::CheckedRow(number) => return Err(strange("checked row", number)),
+    };
+    Ok(Some(CheckOutcome { passed, checked }))
+}
+
+fn read_executed<'a, T: Follow<'a> + Verifiable + 'a>(frame: &'a [u8]) -> Result<T::Inner> {
+    read::<T>(frame).map_err(|error| Error::Unknown(Cause::local(error.to_string())))
+}
+
+fn strange(what: &str, number: u8) -> Error {
+    Error::Unknown(Cause::local(format!("answer: unknown {what} {number}")))
 }
 
 pub(crate) fn read_rows(frame: &Bytes) -> Result<Rows> {

@@ -1,5 +1,6 @@
 //! Data operations on one table.
 
+use crate::atomic::{self, Expiry};
 use crate::driver::{Answer, CallOptions, Class, Operation, Target, call};
 use crate::encode::{self, Builder, RequestId};
 use crate::error::{Error, Result};
@@ -25,7 +26,7 @@ pub struct Table {
 }
 
 /// The key of a row within a table.
-type Key<'a> = (&'a [u8], &'a [u8]);
+pub(crate) type Key<'a> = (&'a [u8], &'a [u8]);
 
 impl Table {
     pub(crate) fn new(router: Arc<Router>) -> Self {
@@ -94,7 +95,26 @@ impl Table {
 
     /// Writes a row; it never expires unless the table has a default.
     pub async fn put(&self, hash_key: &[u8], sort_key: &[u8], value: &[u8]) -> Result<()> {
-        self.put_row((hash_key, sort_key), value, 0).await
+        self.put_with_expiry(hash_key, sort_key, value, Expiry::Default)
+            .await
+    }
+
+    /// Writes a row that expires as `expiry` says.
+    pub async fn put_with_expiry(
+        &self,
+        hash_key: &[u8],
+        sort_key: &[u8],
+        value: &[u8],
+        expiry: Expiry,
+    ) -> Result<()> {
+        let expiry = atomic::fields(expiry)?;
+        let id = self.request_id();
+        let row = (hash_key, sort_key, value);
+        let body = |builder: &mut Builder| encode::put(builder, row, expiry, id);
+        let weight = hash_key.len() + sort_key.len() + value.len();
+        self.write(FrameKind::Put, key_hash(hash_key, sort_key), weight, &body)
+            .await?;
+        Ok(())
     }
 
     /// Writes a row that expires after `ttl`, rounded up to whole seconds, more than zero.
@@ -105,7 +125,7 @@ impl Table {
         value: &[u8],
         ttl: Duration,
     ) -> Result<()> {
-        self.put_row((hash_key, sort_key), value, ttl_seconds(ttl)?)
+        self.put_with_expiry(hash_key, sort_key, value, Expiry::After(ttl))
             .await
     }
 
@@ -282,22 +302,6 @@ impl Table {
             .await
     }
 
-    async fn put_row(
-        &self,
-        (hash_key, sort_key): Key<'_>,
-        value: &[u8],
-        ttl_seconds: u32,
-    ) -> Result<()> {
-        let id = self.request_id();
-        let body = |builder: &mut Builder| {
-            encode::put(builder, (hash_key, sort_key, value), ttl_seconds, id)
-        };
-        let weight = hash_key.len() + sort_key.len() + value.len();
-        self.write(FrameKind::Put, key_hash(hash_key, sort_key), weight, &body)
-            .await?;
-        Ok(())
-    }
-
     async fn multi_put_rows<K, V>(
         &self,
         hash_key: &[u8],
@@ -410,6 +414,33 @@ impl Table {
         weight: usize,
         body: &(dyn Fn(&mut Builder) + Sync),
     ) -> Result<Bytes> {
+        self.write_with(self.options, kind, hash, weight, body)
+            .await
+    }
+
+    /// The same with an identity: sent again until its outcome is known.
+    pub(crate) async fn write_once(
+        &self,
+        kind: FrameKind,
+        hash: u64,
+        weight: usize,
+        body: &(dyn Fn(&mut Builder) + Sync),
+    ) -> Result<Bytes> {
+        let options = CallOptions {
+            retry_unknown: true,
+            ..self.options
+        };
+        self.write_with(options, kind, hash, weight, body).await
+    }
+
+    async fn write_with(
+        &self,
+        options: CallOptions,
+        kind: FrameKind,
+        hash: u64,
+        weight: usize,
+        body: &(dyn Fn(&mut Builder) + Sync),
+    ) -> Result<Bytes> {
         let operation = Operation {
             kind,
             class: Class::Write,
@@ -417,7 +448,7 @@ impl Table {
             weight,
             body,
         };
-        match call(&self.router, operation, self.options).await? {
+        match call(&self.router, operation, options).await? {
             Answer::Body(body) => Ok(body),
             Answer::NotFound => Err(Error::failed(
                 Code::NotFound,
@@ -434,10 +465,14 @@ impl Table {
             RequestId::default()
         }
     }
+
+    pub(crate) fn atomic_id(&self) -> RequestId {
+        self.router.driver().next_request_id()
+    }
 }
 
 /// FlatBuffers' cost of a row, about.
-const ROW_OVERHEAD: usize = 24;
+pub(crate) const ROW_OVERHEAD: usize = 24;
 
 fn weight_of<K: AsRef<[u8]>>(keys: &[K]) -> usize {
     keys.iter()
@@ -452,7 +487,7 @@ fn found<T>(answer: Answer, read: impl FnOnce(&Bytes) -> Result<T>) -> Result<Op
     }
 }
 
-fn check_hash_key(hash_key: &[u8]) -> Result<()> {
+pub(crate) fn check_hash_key(hash_key: &[u8]) -> Result<()> {
     if hash_key.is_empty() {
         return Err(Error::failed(
             Code::InvalidArgument,
@@ -462,14 +497,14 @@ fn check_hash_key(hash_key: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn check_not_empty(count: usize) -> Result<()> {
+pub(crate) fn check_not_empty(count: usize) -> Result<()> {
     if count == 0 {
         return Err(Error::failed(Code::InvalidArgument, "no rows are named"));
     }
     Ok(())
 }
 
-fn ttl_seconds(ttl: Duration) -> Result<u32> {
+pub(crate) fn ttl_seconds(ttl: Duration) -> Result<u32> {
     let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
     match u32::try_from(seconds) {
         Ok(0) => Err(Error::failed(

@@ -1,11 +1,12 @@
 //! What can happen next, and when: the queue that is the run's only clock.
 
-use crate::history::{Key, Moment, Value};
+use crate::history::{Item, Key, Moment, Value};
 use crate::network::{LinkId, Pair, Way};
 use crate::transfer::{Fetch, Parcel};
+use bytes::Bytes;
 use pegasus_engine::MemCheckpoint;
 use pegasus_meta::state::{Command, Sync};
-use pegasus_replication::event::{Event, Reject};
+use pegasus_replication::event::{Compute, Event, Reject};
 use pegasus_replication::ids::{CoreAddress, Instant, NodeId, PartitionId};
 use pegasus_replication::log::LogWriteId;
 use pegasus_replication::message::Message;
@@ -19,23 +20,42 @@ pub(crate) struct RequestNumber(pub(crate) u64);
 /// What a client asks of a partition's primary.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Operation {
-    Write { key: Key, value: Value },
-    Read { key: Key, begun: Moment },
+    Write {
+        key: Key,
+        value: Value,
+    },
+    /// Of an item to a list.
+    Append {
+        key: Key,
+        item: Item,
+    },
+    /// Of a counter, by one.
+    Increment {
+        key: Key,
+        item: Item,
+    },
+    Read {
+        key: Key,
+        begun: Moment,
+    },
 }
 
 impl Operation {
     pub(crate) const fn key(self) -> Key {
         match self {
-            Self::Write { key, .. } | Self::Read { key, .. } => key,
+            Self::Write { key, .. }
+            | Self::Append { key, .. }
+            | Self::Increment { key, .. }
+            | Self::Read { key, .. } => key,
         }
     }
 }
 
 /// What a core has said to a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    /// Done; for a read, what was found.
-    Done(Option<Value>),
+    /// Done, and what was found, or what came of it.
+    Done(Option<Bytes>),
     Rejected(Reject),
     /// There was nobody to connect to.
     Unreachable,
@@ -89,6 +109,12 @@ pub(crate) enum Action {
     ApplyWaiting {
         core: CoreAddress,
         life: Life,
+    },
+    /// The rows of an atomic operation have been read from the disk.
+    RowsRead {
+        core: CoreAddress,
+        life: Life,
+        compute: Compute,
     },
     /// The engine has flushed this replica's memtable.
     EngineFlushed {

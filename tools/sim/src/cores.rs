@@ -1,13 +1,16 @@
 //! Simulated cores: when they take events, in what turns, and what stops them in the middle of one.
 
 use crate::action::{Action, Life, RequestNumber};
+use crate::atomics::Change;
 use crate::disk::Disk;
-use crate::history::{Value, Violation};
+use crate::history::Violation;
 use crate::world::World;
+use bytes::Bytes;
 use pegasus_engine::MemEngine;
-use pegasus_replication::event::{Effect, Effects, Event};
+use pegasus_engine::atomic::Computation;
+use pegasus_replication::event::{Computed, Effect, Effects, Event};
 use pegasus_replication::ids::{
-    CoreAddress, CoreId, Instant, NodeId, PartitionId, ReplicaIncarnation,
+    CoreAddress, CoreId, Instant, NodeId, PartitionId, ReplicaIncarnation, Ticket,
 };
 use pegasus_replication::message::Entry;
 use pegasus_replication::shard::Shard;
@@ -43,7 +46,9 @@ pub(crate) struct SimCore {
     pub(crate) slow_disk_until: Instant,
     pub(crate) hung_disk_until: Instant,
     /// What reads in the engine have found.
-    pub(crate) found: BTreeMap<RequestNumber, Option<Value>>,
+    pub(crate) found: BTreeMap<RequestNumber, Option<Bytes>>,
+    /// Atomic operations whose rows are being read from the disk.
+    pub(crate) computing: BTreeMap<Ticket, Computation<Change>>,
     /// Requests that this core has taken and not answered.
     pub(crate) tickets: BTreeSet<RequestNumber>,
     /// What its log had flushed was damaged once.
@@ -85,6 +90,7 @@ impl SimCore {
             slow_disk_until: Instant::default(),
             hung_disk_until: Instant::default(),
             found: BTreeMap::new(),
+            computing: BTreeMap::new(),
             tickets: BTreeSet::new(),
             has_damaged_log: false,
             damaged: BTreeSet::new(),
@@ -105,6 +111,7 @@ impl SimCore {
         self.shard = None;
         self.waiting.clear();
         self.found.clear();
+        self.computing.clear();
         self.fetches.clear();
         self.timer = None;
         self.was_stopped = false;
@@ -185,36 +192,77 @@ impl World {
         self.turn_at(self.local(address.node), address, events)
     }
 
-    /// The same, with a clock that was read at `now`: that may be long ago. It is read again when a read has its answer.
+    /// The same, with a clock that was read at `then`: that may be long ago. It is read again when rows have been read.
     fn turn_at(
         &mut self,
-        mut now: Instant,
+        then: Instant,
         address: CoreAddress,
         events: Vec<Event>,
     ) -> Result<(), Violation> {
-        let local = self.local(address.node);
-        let index = self.node_index(address.node);
-        let core = &mut self.nodes[index].cores[usize::from(address.core.0)];
-        let Some(shard) = core.shard.as_mut() else {
-            return Ok(());
-        };
-        assert!(core.effects.is_empty(), "a turn ends before the next one");
+        let mut now = then;
         let mut effects = Effects::new();
-        for event in events {
-            self.totals.coverage.note_event(&event);
-            if self.trace {
-                crate::trace::event(self.now, address, &event);
+        let mut events = VecDeque::from(events);
+        assert!(
+            self.core(address).effects.is_empty(),
+            "a turn ends before the next one"
+        );
+        while let Some(event) = events.pop_front() {
+            if is_after_read(&event) {
+                now = self.local(address.node);
             }
-            match event {
-                Event::LogDurable { write } => core.disk.tell(write),
-                Event::ReadDone { .. } => now = local,
-                _ => {}
-            }
-            shard.handle(now, event, &mut effects);
+            self.tell_shard(now, address, event, &mut effects);
+            self.compute_all(address, &mut events);
         }
-        shard.finish_turn(now, &mut effects);
-        core.effects = effects.into();
-        self.carry_out(address)
+        let core = self.core_mut(address);
+        if let Some(shard) = core.shard.as_mut() {
+            shard.finish_turn(now, &mut effects);
+            core.effects = effects.into();
+            self.carry_out(address)?;
+        }
+        Ok(())
+    }
+
+    fn tell_shard(
+        &mut self,
+        now: Instant,
+        address: CoreAddress,
+        event: Event,
+        effects: &mut Effects,
+    ) {
+        self.totals.coverage.note_event(&event);
+        if self.trace {
+            crate::trace::event(self.now, address, &event);
+        }
+        let core = self.core_mut(address);
+        if let Event::LogDurable { write } = event {
+            core.disk.tell(write);
+        }
+        if let Some(shard) = core.shard.as_mut() {
+            shard.handle(now, event, effects);
+        }
+    }
+
+    /// Computes everything whose turn it is. What is ready at once goes before the other events of the turn.
+    fn compute_all(&mut self, address: CoreAddress, events: &mut VecDeque<Event>) {
+        let index = self.node_index(address.node);
+        loop {
+            let core = &mut self.nodes[index].cores[usize::from(address.core.0)];
+            let Some(compute) = core.shard.as_mut().and_then(Shard::next_compute) else {
+                return;
+            };
+            let in_memory = self.scenario.memory_reads_of_100;
+            let is_in_memory = self.random.engine.percent(in_memory);
+            let Some(outcome) = core.compute(compute, &self.requests, is_in_memory) else {
+                self.compute_later(address, compute);
+                continue;
+            };
+            events.push_front(Event::Computed {
+                partition: compute.partition,
+                ticket: compute.ticket,
+                gate: compute.gate,
+                outcome,
+            });
+        }
     }
 
     /// The first effects of a core that starts.
@@ -310,7 +358,12 @@ impl World {
     fn take_requests(&mut self, address: CoreAddress) -> Vec<Event> {
         self.totals.coverage.note("late clock");
         let core = self.core_mut(address);
-        let is_request = |event: &Event| matches!(event, Event::Write { .. } | Event::Read { .. });
+        let is_request = |event: &Event| {
+            matches!(
+                event,
+                Event::Write { .. } | Event::Atomic { .. } | Event::Read { .. }
+            )
+        };
         let (requests, others) = core.backlog.drain(..).partition(is_request);
         core.backlog = others;
         requests.into()
@@ -356,4 +409,16 @@ impl World {
             self.queue.add(due, Action::Core { core, life, event });
         }
     }
+}
+
+/// The right to answer is that of the moment after the engine has read.
+fn is_after_read(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::ReadDone { .. }
+            | Event::Computed {
+                outcome: Computed::Answer,
+                ..
+            }
+    )
 }

@@ -103,8 +103,10 @@ fn add_all<K: Ord + Copy>(to: &mut BTreeMap<K, u64>, from: &BTreeMap<K, u64>) {
 }
 
 /// Every name that [`name_of`] can give.
-const EVENTS: [&str; 31] = [
+const EVENTS: [&str; 33] = [
     "Write",
+    "Atomic",
+    "Computed",
     "Read",
     "ReadDone",
     "Prepare",

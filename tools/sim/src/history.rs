@@ -6,6 +6,11 @@
 //! only if no read ends before the write of its value begins, no two zones that run forward (first end before last
 //! beginning) overlap, and no zone that runs backward lies within one that runs forward.
 
+mod orders;
+
+pub use orders::{Item, Seen};
+
+use orders::Orders;
 use pegasus_replication::ids::{Instant, TableId};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -119,6 +124,7 @@ pub struct History {
     /// By value, from 1.
     writes: Vec<Write>,
     reads: BTreeMap<Key, Vec<Read>>,
+    orders: Orders,
     moments: u64,
     pub acknowledged: u64,
     pub read_count: u64,
@@ -214,7 +220,8 @@ impl History {
         }
         clusters
             .iter()
-            .try_for_each(|(key, clusters)| check_zones(*key, clusters))
+            .try_for_each(|(key, clusters)| check_zones(*key, clusters))?;
+        self.orders.check()
     }
 
     /// Somebody wrote what was read, to this row, before the read ended, and was not told that it was not executed.

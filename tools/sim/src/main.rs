@@ -2,13 +2,14 @@
 //!
 //! One seed is one run, always the same. Reading order: `scenario`, `world`; a node: `node`, `cores`, `perform`, `storage`,
 //! `disk`, `clock`, `transfer`; what lies between: `network`, `links`, `meta`, `assignment`,
-//! `clients`; `faults`. What is checked: `checks` after every
+//! `clients`, `atomics`; `faults`. What is checked: `checks` after every
 //! event, `history` and `settle` at the end; `coverage` shows that it was worth it.
 
 #![forbid(unsafe_code)]
 
 mod action;
 mod assignment;
+mod atomics;
 mod checks;
 mod clients;
 mod clock;

@@ -249,7 +249,7 @@ impl World {
             self.network.forget_breaks(core.address);
         }
         for request in lost {
-            self.forget(request);
+            self.give_up(request);
         }
         for pair in broken {
             self.break_link(pair)?;

@@ -1,7 +1,7 @@
 //! Carries out the effects of a shard, as the node does.
 
 use crate::action::{Action, Operation, Reply, RequestNumber};
-use crate::clients::{decode, partition_of, raw_key};
+use crate::clients::{partition_of, raw_key};
 use crate::history::Violation;
 use crate::transfer::Wanted;
 use crate::world::World;
@@ -149,7 +149,7 @@ impl World {
         let found = match operation {
             Some(Operation::Read { key, .. }) => {
                 let row = core.engine.get(partition, &raw_key(key), 1, Tier::Full);
-                row.unwrap_or_default().map(|row| decode(&row.data))
+                row.unwrap_or_default().map(|row| row.data)
             }
             // The client has given up meanwhile.
             _ => None,

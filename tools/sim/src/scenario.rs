@@ -139,6 +139,8 @@ pub(crate) struct Scenario {
     pub(crate) rows: u32,
     /// Of a hundred operations, how many write.
     pub(crate) writes_of_100: u64,
+    /// Of a hundred operations, how many are of lists and counters.
+    pub(crate) ordered_of_100: u64,
     /// Of a hundred operations, how many go to somebody who was primary once, or to any core at all.
     pub(crate) astray_of_100: u64,
     /// Faults of this run, each as often as it weighs.
@@ -182,6 +184,7 @@ impl Scenario {
             clients: 3 + random.index(6),
             rows: *random.pick(&[2, 8, 64]),
             writes_of_100: *random.pick(&[30, 50, 80]),
+            ordered_of_100: *random.pick(&[0, 20, 60]),
             astray_of_100: *random.pick(&[0, 10, 30]),
             faults: some_faults(&mut random),
             fault_period: *random.pick(&[

@@ -1,6 +1,6 @@
 //! The end of a run: faults are over, everything must become whole, and what was acknowledged must be there.
 
-use crate::clients::{decode, partition_of, raw_key};
+use crate::clients::{partition_of, raw_key};
 use crate::history::Violation;
 use crate::node::applied;
 use crate::world::World;
@@ -179,8 +179,8 @@ impl World {
 
     /// A last read of every row, as one more client's.
     fn read_everything(&mut self) -> Result<(), Violation> {
-        let now = self.now;
-        for key in self.history.keys() {
+        let keys = self.history.keys().into_iter();
+        for key in keys.chain(self.history.ordered_keys()) {
             let partition = partition_of(key);
             let Some(configuration) = self.configuration(partition) else {
                 continue;
@@ -192,9 +192,8 @@ impl World {
             let row = engine
                 .get(partition, &raw_key(key), 1, Tier::Full)
                 .map_err(|error| Violation::invariant(error.to_string()))?;
-            let begun = self.history.begin_read(now);
-            let found = row.map(|row| decode(&row.data));
-            self.history.end_read(now, key, begun, found);
+            let begun = self.history.begin_read(self.now);
+            self.end_read(key, begun, row.map(|row| row.data));
         }
         Ok(())
     }

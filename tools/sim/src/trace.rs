@@ -18,6 +18,7 @@ pub(crate) fn action(at: Instant, action: &Action) {
         | Action::Flushed { .. }
         | Action::ApplyWaiting { .. }
         | Action::EngineFlushed { .. }
+        | Action::RowsRead { .. }
         | Action::Deadline { .. }
         | Action::Think { .. }
         | Action::MetaTick

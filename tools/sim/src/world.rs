@@ -88,6 +88,8 @@ pub(crate) struct World {
     pub(crate) history: History,
     pub(crate) requests: BTreeMap<RequestNumber, Request>,
     pub(crate) next_request: u64,
+    /// Items appended to the lists of each partition number of each table.
+    pub(crate) appended: BTreeMap<PartitionId, u32>,
     pub(crate) next_fetch: u64,
     /// Who has been primary of each partition number, the newest last.
     pub(crate) former_primaries: BTreeMap<u32, Vec<CoreAddress>>,
@@ -120,6 +122,7 @@ impl World {
             history: History::default(),
             requests: BTreeMap::new(),
             next_request: 0,
+            appended: BTreeMap::new(),
             next_fetch: 0,
             former_primaries: BTreeMap::new(),
             ledgers: BTreeMap::new(),
@@ -187,6 +190,11 @@ impl World {
             Action::Resume { core, life } => return self.resume(core, life),
             Action::Flushed { core, life, write } => return self.log_flushed(core, life, write),
             Action::ApplyWaiting { core, life } => return self.apply_waiting(core, life),
+            Action::RowsRead {
+                core,
+                life,
+                compute,
+            } => return self.rows_read(core, life, compute),
             Action::EngineFlushed {
                 core,
                 life,
@@ -209,7 +217,7 @@ impl World {
             Action::Think { client } => self.think(client),
             Action::Request { request, core } => return self.request_arrives(request, core),
             Action::Answer { request, reply } => self.answer(request, reply),
-            Action::Deadline { request } => drop(self.forget(request)),
+            Action::Deadline { request } => self.give_up(request),
             Action::Fault => return self.strike(),
             Action::StartNode { node } => return self.start_stopped_node(node),
             Action::CrashNode { node, life } => return self.crash_node(node, life),

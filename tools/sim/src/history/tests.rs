@@ -158,3 +158,113 @@ fn search(left: &[Step], now: Option<Value>) -> bool {
         search(&rest, next)
     })
 }
+
+fn changed(history: &mut History, sum: Option<u64>) -> Item {
+    let item = history.begin_change(AT, KEY);
+    history.acknowledge_change(AT, item, sum);
+    item
+}
+
+fn look(history: &mut History, seen: Seen) {
+    let begun = history.begin_read(AT);
+    history.end_look(AT, KEY, begun, seen);
+}
+
+#[test]
+fn a_list_holds_what_was_appended_in_the_order_of_time() {
+    let mut history = History::default();
+    let (one, two) = (changed(&mut history, None), changed(&mut history, None));
+    look(&mut history, Seen::List(vec![one, two]));
+    assert_eq!(history.check(), Ok(()));
+    look(&mut history, Seen::List(vec![two, one]));
+    assert!(history.check().is_err());
+}
+
+#[test]
+fn items_that_were_appended_in_the_wrong_order_are_a_violation() {
+    let mut history = History::default();
+    let (one, two) = (changed(&mut history, None), changed(&mut history, None));
+    look(&mut history, Seen::List(vec![two, one]));
+    assert!(history.check().is_err());
+}
+
+#[test]
+fn an_item_that_is_there_twice_or_gone_is_a_violation() {
+    for seen in [&[1, 1, 2][..], &[1], &[]] {
+        let mut history = History::default();
+        changed(&mut history, None);
+        changed(&mut history, None);
+        look(
+            &mut history,
+            Seen::List(seen.iter().copied().map(Item).collect()),
+        );
+        assert!(history.check().is_err(), "{seen:?}");
+    }
+}
+
+#[test]
+fn an_item_of_open_outcome_may_be_there_and_one_not_executed_may_not() {
+    let mut history = History::default();
+    let open = history.begin_change(AT, KEY);
+    let one = changed(&mut history, None);
+    look(&mut history, Seen::List(vec![one]));
+    look(&mut history, Seen::List(vec![one, open]));
+    assert_eq!(history.check(), Ok(()));
+    history.change_not_executed(open);
+    assert!(history.check().is_err());
+}
+
+#[test]
+fn a_list_that_is_read_shorter_later_is_a_violation() {
+    let mut history = History::default();
+    let one = history.begin_change(AT, KEY);
+    look(&mut history, Seen::List(vec![one]));
+    assert_eq!(history.check(), Ok(()));
+    look(&mut history, Seen::List(Vec::new()));
+    assert!(history.check().is_err());
+}
+
+#[test]
+fn sums_follow_each_other_and_no_increment_counts_twice() {
+    let mut history = History::default();
+    changed(&mut history, Some(1));
+    changed(&mut history, Some(2));
+    look(&mut history, Seen::Count(2));
+    assert_eq!(history.check(), Ok(()));
+    look(&mut history, Seen::Count(3));
+    assert!(history.check().is_err(), "nobody made it 3");
+    history.begin_change(AT, KEY);
+    assert!(history.check().is_err(), "not before that read");
+}
+
+#[test]
+fn an_increment_of_open_outcome_counts_once() {
+    let mut history = History::default();
+    history.begin_change(AT, KEY);
+    changed(&mut history, Some(2));
+    assert_eq!(history.check(), Ok(()));
+    changed(&mut history, Some(4));
+    assert!(history.check().is_err());
+}
+
+#[test]
+fn equal_sums_and_sums_against_the_order_of_time_are_violations() {
+    for sums in [[1, 1], [2, 1]] {
+        let mut history = History::default();
+        changed(&mut history, Some(sums[0]));
+        changed(&mut history, Some(sums[1]));
+        assert!(history.check().is_err(), "{sums:?}");
+    }
+}
+
+#[test]
+fn a_count_below_what_was_acknowledged_before_is_a_violation() {
+    let mut history = History::default();
+    changed(&mut history, Some(1));
+    let early = history.begin_read(AT);
+    changed(&mut history, Some(2));
+    history.end_look(AT, KEY, early, Seen::Count(1));
+    assert_eq!(history.check(), Ok(()));
+    look(&mut history, Seen::Count(1));
+    assert!(history.check().is_err());
+}

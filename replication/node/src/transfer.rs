@@ -13,6 +13,7 @@
 //! disk, for the other side, for the learner's core to take what has arrived (`docs/decisions/0015-transfer-threads.md`). Cores hand
 //! jobs over without waiting and are told by their inbox. Files that have arrived whole stay for the next attempt, whoever dies.
 
+mod arrival;
 mod budget;
 mod fetch;
 mod frames;
@@ -56,7 +57,7 @@ pub struct TransferCore {
 /// Bounds of all transfers of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransferOptions {
-    /// Bytes that leave the disk, and bytes that arrive, each.
+    /// Bytes that leave, bytes that arrive, and bytes of logs that are read to find what leaves: each.
     pub bytes_per_second: u64,
     /// Sessions in each direction.
     pub sessions_max: usize,
@@ -101,6 +102,8 @@ struct Shared {
     cores: Vec<TransferCore>,
     sending: Budget,
     receiving: Budget,
+    /// What of a log has to be read to find what a learner wants.
+    searching: Budget,
     is_stopping: AtomicBool,
     /// Open connections, to be ended at a stop.
     streams: Mutex<Vec<(u64, TcpStream)>>,
@@ -128,6 +131,7 @@ impl Transfers {
             cores,
             sending: Budget::new(options.bytes_per_second),
             receiving: Budget::new(options.bytes_per_second),
+            searching: Budget::new(options.bytes_per_second),
             is_stopping: AtomicBool::new(false),
             streams: Mutex::default(),
             next_stream: AtomicU64::new(0),

@@ -9,14 +9,19 @@ use crate::inbox::CoreInput;
 use crate::log_file::{ReadySegment, open_segment, segment_path};
 use glommio::io::{DmaFile, OpenOptions};
 use pegasus_replication::log::SegmentId;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes of one write of zeros.
-const CHUNK_BYTES: u64 = 1 << 20;
+const CHUNK_BYTES: u64 = 256 << 10;
+/// Rest after each, if the segment is not waited for: 256 MiB a second at most, for the drive has log writes to do.
+const REST: Duration = Duration::from_millis(1);
 const SPARE_PREFIX: &str = "spare-";
 const UNFINISHED: &str = "unfinished";
 
@@ -24,13 +29,28 @@ const UNFINISHED: &str = "unfinished";
 #[derive(Debug)]
 pub struct SegmentKeeper {
     cores: Vec<CoreFiles>,
+    /// Those that have got a segment in this life; until then they cannot serve.
+    have_one: RefCell<BTreeSet<usize>>,
     options: SegmentOptions,
+}
+
+/// How fast a segment is filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Haste {
+    /// A core waits for it.
+    Waited,
+    /// The one before is in use.
+    Ahead,
 }
 
 impl SegmentKeeper {
     #[must_use]
     pub const fn new(cores: Vec<CoreFiles>, options: SegmentOptions) -> Self {
-        Self { cores, options }
+        Self {
+            cores,
+            have_one: RefCell::new(BTreeSet::new()),
+            options,
+        }
     }
 
     /// Carries jobs out in order and returns those to try again later.
@@ -71,7 +91,9 @@ impl SegmentKeeper {
             Some(spare) => fs::rename(spare, &path)?,
             None => {
                 let unfinished = files.log_dir.join(UNFINISHED);
-                if let Err(error) = write_zeros(&unfinished, self.options.segment_bytes).await {
+                let haste = self.haste(core);
+                let filled = write_zeros(&unfinished, self.options.segment_bytes, haste).await;
+                if let Err(error) = filled {
                     // On a full disk the half of a segment would keep space from everybody else.
                     let _ = fs::remove_file(&unfinished);
                     return Err(error);
@@ -81,10 +103,19 @@ impl SegmentKeeper {
         }
         sync_dir(&files.log_dir)?;
         let file = Arc::new(open_segment(&path)?);
+        self.have_one.borrow_mut().insert(core);
         files
             .inbox
             .send(CoreInput::Segment(ReadySegment { segment, file }));
         Ok(())
+    }
+
+    fn haste(&self, core: usize) -> Haste {
+        if self.have_one.borrow().contains(&core) {
+            Haste::Ahead
+        } else {
+            Haste::Waited
+        }
     }
 
     /// A recycled file of the right length; others are deleted.
@@ -128,7 +159,7 @@ fn spares(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(spares)
 }
 
-async fn write_zeros(path: &Path, bytes: u64) -> io::Result<()> {
+async fn write_zeros(path: &Path, bytes: u64, haste: Haste) -> io::Result<()> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -136,12 +167,12 @@ async fn write_zeros(path: &Path, bytes: u64) -> io::Result<()> {
         .dma_open(path)
         .await
         .map_err(io_error)?;
-    let result = fill(&file, bytes).await;
+    let result = fill(&file, bytes, haste).await;
     file.close().await.map_err(io_error)?;
     result
 }
 
-async fn fill(file: &DmaFile, bytes: u64) -> io::Result<()> {
+async fn fill(file: &DmaFile, bytes: u64, haste: Haste) -> io::Result<()> {
     match file.pre_allocate(bytes, false).await.map_err(io_error) {
         // Not every file system can; the zeros allocate as well, only in smaller pieces.
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
@@ -161,6 +192,9 @@ async fn fill(file: &DmaFile, bytes: u64) -> io::Result<()> {
             return Err(io::ErrorKind::WriteZero.into());
         }
         offset += written;
+        if haste == Haste::Ahead {
+            glommio::timer::sleep(REST).await;
+        }
     }
     file.fdatasync().await.map_err(io_error)
 }

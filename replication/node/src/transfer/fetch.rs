@@ -1,5 +1,6 @@
 //! The taking side: what a learner of this node has asked for, handed to its core piece by piece.
 
+use super::arrival::ArrivingFile;
 use super::frames::{self, Chunk, Entries, FrameError, Manifest, ManifestFile, Open};
 use super::{SESSION_TIMEOUT, Shared, TransferCore};
 use crate::connection::Connection;
@@ -10,10 +11,9 @@ use pegasus_net::PeerId;
 use pegasus_net::peer::handshake::Handshaker;
 use pegasus_replication::ids::{CoreAddress, CoreId, Decree, PartitionId, ReplicaIncarnation};
 use pegasus_replication::message::Entry;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,8 +28,6 @@ const PIECES_MAX: usize = 4;
 const PIECE_WAIT: Duration = Duration::from_millis(1);
 /// How long a core may take for that.
 const PIECE_WAIT_MAX: Duration = Duration::from_secs(30);
-/// Dirty pages that may gather before they are flushed: the log of the cores uses the same drive.
-const FLUSH_BYTES: u64 = 4 << 20;
 const PART_SUFFIX: &str = ".part";
 
 /// What a learner wants, and where it is.
@@ -324,48 +322,27 @@ fn fetch_file(
         return Ok(());
     }
     let part = directory.join(format!("{}{PART_SUFFIX}", file.name));
-    // Each part is written at its place: a cancelled attempt of another thread may still be writing the same bytes.
-    let out = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&part)?;
-    let mut offset = out.metadata()?.len();
-    if offset < file.bytes {
-        let request = frames::encode_fetch(&file.name, offset);
+    let mut arriving = ArrivingFile::open(part)?;
+    if arriving.length() < file.bytes {
+        let request = frames::encode_fetch(&file.name, arriving.length());
         connection.send(FrameKind::TransferFetch, &request)?;
     }
-    let mut unflushed = 0;
-    while offset < file.bytes {
+    while arriving.length() < file.bytes {
         let frame = frames::expect(connection.receive()?, FrameKind::TransferChunk)?;
         shared.receiving.take(frame.body.len());
         let chunk = Chunk::decode(&frame.body)?;
         let length = chunk.data.len() as u64;
+        let offset = arriving.length();
         if chunk.offset != offset || length == 0 || length > file.bytes - offset {
             return Err(FetchError::Content(
                 "a chunk is not the next part of its file",
             ));
         }
-        out.write_all_at(&chunk.data, offset)?;
-        offset += length;
-        unflushed += length;
-        if unflushed >= FLUSH_BYTES {
-            out.sync_data()?;
-            unflushed = 0;
-        }
+        arriving.append(&chunk.data)?;
         if job.is_cancelled(shared) {
             return Err(FetchError::Cancelled);
         }
     }
-    if out.metadata()?.len() != file.bytes {
-        return Err(FetchError::Content("a file has grown beyond its length"));
-    }
-    finish_file(&out, &part, &path)?;
+    arriving.finish(file.bytes, &path)?;
     Ok(())
-}
-
-/// A file has its name only when all of it is durable.
-fn finish_file(out: &File, part: &Path, path: &Path) -> io::Result<()> {
-    out.sync_all()?;
-    fs::rename(part, path)
 }

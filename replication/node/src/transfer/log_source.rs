@@ -29,6 +29,8 @@ impl LogSource {
             match File::open(&path) {
                 Ok(file) => {
                     let bytes = file.metadata()?.len();
+                    // Nothing is read ahead: whoever reads here does it at a pace.
+                    let _ = fadvise(&file, 0, None, Advice::Random);
                     files.insert(segment, (file, bytes));
                 }
                 // Freed since the directory was listed.

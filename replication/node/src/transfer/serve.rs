@@ -1,10 +1,12 @@
 //! The giving side: a replica's files or log, to whoever has proved to be of this cluster.
 
+use super::budget::Budget;
 use super::frames::{self, Chunk, Entries, Manifest, ManifestFile, Open};
 use super::log_source::LogSource;
 use super::{EXPORT_PREFIX, ExportRequest, Exported, SESSION_TIMEOUT, Shared, TransferCore, spawn};
 use crate::connection::Connection;
 use crate::inbox::CoreInput;
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, TrySendError, bounded};
 use pegasus_fbs::body;
 use pegasus_fbs::code::Code;
@@ -12,8 +14,8 @@ use pegasus_fbs::frame::{Frame, FrameKind, Header};
 use pegasus_fbs::peer;
 use pegasus_net::peer::handshake::{Handshaker, Nonces};
 use pegasus_replication::ids::{CoreId, Decree, NodeId};
-use pegasus_replication::log::LogIdentity;
-use pegasus_replication::log::recover::{Suffix, SuffixRange};
+use pegasus_replication::log::recover::{SegmentSource, Suffix, SuffixRange};
+use pegasus_replication::log::{LogIdentity, SegmentId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Advice, fadvise};
 use std::fs::{self, File};
@@ -35,10 +37,12 @@ const ACCEPT_WAIT: Timespec = Timespec {
 const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 /// A flush and the linking of files; the core's pool may be busy with other flushes.
 const EXPORT_WAIT: Duration = Duration::from_secs(60);
-/// Of a file, in one frame.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Of a file, in one frame: what is read, packed and sent at once, before clients have their turn.
+const CHUNK_BYTES: usize = 256 << 10;
 /// Of the log, in one frame, about.
-const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 256 << 10;
+/// While files of a checkpoint are deleted.
+const BETWEEN_REMOVALS: Duration = Duration::from_millis(5);
 const HANDSHAKE_BODY_BYTES_MAX: usize = 4 << 10;
 const REQUEST_BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -195,7 +199,10 @@ fn serve_log(
     identity: LogIdentity,
     range: SuffixRange,
 ) -> Result<(), ServeError> {
-    let mut source = LogSource::open(&files.log_dir)?;
+    let mut source = Budgeted {
+        source: LogSource::open(&files.log_dir)?,
+        budget: &shared.searching,
+    };
     let gone = |error: pegasus_replication::log::recover::SuffixError| {
         refused(Code::NotFound, error.to_string())
     };
@@ -221,6 +228,23 @@ fn serve_log(
     };
     connection.send(FrameKind::TransferEntries, &end.encode()?)?;
     Ok(())
+}
+
+/// A log that is read within a budget.
+struct Budgeted<'b> {
+    source: LogSource,
+    budget: &'b Budget,
+}
+
+impl SegmentSource for Budgeted<'_> {
+    fn segments(&self) -> Vec<(SegmentId, u64)> {
+        self.source.segments()
+    }
+
+    fn read(&mut self, segment: SegmentId, offset: u64, length: usize) -> Result<Bytes, String> {
+        self.budget.take(length);
+        self.source.read(segment, offset, length)
+    }
 }
 
 fn serve_checkpoint(
@@ -261,7 +285,8 @@ fn serve_checkpoint(
     }
 }
 
-/// All of a file from `offset` on. Leaves nothing in the page cache that a client might want the memory for.
+/// All of a file from `offset` on. Leaves nothing in the page cache that a client might want the memory for, and has nothing
+/// read ahead: that would be megabytes at once, beyond the budget.
 fn serve_file(
     shared: &Shared,
     connection: &mut Connection,
@@ -270,6 +295,7 @@ fn serve_file(
     mut offset: u64,
 ) -> Result<(), ServeError> {
     let file = File::open(path)?;
+    let _ = fadvise(&file, 0, None, Advice::Random);
     while offset < bytes {
         let length = CHUNK_BYTES.min(usize::try_from(bytes - offset).unwrap_or(CHUNK_BYTES));
         shared.sending.take(length);
@@ -339,9 +365,20 @@ impl ExportDir {
     }
 }
 
+impl ExportDir {
+    /// One after the other: a link may be the last one of its file, and the drive has work with freeing much at once.
+    fn remove(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            fs::remove_file(entry?.path())?;
+            std::thread::sleep(BETWEEN_REMOVALS);
+        }
+        fs::remove_dir(&self.directory)
+    }
+}
+
 impl Drop for ExportDir {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.directory) {
+        if let Err(error) = self.remove() {
             tracing::warn!(directory = %self.directory.display(), %error, "a checkpoint's links could not be removed");
         }
     }

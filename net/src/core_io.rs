@@ -173,13 +173,13 @@ impl CoreIo {
     /// Serves clients on a socket made by [`crate::listener::bind`].
     ///
     /// # Errors
-    /// The kernel refuses an option of the socket.
+    /// The socket does not say where it listens.
     pub fn listen_clients(&mut self, listener: TcpListener) -> io::Result<()> {
-        crate::listener::prepare_client_listener(&listener, self.options.reader_silence_max)?;
         if self.own_client.address.is_none() {
             self.announce(listener.local_addr()?);
         }
         self.listen(listener, Audience::Clients);
+        self.look_after_readers(Instant::now());
         Ok(())
     }
 
@@ -402,6 +402,7 @@ impl CoreIo {
                 }
                 Timer::Handshake(id) => self.handle_handshake_timeout(id),
                 Timer::Dial(peer) => self.handle_dial_due(peer),
+                Timer::Readers => self.look_after_readers(now),
             }
         }
     }

@@ -41,6 +41,8 @@ pub enum Decoded {
     Refused { tag: Tag, failure: Failure },
     /// The front-end alone has answered, in `output`, or nothing is to be answered.
     Answered,
+    /// There is more, and it waits for an answer that is still to come.
+    Held,
 }
 
 /// One protocol. Keeps whatever state its stream needs; one value for each connection.

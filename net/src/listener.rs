@@ -91,12 +91,6 @@ pub(crate) fn prepare_peer_listener(listener: &TcpListener) -> io::Result<()> {
     socket2::SockRef::from(listener).set_tcp_user_timeout(Some(PEER_SILENCE_MAX))
 }
 
-/// A client that does not read for this long is gone, whether it is alive or not: what is sent to it cannot leave. Accepted
-/// connections inherit it.
-pub(crate) fn prepare_client_listener(listener: &TcpListener, silence: Duration) -> io::Result<()> {
-    socket2::SockRef::from(listener).set_tcp_user_timeout(Some(silence))
-}
-
 /// A socket to dial `address` from, with a local port in `ports`.
 pub(crate) fn outgoing(address: SocketAddr, ports: &RangeInclusive<u16>) -> io::Result<OwnedFd> {
     let socket = Socket::new(

@@ -31,7 +31,8 @@ pub struct NetOptions {
     pub request_bytes_inflight_max: usize,
     /// Bytes queued towards one connection; a reader too slow for that is closed. Default 64 MiB.
     pub output_bytes_max: usize,
-    /// How long a client may leave what is sent to it unread, or unacknowledged, before its connection is closed. Default 60 s.
+    /// How long a client may take for each MiB that is sent to it, at most a quarter longer, before its connection is
+    /// closed. Default 60 s.
     pub reader_silence_max: Duration,
     /// Bytes queued towards all connections of the core; the client that would exceed it is closed. Default 256 MiB.
     pub output_bytes_total_max: usize,

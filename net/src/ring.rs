@@ -126,6 +126,8 @@ const SUBMISSION_ENTRIES: u32 = 1024;
 const COMPLETION_ENTRIES: u32 = 8192;
 /// The second half of a log write: its flush.
 const FLUSH_BIT: u64 = 1;
+/// Bytes of one send: that the kernel has taken a piece is how progress of a slow reader shows.
+const SEND_BYTES_MAX: usize = 1 << 20;
 /// `IORING_RECVSEND_POLL_FIRST`: nothing is there to read yet most of the time, so do not try before polling.
 const POLL_FIRST: u16 = 1;
 const DROP_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -190,8 +192,23 @@ impl Ring {
             socket: Rc::clone(socket),
             buffer,
             sent: 0,
+            since_ns: clock::now_ns(),
         });
         self.push_send(id);
+    }
+
+    /// Tokens of sends of which the kernel has taken no piece since `before_ns`, by [`clock::now_ns`].
+    pub(crate) fn stalled_sends(&self, before_ns: u64) -> Vec<u64> {
+        let stalled = self
+            .operations
+            .iter()
+            .filter_map(|operation| match operation {
+                Operation::Send {
+                    token, since_ns, ..
+                } if *since_ns < before_ns => Some(*token),
+                _ => None,
+            });
+        stalled.collect()
     }
 
     /// Connects `socket` to `address`.
@@ -477,7 +494,13 @@ impl Ring {
     }
 
     fn complete_send(&mut self, id: u64, result: i32) -> Option<Completion> {
-        let Some(Operation::Send { buffer, sent, .. }) = self.operations.get_mut(id) else {
+        let Some(Operation::Send {
+            buffer,
+            sent,
+            since_ns,
+            ..
+        }) = self.operations.get_mut(id)
+        else {
             return None;
         };
         let result = check(result).and_then(|count| match usize::try_from(count) {
@@ -487,6 +510,7 @@ impl Ring {
         if let Ok(count) = result {
             *sent += count;
             if *sent < buffer.len() {
+                *since_ns = clock::now_ns();
                 self.push_send(id);
                 return None;
             }
@@ -545,7 +569,7 @@ impl Ring {
             return;
         };
         let rest = &buffer[*sent..];
-        let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+        let length = u32::try_from(rest.len().min(SEND_BYTES_MAX)).unwrap_or(u32::MAX);
         let entry = opcode::Send::new(types::Fd(socket.as_raw_fd()), rest.as_ptr(), length)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
             .build();

@@ -22,11 +22,13 @@
 
 #![forbid(unsafe_code)]
 
+mod date;
 mod query;
 mod request;
 mod response;
 mod sniff;
 
+pub use date::utc;
 pub use query::{Arguments, QueryError, QueryErrorKind};
 pub use request::{DecodeError, Limits, Method, ReplyForm, Request, RequestDecoder};
 pub use response::{CONTINUE, Response, Status};

@@ -143,7 +143,11 @@ impl RequestDecoder {
     /// When the stream cannot be understood any more; see [`DecodeError`].
     pub fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Request>, DecodeError> {
         if self.head.is_none() {
-            self.head = self.decode_head(input)?;
+            let head = self.decode_head(input);
+            if head.is_err() {
+                self.searched = 0;
+            }
+            self.head = head?;
         }
         match self.head.take() {
             Some(head) if input.len() >= head.body_bytes => {

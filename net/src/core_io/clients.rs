@@ -1,6 +1,8 @@
 //! What happens to connections: receiving, decoding within the window, answering, sending.
 
+use super::timers::Timer;
 use super::{Arrival, CoreIo, IoEvent, ReplyTo, Sent, give_receipts};
+use crate::clock;
 use crate::connection::{Connection, ConnectionId, Role};
 use crate::counters::CloseReason;
 use crate::frontend::{Decoded, Frontend, Own, frontend_of, sniff};
@@ -8,9 +10,12 @@ use crate::request::Reply;
 use crate::ring::Chunk;
 use std::io;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// With this much unsent output a connection's requests wait: it does not read what it has asked for.
 const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
+/// How often clients that do not read are looked for, within the time that they have.
+const READER_LOOKS: u32 = 4;
 
 /// Why decoding of a connection stopped.
 enum Stop {
@@ -148,6 +153,22 @@ impl CoreIo {
         }
         self.send_output(id);
         self.close_if_over(id);
+    }
+
+    /// Closes clients that take nothing of what is sent to them. The kernel would wait for ever: it gives up a host that
+    /// is gone, and not one that answers and leaves its window closed.
+    pub(super) fn look_after_readers(&mut self, now: Instant) {
+        let silence_max = self.options.reader_silence_max;
+        self.timers
+            .set(now + silence_max / READER_LOOKS, Timer::Readers);
+        let silence_ns = u64::try_from(silence_max.as_nanos()).unwrap_or(u64::MAX);
+        let before_ns = clock::now_ns().saturating_sub(silence_ns);
+        for token in self.ring.stalled_sends(before_ns) {
+            let id = ConnectionId::of_token(token);
+            if self.connections.get(id).is_some_and(Connection::is_client) {
+                self.close(id, CloseReason::SlowReader);
+            }
+        }
     }
 
     pub(super) fn arm_receive(&mut self, id: ConnectionId) {
@@ -353,6 +374,7 @@ impl CoreIo {
                 });
                 Ok(())
             }
+            Some(Decoded::Held) => Err(Stop::Window),
             Some(Decoded::Answered) => {
                 let added = output.len() - before;
                 self.counters.requests += 1;

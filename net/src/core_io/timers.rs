@@ -14,6 +14,8 @@ pub(super) enum Timer {
     Handshake(ConnectionId),
     /// Dial this peer.
     Dial(PeerId),
+    /// Look for clients that do not read.
+    Readers,
 }
 
 #[derive(Debug, Default)]

@@ -46,13 +46,10 @@ impl Frontend for Http {
     ) -> Result<Option<Decoded>, CloseReason> {
         if self.is_over {
             input.clear();
+            return Ok(None);
         }
         if self.asked.is_some() {
-            return if input.len() > INPUT_BYTES_MAX {
-                Err(CloseReason::FrameTooLarge)
-            } else {
-                Ok(None)
-            };
+            return Ok(Some(Decoded::Held));
         }
         let before = input.len();
         let decoded = self.decoder.decode(input);
@@ -108,15 +105,15 @@ impl Frontend for Http {
     }
 }
 
-/// Bytes that wait while a request is in work.
-const INPUT_BYTES_MAX: usize = 128 << 10;
-
 impl Http {
     fn ask(&mut self, request: http::Request, bytes: usize, output: &mut Vec<u8>) -> Decoded {
         let form = request.reply_form();
         if request.method == Method::Other {
-            http::Response::text(Status::MethodNotAllowed, "only GET, HEAD and POST are taken")
-                .encode(&form, output);
+            http::Response::text(
+                Status::MethodNotAllowed,
+                "only GET, HEAD and POST are taken",
+            )
+            .encode(&form, output);
             self.is_over |= !form.keep_alive;
             return Decoded::Answered;
         }

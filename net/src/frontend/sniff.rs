@@ -82,7 +82,11 @@ mod tests {
                 assert_eq!(sniff(&stream[..end]), None, "{stream:?} up to {end}");
             }
             for end in needed..=stream.len() {
-                assert_eq!(sniff(&stream[..end]), Some(spoken), "{stream:?} up to {end}");
+                assert_eq!(
+                    sniff(&stream[..end]),
+                    Some(spoken),
+                    "{stream:?} up to {end}"
+                );
             }
         }
     }

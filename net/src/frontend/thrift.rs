@@ -136,15 +136,21 @@ impl Thrift {
     ) -> Decoded {
         let (rpc, operation, indices) = match (asker.rpc, meaning) {
             (Some(rpc), Meaning::Operation(operation)) => (rpc, operation, Vec::new()),
-            (Some(rpc), Meaning::Route { table_name, indices }) => {
-                (rpc, Operation::Route { table_name }, indices)
-            }
+            (
+                Some(rpc),
+                Meaning::Route {
+                    table_name,
+                    indices,
+                },
+            ) => (rpc, Operation::Route { table_name }, indices),
             (_, Meaning::Said(said)) => {
                 said.encode(asker.to, self.from, output);
                 return Decoded::Answered;
             }
             (None, _) => {
-                asker.to.fail(FrameStatus::HandlerNotFound, self.from, output);
+                asker
+                    .to
+                    .fail(FrameStatus::HandlerNotFound, self.from, output);
                 return Decoded::Answered;
             }
         };

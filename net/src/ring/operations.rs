@@ -24,6 +24,8 @@ pub(super) enum Operation {
         socket: Rc<OwnedFd>,
         buffer: Vec<u8>,
         sent: usize,
+        /// When the kernel was last given a piece of it, by `clock::now_ns`.
+        since_ns: u64,
     },
     Connect {
         token: u64,
@@ -103,6 +105,10 @@ impl Operations {
         let operation = self.slots.get_mut(index)?.take()?;
         self.free.push(index);
         Some(operation)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Operation> {
+        self.slots.iter().flatten()
     }
 
     pub(super) fn len(&self) -> usize {

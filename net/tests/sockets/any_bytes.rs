@@ -34,7 +34,9 @@ pub(crate) fn run(input: &[u8]) {
 /// Whatever was decoded can be answered, and the answer is a frame.
 fn answer(frontend: &mut Native, decoded: Decoded, scratch: &mut Scratch) {
     let (tag, reply) = match decoded {
-        Decoded::Answered => unreachable!("the native front-end leaves answers to others"),
+        Decoded::Answered | Decoded::Held => {
+            unreachable!("the native front-end leaves answers to others")
+        }
         Decoded::Refused { tag, failure } => (tag, Err(failure)),
         Decoded::Request { tag, request, .. } => {
             if let Operation::Get(key) = &request.operation {

@@ -7,10 +7,14 @@
 )]
 
 mod any_bytes;
+mod apache;
+mod apache_bytes;
 mod backpressure;
 mod bad_input;
 mod clients;
 mod harness;
+mod http;
+mod idle;
 mod links;
 mod log;
 mod protocol;

@@ -178,6 +178,7 @@ impl Session {
             Kind::Ping => simple("PONG"),
             Kind::Echo => Value::Bulk(call.shared(1)),
             Kind::Hello => self.hello(call),
+            Kind::Auth if call.count() == 3 => answer::error(WRONG_PASSWORD),
             Kind::Auth => answer::error(NO_PASSWORD),
             Kind::Client => self.client(call),
             Kind::Command => about::command(call),
@@ -221,7 +222,7 @@ impl Session {
         while at < call.count() {
             let rest = call.count() - at - 1;
             match &call.argument(at).to_ascii_uppercase()[..] {
-                b"AUTH" if rest >= 2 => return answer::error(NO_PASSWORD),
+                b"AUTH" if rest >= 2 => return answer::error(WRONG_PASSWORD),
                 b"SETNAME" if rest >= 1 => {
                     name = Some(call.shared(at + 1));
                     at += 2;
@@ -348,6 +349,8 @@ const ABORTED: &str = "EXECABORT Transaction discarded because of previous error
 const NO_SUCH_INDEX: &str = "ERR DB index is out of range";
 const BAD_TABLE_NAME: &str = "ERR SELECT takes the name of a table, or 0 for the default one";
 const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
+const WRONG_PASSWORD: &str =
+    "WRONGPASS invalid username-password pair or user is disabled.";
 const BAD_VERSION: &str = "ERR Protocol version is not an integer or out of range";
 const NO_SUCH_VERSION: &str = "NOPROTO unsupported protocol version";
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";

@@ -9,6 +9,8 @@
 //! write NAME P N [ms]          a client writes NAME on node N         tick MS              time passes, nothing else moves
 //! pass MS                      time passes, and everything moves but what is held
 //! read NAME P N [ms]           a client reads                         crash N | restart N  unsynced log writes are lost
+//! incr NAME ID P N [ms]        the last number written, plus one, under a request id (0: none)
+//! look NAME P N [ms]           an atomic operation that only tells it; hold|release|step gate N: its work
 //! cut A B | mend A B           a link breaks, comes back              flush P N            the engine's marker is durable
 //! assign P N[:INCARNATION]     meta lets a copy learn; none: no more   hand-over P to N   meta wants another primary
 //! fence N                      its clock is in doubt                  pause N | resume N  nothing of it runs, time does
@@ -38,7 +40,9 @@ mod world;
 use bytes::Bytes;
 use pegasus_replication::config::{Configuration, Member, Proposal, ReplicationOptions, Stage};
 use pegasus_replication::event::{Effect, Event, Pressure};
-use pegasus_replication::ids::{Ballot, Instant, NodeId, PartitionId, ReplicaIncarnation, Ticket};
+use pegasus_replication::ids::{
+    Ballot, Instant, NodeId, PartitionId, ReplicaIncarnation, RequestId, Ticket,
+};
 use pegasus_replication::log::SegmentId;
 use pegasus_replication::message::Message;
 use pegasus_replication::{LearnStage, Phase, Replica, RoleName};
@@ -107,6 +111,8 @@ impl Script {
             "may-read" => return self.may_read(number(1)),
             "incarnation" => self.foreign(number(1), number(2), number(3), number(4)),
             "write" | "read" => self.ask(&words, number(2), number(3)),
+            "incr" => self.count(words[1], number(2), &words[3..]),
+            "look" => self.count(words[1], 0, &words[2..]),
             "run" => self.run(),
             "step" => self.step(&words, number(2)),
             "hold" => {
@@ -263,6 +269,22 @@ impl Script {
         }
     }
 
+    /// `words`: partition, node, milliseconds. Without an id it only looks if it is not called an increment.
+    fn count(&mut self, name: &str, id: u32, words: &[&str]) {
+        let ms = words.get(2).map_or(1000, |ms| ms.parse().unwrap());
+        let deadline = Instant(self.world.now.0 + ms * MS);
+        let ticket = self.world.next_ticket();
+        self.names.insert(ticket, name.to_owned());
+        let request_id = RequestId {
+            client: u64::from(id > 0),
+            sequence: id.into(),
+        };
+        let (index, node) = (words[0].parse().unwrap(), words[1].parse().unwrap());
+        let is_increment = !name.starts_with("look");
+        self.world
+            .count(node, request_id, partition(index), is_increment, deadline);
+    }
+
     fn run(&mut self) {
         let nodes: Vec<u32> = self.world.nodes.keys().copied().collect();
         let mut moved = true;
@@ -270,6 +292,7 @@ impl Script {
             moved = false;
             for node in &nodes {
                 if self.world.is_alive(*node) {
+                    moved |= !self.is_held(&format!("gate {node}")) && self.world.step_gate(*node);
                     moved |= !self.is_held(&format!("disk {node}")) && self.world.step_disk(*node);
                     moved |=
                         !self.is_held(&format!("engine {node}")) && self.world.step_engine(*node);
@@ -303,6 +326,7 @@ impl Script {
             "disk" => self.world.step_disk(node),
             "engine" => self.world.step_engine(node),
             "wire" => self.world.step_wire(node, words[3].parse().unwrap()),
+            "gate" => self.world.step_gate(node),
             other => panic!("`{other}` cannot be stepped"),
         };
         assert!(moved, "nothing to step: {words:?}");
@@ -409,7 +433,10 @@ impl Script {
             }
             let text = match effect {
                 Effect::Reply { ticket, decree } => {
-                    format!("{} ok, decree {decree}", self.names[&ticket])
+                    let counting = self.world.counting.get(&ticket);
+                    let value = counting.and_then(|counting| counting.value);
+                    let value = value.map_or(String::new(), |value| format!("{value}, "));
+                    format!("{} ok, {value}decree {decree}", self.names[&ticket])
                 }
                 Effect::Reject { ticket, reason } => {
                     format!("{} refused: {reason:?}", self.names[&ticket])

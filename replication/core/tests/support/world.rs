@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pegasus_replication::config::{Configuration, Member, ReplicationOptions, Stage};
-use pegasus_replication::event::{Effect, Event, Reject};
+use pegasus_replication::event::{Compute, Computed, Effect, Event, Reject};
 use pegasus_replication::ids::{
     Ballot, CoreAddress, CoreId, Decree, Instant, NodeId, PartitionId, ReplicaIncarnation,
     RequestId, TableId, Ticket,
@@ -70,6 +70,8 @@ pub(crate) struct Node {
     pub(crate) engine: BTreeMap<PartitionId, Storage>,
     /// `Apply` and `Read` effects not carried out yet.
     pub(crate) engine_queue: VecDeque<Effect>,
+    /// Atomic operations whose turn it is.
+    pub(crate) computes: VecDeque<Compute>,
     /// The engine says no to every flush.
     pub(crate) flushes_fail: bool,
     /// Commit points seen, which never go back within a life.
@@ -86,6 +88,7 @@ impl Default for Node {
             disk: Disk::default(),
             engine: BTreeMap::new(),
             engine_queue: VecDeque::new(),
+            computes: VecDeque::new(),
             flushes_fail: false,
             committed: BTreeMap::new(),
         }
@@ -98,6 +101,16 @@ pub(crate) struct Reading {
     /// The newest decree that any client had seen when it was asked.
     pub(crate) floor: Decree,
     pub(crate) found: Decree,
+}
+
+/// A counter to be looked at, or increased by one: the payloads are numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct Counting {
+    pub(crate) partition: PartitionId,
+    pub(crate) request_id: RequestId,
+    pub(crate) is_increment: bool,
+    /// What it came to.
+    pub(crate) value: Option<u64>,
 }
 
 /// A write that was answered with success.
@@ -121,6 +134,7 @@ pub(crate) struct World {
     pub(crate) waiting: BTreeSet<Ticket>,
     pub(crate) acknowledged: Vec<Acknowledged>,
     pub(crate) readings: BTreeMap<Ticket, Reading>,
+    pub(crate) counting: BTreeMap<Ticket, Counting>,
     pub(crate) reads_answered: u64,
     /// The newest decree that any client has seen, written or read.
     pub(crate) seen: BTreeMap<PartitionId, Decree>,
@@ -184,6 +198,7 @@ impl World {
             waiting: BTreeSet::new(),
             acknowledged: Vec::new(),
             readings: BTreeMap::new(),
+            counting: BTreeMap::new(),
             reads_answered: 0,
             seen: BTreeMap::new(),
             said: Vec::new(),
@@ -264,6 +279,7 @@ impl World {
             storage.applied.truncate(storage.durable);
         }
         one.engine_queue.clear();
+        one.computes.clear();
         self.wires
             .retain(|(from, to), _| *from != node && *to != node);
         for peer in self.alive() {
@@ -335,6 +351,9 @@ impl World {
             eprintln!("{:?} node {node}: {event:?}", self.now);
         }
         shard.handle(now, event, &mut effects);
+        while let Some(compute) = shard.next_compute() {
+            one.computes.push_back(compute);
+        }
         shard.finish_turn(now, &mut effects);
         for effect in effects.iter().filter(|_| self.trace) {
             if !matches!(effect, Effect::WriteLog(_)) {
@@ -424,13 +443,65 @@ impl World {
             Effect::Reject { ticket, reason } => {
                 assert!(self.waiting.remove(&ticket), "a ticket is answered once");
                 assert!(
-                    reason != Reject::Unknown || self.writes.contains_key(&ticket),
+                    reason != Reject::Unknown
+                        || self.writes.contains_key(&ticket)
+                        || self.counting.contains_key(&ticket),
                     "reads have no unknown outcome"
                 );
                 self.said.push((node, effect));
             }
             other => self.said.push((node, other)),
         }
+    }
+
+    /// Works out the atomic operation whose turn it is. False: none waits.
+    pub(crate) fn step_gate(&mut self, node: u32) -> bool {
+        let one = self.nodes.get_mut(&node).unwrap();
+        let Some(compute) = one.computes.pop_front() else {
+            return false;
+        };
+        let Compute {
+            partition,
+            ticket,
+            gate,
+            ..
+        } = compute;
+        let counting = self.counting.get_mut(&ticket).unwrap();
+        let applied = one.engine.get(&partition);
+        let applied = applied.map_or(&[][..], |storage| &storage.applied);
+        let id = counting.request_id;
+        let number = |payload: &Bytes| std::str::from_utf8(payload).ok()?.parse::<u64>().ok();
+        let same = |entry: &&Entry| id.client > 0 && entry.mutation.request_id == id;
+        let outcome = if let Some(before) = applied.iter().find(same) {
+            counting.value = number(&before.mutation.payload);
+            Computed::Remembered
+        } else {
+            let shard = one.shard.as_ref().unwrap();
+            let mut inflight = shard.inflight(partition, gate);
+            let prepared = inflight.find_map(number);
+            let mut stored = applied.iter().rev();
+            let stored = || stored.find_map(|entry| number(&entry.mutation.payload));
+            let value = prepared.or_else(stored).unwrap_or(0);
+            let value = value + u64::from(counting.is_increment);
+            counting.value = Some(value);
+            if counting.is_increment {
+                let payload = Bytes::from(value.to_string());
+                self.writes.insert(ticket, (partition, payload.clone()));
+                Computed::Write { payload }
+            } else {
+                Computed::Answer
+            }
+        };
+        self.feed(
+            node,
+            Event::Computed {
+                partition,
+                ticket,
+                gate,
+                outcome,
+            },
+        );
+        true
     }
 
     /// Carries out one effect that waits for the engine or the segment maker. False: none waits.
@@ -709,6 +780,35 @@ impl World {
                 deadline,
             },
         );
+        ticket
+    }
+
+    pub(crate) fn count(
+        &mut self,
+        node: u32,
+        request_id: RequestId,
+        partition: PartitionId,
+        is_increment: bool,
+        deadline: Instant,
+    ) -> Ticket {
+        let ticket = self.ticket();
+        let counting = Counting {
+            partition,
+            request_id,
+            is_increment,
+            value: None,
+        };
+        self.counting.insert(ticket, counting);
+        let wall_us = self.local(node).0 / 1000;
+        let event = Event::Atomic {
+            partition,
+            ticket,
+            request_id,
+            gate: partition.index.into(),
+            wall_us,
+            deadline,
+        };
+        self.feed(node, event);
         ticket
     }
 

@@ -22,6 +22,9 @@ impl World {
     /// Orders to delete first, then configurations, learners, orders to hand over.
     pub(crate) fn take_assignment(&mut self, index: usize, sync: Sync) -> Result<(), Violation> {
         self.nodes[index].digest = sync.digest;
+        if sync.full {
+            self.nodes[index].known.tables.clear();
+        }
         let tables = sync.tables.into_iter().map(|table| (table.table, table));
         self.nodes[index].known.tables.extend(tables);
         for key in sync.drops {

@@ -174,7 +174,8 @@ impl World {
         if decided.undecided.is_empty() {
             return Ok(decided);
         }
-        for table in decided.undecided.iter().filter_map(table_of) {
+        let tables: BTreeSet<TableId> = decided.undecided.iter().filter_map(table_of).collect();
+        for table in tables {
             self.say_of_table(table, &mut case);
         }
         self.decide_meta(&case)
@@ -231,6 +232,7 @@ impl World {
 fn table_of(undecided: &Undecided) -> Option<TableId> {
     match undecided {
         Undecided::Table { table, .. } => Some(*table),
-        Undecided::Node { .. } | Undecided::Partition { .. } => None,
+        Undecided::Partition { partition, .. } => Some(partition.table),
+        Undecided::Node { .. } => None,
     }
 }

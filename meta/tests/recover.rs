@@ -303,7 +303,7 @@ fn a_table_that_nobody_names_is_asked_for_and_may_be_left() {
         name: "t".to_owned(),
         partition_count: 2,
         replica_count: 3,
-        envs: std::collections::BTreeMap::new(),
+        envs: BTreeMap::new(),
     };
     case.tables = vec![named.clone()];
     decided(&case);

@@ -120,7 +120,7 @@ impl Failed {
 impl From<&Refusal> for Failed {
     fn from(refusal: &Refusal) -> Self {
         let code = match refusal {
-            Refusal::TableExists(_) => Code::AlreadyExists,
+            Refusal::TableExists(_) | Refusal::TableDiffers(_) => Code::AlreadyExists,
             Refusal::UnknownTable(_) | Refusal::NoSuchTable(_) => Code::UnknownTable,
             Refusal::NotDropped(_) => Code::AlreadyExists,
             Refusal::Frozen(_) => Code::NotServing,

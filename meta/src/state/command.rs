@@ -179,6 +179,8 @@ pub enum Refusal {
     BadReplicaCount(u8),
     #[error("table {0:?} exists already")]
     TableExists(String),
+    #[error("table {0:?} exists already, with other properties")]
+    TableDiffers(String),
     #[error("table {0:?} does not exist")]
     UnknownTable(String),
     #[error("there is no dropped table of number {0} that could be recalled")]

@@ -82,9 +82,11 @@ impl State {
             _ if !(1..=REPLICA_COUNT_MAX).contains(&request.replica_count) => {
                 Err(Refusal::BadReplicaCount(request.replica_count))
             }
-            _ if self.durable.table_named(&request.name).is_some() => {
-                Err(Refusal::TableExists(request.name.clone()))
-            }
+            _ if self.durable.table_named(&request.name).is_some() => Err(if request.may_exist {
+                Refusal::TableDiffers(request.name.clone())
+            } else {
+                Refusal::TableExists(request.name.clone())
+            }),
             _ if alive == 0 => Err(Refusal::NoNodes),
             _ if degraded && !request.allow_degraded => Err(Refusal::NotEnoughNodes {
                 replica_count: request.replica_count,

@@ -13,7 +13,7 @@ use pegasus_fbs::meta::{self, ReplicaHealth};
 use pegasus_fbs::{admin, kv};
 use sha2::Sha256;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -225,6 +225,12 @@ impl FakeNode {
         let root = meta::Register::create(&mut b, &arguments);
         b.finish(root, None);
         b.finished_data().to_vec()
+    }
+
+    /// Of its two cores.
+    pub(crate) fn client_addresses(&self) -> [SocketAddrV4; 2] {
+        let port = self.address.port();
+        [1, 2].map(|host| SocketAddrV4::new(Ipv4Addr::new(127, 0, 1, host), port))
     }
 
     /// Waits for one frame and does what it says.

@@ -21,9 +21,10 @@ pub(super) fn reply(
     let kind = FrameKind::try_from(tag.kind).expect("the tag was made from a frame's header");
     let header = Header::request(kind, tag.id).to_partition(tag.table, tag.partition);
     match reply {
+        // Denied by an operator: the asker's deadline is to pass.
+        Ok(Response::Silent) => {}
         Ok(
             Response::Page(_)
-            | Response::Silent
             | Response::InvalidArgument(_)
             | Response::Text(_)
             | Response::Http(_)

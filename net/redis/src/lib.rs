@@ -1,7 +1,7 @@
 //! What Redis commands mean: a command and what is known of the rows of its key in, an answer and changed rows out.
 //!
 //! **Its job.** Know every command that is understood ([`spec`]), how it is spread over keys ([`Call`]), and evaluate
-//! the commands of one key, or a transaction of them, on the rows stored under it ([`evaluate`]).
+//! the commands of one key, or a transaction of them, on the rows stored under it ([`evaluate()`]).
 //!
 //! **What it must never do.** I/O, reading a clock, knowing about partitions or connections. Arguments are a client's:
 //! nothing in them may panic.
@@ -9,7 +9,7 @@
 //! A Redis key is a hash key. A *string* is the row with the empty sort key; a *hash* is a row for each field, the field
 //! being the sort key, and all rows of a hash expire together. So one key lives in one partition, under one gate.
 //!
-//! Reading order: [`spec`], [`call`], [`rows`], [`evaluate`] and the files beside it by kind of command; [`answer`] has the
+//! Reading order: [`spec`], [`call`], [`rows`], [`mod@evaluate`] and the files beside it by kind of command; [`answer`] has the
 //! sentences, [`number`], [`glob`] and [`time`] what several commands need.
 //!
 //! Source: the commands as documented at <https://redis.io/docs/latest/commands/>, checked against Redis 7.0.

@@ -43,13 +43,7 @@ impl Model {
         match name {
             "GET" | "STRLEN" | "GETDEL" | "APPEND" | "INCRBY" => self.text(name, key, &words),
             "SET" | "SETNX" | "SETEX" | "GETSET" => self.set(name, key, &words),
-            "DEL" => self
-                .keys
-                .remove(key)
-                .is_some()
-                .then_some("1")
-                .unwrap_or("0")
-                .to_owned(),
+            "DEL" => i32::from(self.keys.remove(key).is_some()).to_string(),
             "EXISTS" => i32::from(self.keys.contains_key(key)).to_string(),
             "TYPE" => match self.keys.get(key) {
                 None => "none",

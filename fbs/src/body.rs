@@ -41,6 +41,8 @@ pub struct FailureBody {
     pub retry_after: Duration,
     /// `ip:port` of the core that is primary, empty when not known.
     pub primary: String,
+    /// Ballot of the configuration that names the primary; 0 = not known.
+    pub ballot: u64,
 }
 
 impl FailureBody {
@@ -51,7 +53,7 @@ impl FailureBody {
             self.code,
             &self.message,
             self.retry_after,
-            &self.primary,
+            (&self.primary, self.ballot),
         )
     }
 
@@ -67,13 +69,14 @@ impl FailureBody {
             message: failure.message().unwrap_or_default().to_owned(),
             retry_after: Duration::from_millis(failure.retry_after_ms().into()),
             primary: failure.primary().unwrap_or_default().to_owned(),
+            ballot: failure.ballot(),
         })
     }
 }
 
 /// A failure body with a code and a sentence; the bytes live in `builder`, which is reset first.
 pub fn failure<'a>(builder: &'a mut FlatBufferBuilder<'_>, code: Code, message: &str) -> &'a [u8] {
-    write_failure(builder, code, message, Duration::ZERO, "")
+    write_failure(builder, code, message, Duration::ZERO, ("", 0))
 }
 
 /// A failure body that advises when to try again (back-pressure).
@@ -83,7 +86,7 @@ pub fn failure_retry_after<'a>(
     message: &str,
     retry_after: Duration,
 ) -> &'a [u8] {
-    write_failure(builder, code, message, retry_after, "")
+    write_failure(builder, code, message, retry_after, ("", 0))
 }
 
 /// A redirect: [`Code::NotPrimary`] with the address `ip:port` of the primary's core, empty when not known.
@@ -92,6 +95,7 @@ pub fn failure_not_primary<'a>(
     message: &str,
     primary: &str,
 ) -> &'a [u8] {
+    let primary = (primary, 0);
     write_failure(builder, Code::NotPrimary, message, Duration::ZERO, primary)
 }
 
@@ -109,7 +113,7 @@ fn write_failure<'a>(
     code: Code,
     message: &str,
     retry_after: Duration,
-    primary: &str,
+    (primary, ballot): (&str, u64),
 ) -> &'a [u8] {
     builder.reset();
     let message = builder.create_string(message);
@@ -119,6 +123,7 @@ fn write_failure<'a>(
         message: Some(message),
         retry_after_ms: u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX),
         primary,
+        ballot,
     };
     let failure = kv::Failure::create(builder, &arguments);
     builder.finish(failure, None);
@@ -147,6 +152,7 @@ mod tests {
             message: "partition 1.3 is elsewhere".into(),
             retry_after: Duration::from_millis(20),
             primary: "127.0.0.1:34802".into(),
+            ballot: 0,
         };
         let body = failure.write(&mut builder).to_vec();
         assert_eq!(FailureBody::read(&body), Ok(failure));

@@ -528,6 +528,8 @@ pub struct Failure {
     pub retry_after_ms: u32,
     /// Client port of the core that is primary, when known.
     pub primary: Option<SocketAddr>,
+    /// Ballot of the configuration that says so; 0 = not known.
+    pub ballot: u64,
 }
 
 impl Failure {
@@ -538,6 +540,7 @@ impl Failure {
             message: message.into(),
             retry_after_ms: 0,
             primary: None,
+            ballot: 0,
         }
     }
 }

@@ -94,6 +94,7 @@ fn body_seeds() -> Vec<(&'static str, Vec<u8>)> {
         message: "wait".into(),
         retry_after: Duration::from_millis(5),
         primary: "127.0.0.1:34801".into(),
+        ballot: 0,
     };
     let failure = failure.write(&mut builder).to_vec();
     builder.reset();

@@ -179,6 +179,7 @@ impl FakeNode {
                 message,
                 retry_after: std::time::Duration::ZERO,
                 primary: String::new(),
+                ballot: 0,
             });
         }
         (self.node, self.cluster) = (reply.node(), (reply.cluster_high(), reply.cluster_low()));

@@ -368,5 +368,6 @@ fn not_found() -> pegasus_fbs::body::FailureBody {
         message: "meta found no such thing".into(),
         retry_after: Duration::ZERO,
         primary: String::new(),
+        ballot: 0,
     }
 }

@@ -280,8 +280,8 @@ fn learn(
     primary: &Arc<Endpoint>,
     next: &mut Next,
 ) {
-    if let Some(address) = next.redirect.take()
-        && !router.redirect(partition, primary, &address)
+    if let Some((address, ballot)) = next.redirect.take()
+        && !router.redirect(partition, primary, &address, ballot)
     {
         *next = Next::refresh(Duration::ZERO);
     }

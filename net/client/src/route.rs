@@ -113,12 +113,19 @@ impl Router {
         self.fetch_if_due();
     }
 
-    /// Corrects one partition after the core `from` named `to` as its primary; says whether to go there.
-    pub(crate) fn redirect(&self, partition: u32, from: &Arc<Endpoint>, to: &str) -> bool {
+    /// Corrects one partition after the core `from` named `to` as its primary under `ballot` (0 = not known); says whether to
+    /// go there.
+    pub(crate) fn redirect(
+        &self,
+        partition: u32,
+        from: &Arc<Endpoint>,
+        to: &str,
+        ballot: u64,
+    ) -> bool {
         let to = self.driver.endpoints().at(to);
         // Held, so that a fetch that ends now does not overlook it.
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        routes.redirect(partition, from, to)
+        routes.redirect(partition, from, to, ballot)
     }
 
     /// Whether a partition's primary is known to be another core than this.

@@ -425,6 +425,7 @@ impl CoreIo {
             message: refusal.sentence.clone(),
             retry_after: Duration::ZERO,
             primary: String::new(),
+            ballot: 0,
         };
         let header = Header::request(FrameKind::HelloReply, 0).failure();
         let mut builder = pegasus_fbs::flatbuffers::FlatBufferBuilder::new();

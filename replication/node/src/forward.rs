@@ -189,6 +189,8 @@ fn failure(code: Code, bytes: &[u8]) -> Result<Failure, Malformed> {
         message: message.to_owned(),
         retry_after_ms,
         primary,
+        // Between cores of one cluster it is not carried: who asks goes by the directory.
+        ballot: 0,
     })
 }
 

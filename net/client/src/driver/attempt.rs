@@ -133,5 +133,6 @@ pub(super) fn too_large(bytes: usize) -> FailureBody {
         message: format!("request of {bytes} bytes, the limit is {BODY_BYTES_MAX}"),
         retry_after: Duration::ZERO,
         primary: String::new(),
+        ballot: 0,
     }
 }

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 /// What to do before the next attempt.
 pub(super) struct Next {
-    /// Address of the primary, as the refusing core knows it.
-    pub(super) redirect: Option<String>,
+    /// Address of the primary, as the refusing core knows it, and the ballot of the configuration that it has it from.
+    pub(super) redirect: Option<(String, u64)>,
     pub(super) refresh: bool,
     /// There is no table of the number that was asked for.
     pub(super) disown: bool,
@@ -147,7 +147,7 @@ impl Progress {
         let follow = redirected && !self.redirects.is_multiple_of(REDIRECTS_AT_ONCE + 1);
         let at_once = follow && self.redirects <= REDIRECTS_AT_ONCE;
         let next = Next {
-            redirect: follow.then(|| failure.primary.clone()),
+            redirect: follow.then(|| (failure.primary.clone(), failure.ballot)),
             refresh: failure.code.refreshes_routing() && !follow,
             disown: failure.code == Code::UnknownTable,
             pause: if at_once {

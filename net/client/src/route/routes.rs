@@ -1,14 +1,16 @@
 //! The partitions of one table: where each one's primary is, and under which ballot that was heard.
 //!
-//! Answers come from meta and from cores that repeat what they heard last, in any order; redirects come from cores and
-//! name no ballot. What is known of a partition never goes back to an older ballot:
+//! Answers come from meta and from cores that repeat what they heard last, in any order; redirects come from cores, and
+//! from those that know it with the ballot of the configuration that names the primary. What is known of a partition never goes back to an older ballot:
 //!
 //! ```text
 //! heard                          known: ballot b from an answer     known: a redirect under ballot b
 //! answer, ballot > b             taken                              taken
 //! answer, ballot = b             taken                              kept, unless the redirect is in doubt
 //! answer, ballot < b             kept, for a minute                 kept, for a minute
-//! redirect                       taken, unless it leads back to the primary before: that is asked for first
+//! redirect, ballot > b           taken, and the ballot with it
+//! redirect, ballot < b           not taken: meta is asked
+//! redirect, ballot = b or none   taken, unless it leads back to the primary before: that is asked for first
 //! ```
 
 use crate::endpoint::Endpoint;
@@ -130,7 +132,14 @@ impl Routes {
 
     /// Corrects one partition after the core `from` named `to` as its primary. Says whether to go where this leads:
     /// not if it leads back to the primary before, the first time.
-    pub(super) fn redirect(&self, partition: u32, from: &Arc<Endpoint>, to: Arc<Endpoint>) -> bool {
+    /// Not either if it is of an older configuration than the one that is known.
+    pub(super) fn redirect(
+        &self,
+        partition: u32,
+        from: &Arc<Endpoint>,
+        to: Arc<Endpoint>,
+        ballot: u64,
+    ) -> bool {
         let Some(place) = self.places.get(partition as usize) else {
             return false;
         };
@@ -138,10 +147,15 @@ impl Routes {
         if !is(place.primary.as_ref(), from) {
             return true; // somebody has learned more since
         }
-        if is(place.before.as_ref(), &to) {
+        if ballot != 0 && ballot < place.ballot {
+            return false;
+        }
+        // Under a newer ballot it may well have come back.
+        if ballot <= place.ballot && is(place.before.as_ref(), &to) {
             place.before = None;
             return false;
         }
+        place.ballot = place.ballot.max(ballot);
         place.before = place.primary.replace(to);
         place.is_redirect = true;
         true

@@ -463,3 +463,58 @@ fn assert_ends_at(started: Instant, timeout: Duration) {
         "after {elapsed:?}, the limit is {timeout:?}"
     );
 }
+
+/// Meta says ballot 5. A core that was left behind knows only what was before: its word counts no more.
+#[tokio::test]
+async fn a_redirect_of_an_older_configuration_is_not_followed() {
+    let (old, old_seen) = Watched::core().await;
+    let address = old.address.clone();
+    let is_first = AtomicBool::new(true);
+    let current = Fake::start(move |frame, out| {
+        if is_first.swap(false, Ordering::Relaxed) {
+            out.redirect_under(4, &frame.header, &address);
+        } else {
+            out.reply(&frame.header, &value_reply(b"v"));
+        }
+    })
+    .await;
+    let places = Places::new([&current, &current]);
+    places.say(5, [&current, &current]);
+    let meta = places.meta().await;
+    let table = client_of(&meta).await.table("t").await.unwrap();
+    table.get(b"h", b"s").await.unwrap();
+    assert_eq!(old_seen.gets(), 0);
+    let partition = table.partition_of(b"h", b"s");
+    assert_eq!(
+        table.primary_of(partition).as_deref(),
+        Some(&current.address[..])
+    );
+}
+
+/// The core knows a newer configuration than meta, which is asked right after and has not heard yet.
+#[tokio::test]
+async fn a_redirect_of_a_newer_configuration_is_kept_against_older_answers() {
+    let asked = AtomicU32::new(0);
+    let new = Fake::start(
+        move |frame, out| match asked.fetch_add(1, Ordering::Relaxed) {
+            1 => out.fail(&frame.header, Code::NotServing), // makes it ask meta
+            _ => out.reply(&frame.header, &value_reply(b"v")),
+        },
+    )
+    .await;
+    let misled = Arc::new(AtomicU32::new(0));
+    let (address, counted) = (new.address.clone(), Arc::clone(&misled));
+    let left = Fake::start(move |frame, out| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        out.redirect_under(9, &frame.header, &address);
+    })
+    .await;
+    let places = Places::new([&left, &left]);
+    places.say(5, [&left, &left]);
+    let meta = places.meta().await;
+    let table = client_of(&meta).await.table("t").await.unwrap();
+    for _ in 0..3 {
+        table.get(b"h", b"s").await.unwrap();
+    }
+    assert_eq!(misled.load(Ordering::Relaxed), 1);
+}

@@ -40,6 +40,18 @@ impl Out {
         );
     }
 
+    /// The same by a core that knows which configuration says so.
+    pub(crate) fn redirect_under(&mut self, ballot: u64, request: &Header, primary: &str) {
+        let failure = FailureBody {
+            code: Code::NotPrimary,
+            message: "elsewhere".into(),
+            retry_after: Duration::ZERO,
+            primary: primary.into(),
+            ballot,
+        };
+        self.fail_by(request, failure);
+    }
+
     pub(crate) fn fail_with(
         &mut self,
         request: &Header,
@@ -53,7 +65,12 @@ impl Out {
             message: message.into(),
             retry_after,
             primary: primary.into(),
+            ballot: 0,
         };
+        self.fail_by(request, failure);
+    }
+
+    fn fail_by(&mut self, request: &Header, failure: FailureBody) {
         let mut builder = FlatBufferBuilder::new();
         encode_frame(
             &mut self.bytes,

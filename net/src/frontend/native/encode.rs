@@ -71,6 +71,7 @@ fn failure(
             .primary
             .map(|address| address.to_string())
             .unwrap_or_default(),
+        ballot: failure.ballot,
     };
     encode_frame(output, &header.failure(), body.write(builder));
 }

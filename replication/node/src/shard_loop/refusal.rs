@@ -6,6 +6,7 @@ use pegasus_fbs::code::Code;
 use pegasus_net::request::Failure;
 use pegasus_replication::event::{BusyReason, Reject};
 use pegasus_replication::ids::{CoreAddress, PartitionId};
+use pegasus_replication::replica::Replica;
 use pegasus_replication::shard::Shard;
 
 pub(super) fn failure_of(
@@ -19,6 +20,7 @@ pub(super) fn failure_of(
         Reject::NotHere => Failure::new(Code::NotHere, name),
         Reject::NotPrimary { primary } => Failure {
             primary: primary.and_then(|core| directory.client(core)),
+            ballot: known_ballot(partition, shard),
             ..Failure::new(Code::NotPrimary, name)
         },
         Reject::NotServing => Failure::new(Code::NotServing, name),
@@ -53,6 +55,12 @@ pub(super) fn failure_of(
     }
 }
 
+/// Of the newest configuration known here; 0 if none is.
+fn known_ballot(partition: PartitionId, shard: &Shard) -> u64 {
+    let configuration = shard.replica(partition).and_then(Replica::configuration);
+    configuration.map_or(0, |it| it.ballot.0)
+}
+
 /// As the user knows it: with the table's name.
 fn name_of(partition: PartitionId, directory: &Directory) -> String {
     directory.tables.get(&partition.table).map_or_else(
@@ -83,7 +91,7 @@ const fn full(reason: BusyReason) -> &'static str {
 fn missing(partition: PartitionId, shard: &Shard) -> String {
     let Some(configuration) = shard
         .replica(partition)
-        .and_then(pegasus_replication::replica::Replica::configuration)
+        .and_then(Replica::configuration)
     else {
         return "its members are not known".to_owned();
     };

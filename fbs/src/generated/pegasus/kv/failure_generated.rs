@@ -22,6 +22,7 @@ impl<'a> Failure<'a> {
   pub const VT_MESSAGE: ::flatbuffers::VOffsetT = 6;
   pub const VT_RETRY_AFTER_MS: ::flatbuffers::VOffsetT = 8;
   pub const VT_PRIMARY: ::flatbuffers::VOffsetT = 10;
+  pub const VT_BALLOT: ::flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -33,6 +34,7 @@ impl<'a> Failure<'a> {
     args: &'args FailureArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Failure<'bldr>> {
     let mut builder = FailureBuilder::new(_fbb);
+    builder.add_ballot(args.ballot);
     if let Some(x) = args.primary { builder.add_primary(x); }
     builder.add_retry_after_ms(args.retry_after_ms);
     if let Some(x) = args.message { builder.add_message(x); }
@@ -69,6 +71,13 @@ impl<'a> Failure<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Failure::VT_PRIMARY, None)}
   }
+  #[inline]
+  pub fn ballot(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Failure::VT_BALLOT, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Failure<'_> {
@@ -81,6 +90,7 @@ impl ::flatbuffers::Verifiable for Failure<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("message", Self::VT_MESSAGE, false)?
      .visit_field::<u32>("retry_after_ms", Self::VT_RETRY_AFTER_MS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("primary", Self::VT_PRIMARY, false)?
+     .visit_field::<u64>("ballot", Self::VT_BALLOT, false)?
      .finish();
     Ok(())
   }
@@ -90,6 +100,7 @@ pub struct FailureArgs<'a> {
     pub message: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub retry_after_ms: u32,
     pub primary: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub ballot: u64,
 }
 impl<'a> Default for FailureArgs<'a> {
   #[inline]
@@ -99,6 +110,7 @@ impl<'a> Default for FailureArgs<'a> {
       message: None,
       retry_after_ms: 0,
       primary: None,
+      ballot: 0,
     }
   }
 }
@@ -125,6 +137,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> FailureBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Failure::VT_PRIMARY, primary);
   }
   #[inline]
+  pub fn add_ballot(&mut self, ballot: u64) {
+    self.fbb_.push_slot::<u64>(Failure::VT_BALLOT, ballot, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> FailureBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     FailureBuilder {
@@ -146,6 +162,7 @@ impl ::core::fmt::Debug for Failure<'_> {
       ds.field("message", &self.message());
       ds.field("retry_after_ms", &self.retry_after_ms());
       ds.field("primary", &self.primary());
+      ds.field("ballot", &self.ballot());
       ds.finish()
   }
 }

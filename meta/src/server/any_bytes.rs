@@ -6,6 +6,8 @@
     reason = "what must not be is a panic: that is how a fuzzer is told"
 )]
 
+pub mod foreign;
+
 use super::facts::Place;
 use super::letter::{Failed, Query};
 use super::{answers, wire};
@@ -25,16 +27,7 @@ const NODE_BYTES_MAX: usize = 512 << 10;
 /// The input is a sequence of: kind of frame (1 byte), length of its body (2 bytes, little-endian), body. A kind that is
 /// none lets time pass.
 pub fn run(mut input: &[u8]) {
-    let cluster = Cluster {
-        id: ClusterId(7),
-        name: "any".to_owned(),
-        epoch: 1,
-    };
-    let mut meta = Meta {
-        state: State::new(cluster.clone()),
-        persisted: Durable::new(cluster),
-        now_ms: 1_000,
-    };
+    let mut meta = Meta::new();
     while let Some((&[kind, low, high], rest)) = input.split_first_chunk::<3>() {
         let length = usize::from(u16::from_le_bytes([low, high])).min(rest.len());
         let (body, after) = rest.split_at(length);
@@ -59,6 +52,19 @@ struct Meta {
 }
 
 impl Meta {
+    fn new() -> Self {
+        let cluster = Cluster {
+            id: ClusterId(7),
+            name: "any".to_owned(),
+            epoch: 1,
+        };
+        Self {
+            state: State::new(cluster.clone()),
+            persisted: Durable::new(cluster),
+            now_ms: 1_000,
+        }
+    }
+
     fn handle(&mut self, kind: u8, body: &[u8]) -> Result<(), Failed> {
         let Ok(kind) = FrameKind::try_from(kind) else {
             let now_ms = self.now_ms;
@@ -127,6 +133,13 @@ impl Meta {
     }
 
     fn apply(&mut self, command: Command) -> Result<(), Failed> {
+        match self.apply_told(command) {
+            Answer::Refused(refusal) => Err(Failed::from(&refusal)),
+            _ => Ok(()),
+        }
+    }
+
+    fn apply_told(&mut self, command: Command) -> Answer {
         let Outcome {
             changes,
             answer,
@@ -145,10 +158,7 @@ impl Meta {
             let sync = body::read::<Sync<'_>>(&bytes).expect("our own Sync");
             assert_eq!(sync.digest(), self.persisted.digest(push.node));
         }
-        match answer {
-            Answer::Refused(refusal) => Err(Failed::from(&refusal)),
-            _ => Ok(()),
-        }
+        answer
     }
 
     fn answer(&self, query: Query) -> Result<(), Failed> {

@@ -285,6 +285,7 @@ fn a_failure_carries_code_sentence_advice_and_primary() {
         message: "partition 1.0 is elsewhere".into(),
         retry_after_ms: 20,
         primary: Some("127.0.0.1:34801".parse().unwrap()),
+        ballot: 7,
     };
     let answer = failure.clone();
     let core = Core::start(options(), move |io, from, _| {

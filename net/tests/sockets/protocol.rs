@@ -308,6 +308,7 @@ pub(crate) fn reply_of(frame: &Frame) -> Reply {
             message: failure.message,
             retry_after_ms: failure.retry_after.as_millis() as u32,
             primary: failure.primary.parse().ok(),
+            ballot: failure.ballot,
         });
     }
     let body = &frame.body[..];

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apache;
 pub mod cluster;
 pub mod foreign;
 pub mod network;

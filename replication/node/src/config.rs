@@ -10,6 +10,7 @@ mod units;
 pub use units::{ByteSize, Cores, Millis};
 
 use checks::require;
+use pegasus_net::request::TABLE_NAME_BYTES_MAX;
 use pegasus_replication::config::ReplicationOptions;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -34,6 +35,8 @@ pub struct ProcessConfig {
     pub meta: Vec<SocketAddr>,
     /// File with the cluster's token (mode 0600). Without one the token is empty, allowed on loopback only.
     pub token_file: Option<PathBuf>,
+    /// Table of Redis clients that select none. Default "redis"; the same on all nodes, or clients see another table elsewhere.
+    pub redis_table: String,
     pub listen: ListenConfig,
     pub cpu: CpuConfig,
     pub memory: MemoryConfig,
@@ -290,6 +293,12 @@ impl ProcessConfig {
             "process.meta",
             &"(empty)",
             "name at least one meta server",
+        )?;
+        require(
+            (1..=TABLE_NAME_BYTES_MAX).contains(&self.redis_table.len()),
+            "process.redis_table",
+            &self.redis_table,
+            "name a table, in at most 128 bytes",
         )?;
         self.listen
             .check(self.cpu.cores.count(), self.token_file.is_some())?;

@@ -1,6 +1,7 @@
 //! What meta has told this node about the cluster: tables and the addresses of nodes. Immutable once made; every core
 //! holds the newest one and drops the one before.
 
+use crate::settings::Settings;
 use pegasus_replication::ids::{CoreAddress, CoreId, NodeId, PartitionId, TableId};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ pub struct Table {
     /// Wanted replicas, and members that a write needs.
     pub replica_count: u8,
     pub min_replicas: u8,
+    pub settings: Settings,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,10 +7,12 @@
 use crate::inbox::{CoreInput, InboxSender};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use pegasus_engine::Applied;
+use pegasus_replication::event::Compute;
 use pegasus_replication::ids::{Decree, PartitionId, ReplicaIncarnation, Ticket};
 use std::io;
 use std::thread::JoinHandle;
 
+use crate::shard_loop::atomic::ComputeOutcome;
 use crate::shard_loop::read::ReadOutcome;
 
 /// Jobs of one class that wait for a thread.
@@ -52,6 +54,11 @@ pub enum PoolDone {
     Damaged {
         partition: PartitionId,
         error: String,
+    },
+    /// An atomic operation.
+    Computed {
+        compute: Compute,
+        outcome: Box<ComputeOutcome>,
     },
     Read {
         ticket: Ticket,

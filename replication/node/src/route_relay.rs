@@ -33,18 +33,27 @@ const STALE_MAX: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_millis(500);
 const TABLES_MAX: usize = 4096;
 
-/// A question of one client of one core.
+/// A question of one core, or of one of its clients.
 #[derive(Debug)]
 pub struct RouteQuestion {
     pub core: InboxSender,
-    pub to: ReplyTo,
+    pub to: RouteAsker,
     pub table_name: String,
 }
 
-/// What to tell the client.
+/// Who wants to know.
+#[derive(Debug)]
+pub enum RouteAsker {
+    Client(ReplyTo),
+    /// The core itself.
+    Core,
+}
+
+/// What to tell whoever has asked.
 #[derive(Debug)]
 pub struct RouteAnswer {
-    pub to: ReplyTo,
+    pub to: RouteAsker,
+    pub table_name: String,
     pub reply: Reply,
 }
 
@@ -113,7 +122,11 @@ impl Relay {
         } in queue
         {
             let reply = self.answer(&table_name);
-            core.send(CoreInput::Route(RouteAnswer { to, reply }));
+            core.send(CoreInput::Route(RouteAnswer {
+                to,
+                table_name,
+                reply,
+            }));
         }
     }
 

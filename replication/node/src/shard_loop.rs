@@ -9,6 +9,7 @@
 
 mod admit;
 mod answer;
+pub(crate) mod atomic;
 mod collect;
 mod engine_work;
 mod gauges;
@@ -18,6 +19,7 @@ mod peers;
 mod perform;
 mod ranges;
 pub mod read;
+pub mod redis;
 mod refusal;
 mod report;
 mod requests;
@@ -55,6 +57,7 @@ use pegasus_replication::replica::Replica;
 use pegasus_replication::shard::Shard;
 use perform::Held;
 use report::Reports;
+use redis::RedisWork;
 use requests::Requests;
 use scanners::Scanners;
 use std::io;
@@ -84,6 +87,8 @@ pub struct CoreParts {
     pub stats: Stats,
     pub pulse: Arc<Pulse>,
     pub limits: CoreLimits,
+    /// Name of the table of Redis clients that have selected none.
+    pub redis_table: Arc<str>,
 }
 
 /// The other threads of the node, as a core reaches them.
@@ -137,6 +142,7 @@ pub struct ShardLoop {
     peers: Peers,
     directory: Arc<Directory>,
     requests: Requests,
+    redis: RedisWork,
     scanners: Scanners,
     engine_work: EngineWork,
     held: Held,
@@ -191,6 +197,7 @@ impl ShardLoop {
             stats,
             pulse,
             limits,
+            redis_table,
         } = parts;
         let CoreHandles {
             own_inbox,
@@ -226,6 +233,7 @@ impl ShardLoop {
             peers: Peers::default(),
             directory: Arc::default(),
             requests: Requests::new(limits.requests_max),
+            redis: RedisWork::new(redis_table, limits.requests_max, clock::now()),
             scanners: Scanners::default(),
             engine_work: EngineWork::default(),
             held: Held::default(),
@@ -291,6 +299,7 @@ impl ShardLoop {
             self.stamp = self.work();
             self.perform();
         }
+        self.settle_redis();
         self.relieve_pressure();
         self.report();
         self.outbox.flush(&mut self.mesh);
@@ -321,6 +330,7 @@ impl ShardLoop {
     /// Tells the replication core and keeps what it wants.
     fn decide(&mut self, event: Event) {
         self.shard.handle(self.now, event, &mut self.effects);
+        self.compute_all();
     }
 
     /// How long nothing needs to be done.
@@ -330,6 +340,7 @@ impl ShardLoop {
             || !self.effects.is_empty()
             || !self.learning_due.is_empty()
             || !self.learning_failed.is_empty()
+            || self.redis.has_work()
             || self.engine_work.is_waiting();
         if has_work {
             return Duration::ZERO;
@@ -341,6 +352,10 @@ impl ShardLoop {
             .map_or(until, |deadline| until.min(deadline));
         until = self
             .stats
+            .deadline()
+            .map_or(until, |deadline| until.min(deadline));
+        until = self
+            .redis
             .deadline()
             .map_or(until, |deadline| until.min(deadline));
         if self.outbox.is_waiting() || self.engine_work.is_stuck() {
@@ -377,6 +392,7 @@ impl ShardLoop {
             return false;
         };
         let is_idle = self.requests.count() == 0
+            && self.redis.is_idle()
             && self.io.log_writes_in_flight() == 0
             && self.events.is_empty()
             && !self.engine_work.is_waiting();

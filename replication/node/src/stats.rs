@@ -22,7 +22,7 @@ use pegasus_fbs::code::Code;
 use pegasus_fbs::stats_page::{Counter, Gauge, Stage, Timing, Writer};
 use pegasus_net::request::{Operation, Request};
 use pegasus_net::{Arrival, Sent};
-use pegasus_replication::ids::{CoreId, Instant, NodeId};
+use pegasus_replication::ids::{CoreId, Instant, NodeId, PartitionId};
 use relay::Pages;
 use std::io;
 use std::path::Path;
@@ -127,6 +127,29 @@ impl Stats {
             };
             self.traces.begin(subject, arrival, now.0)
         })
+    }
+
+    /// As `begin`, of a part of a Redis command that came at `received`.
+    pub fn begin_part(
+        &mut self,
+        operation: Timing,
+        partition: PartitionId,
+        key_hash: u64,
+        received: Instant,
+        now: Instant,
+    ) -> TraceId {
+        let subject = Subject {
+            operation,
+            table: partition.table.0,
+            partition: partition.index,
+            key_hash,
+        };
+        let arrival = Arrival {
+            received_ns: received.0,
+            looked_at_ns: received.0,
+            decoded_ns: received.0,
+        };
+        self.traces.begin(subject, &arrival, now.0)
     }
 
     /// Bytes of rows that a request has written or read.

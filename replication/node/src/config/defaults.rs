@@ -14,6 +14,7 @@ impl Default for ProcessConfig {
             dir: PathBuf::new(),
             meta: vec![SocketAddr::from(([127, 0, 0, 1], 34601))],
             token_file: None,
+            redis_table: "redis".to_owned(),
             listen: ListenConfig::default(),
             cpu: CpuConfig::default(),
             memory: MemoryConfig::default(),

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::settings::Settings;
 use pegasus_replication::config::{Member, Stage};
 use pegasus_replication::ids::{
     Ballot, CoreAddress, CoreId, NodeId, PartitionId, ReplicaIncarnation,
@@ -48,6 +49,7 @@ fn golden() -> Remembered {
         default_ttl_seconds: 86_400,
         replica_count: 3,
         min_replicas: 2,
+        settings: Settings::default(),
     };
     let configurations = [(0, 40, 5), (3, 52, 9)].map(|(index, incarnation, counter)| {
         let ballot = Ballot::new(2, counter);

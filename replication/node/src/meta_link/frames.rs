@@ -3,6 +3,7 @@
 use super::{Health, ReplicaKey, Report, Wish};
 use crate::directory::{Node, Table};
 use crate::members::Remembered;
+use crate::settings::Settings;
 use crate::wire;
 use pegasus_fbs::body::{self, BodyError};
 use pegasus_fbs::flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
@@ -116,9 +117,21 @@ fn read_table(table: meta::TableInfo<'_>) -> (TableId, Option<Table>) {
         default_ttl_seconds: table.default_ttl_seconds(),
         replica_count: table.replica_count(),
         min_replicas: table.min_replicas(),
+        settings: Settings::of(
+            table
+                .envs()
+                .iter()
+                .flatten()
+                .map(|env| (text(env.key()), text(env.value())))
+                .collect(),
+        ),
     };
     let is_there = !table.dropped() && info.partition_count > 0;
     (TableId(table.table_id()), is_there.then_some(info))
+}
+
+fn text(text: Option<&str>) -> String {
+    text.unwrap_or_default().to_owned()
 }
 
 fn read_key(key: &meta::ReplicaKey) -> ReplicaKey {
@@ -203,6 +216,12 @@ fn write_table<'a>(
     table: &Table,
 ) -> WIPOffset<meta::TableInfo<'a>> {
     let name = Some(builder.create_string(&table.name));
+    let envs: Vec<_> = table
+        .settings
+        .envs()
+        .iter()
+        .map(|env| write_env(builder, env))
+        .collect();
     let arguments = meta::TableInfoArgs {
         table_id: id.0,
         name,
@@ -211,9 +230,20 @@ fn write_table<'a>(
         default_ttl_seconds: table.default_ttl_seconds,
         replica_count: table.replica_count,
         min_replicas: table.min_replicas,
-        envs: None,
+        envs: (!envs.is_empty()).then(|| builder.create_vector(&envs)),
     };
     meta::TableInfo::create(builder, &arguments)
+}
+
+fn write_env<'a>(
+    builder: &mut FlatBufferBuilder<'a>,
+    (key, value): (&String, &String),
+) -> WIPOffset<meta::Env<'a>> {
+    let arguments = meta::EnvArgs {
+        key: Some(builder.create_string(key)),
+        value: Some(builder.create_string(value)),
+    };
+    meta::Env::create(builder, &arguments)
 }
 
 fn write_key(key: ReplicaKey) -> meta::ReplicaKey {

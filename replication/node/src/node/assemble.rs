@@ -21,7 +21,7 @@ use crate::shard_loop::{
 use crate::stall::{Pulse, Watchdog};
 use crate::start_checks::CpuClaims;
 use crate::stats::Stats;
-use crate::stats::relay::StatsRelay;
+use crate::stats::relay::{Names, StatsRelay};
 use crate::transfer::{TransferCore, TransferOptions, TransferThreads, Transfers};
 use crate::{clock, data_dir};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -61,6 +61,7 @@ struct CoreSeed {
     stats: Stats,
     pulse: Arc<Pulse>,
     limits: CoreLimits,
+    redis_table: Arc<str>,
 }
 
 pub(super) fn assemble(
@@ -118,14 +119,18 @@ pub(super) fn assemble(
     let watchdog = Watchdog::start(pulses.clone(), process.stall.limit_ms.duration())
         .map_err(thread("watchdog"))?;
 
-    let client_addresses = sockets
+    let client_addresses: Vec<_> = sockets
         .iter()
         .map(|sockets| sockets.client_address)
         .collect();
+    let names = Names {
+        cluster: format!("{:032x}", known.cluster.0),
+        addresses: client_addresses.clone(),
+    };
     let stats = create_stats(process, &dir, node, count)?;
     let pages = stats.iter().map(Stats::page).collect();
     let (stats_relay, stats_thread) =
-        StatsRelay::start(pages, scrub.clone()).map_err(thread("stats relay"))?;
+        StatsRelay::start(pages, names, scrub.clone()).map_err(thread("stats relay"))?;
     helpers.push(stats_thread);
     let mut stats = stats.into_iter();
     let mut cores = Vec::new();
@@ -162,6 +167,7 @@ pub(super) fn assemble(
                 requests_max: process.memory.requests_max,
                 write_bytes_max: config.cluster.write_max.usize(),
             },
+            redis_table: Arc::from(process.redis_table.as_str()),
         };
         cores.push(start_core(seed)?);
     }
@@ -451,6 +457,7 @@ fn run_core(seed: CoreSeed, started: &Sender<Result<(), String>>) -> Result<Fini
         stats,
         pulse,
         limits,
+        redis_table,
     } = seed;
     let io = CoreIo::new(net, waker)
         .map_err(|error| error.to_string())
@@ -486,6 +493,7 @@ fn run_core(seed: CoreSeed, started: &Sender<Result<(), String>>) -> Result<Fini
         stats,
         pulse,
         limits,
+        redis_table,
     };
     let core = ShardLoop::new(parts);
     let _ = started.send(Ok(()));

@@ -2,24 +2,28 @@
 
 use super::ShardLoop;
 use super::answer::MeshMessage;
+use super::atomic::AtomicTask;
 use super::requests::{Measure, Origin, Pending, Work};
-use super::write::{Moment, write_of};
+use super::write::{Moment, Write, write_of};
 use crate::clock;
 use crate::directory::Table;
-use crate::route_relay::RouteQuestion;
-use crate::stats::relay::{About, StatsQuestion};
+use crate::http::CoreState;
+use crate::route_relay::{RouteAsker, RouteQuestion};
+use crate::settings::Denial;
+use crate::stats::relay::{About, Ask, StatsQuestion};
 use crate::stats::{TraceId, of_operation};
+use bytes::Bytes;
 use pegasus_engine::value::seconds_since_epoch;
 use pegasus_fbs::code::Code;
 use pegasus_fbs::hash::{key_hash, partition_of};
 use pegasus_fbs::stats_page::Counter;
 use pegasus_net::request::{
-    CheckAndMutate, CheckAndSet, Failure, Key, MultiGet, MultiPut, MultiRemove, OpenScanner,
-    Operation, Request, Response, Scan, ScanRows,
+    CheckAndMutate, CheckAndSet, Failure, Key, MultiGet, MultiPut, MultiRemove, Mutate,
+    OpenScanner, Operation, Request, Response, Scan, ScanRows,
 };
 use pegasus_net::{Arrival, ReplyTo};
 use pegasus_replication::event::Event;
-use pegasus_replication::ids::{Instant, PartitionId, TableId};
+use pegasus_replication::ids::{Instant, PartitionId, RequestId, TableId};
 use std::time::Duration;
 
 /// For clients that name no deadline, and the most that any gets.
@@ -45,6 +49,11 @@ impl ShardLoop {
                 self.ask_stats(to, untraced, about);
             }
             Operation::Scrub { start } => self.ask_stats(to, untraced, About::Scrub { start }),
+            Operation::Redis(redis) => self.take_redis(to, redis, &arrival),
+            Operation::Http(request) => self.ask_tool(to, untraced, Ask::Http(request)),
+            Operation::RemoteCommand { name, arguments } => {
+                self.ask_tool(to, untraced, Ask::Command { name, arguments });
+            }
             _ => match self.other_core(&request) {
                 Some(core) => self.hand_over(core, to, request, arrival),
                 None => self.admit(Origin::Here(to), request, untraced, &arrival),
@@ -72,13 +81,27 @@ impl ShardLoop {
     fn ask_route(&mut self, to: ReplyTo, measure: Measure, table_name: String) {
         let question = RouteQuestion {
             core: self.own_inbox.clone(),
-            to,
+            to: RouteAsker::Client(to),
             table_name,
         };
-        if let Err(question) = self.relay.ask(question) {
+        if let Err(RouteQuestion {
+            to: RouteAsker::Client(to),
+            ..
+        }) = self.relay.ask(question)
+        {
             let failure = self.busy(Counter::RejectRequests, "too many questions for routes");
-            self.refuse(Origin::Here(question.to), measure, failure);
+            self.refuse(Origin::Here(to), measure, failure);
         }
+    }
+
+    /// Tools take each core for a node of its own.
+    fn ask_tool(&mut self, to: ReplyTo, measure: Measure, ask: Ask) {
+        let state = CoreState {
+            is_ready: !self.directory.nodes.is_empty() && !self.is_stopping(),
+            failure: self.shard.failure().map(str::to_owned),
+        };
+        let core = self.address.core.0;
+        self.ask_stats(to, measure, About::Tool { core, state, ask });
     }
 
     /// Any core answers for all of its node, without the help of the one that is asked about.
@@ -134,10 +157,27 @@ impl ShardLoop {
         let key_hash = key_hash_of(&request.operation);
         let stats = &mut self.stats;
         measure.trace = stats.begin(measure.timing, &request, key_hash, arrival, self.now);
+        if let Some(denial) = self.denial(partition, request.operation.is_write()) {
+            return self.deny(origin, measure, denial);
+        }
         match self.prepare(partition, request.operation, key_hash) {
             Ok(prepared) => self.decide_request(prepared, origin, partition, deadline, measure),
             Err(failure) => self.refuse(origin, measure, failure),
         }
+    }
+
+    /// An operator has denied such requests to the table.
+    pub(super) fn denial(&self, partition: PartitionId, is_write: bool) -> Option<Denial> {
+        let table = self.directory.tables.get(&partition.table)?;
+        table.settings.denial(is_write)
+    }
+
+    fn deny(&mut self, origin: Origin, measure: Measure, denial: Denial) {
+        let reply = match denial {
+            Denial::Silent => Ok(Response::Silent),
+            Denial::Refused => Err(denied()),
+        };
+        self.send_answer(origin, measure, reply);
     }
 
     /// Checks all that can be checked without the replica's state.
@@ -168,24 +208,46 @@ impl ShardLoop {
                 default_ttl_seconds: table.default_ttl_seconds,
             };
             let gate = gate_of(&operation, key_hash);
-            let write = write_of(operation, moment, self.write_bytes_max)?;
-            let work = Work::Write {
-                count: write.count,
-                rows: write.rows,
-                bytes: write.payload.len(),
+            let (work, ask) = match self.written(operation, moment)? {
+                Written::Blind(write) => write.work(gate, wall_us),
+                Written::Atomic(task) => {
+                    let request_id = task.request_id;
+                    let ask = Wanted::Atomic {
+                        request_id,
+                        gate,
+                        wall_us,
+                    };
+                    (Work::Atomic(Box::new(task)), ask)
+                }
             };
             Ok(Prepared {
                 work,
-                write: Some((write.request_id, gate, wall_us, write.payload)),
+                ask,
                 scanner: None,
             })
         } else {
             let (task, scanner) = self.read_of(partition, operation, now_s)?;
             Ok(Prepared {
                 work: Work::Read(Box::new(task)),
-                write: None,
+                ask: Wanted::Read,
                 scanner: scanner.map(Box::new),
             })
+        }
+    }
+
+    /// Writes with an identity take the way of atomic operations, because they must not be done twice.
+    fn written(&self, operation: Operation, moment: Moment) -> Result<Written, Failure> {
+        let bytes_max = self.write_bytes_max;
+        match AtomicTask::of(operation, moment, bytes_max)? {
+            Ok(task) => Ok(Written::Atomic(task)),
+            Err(operation) => {
+                let write = write_of(operation, moment, bytes_max)?;
+                Ok(if write.request_id == RequestId::default() {
+                    Written::Blind(write)
+                } else {
+                    Written::Atomic(AtomicTask::blind(write))
+                })
+            }
         }
     }
 
@@ -197,11 +259,7 @@ impl ShardLoop {
         deadline: Instant,
         measure: Measure,
     ) {
-        let Prepared {
-            work,
-            write,
-            scanner,
-        } = prepared;
+        let Prepared { work, ask, scanner } = prepared;
         let ticket = self.requests.insert(Pending {
             origin,
             partition,
@@ -210,17 +268,36 @@ impl ShardLoop {
             work,
             scanner,
         });
-        let event = match write {
-            Some((request_id, gate, wall_us, payload)) => Event::Write {
+        let event = match ask {
+            Wanted::Write {
+                gate,
+                wall_us,
+                payload,
+            } => Event::Write {
                 partition,
                 ticket,
-                request_id,
+                request_id: RequestId::default(),
                 gate,
                 wall_us,
                 payload,
                 deadline,
             },
-            None => Event::Read {
+            Wanted::Atomic {
+                request_id,
+                gate,
+                wall_us,
+            } => {
+                self.decide(Event::Atomic {
+                    partition,
+                    ticket,
+                    request_id,
+                    gate,
+                    wall_us,
+                    deadline,
+                });
+                return;
+            }
+            Wanted::Read => Event::Read {
                 partition,
                 ticket,
                 deadline,
@@ -235,7 +312,7 @@ impl ShardLoop {
     }
 
     /// Meta has named no such table; before it has named any, nobody can say so.
-    fn unknown_table(&self, partition: PartitionId) -> Failure {
+    pub(super) fn unknown_table(&self, partition: PartitionId) -> Failure {
         if self.directory.tables.is_empty() {
             return Failure::new(Code::NotServing, "this node has not heard from meta yet");
         }
@@ -246,11 +323,50 @@ impl ShardLoop {
     }
 }
 
+/// What the replication core is asked.
+enum Wanted {
+    Read,
+    /// Of a write without an identity.
+    Write {
+        gate: u64,
+        wall_us: u64,
+        payload: Bytes,
+    },
+    Atomic {
+        request_id: RequestId,
+        gate: u64,
+        wall_us: u64,
+    },
+}
+
+/// What is to be written.
+enum Written {
+    Blind(Write),
+    /// Once its turn has come.
+    Atomic(AtomicTask),
+}
+
+impl Write {
+    fn work(self, gate: u64, wall_us: u64) -> (Work, Wanted) {
+        let work = Work::Write {
+            count: self.count,
+            rows: self.rows,
+            bytes: self.payload.len(),
+        };
+        let payload = self.payload;
+        let ask = Wanted::Write {
+            gate,
+            wall_us,
+            payload,
+        };
+        (work, ask)
+    }
+}
+
 /// A request that may go to the replication core.
 struct Prepared {
     work: Work,
-    /// Request id, gate, wall clock and payload of a write.
-    write: Option<(pegasus_replication::ids::RequestId, u64, u64, bytes::Bytes)>,
+    ask: Wanted,
     /// The scanner of which this is a page.
     scanner: Option<Box<OpenScanner>>,
 }
@@ -319,53 +435,71 @@ fn check_partition(
     };
     // Rows with an empty hash key are spread by their sort key: a range of them lies in every partition.
     let is_range_owner = |hash_key: &[u8]| hash_key.is_empty() || is_owner(hash_key, b"");
-    let is_right = match operation {
-        Operation::Get(_)
-        | Operation::Exist(_)
-        | Operation::Ttl(_)
-        | Operation::Put(_)
-        | Operation::Remove(_)
-        | Operation::Incr(_) => {
-            key_hash.is_some_and(|hash| hash % u64::from(table.partition_count) == u64::from(index))
-        }
-        Operation::MultiPut(MultiPut { hash_key, rows, .. }) => owns_all(
-            hash_key,
-            rows.iter().map(|(sort_key, _)| &sort_key[..]),
-            &is_owner,
-        ),
-        Operation::MultiRemove(MultiRemove {
-            hash_key,
-            sort_keys,
-            ..
-        }) => owns_all(
-            hash_key,
-            sort_keys.iter().map(|sort_key| &sort_key[..]),
-            &is_owner,
-        ),
-        Operation::CheckAndSet(CheckAndSet { hash_key, .. })
-        | Operation::CheckAndMutate(CheckAndMutate { hash_key, .. })
-        | Operation::MultiGet(MultiGet { hash_key, .. })
-        | Operation::SortKeyCount { hash_key } => is_range_owner(hash_key),
-        Operation::BatchGet(keys) => keys
-            .iter()
-            .all(|Key { hash_key, sort_key }| is_owner(hash_key, sort_key)),
-        Operation::Scan(Scan {
-            rows: ScanRows::OfHashKey { hash_key, .. },
-            ..
-        }) => is_range_owner(hash_key),
-        Operation::Scan(_)
-        | Operation::OpenScanner(_)
-        | Operation::NextPage { .. }
-        | Operation::CloseScanner { .. }
-        | Operation::Invalid(_)
-        | Operation::RemoteCommand { .. }
-        | Operation::Http(_)
-        | Operation::Redis(_)
-        | Operation::Route { .. }
-        | Operation::Ping
-        | Operation::CoreStats { .. }
-        | Operation::Scrub { .. } => true,
-    };
+    let is_right =
+        match operation {
+            Operation::Get(_)
+            | Operation::Exist(_)
+            | Operation::Ttl(_)
+            | Operation::Put(_)
+            | Operation::Remove(_)
+            | Operation::Incr(_) => key_hash
+                .is_some_and(|hash| hash % u64::from(table.partition_count) == u64::from(index)),
+            Operation::MultiPut(MultiPut { hash_key, rows, .. }) => owns_all(
+                hash_key,
+                rows.iter().map(|(sort_key, _)| &sort_key[..]),
+                &is_owner,
+            ),
+            Operation::MultiRemove(MultiRemove {
+                hash_key,
+                sort_keys,
+                ..
+            }) => owns_all(
+                hash_key,
+                sort_keys.iter().map(|sort_key| &sort_key[..]),
+                &is_owner,
+            ),
+            Operation::CheckAndSet(CheckAndSet {
+                hash_key,
+                check,
+                set_sort_key,
+                ..
+            }) => {
+                let set = set_sort_key.as_ref().map(|sort_key| &sort_key[..]);
+                let sort_keys = std::iter::once(&check.sort_key[..]).chain(set);
+                owns_all(hash_key, sort_keys, &is_owner)
+            }
+            Operation::CheckAndMutate(CheckAndMutate {
+                hash_key,
+                check,
+                mutations,
+                ..
+            }) => {
+                let mutated = mutations.iter().filter_map(Mutate::sort_key);
+                let sort_keys = std::iter::once(&check.sort_key[..]).chain(mutated);
+                owns_all(hash_key, sort_keys, &is_owner)
+            }
+            Operation::MultiGet(MultiGet { hash_key, .. })
+            | Operation::SortKeyCount { hash_key } => is_range_owner(hash_key),
+            Operation::BatchGet(keys) => keys
+                .iter()
+                .all(|Key { hash_key, sort_key }| is_owner(hash_key, sort_key)),
+            Operation::Scan(Scan {
+                rows: ScanRows::OfHashKey { hash_key, .. },
+                ..
+            }) => is_range_owner(hash_key),
+            Operation::Scan(_)
+            | Operation::OpenScanner(_)
+            | Operation::NextPage { .. }
+            | Operation::CloseScanner { .. }
+            | Operation::Invalid(_)
+            | Operation::RemoteCommand { .. }
+            | Operation::Http(_)
+            | Operation::Redis(_)
+            | Operation::Route { .. }
+            | Operation::Ping
+            | Operation::CoreStats { .. }
+            | Operation::Scrub { .. } => true,
+        };
     if is_right {
         return Ok(());
     }
@@ -384,4 +518,10 @@ fn owns_all<'a>(
         return sort_keys.all(|sort_key| is_owner(hash_key, sort_key));
     }
     is_owner(hash_key, b"")
+}
+
+/// What clients of a table are told whose requests an operator has denied.
+pub(super) fn denied() -> Failure {
+    let message = "an operator has denied such requests to this table (replica.deny_client_request)";
+    Failure::new(Code::NotServing, message)
 }

@@ -1,6 +1,8 @@
 //! Answers: from decisions of the replication core to what a client reads, on this core or back over the mesh.
 
 use super::ShardLoop;
+use super::atomic::with_decree;
+use super::redis::{Asked, PartId, value_of};
 use super::refusal;
 use super::requests::{Measure, Origin, Pending, Work};
 use crate::clock;
@@ -10,6 +12,7 @@ use pegasus_net::request::{Failure, NextPage, OpenScanner, Reply, Response};
 use pegasus_net::{Arrival, ReplyTo};
 use pegasus_replication::event::{BusyReason, Reject};
 use pegasus_replication::ids::{Decree, PartitionId, Ticket};
+use pegasus_resp::Value;
 
 /// What cores of a node hand each other.
 #[derive(Debug)]
@@ -23,6 +26,17 @@ pub enum MeshMessage {
     },
     /// Its answer.
     Reply { to: ReplyTo, reply: Reply },
+    /// A part of a Redis command, for rows of this core.
+    Part {
+        from: usize,
+        part: PartId,
+        asked: Asked,
+    },
+    /// Its answer.
+    PartReply {
+        part: PartId,
+        reply: Result<Value, Failure>,
+    },
 }
 
 impl ShardLoop {
@@ -41,9 +55,7 @@ impl ShardLoop {
         };
         let reply = match work {
             Work::Write { count, rows, bytes } => {
-                self.stats.add(Counter::RowsWritten, rows as u64);
-                self.stats.add(Counter::BytesWritten, bytes as u64);
-                self.stats.set_bytes(measure.trace, bytes as u64);
+                self.count_written(measure, rows, bytes);
                 Ok(Response::Written {
                     decree: decree.0,
                     count,
@@ -51,14 +63,24 @@ impl ShardLoop {
             }
             Work::Answered(reply) => match scanner {
                 Some(scanner) => self.keep_scanner(partition, *scanner, reply),
-                None => reply,
+                None => self.with_cursor(partition, reply),
             },
-            Work::Read(_) | Work::Away => Err(Failure::new(
+            Work::Computed { reply, rows, bytes } => {
+                self.count_written(measure, rows, bytes);
+                (*reply).map(|response| with_decree(response, decree))
+            }
+            Work::Read(_) | Work::Atomic(_) | Work::Away => Err(Failure::new(
                 Code::Internal,
-                "a read was released before it had an answer",
+                "a request was released before it had an answer",
             )),
         };
         self.send_answer(origin, measure, reply);
+    }
+
+    fn count_written(&mut self, measure: Measure, rows: usize, bytes: usize) {
+        self.stats.add(Counter::RowsWritten, rows as u64);
+        self.stats.add(Counter::BytesWritten, bytes as u64);
+        self.stats.set_bytes(measure.trace, bytes as u64);
     }
 
     /// A page of which more follow gets a number for the next one.
@@ -116,6 +138,20 @@ impl ShardLoop {
                 Some(receipt) => self.io.reply_with_receipt(to, &reply, receipt),
                 None => self.io.reply(to, &reply),
             },
+            Origin::Part(part) => {
+                self.stats.handed_back(measure.trace, code, self.stamp);
+                self.on_part(part, value_of(reply));
+            }
+            Origin::CorePart { core, part } => {
+                self.stats.handed_back(measure.trace, code, self.stamp);
+                let reply = value_of(reply);
+                let message = MeshMessage::PartReply { part, reply };
+                self.outbox.mesh(core, message);
+            }
+            Origin::Peer { core, id } => {
+                self.stats.handed_back(measure.trace, code, self.stamp);
+                self.answer_peer(core, id, reply);
+            }
             Origin::Core { core, to } => {
                 self.stats.handed_back(measure.trace, code, self.stamp);
                 self.outbox.mesh(core, MeshMessage::Reply { to, reply });

@@ -1,12 +1,16 @@
 //! What has happened since the last turn: from the ring, the other cores, the other threads, the clock; at most so much.
 
 use super::answer::MeshMessage;
+use super::requests::Origin;
 use super::{ShardLoop, report};
 use crate::inbox::CoreInput;
 use crate::meta_link::ReplicaKey;
+use crate::route_relay::{RouteAnswer, RouteAsker};
 use crate::stall::Phase;
 use crate::wire;
+use pegasus_fbs::frame::FrameKind;
 use pegasus_fbs::stats_page::{Counter, Stage, Timing};
+use pegasus_net::request::Response;
 use pegasus_net::{IoEvent, PeerId};
 use pegasus_replication::config::{self, Configuration, Member};
 use pegasus_replication::event::Event;
@@ -78,6 +82,7 @@ impl ShardLoop {
                 tracing::info!(%peer, reason = reason.name(), core = self.address.core.0, "link to peer is down");
                 self.stats.count(Counter::PeerLinksLost);
                 self.waits.on_peer_down(core_address(peer));
+                self.on_forward_lost(core_address(peer));
                 self.decide(Event::PeerDown {
                     peer: core_address(peer),
                 });
@@ -118,10 +123,15 @@ impl ShardLoop {
     fn on_peer_frame(
         &mut self,
         from: PeerId,
-        kind: pegasus_fbs::frame::FrameKind,
+        kind: FrameKind,
         body: &bytes::Bytes,
     ) {
         let from_core = core_address(from);
+        match kind {
+            FrameKind::Forward => return self.on_forward(from_core, body),
+            FrameKind::ForwardReply => return self.on_forward_reply(from_core, body),
+            _ => {}
+        }
         let (now, shard, effects) = (self.now, &mut self.shard, &mut self.effects);
         let (stats, waits) = (&mut self.stats, &mut self.waits);
         let (mut prepares, mut beacons) = (0, 0);
@@ -160,6 +170,10 @@ impl ShardLoop {
                 arrival,
             } => self.take_handed_over(from, to, request, arrival),
             MeshMessage::Reply { to, reply } => self.io.reply(to, &reply),
+            MeshMessage::Part { from, part, asked } => {
+                self.admit_part(Origin::CorePart { core: from, part }, asked);
+            }
+            MeshMessage::PartReply { part, reply } => self.on_part(part, reply),
         }
     }
 
@@ -198,6 +212,7 @@ impl ShardLoop {
             CoreInput::Directory(directory) => {
                 self.directory = directory;
                 self.peers.update(&self.directory, &mut self.io);
+                self.check_redis_tables();
             }
             CoreInput::Pool(done) => {
                 self.pulse.enter(Phase::PoolResult);
@@ -216,7 +231,7 @@ impl ShardLoop {
                 total,
                 free,
             } => self.on_disk(pressure, total, free),
-            CoreInput::Route(answer) => self.io.reply(answer.to, &answer.reply),
+            CoreInput::Route(answer) => self.on_route(answer),
             CoreInput::Stats(answer) => self.io.reply(answer.to, &answer.reply),
             CoreInput::Stop => self.stop_at = Some(self.now.after(super::STOP_TIME)),
         }
@@ -224,6 +239,19 @@ impl ShardLoop {
 }
 
 impl ShardLoop {
+    fn on_route(&mut self, answer: RouteAnswer) {
+        match (answer.to, answer.reply) {
+            (RouteAsker::Client(to), reply) => self.io.reply(to, &reply),
+            (RouteAsker::Core, Ok(Response::Route(route))) => {
+                self.on_redis_route(&answer.table_name, Ok(route));
+            }
+            (RouteAsker::Core, Err(failure)) => {
+                self.on_redis_route(&answer.table_name, Err(failure));
+            }
+            (RouteAsker::Core, Ok(_)) => {}
+        }
+    }
+
     /// A copy that was to come back and is gone by now is not made anew under its old name, of which the log may still speak:
     /// meta is told that it is gone.
     fn on_learner_assigned(

@@ -72,6 +72,16 @@ impl EngineWork {
         self.applies.len() + self.stuck.values().map(VecDeque::len).sum::<usize>()
     }
 
+    /// Something goes to the pool.
+    pub(super) const fn one_leaves(&mut self) {
+        self.away += 1;
+    }
+
+    /// And comes back.
+    pub(super) const fn one_returns(&mut self) {
+        self.away -= 1;
+    }
+
     pub(super) const fn away_count(&self) -> usize {
         self.away
     }
@@ -109,7 +119,7 @@ impl ShardLoop {
             self.pulse.enter(Phase::Apply);
             let (decree, trace) = (apply.entry.decree, apply.trace);
             if applied.is_some_and(|(before, _)| before != partition) {
-                self.tell_applied(applied.take());
+                self.tell_applied(applied.take(), started);
             }
             let is_applied = self.apply_one(partition, apply);
             let ended = clock::now();
@@ -122,7 +132,7 @@ impl ShardLoop {
             started = ended;
         }
         let is_any_applied = applied.is_some();
-        self.tell_applied(applied);
+        self.tell_applied(applied, started);
         self.begin_wanted_flushes();
         if is_any_applied {
             clock::now()
@@ -131,8 +141,10 @@ impl ShardLoop {
         }
     }
 
-    fn tell_applied(&mut self, applied: Option<(PartitionId, Decree)>) {
+    /// `now`: at most a moment ago. Answers that were made of what is applied now are given as of then.
+    fn tell_applied(&mut self, applied: Option<(PartitionId, Decree)>, now: Instant) {
         if let Some((partition, decree)) = applied {
+            self.now = self.now.max(now);
             self.decide(Event::Applied { partition, decree });
         }
     }

@@ -344,6 +344,7 @@ impl ShardLoop {
             PoolDone::Damaged { partition, error } => {
                 self.decide(Event::ReplicaFailed { partition, error })
             }
+            PoolDone::Computed { compute, outcome } => self.on_compute_outcome(compute, *outcome),
             PoolDone::Read { ticket, outcome } => self.on_read_outcome(ticket, outcome),
             PoolDone::Installed {
                 job,

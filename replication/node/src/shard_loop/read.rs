@@ -4,6 +4,7 @@
 //! scans stateless: a page names the key after which the next one goes on.
 
 use super::ranges::{Range, page_of, range_of};
+use super::redis::{RedisRead, RedisScan};
 use bytes::Bytes;
 use pegasus_engine::range::{MULTI_GET_BYTES_MAX, MULTI_GET_ROWS_MAX};
 use pegasus_engine::scan::{ScanPage, ScanSpec};
@@ -84,6 +85,8 @@ enum Plan {
     Keys(Keys),
     /// Boxed, so that point reads stay small.
     Range(Box<Range>),
+    Redis(Box<RedisRead>),
+    RedisPage(Box<RedisScan>),
     /// Nothing to read, for example an empty range.
     Nothing(Reply),
 }
@@ -183,6 +186,18 @@ impl ReadTask {
         Ok(Self::with(partition, plan, now_s))
     }
 
+    /// What Redis commands want to know.
+    #[must_use]
+    pub(super) fn of_redis(partition: PartitionId, read: RedisRead, now_s: u32) -> Self {
+        Self::with(partition, Plan::Redis(Box::new(read)), now_s)
+    }
+
+    /// A page of keys, or of fields.
+    #[must_use]
+    pub(super) fn of_redis_scan(partition: PartitionId, scan: RedisScan, now_s: u32) -> Self {
+        Self::with(partition, Plan::RedisPage(Box::new(scan)), now_s)
+    }
+
     /// An answer that is known already, and may be given only where the partition is served.
     #[must_use]
     pub const fn known(partition: PartitionId, reply: Reply) -> Self {
@@ -204,6 +219,8 @@ impl ReadTask {
         match &self.plan {
             Plan::Range(range) => range.is_of_one_answer(),
             Plan::Keys(keys) => keys.may_be_partial,
+            Plan::Redis(_) => true,
+            Plan::RedisPage(_) => false,
             Plan::Point { .. } | Plan::Nothing(_) => false,
         }
     }
@@ -221,6 +238,8 @@ impl ReadTask {
             }
             Plan::Keys(keys) => keys.step(source, self.partition, self.now_s, tier, self.pace),
             Plan::Range(range) => range.step(source, self.partition, tier),
+            Plan::Redis(read) => read.step(source, self.partition, tier),
+            Plan::RedisPage(scan) => scan.step(source, self.partition, tier),
             Plan::Nothing(reply) => Ok(Some(reply.clone())),
         };
         match result {
@@ -265,6 +284,8 @@ impl ReadTask {
         match &mut self.plan {
             Plan::Keys(keys) => keys.restart(),
             Plan::Range(range) => range.restart_whole(),
+            Plan::Redis(read) => read.restart(),
+            Plan::RedisPage(_) => {}
             Plan::Point { .. } | Plan::Nothing(_) => {}
         }
     }

@@ -28,6 +28,7 @@ pub(super) use scan::{Cursors, RedisScan};
 pub use write::RedisWrite;
 
 use super::ShardLoop;
+use super::admit::denied;
 use super::atomic::{AtomicTask, Dependent};
 use super::read::ReadTask;
 use super::requests::{Measure, Origin, Pending, Work};
@@ -606,3 +607,6 @@ fn counted(calls: &Calls) -> (Counter, Timing) {
         _ => (Counter::RequestCheckAndMutate, Timing::CheckAndMutate),
     }
 }
+
+#[cfg(test)]
+mod tests;

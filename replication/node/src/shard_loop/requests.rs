@@ -1,11 +1,13 @@
 //! Requests in work on a core, found again by the ticket that the replication core carries around.
 
+use super::atomic::AtomicTask;
 use super::read::ReadTask;
+use super::redis::PartId;
 use crate::stats::TraceId;
 use pegasus_fbs::stats_page::Timing;
 use pegasus_net::ReplyTo;
 use pegasus_net::request::{OpenScanner, Reply};
-use pegasus_replication::ids::{Instant, PartitionId, Ticket};
+use pegasus_replication::ids::{CoreAddress, Instant, PartitionId, Ticket};
 
 /// Where the answer goes.
 #[derive(Debug)]
@@ -14,6 +16,12 @@ pub(super) enum Origin {
     Here(ReplyTo),
     /// A connection of another core of this node, which handed the request over.
     Core { core: usize, to: ReplyTo },
+    /// A Redis command of a connection of this core.
+    Part(PartId),
+    /// One of another core of this node.
+    CorePart { core: usize, part: PartId },
+    /// One of a core of another node, by its own number.
+    Peer { core: CoreAddress, id: u64 },
 }
 
 /// What is left to do.
@@ -26,8 +34,15 @@ pub(super) enum Work {
         bytes: usize,
     },
     Read(Box<ReadTask>),
-    /// The read is on the engine pool.
+    Atomic(Box<AtomicTask>),
+    /// The read, or the atomic operation, is on the engine pool.
     Away,
+    /// The atomic operation is computed and waits to be applied: its answer without the decree, what was put or removed.
+    Computed {
+        reply: Box<Reply>,
+        rows: usize,
+        bytes: usize,
+    },
     /// The read has its answer, which waits for the right to be given.
     Answered(Reply),
 }

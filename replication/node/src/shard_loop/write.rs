@@ -108,13 +108,18 @@ pub(super) fn write_of(
     })
 }
 
-fn add_put(batch: &mut Batch, key: &Key, value: &[u8], expire_at: u32) -> Result<(), Failure> {
+pub(super) fn add_put(
+    batch: &mut Batch,
+    key: &Key,
+    value: &[u8],
+    expire_at: u32,
+) -> Result<(), Failure> {
     batch
         .put(&raw_key(key)?, value, expire_at)
         .map_err(|error| refused(&error))
 }
 
-fn add_remove(batch: &mut Batch, key: &Key) -> Result<(), Failure> {
+pub(super) fn add_remove(batch: &mut Batch, key: &Key) -> Result<(), Failure> {
     batch
         .remove(&raw_key(key)?)
         .map_err(|error| refused(&error))

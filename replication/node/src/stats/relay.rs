@@ -5,14 +5,17 @@
 //! disk, does not keep its numbers from anybody who asks another core.
 
 use super::page_map::PageMap;
+use crate::http::{self, CoreState, Subject};
 use crate::inbox::{CoreInput, InboxSender};
+use crate::remote_command;
 use crate::scrub::Scrub;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use pegasus_fbs::code::Code;
-use pegasus_fbs::stats_page::{compact, copy_of};
+use pegasus_fbs::stats_page::{Snapshot, compact, copy_of};
 use pegasus_net::ReplyTo;
 use pegasus_net::request::{Failure, Reply, Response, Scrubbing};
 use std::io;
+use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
 /// Questions that wait; a copy takes well under a millisecond.
@@ -27,12 +30,37 @@ pub struct StatsQuestion {
 }
 
 /// What is asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum About {
     /// The statistics of the core of this index.
     Core(u16),
     /// Scrubbing of the node; with `start` a pass is ordered first.
     Scrub { start: bool },
+    /// Something that a tool of Apache Pegasus, or a collector of metrics, asks of the core of this index.
+    Tool {
+        core: u16,
+        state: CoreState,
+        ask: Ask,
+    },
+}
+
+/// What tools ask.
+#[derive(Debug)]
+pub enum Ask {
+    Http(Box<pegasus_http::Request>),
+    Command {
+        name: String,
+        arguments: Vec<String>,
+    },
+}
+
+/// What is the same for all cores of a node, and their addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// The cluster's number, in hexadecimal.
+    pub cluster: String,
+    /// Client ports, by core.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// What to tell the client.
@@ -63,7 +91,7 @@ impl StatsRelay {
     ///
     /// # Errors
     /// The process may not have more threads.
-    pub fn start(pages: Pages, scrub: Scrub) -> io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(pages: Pages, names: Names, scrub: Scrub) -> io::Result<(Self, JoinHandle<()>)> {
         let (questions, queue) = bounded::<StatsQuestion>(QUESTIONS_MAX);
         let thread = std::thread::Builder::new()
             .name("stats-relay".to_owned())
@@ -72,6 +100,9 @@ impl StatsRelay {
                     let reply = match about {
                         About::Core(core) => pages.answer(core),
                         About::Scrub { start } => Ok(Response::Scrub(scrubbing(&scrub, start))),
+                        About::Tool { core, state, ask } => {
+                            pages.answer_tool(core, state, &ask, &names)
+                        }
                     };
                     core.send(CoreInput::Stats(StatsAnswer { to, reply }));
                 }
@@ -112,6 +143,30 @@ impl Pages {
             return Err(Failure::new(Code::NotFound, message));
         };
         Ok(Response::CoreStats(compact(&copy_of(page.as_ref()))))
+    }
+
+    fn answer_tool(&self, core: u16, state: CoreState, ask: &Ask, names: &Names) -> Reply {
+        let index = usize::from(core);
+        let (Some(page), Some(address)) = (self.0.get(index), names.addresses.get(index)) else {
+            return Err(Failure::new(
+                Code::NotFound,
+                format!("there is no core {core}"),
+            ));
+        };
+        let page = Snapshot::of_words(&copy_of(page.as_ref()))
+            .map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+        let subject = Subject {
+            page,
+            address: *address,
+            cluster: names.cluster.clone(),
+            state,
+        };
+        Ok(match ask {
+            Ask::Http(request) => Response::Http(Box::new(http::answer(request, &subject))),
+            Ask::Command { name, arguments } => {
+                Response::Text(remote_command::answer(name, arguments, &subject))
+            }
+        })
     }
 }
 

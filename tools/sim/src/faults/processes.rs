@@ -48,12 +48,15 @@ impl World {
 
     /// At once, or in the middle of a turn.
     pub(super) fn pause_some_core(&mut self, core: CoreAddress) -> bool {
+        if self.core(core).shard.is_none() {
+            return false;
+        }
         let period = self.some_pause(PAUSE_MAX);
         if self.random.fault.one_in(2) {
             return self.strike_in_turn(core, Strike::Pause(period));
         }
         self.stop_some_core(core, period);
-        self.core(core).shard.is_some()
+        true
     }
 
     /// Before a turn looks at the clock, or right after it did.

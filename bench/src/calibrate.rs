@@ -53,12 +53,13 @@ fn measure(plan: &Plan, rate: f64) -> anyhow::Result<Calibration> {
     let server = NullServer::start(Memory::default(), server_cpu(plan)?)?;
     let address = server.address.to_string();
     let (protocol, target) = match plan.target {
-        Target::Redis { .. } => {
-            let database = 0;
+        Target::Redis { .. } | Target::Resp { .. } => {
+            let database = String::new();
             ("redis", Target::Redis { address, database })
         }
-        // Nobody here speaks etcd's protocol but etcd: its own cost is that of HTTP/2, and higher than this.
-        Target::Native { .. } | Target::Null | Target::Etcd { .. } => {
+        // Nobody here speaks etcd's protocol but etcd: its own cost is that of HTTP/2, and higher than this. The cost of
+        // Apache's protocols is that of the native one and a little more.
+        Target::Native { .. } | Target::Apache { .. } | Target::Null | Target::Etcd { .. } => {
             let (meta, table) = (vec![address], "null".to_owned());
             ("native", Target::Native { meta, table })
         }

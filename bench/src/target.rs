@@ -10,11 +10,13 @@
 //! Sessions are an enum and not a trait object, so that no operation allocates a future of its own. They are used from
 //! the thread that made them.
 
+pub(crate) mod apache;
 mod etcd;
 mod link;
 pub(crate) mod native;
 mod null;
 mod redis;
+mod resp;
 
 use crate::layout::{CellName, Layout};
 use anyhow::{Context as _, bail, ensure};
@@ -31,8 +33,16 @@ use std::time::Duration;
 pub(crate) enum Target {
     /// `native://META[,META]/TABLE`
     Native { meta: Vec<String>, table: String },
-    /// `redis://HOST:PORT[/DATABASE]`
-    Redis { address: String, database: u32 },
+    /// `thft://META[,META]/TABLE`, likewise `thft-v1` and `rdsn`
+    Apache {
+        form: apache::Form,
+        meta: Vec<String>,
+        table: String,
+    },
+    /// `resp://META[,META]/TABLE`: Redis' protocol, on the client ports of a cluster of ours
+    Resp { meta: Vec<String>, table: String },
+    /// `redis://HOST:PORT[/DATABASE]`; empty: whatever the server takes by default
+    Redis { address: String, database: String },
     /// `etcd://HOST:PORT`
     Etcd { address: String },
     /// `null://`: answers within this process, at once. Measures the bench itself; empty in every process.
@@ -53,6 +63,7 @@ pub(crate) struct ConnectOptions {
 #[derive(Clone, Debug)]
 pub(crate) enum Session {
     Native(native::Session),
+    Apache(apache::Session),
     Redis(redis::Session),
     Etcd(etcd::Session),
 }
@@ -93,7 +104,7 @@ pub(crate) struct Failure {
 pub(crate) struct Description {
     /// As given on the command line, without secrets.
     pub(crate) url: String,
-    /// `native`, `redis`, `etcd`, `null`.
+    /// `native`, `thft`, `thft-v1`, `rdsn`, `resp`, `redis`, `etcd`, `null`.
     pub(crate) protocol: String,
     /// Program and version, as far as the server tells.
     pub(crate) server: String,
@@ -108,6 +119,16 @@ pub(crate) struct Description {
 }
 
 impl Target {
+    /// Who knows the nodes of the cluster, if it is one of ours.
+    pub(crate) fn meta(&self) -> Option<&[String]> {
+        match self {
+            Self::Native { meta, .. } | Self::Apache { meta, .. } | Self::Resp { meta, .. } => {
+                Some(meta)
+            }
+            Self::Redis { .. } | Self::Etcd { .. } | Self::Null => None,
+        }
+    }
+
     /// A connection that is open and knows its routes. Called on the thread that will use it.
     ///
     /// # Errors
@@ -117,8 +138,16 @@ impl Target {
             Self::Native { meta, table } => native::Session::connect(meta, table, options)
                 .await
                 .map(Session::Native),
+            Self::Apache { form, meta, table } => {
+                apache::Session::connect(*form, meta, table, options)
+                    .await
+                    .map(Session::Apache)
+            }
+            Self::Resp { meta, table } => resp::connect(meta, table, options)
+                .await
+                .map(Session::Redis),
             Self::Redis { address, database } => {
-                redis::Session::connect(address, *database, options)
+                redis::Session::connect(address, database, options)
                     .await
                     .map(Session::Redis)
             }
@@ -138,7 +167,9 @@ impl Target {
     pub(crate) async fn describe(&self) -> anyhow::Result<Description> {
         let mut description = match self {
             Self::Native { meta, table } => native::describe(meta, table).await?,
-            Self::Redis { address, database } => redis::describe(address, *database).await?,
+            Self::Apache { form, meta, table } => apache::describe(*form, meta, table).await?,
+            Self::Resp { meta, table } => resp::describe(meta, table).await?,
+            Self::Redis { address, database } => redis::describe(address, database).await?,
             Self::Etcd { address } => etcd::describe(address).await?,
             Self::Null => null::describe(),
         };
@@ -152,6 +183,7 @@ macro_rules! each {
     ($session:expr, $inner:ident => $call:expr) => {
         match $session {
             Session::Native($inner) => $call,
+            Session::Apache($inner) => $call,
             Session::Redis($inner) => $call,
             Session::Etcd($inner) => $call,
         }
@@ -233,6 +265,13 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Native { meta, table } => write!(f, "native://{}/{table}", meta.join(",")),
+            Self::Apache { form, meta, table } => {
+                write!(f, "{}://{}/{table}", form.name(), meta.join(","))
+            }
+            Self::Resp { meta, table } => write!(f, "resp://{}/{table}", meta.join(",")),
+            Self::Redis { address, database } if database.is_empty() => {
+                write!(f, "redis://{address}")
+            }
             Self::Redis { address, database } => write!(f, "redis://{address}/{database}"),
             Self::Etcd { address } => write!(f, "etcd://{address}"),
             Self::Null => write!(f, "null://"),
@@ -248,8 +287,8 @@ impl FromStr for Target {
     }
 }
 
-const FORMS: &str =
-    "native://META[,META]/TABLE, redis://HOST:PORT[/DATABASE], etcd://HOST:PORT and null:// exist";
+const FORMS: &str = "native://META[,META]/TABLE (or thft, thft-v1, rdsn, resp), redis://HOST:PORT[/DATABASE], \
+    etcd://HOST:PORT and null:// exist";
 
 fn parse(url: &str) -> anyhow::Result<Target> {
     let (scheme, rest) = url
@@ -257,29 +296,22 @@ fn parse(url: &str) -> anyhow::Result<Target> {
         .with_context(|| format!("no URL; {FORMS}"))?;
     match scheme {
         "native" => {
-            let (meta, table) = rest
-                .split_once('/')
-                .context("native://META[,META]/TABLE needs a table")?;
-            ensure!(
-                !table.is_empty() && !table.contains('/'),
-                "native://META[,META]/TABLE needs one table"
-            );
-            Ok(Target::Native {
-                meta: meta
-                    .split(',')
-                    .map(address)
-                    .collect::<anyhow::Result<_>>()?,
-                table: table.to_owned(),
-            })
+            let (meta, table) = table(scheme, rest)?;
+            Ok(Target::Native { meta, table })
+        }
+        "resp" => {
+            let (meta, table) = table(scheme, rest)?;
+            Ok(Target::Resp { meta, table })
         }
         "redis" => {
-            let (host, database) = rest.split_once('/').unwrap_or((rest, "0"));
-            let database = if database.is_empty() { "0" } else { database };
+            let (host, database) = rest.split_once('/').unwrap_or((rest, ""));
+            ensure!(
+                !database.contains(['/', ' ']),
+                "{database:?} is no name of a database or table"
+            );
             Ok(Target::Redis {
                 address: address(host)?,
-                database: database
-                    .parse()
-                    .with_context(|| format!("database {database:?} is no number"))?,
+                database: database.to_owned(),
             })
         }
         "etcd" => Ok(Target::Etcd {
@@ -289,8 +321,27 @@ fn parse(url: &str) -> anyhow::Result<Target> {
             ensure!(rest.is_empty(), "null:// has no address");
             Ok(Target::Null)
         }
-        other => bail!("{other:?} is no protocol of this program; {FORMS}"),
+        other => match apache::Form::of_name(other) {
+            Some(form) => {
+                let (meta, table) = table(scheme, rest)?;
+                Ok(Target::Apache { form, meta, table })
+            }
+            None => bail!("{other:?} is no protocol of this program; {FORMS}"),
+        },
     }
+}
+
+/// `META[,META]/TABLE`.
+fn table(scheme: &str, rest: &str) -> anyhow::Result<(Vec<String>, String)> {
+    let (meta, table) = rest
+        .split_once('/')
+        .with_context(|| format!("{scheme}://META[,META]/TABLE needs a table"))?;
+    ensure!(
+        !table.is_empty() && !table.contains('/'),
+        "{scheme}://META[,META]/TABLE needs one table"
+    );
+    let meta = meta.split(',').map(address);
+    Ok((meta.collect::<anyhow::Result<_>>()?, table.to_owned()))
 }
 
 /// `HOST:PORT`, with nothing else in it.
@@ -319,6 +370,11 @@ mod tests {
         for url in [
             "native://127.0.0.1:34601/bench",
             "native://10.0.0.1:34601,10.0.0.2:34601/bench",
+            "thft://127.0.0.1:34601/bench",
+            "thft-v1://127.0.0.1:34601,127.0.0.1:34602/bench",
+            "rdsn://127.0.0.1:34601/bench",
+            "resp://127.0.0.1:34601/bench",
+            "redis://localhost:6379",
             "redis://localhost:6379/3",
             "etcd://[::1]:2379",
             "null://",
@@ -329,7 +385,7 @@ mod tests {
             Target::from_str("redis://localhost:6379").unwrap(),
             Target::Redis {
                 address: "localhost:6379".to_owned(),
-                database: 0
+                database: String::new()
             }
         );
     }
@@ -345,7 +401,9 @@ mod tests {
             ("native://:1/bench", "no plain host"),
             ("redis://localhost:65536", "65536"),
             ("redis://localhost:0", "port 0"),
-            ("redis://localhost:1/x", "\"x\""),
+            ("redis://localhost:1/x/y", "\"x/y\""),
+            ("rdsn://127.0.0.1:34601", "needs a table"),
+            ("thft-v2://127.0.0.1:34601/t", "thft-v2"),
             ("redis://user:word@localhost:1", "passwords"),
             ("etcd://", "HOST:PORT"),
             ("null://x", "no address"),

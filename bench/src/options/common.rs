@@ -4,19 +4,20 @@ use crate::affinity;
 use crate::layout::{FIELDS_MAX, Layout};
 use crate::plan::{Plan, Shape, Verification, Work};
 use crate::report::{Report, publish, write_html};
+use crate::target::apache::Form;
 use crate::target::{Target, address};
 use crate::worker::Task;
 use crate::workload::Mix;
 use anyhow::{Context as _, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CommonOptions {
-    /// What to measure: `native://META[,META]/TABLE`, `redis://HOST:PORT[/DATABASE]`, `etcd://HOST:PORT`, or `null://` (a server in
-    /// this process that has nothing to do: measures the bench itself)
+    /// What to measure: `native://META[,META]/TABLE` (likewise `thft`, `thft-v1`, `rdsn`, `resp`), `redis://HOST:PORT[/DATABASE]`,
+    /// `etcd://HOST:PORT`, or `null://` (a server in this process that has nothing to do: measures the bench itself)
     #[arg(
         long,
         value_name = "URL",
@@ -24,7 +25,7 @@ pub(crate) struct CommonOptions {
         required_unless_present = "table"
     )]
     pub(crate) target: Option<String>,
-    /// Addresses of meta servers: with --table the short form of --target native://META/TABLE
+    /// Addresses of meta servers: with --table the short form of --target PROTOCOL://META/TABLE
     #[arg(
         long,
         env = "PEGASUS_META",
@@ -36,6 +37,9 @@ pub(crate) struct CommonOptions {
     /// The table; it must exist
     #[arg(long)]
     pub(crate) table: Option<String>,
+    /// Which of the protocols that every client port speaks, with --table
+    #[arg(long, value_enum, default_value_t = Protocol::Native, conflicts_with = "target")]
+    pub(crate) protocol: Protocol,
     /// Number of records
     #[arg(long, default_value_t = 100_000)]
     pub(crate) records: u64,
@@ -88,6 +92,33 @@ pub(crate) struct CommonOptions {
     /// Write the report to this file, as one page with pictures that can be opened anywhere
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+}
+
+/// What a client of a cluster speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    Native,
+    /// That of Apache Pegasus' Go, Python and Node clients
+    Thft,
+    /// That of its Java client
+    ThftV1,
+    /// That of its C++ client
+    Rdsn,
+    /// That of Redis
+    Resp,
+}
+
+impl Protocol {
+    fn target(self, meta: Vec<String>, table: String) -> Target {
+        let apache = |form, meta, table| Target::Apache { form, meta, table };
+        match self {
+            Self::Native => Target::Native { meta, table },
+            Self::Thft => apache(Form::ThftV0, meta, table),
+            Self::ThftV1 => apache(Form::ThftV1, meta, table),
+            Self::Rdsn => apache(Form::Rdsn, meta, table),
+            Self::Resp => Target::Resp { meta, table },
+        }
+    }
 }
 
 impl CommonOptions {
@@ -206,11 +237,9 @@ impl CommonOptions {
             .context("--table or --target is needed")?;
         ensure!(!table.is_empty(), "--table: the name is empty");
         let meta = self.meta.iter().map(|text| address(text));
-        Ok(Target::Native {
-            meta: meta
-                .collect::<anyhow::Result<_>>()
-                .context("--meta (or PEGASUS_META)")?,
-            table,
-        })
+        let meta = meta
+            .collect::<anyhow::Result<_>>()
+            .context("--meta (or PEGASUS_META)")?;
+        Ok(self.protocol.target(meta, table))
     }
 }

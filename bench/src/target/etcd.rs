@@ -198,13 +198,13 @@ const SEPARATOR: u8 = b'/';
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn link(address: &str, timeout: Duration) -> anyhow::Result<Link<Connection>> {
-    Link::open(Address {
+    let server = Address {
         address: address.to_owned(),
-        database: 0,
         timeout,
-    })
-    .await
-    .with_context(|| format!("etcd server at {address}"))
+    };
+    Link::open(server, ())
+        .await
+        .with_context(|| format!("etcd server at {address}"))
 }
 
 /// What the server says about itself.

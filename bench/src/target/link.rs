@@ -15,8 +15,10 @@ use tokio::time::{sleep, timeout};
 
 /// What is behind a link.
 pub(super) trait Connection: Sized {
+    /// What there is to choose about it.
+    type Options;
     /// Everything that has to be said first is said when this returns.
-    async fn open(address: &Address) -> anyhow::Result<Self>;
+    async fn open(address: &Address, options: &Self::Options) -> anyhow::Result<Self>;
     /// Whether new requests would be refused.
     fn is_closed(&self) -> bool;
     /// An operation on it had no answer by its deadline.
@@ -28,15 +30,14 @@ pub(super) trait Connection: Sized {
 pub(super) struct Address {
     /// `HOST:PORT`.
     pub(super) address: String,
-    /// Of Redis; 0 otherwise.
-    pub(super) database: u32,
     /// For one try to connect.
     pub(super) timeout: Duration,
 }
 
 #[derive(Debug)]
-pub(super) struct Link<C> {
+pub(super) struct Link<C: Connection> {
     address: Address,
+    options: C::Options,
     current: Mutex<Option<Arc<C>>>,
     dialling: AsyncMutex<()>,
     retries: AtomicU64,
@@ -65,15 +66,21 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 impl<C: Connection> Link<C> {
     /// A link whose connection is open.
-    pub(super) async fn open(address: Address) -> anyhow::Result<Self> {
-        let link = Self {
+    pub(super) async fn open(address: Address, options: C::Options) -> anyhow::Result<Self> {
+        let link = Self::new(address, options);
+        link.connection().await?;
+        Ok(link)
+    }
+
+    /// A link that is dialled when it is first needed.
+    pub(super) fn new(address: Address, options: C::Options) -> Self {
+        Self {
             address,
+            options,
             current: Mutex::new(None),
             dialling: AsyncMutex::new(()),
             retries: AtomicU64::new(0),
-        };
-        link.connection().await?;
-        Ok(link)
+        }
     }
 
     /// Runs one operation until it has an answer, a refusal, or no time left. `attempt` is given whether it was sent.
@@ -104,7 +111,7 @@ impl<C: Connection> Link<C> {
         if let Some(connection) = self.current() {
             return Ok(connection);
         }
-        let connection = Arc::new(C::open(&self.address).await?);
+        let connection = Arc::new(C::open(&self.address, &self.options).await?);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Arc::clone(&connection));
         Ok(connection)
@@ -161,7 +168,7 @@ impl<C: Connection> Link<C> {
 
 impl Failure {
     /// There is no connection, or the one there was ended.
-    fn connection(execution: Execution, message: String) -> Self {
+    pub(super) fn connection(execution: Execution, message: String) -> Self {
         Self {
             code: Cow::Borrowed("connection"),
             execution,

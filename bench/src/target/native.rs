@@ -191,6 +191,19 @@ pub(super) async fn describe(meta: &[String], table: &str) -> anyhow::Result<Des
     })
 }
 
+/// The client ports of all cores of nodes that are alive.
+pub(super) async fn client_addresses(
+    meta: &[String],
+    timeout: Duration,
+) -> anyhow::Result<Vec<String>> {
+    let nodes = client(meta, timeout, 16).await?.list_nodes().await?.nodes;
+    let cores = nodes
+        .into_iter()
+        .filter(|node| node.alive)
+        .flat_map(|node| node.cores);
+    Ok(cores.map(|core| core.client_address).collect())
+}
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn client(meta: &[String], timeout: Duration, inflight: usize) -> anyhow::Result<Client> {

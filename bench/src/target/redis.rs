@@ -36,16 +36,16 @@ pub(crate) struct Session {
 impl Session {
     pub(super) async fn connect(
         address: &str,
-        database: u32,
+        database: &str,
         options: &ConnectOptions,
     ) -> anyhow::Result<Self> {
-        let link = Link::open(Address {
+        let server = Address {
             address: address.to_owned(),
-            database,
             timeout: options.timeout,
-        })
-        .await
-        .with_context(|| format!("redis server at {address}"))?;
+        };
+        let link = Link::open(server, database.to_owned())
+            .await
+            .with_context(|| format!("redis server at {address}"))?;
         Ok(Self {
             link: Arc::new(link),
             layout: options.layout,
@@ -262,27 +262,32 @@ fn no_scans() -> Failure {
     }
 }
 
-/// What the server says about itself.
-pub(super) async fn describe(address: &str, database: u32) -> anyhow::Result<Description> {
-    let link: Link<Connection> = Link::open(Address {
-        address: address.to_owned(),
-        database,
-        timeout: CONNECT_TIMEOUT,
-    })
-    .await
-    .with_context(|| format!("redis server at {address}"))?;
-    let connection = link.connection().await?;
-    let greeting = |name: &str| {
-        let found = connection.greeting.iter().find(|(key, _)| key == name);
-        found.map_or("", |(_, value)| &value[..])
-    };
-    let mut notes = BTreeMap::from([
+/// How records are stored.
+pub(super) fn notes() -> BTreeMap<String, String> {
+    BTreeMap::from([
         (
             "scan".to_owned(),
             "a sorted set of each hash key's records, then the records".to_owned(),
         ),
         ("rows".to_owned(), "hashes: HSET, HGETALL".to_owned()),
-    ]);
+    ])
+}
+
+/// What the server says about itself.
+pub(super) async fn describe(address: &str, database: &str) -> anyhow::Result<Description> {
+    let server = Address {
+        address: address.to_owned(),
+        timeout: CONNECT_TIMEOUT,
+    };
+    let link: Link<Connection> = Link::open(server, database.to_owned())
+        .await
+        .with_context(|| format!("redis server at {address}"))?;
+    let connection = link.connection().await?;
+    let greeting = |name: &str| {
+        let found = connection.greeting.iter().find(|(key, _)| key == name);
+        found.map_or("", |(_, value)| &value[..])
+    };
+    let mut notes = notes();
     notes.insert("mode".to_owned(), greeting("mode").to_owned());
     let protocol = if greeting("proto") == "3" {
         "RESP3"

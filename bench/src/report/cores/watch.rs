@@ -31,11 +31,9 @@ impl Watch {
     /// The first look; `None` when the target has no cores that tell. Without an answer the run goes on, and the report says
     /// why nothing is known.
     pub(crate) fn start(target: &Target) -> Option<Self> {
-        let Target::Native { meta, .. } = target else {
-            return None;
-        };
+        let meta = target.meta()?;
         Some(Self {
-            meta: meta.clone(),
+            meta: meta.to_vec(),
             before: look(meta),
         })
     }

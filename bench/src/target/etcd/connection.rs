@@ -91,7 +91,9 @@ impl Connection {
 }
 
 impl link::Connection for Connection {
-    async fn open(address: &Address) -> anyhow::Result<Self> {
+    type Options = ();
+
+    async fn open(address: &Address, (): &()) -> anyhow::Result<Self> {
         let stream = dial(address).await?;
         let handshake = client::Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)

@@ -91,7 +91,7 @@ impl Connection {
     }
 
     /// `HELLO` for RESP3; a server that does not know it speaks RESP2. Then `PING`, and the database.
-    async fn greet(&mut self, address: &Address) -> anyhow::Result<()> {
+    async fn greet(&mut self, database: &str) -> anyhow::Result<()> {
         let hello = self.ask(&[b"HELLO", b"3"]).await.map_err(problem)?;
         match hello.error() {
             Some(error) if error.starts_with("NOAUTH") => bail!("{error}"),
@@ -104,8 +104,7 @@ impl Connection {
             "PING was answered with {}",
             pong.error().unwrap_or_else(|| pong.kind().to_owned())
         );
-        if address.database > 0 {
-            let database = address.database.to_string();
+        if !database.is_empty() {
             let select = self.ask(&[b"SELECT", database.as_bytes()]).await;
             if let Some(error) = select.map_err(problem)?.error() {
                 bail!("database {database}: {error}");
@@ -116,7 +115,10 @@ impl Connection {
 }
 
 impl link::Connection for Connection {
-    async fn open(address: &Address) -> anyhow::Result<Self> {
+    /// The database, or with our servers the table; empty: what the server takes by default.
+    type Options = String;
+
+    async fn open(address: &Address, database: &String) -> anyhow::Result<Self> {
         let stream = dial(address).await?;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
@@ -133,7 +135,7 @@ impl link::Connection for Connection {
             task,
             greeting: Vec::new(),
         };
-        timeout(address.timeout, connection.greet(address))
+        timeout(address.timeout, connection.greet(database))
             .await
             .context("no answer to HELLO and PING")
             .flatten()

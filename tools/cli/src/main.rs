@@ -96,6 +96,12 @@ enum Command {
     Exist(rows::Key),
     /// Print how many seconds a row has left
     Ttl(rows::Key),
+    /// Add to the number in a row, and print the sum
+    Incr(rows::atomic::Incr),
+    /// Write a row if it, or another one of its hash key, passes a check (exit code 3 if it does not)
+    CheckAndSet(rows::atomic::CheckAndSet),
+    /// Write and delete rows of a hash key, as one, if one of them passes a check (exit code 3 if it does not)
+    CheckAndMutate(rows::atomic::CheckAndMutate),
     /// Print the rows of a hash key, or of a whole table
     Scan(scan::Scan),
     /// Write the rows of a file into a table
@@ -225,6 +231,11 @@ async fn dispatch(command: Command, connect: &Connect, out: &mut Output) -> anyh
         Command::Del(key) => rows::del(&key, connect, out).await,
         Command::Exist(key) => rows::exist(&key, connect, out).await,
         Command::Ttl(key) => rows::ttl(&key, connect, out).await,
+        Command::Incr(options) => rows::atomic::incr(&options, connect, out).await,
+        Command::CheckAndSet(options) => rows::atomic::check_and_set(&options, connect, out).await,
+        Command::CheckAndMutate(options) => {
+            rows::atomic::check_and_mutate(&options, connect, out).await
+        }
         Command::Scan(options) => scan::run(&options, connect, out).await,
         Command::Import(options) => import::run(&options, connect, out).await,
         Command::Export(options) => export::run(&options, connect, out).await,

@@ -1,5 +1,7 @@
 //! `pegasus get|set|del|exist|ttl`: single rows.
 
+pub(crate) mod atomic;
+
 use crate::connect::Connect;
 use crate::exit::{Exit, Failed};
 use crate::output::{Output, Style};

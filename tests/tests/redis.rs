@@ -1,0 +1,388 @@
+//! Redis clients against a cluster: a script whose answers are written down (and compared with a real Redis where there is
+//! one), redis-benchmark, keys of all partitions from every port, and a node that is killed under them.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use bytes::BytesMut;
+use e2e::cluster::{Cluster, wait_until};
+use pegasus_resp::{Value, ValueDecoder};
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const SCRIPT: &str = include_str!("../foreign/redis/script.txt");
+
+fn start(nodes: u16, cores: u16) -> (TempDir, Cluster) {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(&directory.path().join("cluster"), nodes, cores).unwrap();
+    cluster.create_table("redis", 8, nodes.into()).unwrap();
+    (directory, cluster)
+}
+
+/// The client ports of all cores of all nodes.
+fn ports(cluster: &Cluster) -> Vec<u16> {
+    let status = cluster.status().unwrap();
+    let processes = status["processes"].as_array().unwrap().clone();
+    let nodes = processes
+        .into_iter()
+        .filter(|process| process["name"].as_str().unwrap().starts_with("node-"));
+    let addresses = nodes.flat_map(|node| node["addresses"].as_array().unwrap().clone());
+    addresses
+        .map(|address| {
+            let port = address.as_str().unwrap().rsplit(':').next().unwrap();
+            port.parse().unwrap()
+        })
+        .collect()
+}
+
+struct Client {
+    stream: TcpStream,
+    input: BytesMut,
+    decoder: ValueDecoder,
+}
+
+impl Client {
+    fn connect(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        Self {
+            stream,
+            input: BytesMut::new(),
+            decoder: ValueDecoder::default(),
+        }
+    }
+
+    fn send(&mut self, line: &str) {
+        self.stream
+            .write_all(format!("{line}\r\n").as_bytes())
+            .unwrap();
+    }
+
+    fn receive(&mut self) -> Value {
+        loop {
+            if let Some(value) = self.decoder.decode(&mut self.input).unwrap() {
+                return value;
+            }
+            let mut bytes = [0; 4096];
+            let count = self.stream.read(&mut bytes).unwrap();
+            assert!(count > 0, "the server has closed the connection");
+            self.input.extend_from_slice(&bytes[..count]);
+        }
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        self.send(line);
+        text(&self.receive())
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Simple(text) => String::from_utf8_lossy(text).into_owned(),
+        Value::Error(text) => format!("(error) {}", String::from_utf8_lossy(text)),
+        Value::Integer(number) => number.to_string(),
+        Value::Bulk(bytes) => format!("\"{}\"", bytes.escape_ascii()),
+        Value::Null | Value::NullArray => "(nil)".to_owned(),
+        Value::Array(values) => {
+            let values: Vec<String> = values.iter().map(text).collect();
+            format!("[{}]", values.join(", "))
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// One command of the script.
+struct Line<'a> {
+    command: &'a str,
+    ours: &'a str,
+    redis: &'a str,
+}
+
+fn script() -> Vec<Line<'static>> {
+    let mut lines: Vec<Line<'static>> = Vec::new();
+    for line in SCRIPT.lines().filter(|line| !line.starts_with('#')) {
+        if let Some(answer) = line.strip_prefix("  => ") {
+            let last = lines.last_mut().unwrap();
+            (last.ours, last.redis) = (answer, answer);
+        } else if let Some(answer) = line.strip_prefix("  Redis: ") {
+            lines.last_mut().unwrap().redis = answer;
+        } else {
+            lines.push(Line {
+                command: line,
+                ours: "",
+                redis: "",
+            });
+        }
+    }
+    assert!(lines.len() > 150, "{} commands", lines.len());
+    lines
+}
+
+#[test]
+fn a_script_is_answered_as_written_down() {
+    let (_directory, cluster) = start(3, 2);
+    let port = ports(&cluster)[0];
+    let mut client = Client::connect(port);
+    for line in script() {
+        check(&mut client, line.command, line.ours);
+    }
+}
+
+/// A time to live may have gone on a little.
+fn check(client: &mut Client, command: &str, expected: &str) {
+    let answer = client.ask(command);
+    let numbers = (answer.parse::<i64>(), expected.parse::<i64>());
+    if let (true, (Ok(left), Ok(set @ 1..))) = (command.starts_with("TTL"), numbers) {
+        assert!(
+            (set - 30..=set).contains(&left),
+            "{command}: {left} of {set}"
+        );
+        return;
+    }
+    assert_eq!(answer, expected, "{command}");
+}
+
+/// What is written down is what a real Redis says, but for what is marked.
+#[test]
+fn a_real_redis_answers_the_script_as_written_down() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(redis) = Redis::start(directory.path()) else {
+        return needs("redis-server");
+    };
+    let mut client = Client::connect(redis.port);
+    for line in script() {
+        check(&mut client, line.command, line.redis);
+    }
+}
+
+#[test]
+fn a_table_that_is_not_there_is_named_with_what_makes_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(&directory.path().join("cluster"), 1, 1).unwrap();
+    let mut client = Client::connect(ports(&cluster)[0]);
+    let answer = client.ask("GET a");
+    assert!(
+        answer.starts_with(
+            "(error) ERR no table \"redis\": create it with pegasus table create redis"
+        ),
+        "{answer}"
+    );
+    cluster.create_table("redis", 8, 1).unwrap();
+    assert_eq!(client.ask("GET a"), "(nil)");
+    cluster.create_table("other", 2, 1).unwrap();
+    assert_eq!(client.ask("SET a 1"), "OK");
+    assert_eq!(client.ask("SELECT other"), "OK");
+    assert_eq!(client.ask("GET a"), "(nil)");
+    assert_eq!(client.ask("SELECT 0"), "OK");
+    assert_eq!(client.ask("GET a"), "\"1\"");
+}
+
+#[test]
+fn every_port_has_all_keys() {
+    let (_directory, cluster) = start(3, 2);
+    let ports = ports(&cluster);
+    assert_eq!(ports.len(), 6);
+    let mut clients: Vec<Client> = ports.iter().map(|port| Client::connect(*port)).collect();
+    let count = clients.len();
+    for key in 0..200 {
+        let answer = clients[key % count].ask(&format!("SET key-{key} {key}"));
+        assert_eq!(answer, "OK");
+    }
+    let keys: Vec<String> = (0..200).map(|key| format!("key-{key}")).collect();
+    let values: Vec<String> = (0..200).map(|key| format!("\"{key}\"")).collect();
+    for client in &mut clients {
+        let answer = client.ask(&format!("MGET {}", keys.join(" ")));
+        assert_eq!(answer, format!("[{}]", values.join(", ")));
+        assert_eq!(client.ask(&format!("EXISTS {}", keys.join(" "))), "200");
+    }
+    // One step of a scan from each port in turn: cursors are good everywhere.
+    let mut found = BTreeSet::new();
+    let mut cursor = "0".to_owned();
+    for step in 0.. {
+        assert!(step < 10_000, "a scan ends");
+        clients[step % count].send(&format!("SCAN {cursor} COUNT 7"));
+        let Value::Array(page) = clients[step % count].receive() else {
+            panic!("no page");
+        };
+        let [Value::Bulk(next), Value::Array(names)] = &page[..] else {
+            panic!("{page:?}");
+        };
+        found.extend(names.iter().map(text));
+        cursor = String::from_utf8(next.to_vec()).unwrap();
+        if cursor == "0" {
+            break;
+        }
+    }
+    let expected: BTreeSet<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+    assert_eq!(found, expected);
+    assert_eq!(clients[0].ask(&format!("DEL {}", keys.join(" "))), "200");
+}
+
+#[test]
+fn a_counter_that_all_ports_increment_loses_nothing() {
+    let (_directory, cluster) = start(3, 1);
+    let ports = ports(&cluster);
+    let threads: Vec<_> = ports
+        .iter()
+        .cycle()
+        .take(9)
+        .map(|port| {
+            let port = *port;
+            std::thread::spawn(move || {
+                let mut client = Client::connect(port);
+                // Pipelined, so that many are in flight at a time.
+                (0..100).for_each(|_| client.send("INCR hits"));
+                let answers: Vec<String> = (0..100).map(|_| text(&client.receive())).collect();
+                let numbers: Vec<i64> = answers
+                    .iter()
+                    .map(|answer| answer.parse().unwrap())
+                    .collect();
+                assert!(numbers.is_sorted(), "answers are in order: {numbers:?}");
+                numbers
+            })
+        })
+        .collect();
+    let mut all: Vec<i64> = threads
+        .into_iter()
+        .flat_map(|thread| thread.join().unwrap())
+        .collect();
+    all.sort_unstable();
+    assert_eq!(all, (1..=900).collect::<Vec<_>>());
+}
+
+#[test]
+fn commands_outlive_a_node_that_is_killed() {
+    let (_directory, cluster) = start(3, 1);
+    let ports = ports(&cluster);
+    let mut client = Client::connect(ports[0]);
+    for key in 0..64 {
+        assert_eq!(client.ask(&format!("SET key-{key} before")), "OK");
+    }
+    cluster.kill("node-2").unwrap();
+    // Reads and writes that were not executed are tried again by the server: the client sees that they take longer.
+    for key in 0..64 {
+        assert_eq!(client.ask(&format!("GET key-{key}")), "\"before\"");
+    }
+    let mut unknown = 0;
+    for key in 0..64 {
+        let answer = client.ask(&format!("SET key-{key} after"));
+        assert!(
+            answer == "OK" || answer.contains("unknown outcome"),
+            "{answer}"
+        );
+        unknown += usize::from(answer != "OK");
+    }
+    assert!(
+        unknown < 8,
+        "{unknown} of 64 writes have an unknown outcome"
+    );
+    wait_until("all keys to be written", || {
+        (0..64).all(|key| client.ask(&format!("SET key-{key} last")) == "OK")
+    })
+    .unwrap();
+    assert_eq!(client.ask("GET key-7"), "\"last\"");
+}
+
+#[test]
+fn redis_benchmark_sees_no_error() {
+    let (_directory, cluster) = start(1, 1);
+    let port = ports(&cluster)[0].to_string();
+    for depth in ["1", "16"] {
+        let output = Command::new("redis-benchmark")
+            .args([
+                "-p",
+                &port,
+                "-t",
+                "ping,set,get,incr,hset,mset",
+                "-c",
+                "20",
+                "-n",
+                "4000",
+            ])
+            .args(["-r", "1000", "-P", depth, "--csv", "-e"])
+            .output();
+        let Ok(output) = output else {
+            return needs("redis-benchmark");
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complained = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}{complained}");
+        for test in [
+            "PING_INLINE",
+            "PING_MBULK",
+            "SET",
+            "GET",
+            "INCR",
+            "HSET",
+            "MSET (10 keys)",
+        ] {
+            assert!(
+                said.contains(&format!("\"{test}\"")),
+                "{test}: {said}{complained}"
+            );
+        }
+        assert!(
+            !said.contains("rror") && !complained.contains("rror"),
+            "{said}{complained}"
+        );
+    }
+}
+
+/// Debian's Redis on a free port, killed when dropped.
+struct Redis {
+    process: Child,
+    port: u16,
+}
+
+impl Redis {
+    /// `None`: it is not installed.
+    fn start(directory: &Path) -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let process = Command::new("redis-server")
+            .args([
+                "--port",
+                &port.to_string(),
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ])
+            .arg("--dir")
+            .arg(directory)
+            .stdout(Stdio::null())
+            .spawn()
+            .ok()?;
+        let redis = Self { process, port };
+        wait_until("redis-server to listen", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        })
+        .unwrap();
+        Some(redis)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Says what is missing where `cargo test` does not swallow it: `.ci/run` takes such a line for a failure.
+fn needs(program: &str) {
+    let _ = writeln!(
+        std::io::stderr(),
+        "skipped: needs {program} (apt-get install redis-tools redis-server)"
+    );
+}

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod admin;
+mod atomic;
 mod failover;
 mod failures;
 mod fake;

@@ -19,5 +19,6 @@ mod links;
 mod log;
 mod protocol;
 mod receipts;
+mod resp;
 mod roundtrip;
 mod wakeups;

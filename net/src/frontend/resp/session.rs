@@ -349,8 +349,7 @@ const ABORTED: &str = "EXECABORT Transaction discarded because of previous error
 const NO_SUCH_INDEX: &str = "ERR DB index is out of range";
 const BAD_TABLE_NAME: &str = "ERR SELECT takes the name of a table, or 0 for the default one";
 const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
-const WRONG_PASSWORD: &str =
-    "WRONGPASS invalid username-password pair or user is disabled.";
+const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const BAD_VERSION: &str = "ERR Protocol version is not an integer or out of range";
 const NO_SUCH_VERSION: &str = "NOPROTO unsupported protocol version";
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";

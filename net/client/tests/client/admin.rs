@@ -2,6 +2,7 @@ use crate::fake::{Fake, client_of, finish};
 use pegasus_client::{
     Client, ClientOptions, Code, CreateTable, CreatedTable, Error, Health, ReplicaHealth,
 };
+use pegasus_fbs::flatbuffers::FlatBufferBuilder;
 use pegasus_fbs::frame::FrameKind;
 use pegasus_fbs::{admin, body, meta};
 use std::sync::Arc;
@@ -241,6 +242,8 @@ fn table_detail() -> Vec<u8> {
             healthy_partitions: 7,
             created_unix_ms: 99,
             partitions,
+            dropped_unix_ms: 0,
+            kept_until_unix_ms: 0,
         };
         admin::TableDetail::create(b, &arguments)
     })
@@ -409,6 +412,53 @@ async fn tables_are_listed() {
             .collect::<Vec<_>>(),
         ["users"]
     );
+}
+
+#[tokio::test]
+async fn settings_are_changed_as_asked_for_and_shown() {
+    let server = Fake::start(|frame, out| match frame.header.kind {
+        FrameKind::Ping => out.reply(&frame.header, &[]),
+        FrameKind::ChangeEnvs => {
+            let request = body::read::<admin::ChangeEnvs<'_>>(&frame.body).unwrap();
+            assert_eq!(request.table_name(), Some("users"));
+            assert_eq!(request.operation(), admin::EnvOperation::Set);
+            let env = request.envs().unwrap().get(0);
+            assert_eq!((env.key(), env.value()), (Some("default_ttl"), Some("60")));
+            let done = |b: &mut _| {
+                let arguments = admin::ChangeReplyArgs {
+                    done: true,
+                    message: None,
+                };
+                admin::ChangeReply::create(b, &arguments)
+            };
+            out.reply(&frame.header, &finish(done));
+        }
+        FrameKind::ShowEnvs => {
+            let shown = |b: &mut FlatBufferBuilder<'static>| {
+                let arguments = admin::EnvDetailArgs {
+                    key: Some(b.create_string("default_ttl")),
+                    value: Some(b.create_string("60")),
+                    acts: true,
+                };
+                let env = admin::EnvDetail::create(b, &arguments);
+                let envs = Some(b.create_vector(&[env]));
+                admin::ShowEnvsReply::create(b, &admin::ShowEnvsReplyArgs { envs })
+            };
+            out.reply(&frame.header, &finish(shown));
+        }
+        _ => out.fail(&frame.header, Code::UnknownTable),
+    })
+    .await;
+    let client = client_of(&server).await;
+    let envs = [("default_ttl".to_owned(), "60".to_owned())];
+    client.set_table_envs("users", &envs).await.unwrap();
+    let shown = client.table_envs("users").await.unwrap();
+    assert_eq!(shown.len(), 1);
+    assert_eq!((&shown[0].value[..], shown[0].acts), ("60", true));
+    let error = client.recall_table(3, None).await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::UnknownTable));
+    assert!(client.rename_table("a", "b").await.is_err());
+    assert!(client.cluster().await.is_err());
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ pub(super) use ask::{Ask, Question, read};
 pub(super) use config::CREATING_MS;
 pub(super) use outcome::created;
 pub(super) use outcome::{Told, outcome};
-pub(super) use remote::{command, date};
+pub(super) use remote::command;
 pub(super) use tables::status;
 
 use super::facts::{Place, v4};

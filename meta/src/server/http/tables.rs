@@ -1,11 +1,11 @@
 //! Tables, as `/meta/app`, `/meta/apps`, `/meta/app_envs` and `/envs/list` show them.
 
-use super::super::apache::{date, status};
+use super::super::apache::status;
 use super::json::{Json, object};
 use super::{expect_only, flag, json};
 use crate::state::envs::KEYS;
 use crate::state::{Partition, State, Table};
-use pegasus_http::{Arguments, Response, Status};
+use pegasus_http::{Arguments, Response, Status, utc};
 use pegasus_replication::config::{Member, Stage};
 use pegasus_thrift::meta::AppStatus;
 use std::collections::BTreeMap;
@@ -189,7 +189,7 @@ pub(super) fn apps(state: &State, arguments: &Arguments) -> Response {
 
 fn general(state: &State, table: &Table) -> Json {
     let time = |ms: Option<u64>| {
-        let shown = ms.map(|ms| date(ms / 1_000).replace(' ', "_"));
+        let shown = ms.map(|ms| utc(ms / 1_000).replace(' ', "_"));
         Json::Text(shown.unwrap_or_else(|| "-".to_owned()))
     };
     object([

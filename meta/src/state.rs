@@ -25,6 +25,7 @@ mod group;
 mod heal;
 mod invariants;
 mod kept;
+mod lives;
 mod node;
 mod nodes;
 mod options;

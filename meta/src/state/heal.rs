@@ -30,6 +30,9 @@ pub(super) const LEARNER_SILENCE_MS: u64 = 30_000;
 pub(super) const LEARNER_STALL_MS: u64 = 300_000;
 /// The same if another copy could come back instead, in milliseconds: the primary may not reach this one.
 pub(super) const LEARNER_TURN_MS: u64 = 3_000;
+/// A new replica that is not there after this long is given up, in milliseconds: another place may be better. Enough for two
+/// terabytes at 50 MB/s.
+pub(super) const LEARNER_FRESH_MS: u64 = 43_200_000;
 /// An order that was not carried out is repeated after this long, in milliseconds.
 pub(super) const REPEAT_MS: u64 = 1_000;
 

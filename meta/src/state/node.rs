@@ -91,6 +91,8 @@ pub struct Live {
     pub incarnation: NodeIncarnation,
     /// Of the last heartbeat or join, on the clock of the commands.
     pub heard_ms: u64,
+    /// What it said before it was started again.
+    pub(super) past: super::lives::Past,
     /// Its connection to meta is there, as far as meta knows.
     pub(crate) is_connected: bool,
     /// Of the last push.
@@ -109,11 +111,12 @@ pub struct Live {
 }
 
 impl Live {
-    pub(crate) const fn new(incarnation: NodeIncarnation, now_ms: u64) -> Self {
+    pub(crate) fn new(incarnation: NodeIncarnation, now_ms: u64) -> Self {
         Self {
             incarnation,
             heard_ms: now_ms,
             is_connected: true,
+            past: super::lives::Past::default(),
             synced_ms: now_ms,
             alive: true,
             disk_total: 0,

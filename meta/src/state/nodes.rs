@@ -1,6 +1,7 @@
 //! Nodes join, report and fall silent.
 
 use super::command::{Answer, Refusal};
+use super::lives::Past;
 use super::node::{Live, NODES_MAX, Node};
 use super::report::{ReplicaHealth, ReplicaKey, ReplicaStatus, Report, UNREPORTED, bounded_reason};
 use super::sync::drops_of;
@@ -78,6 +79,7 @@ impl State {
             .is_some();
         if !same {
             let mut live = Live::new(node.incarnation, now_ms);
+            live.past = Past::after(self.live.remove(&id), now_ms);
             live.replicas
                 .extend(self.drops_on(id).map(|key| (key, UNREPORTED)));
             self.live.insert(id, live);
@@ -141,6 +143,10 @@ impl State {
         } else {
             named
         };
+        for (id, member) in self.note_losses_of(node, &touched) {
+            // It comes back by log, or is made anew. A primary does not act before it has been given a ballot, see there.
+            self.regroup(id, |it| it.remove(&member), work);
+        }
         self.leave_out(&touched, work);
         self.activate(&touched, work);
         if full {

@@ -44,6 +44,10 @@ impl State {
         self.expect_life(node, incarnation)?;
         for proposed in proposals {
             let id = proposed.replica.partition;
+            if self.has_to_yield(node, proposed) {
+                // It asks again, and is heard then if nobody else has taken over.
+                continue;
+            }
             // An operator wants configurations to stay as they are, whatever happens.
             let verdict = if self.durable.level() < Level::Freezed {
                 Verdict::TellAgain
@@ -116,6 +120,14 @@ impl State {
         if partition.primary != Some(proposer) {
             return Verdict::TellAgain;
         }
+        let id = proposed.replica.partition;
+        if matches!(proposed.proposal, Proposal::NextBallot)
+            && self.has_lost(node, proposed.replica)
+            && self.has_better(id, partition, &proposer)
+        {
+            // It was restored from an old image; as long as it has no ballot its secondaries take over.
+            return Verdict::Ignore;
+        }
         match proposed.proposal {
             Proposal::Remove {
                 member,
@@ -143,7 +155,8 @@ impl State {
             return Verdict::TellAgain;
         }
         let committed = self.committed(partition, proposed.replica);
-        if prepared >= committed {
+        let has_lost = self.has_lost(proposer.address.node, proposed.replica);
+        if prepared >= committed && !has_lost {
             return Verdict::Grant(Step::TakeOver(*proposer));
         }
         tracing::error!(
@@ -160,17 +173,15 @@ impl State {
 
     /// The highest commit point that any member has told of: all members have prepared everything up to it.
     fn committed(&self, partition: &Partition, replica: ReplicaKey) -> Decree {
-        let reports = partition.members().filter_map(|member| {
+        let told = partition.members().map(|member| {
             let incarnation = member.incarnation;
-            self.status(
-                member.address.node,
-                ReplicaKey {
-                    incarnation,
-                    ..replica
-                },
-            )
+            let key = ReplicaKey {
+                incarnation,
+                ..replica
+            };
+            self.highest_committed(member.address.node, key)
         });
-        reports.map(|it| it.committed).max().unwrap_or_default()
+        told.max().unwrap_or_default()
     }
 
     /// Who is not heard goes, but not while meta hears it and nobody could write without it.

@@ -27,12 +27,22 @@ pub(super) struct Reach {
     silent: BTreeMap<(NodeId, NodeId), u64>,
     /// Removals that were refused, with the ballot that they would have ended, and the time of the first refusal.
     refused: BTreeMap<PartitionId, (Ballot, u64)>,
+    /// The same of take-overs.
+    yielded: BTreeMap<PartitionId, (Ballot, u64)>,
 }
 
 impl Reach {
     /// `node` has started again: what was said of it before counts no more.
     pub(super) fn forget(&mut self, node: NodeId) {
         self.silent.retain(|&(a, b), _| a != node && b != node);
+    }
+
+    /// When somebody first had to let others take over under this ballot: now, if nobody had.
+    pub(super) fn first_yield(&mut self, id: PartitionId, ballot: Ballot, now_ms: u64) -> u64 {
+        let known = self.yielded.get(&id).filter(|(of, _)| *of == ballot);
+        let first = known.map_or(now_ms, |(_, since_ms)| *since_ms);
+        self.yielded.insert(id, (ballot, first));
+        first
     }
 
     fn note_silence(&mut self, a: NodeId, b: NodeId, now_ms: u64) {
@@ -106,12 +116,14 @@ impl State {
 
     /// Refusals of ballots that are gone are forgotten.
     pub(super) fn forget_refusals(&mut self) {
-        let mut refused = std::mem::take(&mut self.reach.refused);
-        refused.retain(|id, (ballot, _)| {
-            self.partition(*id)
-                .is_some_and(|(_, it)| it.ballot == *ballot)
-        });
-        self.reach.refused = refused;
+        let mut reach = std::mem::take(&mut self.reach);
+        let is_current = |id: &PartitionId, (ballot, _): &mut (Ballot, u64)| {
+            let known = self.partition(*id);
+            known.is_some_and(|(_, it)| it.ballot == *ballot)
+        };
+        reach.refused.retain(is_current);
+        reach.yielded.retain(is_current);
+        self.reach = reach;
     }
 }
 

@@ -4,7 +4,7 @@ use super::super::group::{BACKOFF_MAX_MS, Goal, Learner};
 use super::super::report::{ReplicaHealth, ReplicaKey};
 use super::super::table::Partition;
 use super::super::{State, Work};
-use super::{LEARNER_SILENCE_MS, LEARNER_STALL_MS, LEARNER_TURN_MS, key_of};
+use super::{LEARNER_FRESH_MS, LEARNER_SILENCE_MS, LEARNER_STALL_MS, LEARNER_TURN_MS, key_of};
 use crate::place;
 use pegasus_replication::config::Member;
 use pegasus_replication::ids::{
@@ -62,6 +62,7 @@ impl Slots {
 }
 
 /// Why a learner is given up.
+#[derive(Debug)]
 enum Failure {
     /// It is not needed any more, or its node is being emptied.
     NotWanted,
@@ -104,6 +105,7 @@ impl State {
         let Some(failure) = failure else {
             return;
         };
+        tracing::warn!(partition = %id, %node, fresh = learner.is_fresh, ?failure, "giving up a learner");
         if matches!(failure, Failure::TooOld) {
             self.heal.hurry.insert(id);
         }
@@ -116,11 +118,14 @@ impl State {
         self.regroup(id, give_up, work);
     }
 
-    /// A copy that came back by log has not moved for a long time. A new replica may take as long as its data need, and says
-    /// nothing meanwhile.
+    /// A copy that came back by log has not moved for a long time. A new replica says nothing until it has everything, and may
+    /// take as long as its data need, within reason.
     fn is_stalled(&mut self, id: PartitionId, learner: &Learner, slots: &Slots) -> bool {
         let status = self.status(learner.member.address.node, key_of(id, &learner.member));
-        let Some(status) = status.filter(|_| !learner.is_fresh) else {
+        if learner.is_fresh {
+            return self.now_ms.saturating_sub(learner.since_ms) >= LEARNER_FRESH_MS;
+        }
+        let Some(status) = status else {
             return false;
         };
         let seen = (

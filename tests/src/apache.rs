@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use pegasus_fbs::hash::{key_hash, partition_of};
-use pegasus_thrift::binary::{Decode, Reader, read_only_field};
+use pegasus_thrift::binary::{Decode, Kind, Reader, read_only_field};
 use pegasus_thrift::data::{RawKey, Request};
 use pegasus_thrift::frame::thft::Version;
 use pegasus_thrift::frame::{Limits, Name, Progress, rdsn, thft};
@@ -53,6 +53,15 @@ impl Answer {
     pub fn read<'a, T: Decode<'a> + Default>(&'a self) -> Result<T> {
         ensure!(self.status == "ERR_OK", "answered with {}", self.status);
         Ok(read_only_field(&mut Reader::new(&self.result))?)
+    }
+
+    /// The `error` with which every answer of the data path begins.
+    pub fn error(&self) -> Result<i32> {
+        ensure!(self.status == "ERR_OK", "answered with {}", self.status);
+        let mut reader = Reader::new(&self.result);
+        let (response, error) = (reader.field()?, reader.field()?);
+        ensure!(response == Some((Kind::Struct, 0)) && error == Some((Kind::I32, 1)));
+        Ok(reader.i32()?)
     }
 }
 

@@ -141,22 +141,21 @@ fn what_cannot_be_parsed_ends_the_connection_without_a_word() {
         bytes[at] = to;
         bytes
     };
-    let mut count = 0;
-    for bytes in [
+    let broken = [
         // An unknown version, a length of 2^31 and more, a message that is no call, one that does not end.
         changed(7, 2),
         changed(8, 0x80),
         changed(12, 0xff),
         changed(56, 2),
         changed(60, 0x7f),
-    ] {
+    ];
+    for (count, bytes) in (1..).zip(broken) {
         let mut client = core.connect();
         // A reset is as good as an end: not all of it may have been read.
         drop(client.stream.write_all(&bytes));
         let mut rest = Vec::new();
         drop(client.stream.read_to_end(&mut rest));
         assert_eq!(rest, b"");
-        count += 1;
         core.wait_for("the close", |counters| {
             counters.closed(CloseReason::BadFrame) == count
         });

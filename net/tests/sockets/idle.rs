@@ -1,6 +1,6 @@
 //! What connections cost that are there and do nothing.
 
-use crate::harness::{Client, Core, options};
+use crate::harness::{Client, Core};
 use pegasus_fbs::code::Code;
 use pegasus_net::NetOptions;
 use pegasus_net::request::Failure;
@@ -38,9 +38,7 @@ fn idle_connections_of_every_protocol_cost_little() {
     clients.extend((clients.len()..COUNT).map(connect));
     settled(COUNT);
     let each = resident_bytes().saturating_sub(before) / (COUNT - 300);
-    println!("{each} bytes for each idle connection, server and client together");
     assert!(each < BYTES_MAX, "{each} bytes for each idle connection");
-    drop(options());
 }
 
 fn pegasus_thrift_get() -> Vec<u8> {

@@ -1,7 +1,8 @@
 //! Requests in work: what their answers need to find the way back.
 
 use crate::frontend::Tag;
-use crate::request::{Reply, Response};
+use crate::request::{Failure, Reply, Response};
+use pegasus_fbs::code::Execution;
 use pegasus_thrift::binary::Encode;
 use pegasus_thrift::frame::{rdsn, thft};
 use pegasus_thrift::{FrameStatus, ReplyTo, Rpc, RpcAddress};
@@ -114,11 +115,12 @@ impl Asked {
 
 impl Answered {
     /// Whether the client shall hear nothing. Clients break on an answer to CLEAR_SCANNER. A backup request is sent to a
-    /// secondary beside the request to the primary, and the first answer counts: from here it would be a refusal.
+    /// secondary beside the request to the primary, and the first answer counts, which must not be a refusal. That there is
+    /// no such row is none.
     pub(super) fn is_unanswered(&self, reply: &Reply) -> bool {
         !self.rpc.is_answered()
             || matches!(reply, Ok(Response::Silent))
-            || self.is_backup && reply.is_err()
+            || self.is_backup && reply.as_ref().is_err_and(is_refusal)
     }
 
     /// Callers by RDSN look at other fields of some answers.
@@ -145,4 +147,8 @@ impl Answered {
             To::Rdsn(header) => rdsn::encode_empty(&header.reply(from, status), output),
         }
     }
+}
+
+fn is_refusal(failure: &Failure) -> bool {
+    failure.code.execution() != Execution::Executed
 }

@@ -144,7 +144,10 @@ impl ShardLoop {
             return self.io.reply(to, &Err(failure));
         }
         if self.redis.commands.is_full() {
-            let failure = self.busy(Counter::RejectRequests, "too many commands are in work on this core");
+            let failure = self.busy(
+                Counter::RejectRequests,
+                "too many commands are in work on this core",
+            );
             return self.io.reply(to, &Err(failure));
         }
         if let Some(value) = self.tell_about(&calls) {
@@ -154,7 +157,10 @@ impl ShardLoop {
             Some(call) if call.spec.kind == Kind::Scan => match scan::Options::of(call) {
                 Ok(options) => {
                     let partition = options.partition();
-                    (Goal::Page { partition }, vec![Part::of_partition(calls, partition)])
+                    (
+                        Goal::Page { partition },
+                        vec![Part::of_partition(calls, partition)],
+                    )
                 }
                 Err(value) => return self.io.reply(to, &Ok(Response::Redis(value))),
             },
@@ -201,7 +207,8 @@ impl ShardLoop {
         };
         if self.relay.ask(question).is_err() {
             for waiting in self.redis.tables.take_waiting(&name) {
-                self.redis.at(self.now.after(RETRY_PAUSE), Due::AskAgain(waiting));
+                self.redis
+                    .at(self.now.after(RETRY_PAUSE), Due::AskAgain(waiting));
             }
         }
     }
@@ -211,7 +218,9 @@ impl ShardLoop {
         let waiting = self.redis.tables.take_waiting(name);
         match reply {
             Ok(route) => {
-                self.redis.tables.learn_route(&Arc::from(name), &route, &self.directory);
+                self.redis
+                    .tables
+                    .learn_route(&Arc::from(name), &route, &self.directory);
                 for id in waiting {
                     self.go_on(id);
                 }
@@ -226,7 +235,8 @@ impl ShardLoop {
             }
             Err(_) => {
                 for id in waiting {
-                    self.redis.at(self.now.after(RETRY_PAUSE), Due::AskAgain(id));
+                    self.redis
+                        .at(self.now.after(RETRY_PAUSE), Due::AskAgain(id));
                 }
             }
         }
@@ -254,12 +264,16 @@ impl ShardLoop {
             deadline: command.deadline,
         };
         let primary = self.redis.tables.primary(&command.table, partition.index);
-        let primary = primary.or_else(|| tables::local(partition, &self.directory, self.address.node));
+        let primary =
+            primary.or_else(|| tables::local(partition, &self.directory, self.address.node));
         match primary {
             Some(core) if core == self.address => self.admit_part(Origin::Part(part), asked),
             Some(core) if core.node == self.address.node => self.ask_core(core, part, asked),
             Some(core) => self.ask_node(core, part, &asked),
-            None => self.fail_part(part, Failure::new(Code::NotHere, "its primary is not known")),
+            None => self.fail_part(
+                part,
+                Failure::new(Code::NotHere, "its primary is not known"),
+            ),
         }
     }
 
@@ -277,7 +291,9 @@ impl ShardLoop {
         let measure = Measure {
             timing: Some(timing),
             received,
-            trace: self.stats.begin_part(timing, partition, hash, received, self.now),
+            trace: self
+                .stats
+                .begin_part(timing, partition, hash, received, self.now),
         };
         match self.prepare_part(partition, calls, hash) {
             Ok((work, wall_us)) => {
@@ -342,7 +358,9 @@ impl ShardLoop {
             let work = Self::work_of_redis_write(calls, context).map_err(Err)?;
             return Ok((work, wall_us));
         }
-        let task = self.read_of_redis(partition, calls, context, now_s).map_err(Err)?;
+        let task = self
+            .read_of_redis(partition, calls, context, now_s)
+            .map_err(Err)?;
         Ok((Work::Read(Box::new(task)), wall_us))
     }
 
@@ -360,7 +378,11 @@ impl ShardLoop {
                 Err(value) => ReadTask::known(partition, Ok(Response::Redis(value))),
             });
         }
-        if calls.as_slice().iter().any(|call| call.spec.kind == Kind::DbSize) {
+        if calls
+            .as_slice()
+            .iter()
+            .any(|call| call.spec.kind == Kind::DbSize)
+        {
             let rows = i64::try_from(self.store.estimated_rows(partition)).unwrap_or(i64::MAX);
             let value = Value::Integer(rows);
             return Ok(ReadTask::known(partition, Ok(Response::Redis(value))));
@@ -503,11 +525,16 @@ impl ShardLoop {
         let Some(table) = self.redis.tables.find(name, &self.directory) else {
             return false;
         };
-        if !matches!(failure.code, Code::NotPrimary | Code::NotHere | Code::NotServing | Code::OutOfService) {
+        if !matches!(
+            failure.code,
+            Code::NotPrimary | Code::NotHere | Code::NotServing | Code::OutOfService
+        ) {
             return false;
         }
         let index = aim.partition(table.partition_count);
-        let named = failure.primary.and_then(|address| tables::core_at(address, &self.directory));
+        let named = failure
+            .primary
+            .and_then(|address| tables::core_at(address, &self.directory));
         let known = self.redis.tables.primary(name, index);
         if named.is_none() || known == named {
             // Whoever was asked is not it: meta is asked before the next try.
@@ -586,9 +613,13 @@ fn counted(calls: &Calls) -> (Counter, Timing) {
         Kind::Get | Kind::MGet | Kind::HGet | Kind::StrLen | Kind::HStrLen | Kind::GetRange => {
             (Counter::RequestGet, Timing::Get)
         }
-        Kind::Set | Kind::MSet | Kind::SetEx | Kind::PSetEx | Kind::SetNx | Kind::MSetNx | Kind::GetSet => {
-            (Counter::RequestPut, Timing::Put)
-        }
+        Kind::Set
+        | Kind::MSet
+        | Kind::SetEx
+        | Kind::PSetEx
+        | Kind::SetNx
+        | Kind::MSetNx
+        | Kind::GetSet => (Counter::RequestPut, Timing::Put),
         Kind::Incr | Kind::IncrBy | Kind::Decr | Kind::DecrBy | Kind::IncrByFloat => {
             (Counter::RequestIncr, Timing::Incr)
         }

@@ -6,6 +6,7 @@
 pub mod apache;
 pub mod cluster;
 pub mod foreign;
+pub mod model;
 pub mod network;
 pub mod packages;
 pub mod port_block;

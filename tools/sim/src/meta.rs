@@ -337,7 +337,6 @@ impl World {
         }
         let now_ms = self.now_ms();
         self.decide(Command::Tick { now_ms }, None);
-        self.give_up_table();
         if self.table().is_none() {
             let request = CreateTable {
                 name: TABLE.to_owned(),

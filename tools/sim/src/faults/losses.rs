@@ -53,19 +53,6 @@ impl World {
         !is_awaited && partitions.all(|partition| self.is_held_elsewhere(partition, node))
     }
 
-    /// A table that waits for a member which never comes is dropped by its operator, who makes another one.
-    pub(crate) fn give_up_table(&mut self) {
-        let waits_in_vain = self.configurations().iter().any(|configuration| {
-            let mut members = configuration.members();
-            configuration.stage == Stage::Creating
-                && members.any(|member| self.nodes[self.node_index(member.address.node)].is_gone)
-        });
-        if waits_in_vain {
-            self.totals.coverage.note("table given up");
-            self.drop_table();
-        }
-    }
-
     /// A node without anything gets a number of its own, and joins.
     pub(crate) fn replace_node(&mut self) -> Result<(), Violation> {
         if !self.meta.up || !self.meta.is_idle() {
@@ -89,11 +76,13 @@ impl World {
         self.start_node(self.nodes.len() - 1)
     }
 
-    /// Meta dies for good, unless a member of a partition has been lost before: then nobody could say what that one had.
+    /// Meta dies for good; not while a member is lost or still being made: then nobody could say what that one had.
     pub(super) fn lose_meta(&mut self) -> bool {
         let is_whole = self.configurations().iter().all(|configuration| {
             let mut members = configuration.members();
-            members.all(|member| !self.nodes[self.node_index(member.address.node)].is_gone)
+            let are_there =
+                members.all(|member| !self.nodes[self.node_index(member.address.node)].is_gone);
+            are_there && configuration.stage == Stage::Active
         });
         if !self.meta.up || self.table().is_none() || !is_whole {
             return false;

@@ -135,7 +135,15 @@ struct OnKnownPorts<'a> {
 impl<'a> OnKnownPorts<'a> {
     fn start(directory: &'a Path) -> Result<Self> {
         let cluster = Self { directory };
-        cluster.local(&["start", "--nodes", "3", "--base-port", "34600"])?;
+        cluster.local(&[
+            "start",
+            "--nodes",
+            "3",
+            "--cores",
+            "1",
+            "--base-port",
+            "34600",
+        ])?;
         Ok(cluster)
     }
 

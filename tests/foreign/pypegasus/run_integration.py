@@ -96,7 +96,7 @@ class Servers:
     @classmethod
     def start_cluster(cls, meta_count, replica_count, check_health):
         nodes = replica_count or 3
-        cls.run("local", "start", "--dir", cls.directory, "--nodes", str(nodes), "--base-port", "34600")
+        cls.run("local", "start", "--dir", cls.directory, "--nodes", str(nodes), "--cores", "1", "--base-port", "34600")
         cls.run("table", "create", TABLE, "--partitions", str(PARTITIONS), "--replicas", "3")
         cls.wait_until_cluster_health()
         names = ["meta"] + [f"node-{number}" for number in range(1, nodes + 1)]

@@ -110,7 +110,7 @@ async fn every_acknowledged_increment_of_a_hot_counter_has_happened_once() {
     );
     let counter = table(&cluster).await.get(b"h", b"s").await.unwrap();
     assert_eq!(counter, Some(Bytes::from(count.to_string())));
-    println!("{count} increments through a failover");
+    eprintln!("{count} increments through a failover");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,5 +154,5 @@ async fn a_checked_write_that_passed_was_the_only_one_on_what_it_saw() {
     );
     let last = table(&cluster).await.get(b"h", b"s").await.unwrap();
     assert_eq!(last, Some(Bytes::from(count.to_string())));
-    println!("{count} checked writes through a failover");
+    eprintln!("{count} checked writes through a failover");
 }

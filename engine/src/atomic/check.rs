@@ -304,7 +304,10 @@ mod tests {
     fn kinds_have_the_numbers_of_apache_pegasus() {
         for (number, kind) in CheckKind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, number);
-            assert_eq!(CheckKind::from_number(i32::try_from(number).unwrap()), Some(kind));
+            assert_eq!(
+                CheckKind::from_number(i32::try_from(number).unwrap()),
+                Some(kind)
+            );
         }
         assert_eq!(CheckKind::from_number(18), None);
         assert_eq!(CheckKind::from_number(-1), None);

@@ -131,4 +131,4 @@ fn json<'a>(fields: impl IntoIterator<Item = (&'a str, String)>) -> Response {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

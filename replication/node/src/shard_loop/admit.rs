@@ -111,9 +111,9 @@ impl ShardLoop {
             to,
             about,
         };
-        if let Err(question) = self.stats_relay.ask(question) {
+        if let Err(to) = self.stats_relay.ask(question) {
             let failure = self.busy(Counter::RejectRequests, "too many questions for statistics");
-            self.refuse(Origin::Here(question.to), measure, failure);
+            self.refuse(Origin::Here(to), measure, failure);
         }
     }
 
@@ -522,6 +522,7 @@ fn owns_all<'a>(
 
 /// What clients of a table are told whose requests an operator has denied.
 pub(super) fn denied() -> Failure {
-    let message = "an operator has denied such requests to this table (replica.deny_client_request)";
+    let message =
+        "an operator has denied such requests to this table (replica.deny_client_request)";
     Failure::new(Code::NotServing, message)
 }

@@ -43,7 +43,7 @@ enum Plan {
 
 /// What depends on rows.
 #[derive(Debug)]
-pub enum Dependent {
+pub(crate) enum Dependent {
     Incr(atomic::Incr),
     Check(Box<atomic::CheckAndMutate>),
     Redis(RedisWrite),

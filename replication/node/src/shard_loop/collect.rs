@@ -120,12 +120,7 @@ impl ShardLoop {
         }
     }
 
-    fn on_peer_frame(
-        &mut self,
-        from: PeerId,
-        kind: FrameKind,
-        body: &bytes::Bytes,
-    ) {
+    fn on_peer_frame(&mut self, from: PeerId, kind: FrameKind, body: &bytes::Bytes) {
         let from_core = core_address(from);
         match kind {
             FrameKind::Forward => return self.on_forward(from_core, body),

@@ -89,10 +89,7 @@ const fn full(reason: BusyReason) -> &'static str {
 
 /// Why a write has not enough members: too few in the configuration, no link to some, or replicas that take no part.
 fn missing(partition: PartitionId, shard: &Shard) -> String {
-    let Some(configuration) = shard
-        .replica(partition)
-        .and_then(Replica::configuration)
-    else {
+    let Some(configuration) = shard.replica(partition).and_then(Replica::configuration) else {
         return "its members are not known".to_owned();
     };
     let count = configuration.members().count();

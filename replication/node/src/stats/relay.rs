@@ -113,11 +113,11 @@ impl StatsRelay {
     /// Asks without waiting; the answer comes to the inbox of `question.core`.
     ///
     /// # Errors
-    /// Too many questions wait: the question comes back.
-    pub fn ask(&self, question: StatsQuestion) -> Result<(), StatsQuestion> {
+    /// Too many questions wait: whom to tell so.
+    pub fn ask(&self, question: StatsQuestion) -> Result<(), ReplyTo> {
         self.questions
             .try_send(question)
-            .map_err(TrySendError::into_inner)
+            .map_err(|refused: TrySendError<_>| refused.into_inner().to)
     }
 }
 

@@ -218,7 +218,7 @@ fn writes_see_what_is_in_flight() {
     replica.run("HSET h f v");
     let (_, removal) = replica.write("DEL h", &[]);
     assert_eq!(
-        replica.write("SETNX h x", &[removal.clone()]).0,
+        replica.write("SETNX h x", std::slice::from_ref(&removal)).0,
         Value::Integer(1)
     );
     assert_eq!(replica.write("HSET h g w", &[removal]).0, Value::Integer(1));

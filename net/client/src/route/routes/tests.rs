@@ -59,7 +59,7 @@ fn a_redirect_stands_against_the_ballot_it_corrected_and_yields_to_a_newer_one()
     let [old, new, next] = ["a:1", "b:1", "c:1"].map(|address| endpoints.at(address));
     let now = Instant::now();
     let routes = Routes::first(heard(1, 5, Some(&old)));
-    assert!(routes.redirect(0, &old, Arc::clone(&new)));
+    assert!(routes.redirect(0, &old, Arc::clone(&new), 0));
     assert!(is_at(&routes, &new));
     let routes = routes.merged(heard(1, 5, Some(&old)), now);
     assert!(is_at(&routes, &new), "a stale answer does not undo it");
@@ -72,7 +72,7 @@ fn a_redirect_in_doubt_gives_way_to_the_next_answer() {
     let endpoints = endpoints();
     let (old, new) = (endpoints.at("a:1"), endpoints.at("b:1"));
     let routes = Routes::first(heard(1, 5, Some(&old)));
-    routes.redirect(0, &old, Arc::clone(&new));
+    routes.redirect(0, &old, Arc::clone(&new), 0);
     routes.doubt(0, &old);
     assert!(is_at(
         &routes.merged(heard(1, 5, Some(&old)), Instant::now()),
@@ -91,10 +91,25 @@ fn a_redirect_back_to_the_primary_before_is_followed_only_the_second_time() {
     let (old, new) = (endpoints.at("a:1"), endpoints.at("b:1"));
     let now = Instant::now();
     let routes = Routes::first(heard(1, 5, Some(&old))).merged(heard(1, 6, Some(&new)), now);
-    assert!(!routes.redirect(0, &new, Arc::clone(&old)));
+    assert!(!routes.redirect(0, &new, Arc::clone(&old), 0));
     assert!(is_at(&routes, &new));
-    assert!(routes.redirect(0, &new, Arc::clone(&old)));
+    assert!(routes.redirect(0, &new, Arc::clone(&old), 0));
     assert!(is_at(&routes, &old));
+}
+
+#[test]
+fn a_redirect_counts_as_much_as_its_ballot() {
+    let endpoints = endpoints();
+    let (old, new) = (endpoints.at("a:1"), endpoints.at("b:1"));
+    let now = Instant::now();
+    let routes = Routes::first(heard(1, 5, Some(&old)));
+    assert!(!routes.redirect(0, &old, Arc::clone(&new), 4));
+    assert!(is_at(&routes, &old), "an older one is not followed");
+    assert!(routes.redirect(0, &old, Arc::clone(&new), 6));
+    let routes = routes.merged(heard(1, 5, Some(&old)), now);
+    assert!(is_at(&routes, &new), "an older answer does not undo it");
+    assert!(routes.redirect(0, &new, Arc::clone(&old), 7));
+    assert!(is_at(&routes, &old), "a newer one may lead back");
 }
 
 #[test]
@@ -103,7 +118,7 @@ fn a_redirect_from_a_core_that_is_known_to_be_primary_no_more_changes_nothing() 
     let [old, new, other] = ["a:1", "b:1", "c:1"].map(|address| endpoints.at(address));
     let routes = Routes::first(heard(1, 5, Some(&new)));
     assert!(
-        routes.redirect(0, &old, other),
+        routes.redirect(0, &old, other, 0),
         "try again, at the known one"
     );
     assert!(is_at(&routes, &new));

@@ -69,6 +69,14 @@ pub struct ReplyTo {
     tag: Tag,
 }
 
+impl ReplyTo {
+    /// The same number for all requests of one connection of a core, and another one for every other connection.
+    #[must_use]
+    pub const fn connection_number(&self) -> u64 {
+        self.connection.token()
+    }
+}
+
 /// When a request came in, by [`clock::now_ns`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Arrival {

@@ -2,10 +2,11 @@
 //! they come.
 //!
 //! What a connection can answer alone (its protocol version, name, transaction in the making) it answers here; commands on
-//! keys leave as [`Operation::Redis`]. A stream that is no RESP is told so, in Redis' words, and closed.
+//! keys leave as [`Operation::Redis`], reads of a key not before the answers of writes of it, and the other way round. A stream that is no RESP is told so, in Redis' words, and closed.
 
 mod about;
 mod failure;
+mod keys;
 mod session;
 mod slots;
 
@@ -16,6 +17,7 @@ use super::{Decoded, Frontend, Scratch, Tag};
 use crate::counters::CloseReason;
 use crate::request::{Operation, Redis, Reply, Request, Response};
 use bytes::BytesMut;
+use keys::{Keys, Touched};
 use pegasus_redis::{Calls, answer};
 use pegasus_resp::{CommandDecoder, Limits, Value};
 use session::{Session, Verdict};
@@ -40,6 +42,16 @@ pub struct Resp {
     decoder: CommandDecoder,
     session: Session,
     slots: Slots,
+    keys: Keys,
+    held: Option<Held>,
+}
+
+/// The command that waits for answers of others; nothing behind it is decoded.
+#[derive(Debug)]
+struct Held {
+    bytes: usize,
+    calls: Calls,
+    touched: Touched,
 }
 
 /// Numbers of connections, unique within the process: what CLIENT ID says.
@@ -53,22 +65,35 @@ impl Resp {
             decoder: CommandDecoder::new(LIMITS),
             session: Session::new(CONNECTIONS.fetch_add(1, Ordering::Relaxed), local),
             slots: Slots::default(),
+            keys: Keys::default(),
+            held: None,
         }
     }
 
     fn answer(&mut self, value: &Value, output: &mut Vec<u8>) -> Decoded {
-        let slot = self.slots.open(self.session.version());
+        let slot = self.slots.open(self.session.version(), Touched::default());
         self.slots.fill(slot, value, output);
         Decoded::Answered
     }
 
-    fn ask(&mut self, bytes: usize, calls: Calls) -> Decoded {
+    /// Asks for a command, if it need not wait.
+    fn ask(&mut self, command: Held) -> Decoded {
+        if self.keys.is_behind(&command.touched) {
+            self.held = Some(command);
+            return Decoded::Held;
+        }
+        let Held {
+            bytes,
+            calls,
+            touched,
+        } = command;
+        self.keys.add(&touched);
         let redis = Redis {
             table: self.session.table(),
             calls: Arc::new(calls),
         };
         let tag = Tag {
-            id: self.slots.open(self.session.version()),
+            id: self.slots.open(self.session.version(), touched),
             kind: 0,
             table: 0,
             partition: 0,
@@ -92,6 +117,9 @@ impl Frontend for Resp {
         input: &mut BytesMut,
         output: &mut Vec<u8>,
     ) -> Result<Option<Decoded>, CloseReason> {
+        if let Some(command) = self.held.take() {
+            return Ok(Some(self.ask(command)));
+        }
         if self.session.is_over() {
             input.clear();
             return Ok(None);
@@ -109,23 +137,28 @@ impl Frontend for Resp {
         let bytes = command.bytes();
         Ok(Some(match self.session.take(command) {
             Verdict::Answer(value) => self.answer(&value, output),
-            Verdict::Ask(calls) => self.ask(bytes, calls),
+            Verdict::Ask(calls) => self.ask(Held {
+                bytes,
+                touched: Touched::of(&calls),
+                calls,
+            }),
         }))
     }
 
     fn encode(&mut self, tag: &Tag, reply: &Reply, _: &mut Scratch, output: &mut Vec<u8>) {
-        match reply {
+        let touched = match reply {
             Ok(Response::Redis(value)) => self.slots.fill(tag.id, value, output),
             Ok(_) => {
                 let value = answer::error("ERR internal: an answer of another protocol");
-                self.slots.fill(tag.id, &value, output);
+                self.slots.fill(tag.id, &value, output)
             }
             Err(failure) => self.slots.fill(tag.id, &error_of(failure), output),
-        }
+        };
+        self.keys.remove(&touched);
     }
 
     fn is_within_frame(&self, input: &[u8]) -> bool {
-        !input.is_empty()
+        !input.is_empty() || self.held.is_some()
     }
 
     fn is_over(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Answers in the order of their commands: one slot for each command that has no answer out yet.
 
+use super::keys::Touched;
 use pegasus_resp::{Value, Version, encode_value};
 use std::collections::VecDeque;
 
@@ -19,41 +20,47 @@ struct Slot {
     version: Version,
     /// Its answer, which waits for older ones.
     answer: Option<Vec<u8>>,
+    /// Until it is answered.
+    touched: Touched,
 }
 
 /// What a slot costs beside its answer.
 const SLOT_BYTES: usize = 512;
 
 impl Slots {
-    /// A slot for the next command.
-    pub(super) fn open(&mut self, version: Version) -> u64 {
+    /// A slot for the next command, which touches these keys.
+    pub(super) fn open(&mut self, version: Version, touched: Touched) -> u64 {
         self.slots.push_back(Slot {
             version,
             answer: None,
+            touched,
         });
         self.first + self.slots.len() as u64 - 1
     }
 
     /// Appends the answer to `output` if all before it are there, and those that have waited for it.
-    pub(super) fn fill(&mut self, slot: u64, value: &Value, output: &mut Vec<u8>) {
+    /// Returns the keys that the command touched.
+    pub(super) fn fill(&mut self, slot: u64, value: &Value, output: &mut Vec<u8>) -> Touched {
         let Some(offset) = slot.checked_sub(self.first) else {
-            return;
+            return Touched::default();
         };
         let index = usize::try_from(offset).unwrap_or(usize::MAX);
         let Some(found) = self.slots.get_mut(index) else {
-            return;
+            return Touched::default();
         };
+        let touched = std::mem::take(&mut found.touched);
         if index > 0 {
             let mut bytes = Vec::new();
             encode_value(&mut bytes, value, found.version);
             self.held_bytes += bytes.len() + SLOT_BYTES;
             found.answer = Some(bytes);
-            return;
+            return touched;
         }
         encode_value(output, value, found.version);
         self.slots.pop_front();
         self.first += 1;
         self.release(output);
+        touched
     }
 
     fn release(&mut self, output: &mut Vec<u8>) {

@@ -25,11 +25,17 @@ impl Client {
     fn send(&mut self, bytes: &str) -> String {
         self.input.extend_from_slice(bytes.as_bytes());
         while let Some(decoded) = self.resp.decode(&mut self.input, &mut self.output).unwrap() {
-            if let Decoded::Request { tag, request, .. } = decoded {
-                let Operation::Redis(redis) = request.operation else {
-                    panic!("{request:?}");
-                };
-                self.asked.push((tag, redis));
+            match decoded {
+                Decoded::Request { tag, request, .. } => {
+                    let Operation::Redis(redis) = request.operation else {
+                        panic!("{request:?}");
+                    };
+                    self.asked.push((tag, redis));
+                }
+                // Whoever has the connection asks again after the next answer.
+                Decoded::Held => break,
+                Decoded::Answered => {}
+                other @ Decoded::Refused { .. } => panic!("{other:?}"),
             }
         }
         self.take()
@@ -40,6 +46,17 @@ impl Client {
         self.resp
             .encode(&tag, &reply, &mut Scratch::default(), &mut self.output);
         self.take()
+    }
+
+    /// The commands that have left.
+    fn asked(&self) -> Vec<String> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let line = |redis: &Redis| {
+            let calls = redis.calls.as_slice().iter();
+            let words = calls.flat_map(|call| call.command.arguments().map(text));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        self.asked.iter().map(|(_, redis)| line(redis)).collect()
     }
 
     fn take(&mut self) -> String {
@@ -65,6 +82,75 @@ fn answers_leave_in_the_order_of_their_commands() {
     );
     assert_eq!(client.resp.held_bytes(), 0);
     assert_eq!(client.send("PING\r\n"), "+PONG\r\n");
+}
+
+#[test]
+fn reads_and_writes_of_one_key_wait_for_each_other() {
+    let mut client = Client::new();
+    client.send("SET a 1\r\nSET a 2\r\nGET b\r\nGET a\r\nSET c 1\r\nPING\r\n");
+    assert_eq!(client.asked(), ["SET a 1", "SET a 2", "GET b"]);
+    client.answer(1, bulk("2"));
+    client.send("");
+    assert_eq!(client.asked().len(), 3, "one of the writes is not answered");
+    client.answer(0, bulk("1"));
+    assert_eq!(client.send(""), "");
+    assert_eq!(client.asked()[3..], ["GET a", "SET c 1"]);
+    client.send("GET a\r\nGET b\r\nAPPEND a 3\r\n");
+    assert_eq!(client.asked()[5..], ["GET a", "GET b"]);
+    for index in [3, 5] {
+        client.answer(index, bulk("2"));
+        client.send("");
+    }
+    assert_eq!(client.asked()[7..], ["APPEND a 3"]);
+    assert_eq!(client.answer(2, bulk("b")), "$1\r\nb\r\n$1\r\n2\r\n");
+}
+
+#[test]
+fn commands_of_several_keys_wait_for_each_of_them() {
+    let mut client = Client::new();
+    client.send("MSET a 1 b 2\r\nMSET b 3 c 4 b 5\r\nMGET c d\r\n");
+    assert_eq!(client.asked().len(), 2);
+    client.answer(0, bulk("OK"));
+    client.send("");
+    assert_eq!(client.asked().len(), 2, "c is still written");
+    client.answer(1, bulk("OK"));
+    client.send("DEL x d\r\n");
+    assert_eq!(client.asked()[2..], ["MGET c d"], "d is still read");
+    client.answer(2, bulk("1"));
+    client.send("");
+    assert_eq!(client.asked()[3..], ["DEL x d"]);
+}
+
+#[test]
+fn a_transaction_is_a_write_of_its_key() {
+    let mut client = Client::new();
+    client.send("GET a\r\nMULTI\r\nGET a\r\nGET a\r\nEXEC\r\nSET a 1\r\nGET a\r\n");
+    assert_eq!(client.asked(), ["GET a"]);
+    client.answer(0, bulk("1"));
+    client.send("");
+    assert_eq!(client.asked()[1..], ["GET a GET a", "SET a 1"]);
+    client.answer(1, bulk("1"));
+    client.answer(2, bulk("1"));
+    client.send("");
+    assert_eq!(client.asked()[3..], ["GET a"]);
+}
+
+#[test]
+fn commands_without_keys_wait_for_nobody_and_failures_let_go_on() {
+    let mut client = Client::new();
+    client.send("SET a 1\r\nDBSIZE\r\nSCAN 0\r\nTIME\r\nGET a\r\n");
+    assert_eq!(client.asked(), ["SET a 1", "DBSIZE", "SCAN 0", "TIME"]);
+    client.answer(0, Err(Failure::new(Code::Unknown, "p")));
+    client.send("");
+    assert_eq!(client.asked()[4..], ["GET a"]);
+    assert!(client.resp.keys.is_behind(&Touched::of(&Calls::One(
+        client.asked[0].1.calls.as_slice()[0].clone()
+    ))));
+    client.answer(4, bulk("1"));
+    assert!(
+        format!("{:?}", client.resp.keys).contains("{}"),
+        "nothing is left"
+    );
 }
 
 #[test]

@@ -11,11 +11,13 @@
 //! ```
 //!
 //! Clients are never told to go elsewhere: a core that is not primary says who is, and the part is asked for again there,
-//! until the command's deadline. A part that may have been executed is not asked for again, unless it only reads.
+//! until the command's deadline. A part that may have been executed is not asked for again, unless it only reads. Writes of
+//! one connection on one key are executed in the order in which they came, see [`order`].
 
 mod about;
 mod commands;
 mod forward;
+mod order;
 mod read;
 mod scan;
 mod tables;
@@ -34,8 +36,11 @@ use super::read::ReadTask;
 use super::requests::{Measure, Origin, Pending, Work};
 use crate::clock;
 use crate::route_relay::{RouteAsker, RouteQuestion};
-use commands::{Aim, CommandId, Commands, Failed, Goal, InWork, Part, TableAt, parts_of};
+use commands::{
+    Aim, CommandId, Commands, Failed, Goal, InWork, Part, TableAt, goes_to_gate, parts_of,
+};
 use forward::Away;
+use order::{LineId, Next, Order};
 use pegasus_engine::value::seconds_since_epoch;
 use pegasus_fbs::code::{Code, Execution};
 use pegasus_fbs::hash::key_hash;
@@ -45,7 +50,7 @@ use pegasus_net::request::{Failure, Redis, Reply, RequestId, Response, Route};
 use pegasus_net::{Arrival, ReplyTo};
 use pegasus_redis::{Calls, Context, Kind};
 use pegasus_replication::event::Event;
-use pegasus_replication::ids::{self, Instant, PartitionId, TableId, Ticket};
+use pegasus_replication::ids::{self, CoreAddress, Instant, PartitionId, TableId, Ticket};
 use pegasus_resp::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,8 +71,11 @@ pub(super) struct RedisWork {
     started: Instant,
     commands: Commands,
     tables: Tables,
+    order: Order,
     /// Looked at when nothing else is in the middle of its work.
     failed: Failed,
+    /// Lines that may have something to send; looked at likewise.
+    woken: Vec<LineId>,
     timers: BTreeMap<(Instant, u64), Due>,
     next_timer: u64,
     away: Away,
@@ -79,6 +87,8 @@ pub(super) struct RedisWork {
 enum Due {
     /// Ask for this part again.
     Retry(PartId),
+    /// Send this line's refused writes again.
+    Resume(LineId),
     /// The command may still wait for meta's answer about its table.
     Expire(CommandId),
     /// Ask meta again.
@@ -103,7 +113,9 @@ impl RedisWork {
             started,
             commands: Commands::new(commands_max),
             tables: Tables::default(),
+            order: Order::default(),
             failed: Failed::new(),
+            woken: Vec::new(),
             timers: BTreeMap::new(),
             next_timer: 0,
             away: Away::default(),
@@ -118,7 +130,7 @@ impl RedisWork {
 
     /// Whether there is something to do at once.
     pub(super) fn has_work(&self) -> bool {
-        !self.failed.is_empty()
+        !self.failed.is_empty() || !self.woken.is_empty()
     }
 
     pub(super) const fn is_idle(&self) -> bool {
@@ -170,7 +182,22 @@ impl ShardLoop {
         let times = (received, received.after(TIMEOUT));
         let command = InWork::new(to, table, times, goal, parts);
         let command = self.redis.commands.insert(command);
+        self.join_lines(command);
         self.go_on(command);
+    }
+
+    /// Writes take their places behind those that came before, whatever they wait for.
+    fn join_lines(&mut self, id: CommandId) {
+        let RedisWork {
+            commands, order, ..
+        } = &mut self.redis;
+        if let Some(command) = commands.get_mut(id) {
+            for part in command.part_ids(id) {
+                if let Some(line) = command.line_of(part) {
+                    order.join(line, part);
+                }
+            }
+        }
     }
 
     /// Asks for as many parts of a command as may be asked for.
@@ -186,8 +213,47 @@ impl ShardLoop {
             return self.finish_command(id, table);
         }
         while let Some(part) = self.redis.commands.take_next(id) {
-            self.ask_part(part, table);
+            match self.redis.commands.line_of(part) {
+                Some(line) => {
+                    self.redis.order.make_ready(line, part);
+                    self.send_line(line);
+                }
+                None => self.ask_part(part, table),
+            }
         }
+    }
+
+    /// Sends what may be sent of a line.
+    fn send_line(&mut self, line: LineId) {
+        while let Next::Send { part, way: taken } = self.redis.order.next(line) {
+            let way = self.way_of(part);
+            if taken.is_some_and(|taken| taken != way) {
+                // Two ways are in no order: what is on the other one is waited for.
+                return;
+            }
+            self.redis.order.send(line, way);
+            let command = self.redis.commands.get_mut(part.command());
+            if command.is_some_and(|command| command.deadline <= self.now) {
+                let message = "its time was over while it waited for earlier writes of its key";
+                self.fail_part(part, Failure::new(Code::Expired, message));
+            } else {
+                self.retry(part);
+            }
+        }
+    }
+
+    /// Whom a part would be asked of.
+    fn way_of(&mut self, part: PartId) -> Option<CoreAddress> {
+        let command = self.redis.commands.get_mut(part.command())?;
+        let aim = command.part(part)?.aim;
+        let table = self.redis.tables.find(&command.table, &self.directory)?;
+        let index = aim.partition(table.partition_count);
+        let partition = PartitionId {
+            table: table.table,
+            index,
+        };
+        let primary = self.redis.tables.primary(&command.table, index);
+        primary.or_else(|| tables::local(partition, &self.directory, self.address.node))
     }
 
     /// Asks meta for a table that this core does not know, and those whose primaries it does not know.
@@ -263,9 +329,11 @@ impl ShardLoop {
             received: command.received,
             deadline: command.deadline,
         };
-        let primary = self.redis.tables.primary(&command.table, partition.index);
-        let primary =
-            primary.or_else(|| tables::local(partition, &self.directory, self.address.node));
+        let primary = self.way_of(part);
+        let command = self.redis.commands.get_mut(part.command());
+        if let Some(found) = command.and_then(|command| command.part_mut(part)) {
+            found.asked = primary;
+        }
         match primary {
             Some(core) if core == self.address => self.admit_part(Origin::Part(part), asked),
             Some(core) if core.node == self.address.node => self.ask_core(core, part, asked),
@@ -337,7 +405,7 @@ impl ShardLoop {
         let Some(table) = self.directory.tables.get(&partition.table) else {
             return Err(Err(self.unknown_table(partition)));
         };
-        let is_write = calls.writes() || matches!(*calls, Calls::Transaction(_));
+        let is_write = goes_to_gate(&calls);
         if table.settings.denial(is_write).is_some() {
             // Clients of Redis wait for every answer.
             return Err(Err(denied()));
@@ -354,7 +422,7 @@ impl ShardLoop {
             now_ms: wall_us / 1000,
             default_ttl_s: table.default_ttl_seconds,
         };
-        if calls.writes() || matches!(*calls, Calls::Transaction(_)) {
+        if is_write {
             let work = Self::work_of_redis_write(calls, context).map_err(Err)?;
             return Ok((work, wall_us));
         }
@@ -429,13 +497,17 @@ impl ShardLoop {
     /// A part has its answer, or a failure that is looked at later.
     pub(super) fn on_part(&mut self, part: PartId, reply: Result<Value, Failure>) {
         match reply {
-            Ok(value) => self.answer_part(part, value),
-            Err(failure) => self.redis.failed.push_back((part, failure)),
+            Ok(value) => self.answer_part(part, value, true),
+            Err(failure) => self.fail_part(part, failure),
         }
     }
 
-    fn answer_part(&mut self, part: PartId, value: Value) {
+    /// `took_effect` if it was executed, or may have been.
+    fn answer_part(&mut self, part: PartId, value: Value, took_effect: bool) {
         let id = part.command();
+        if let Some(line) = self.redis.commands.line_of(part) {
+            self.leave_line(line, part, took_effect);
+        }
         let Some(command) = self.redis.commands.get_mut(id) else {
             return;
         };
@@ -463,12 +535,36 @@ impl ShardLoop {
 
     fn fail_command(&mut self, id: CommandId, failure: &Failure) {
         if let Some(command) = self.redis.commands.remove(id) {
+            let took_effect = may_take_effect(failure);
+            for part in command.part_ids(id) {
+                if let Some(line) = command.line_of(part) {
+                    self.leave_line(line, part, took_effect);
+                }
+            }
             self.io.reply(command.to, &Err(failure.clone()));
         }
     }
 
+    /// A part has failed, which is looked at later; nothing is sent behind it until then.
     fn fail_part(&mut self, part: PartId, failure: Failure) {
+        if let Some(line) = self.redis.commands.line_of(part) {
+            self.redis.order.fail(line, part);
+        }
         self.redis.failed.push_back((part, failure));
+    }
+
+    /// A write needs its place no more.
+    fn leave_line(&mut self, line: LineId, part: PartId, took_effect: bool) {
+        let order = &mut self.redis.order;
+        let overtaken = order.leave(line, part, took_effect);
+        let has_work = order.next(line) != Next::Nothing;
+        for part in overtaken {
+            let failure = Failure::new(Code::NotServing, OVERTAKEN);
+            self.redis.failed.push_back((part, failure));
+        }
+        if has_work {
+            self.redis.woken.push(line);
+        }
     }
 
     /// Failures and timers: what could not be looked at while something else was going on.
@@ -479,17 +575,33 @@ impl ShardLoop {
                 self.on_failed(part, failure);
             }
         }
+        for line in std::mem::take(&mut self.redis.woken) {
+            self.go_on_line(line, RETRY_PAUSE);
+        }
         while let Some(entry) = self.redis.timers.first_entry() {
             if entry.key().0 > self.now {
                 break;
             }
             match entry.remove() {
                 Due::Retry(part) => self.retry(part),
+                Due::Resume(line) => self.go_on_line(line, Duration::ZERO),
                 Due::AskAgain(id) => self.go_on(id),
                 Due::Expire(id) => self.expire(id),
                 Due::Silence(question) => self.on_silence(question),
             }
         }
+    }
+
+    /// Sends what may be sent of a line; after this pause, if it was refused before.
+    fn go_on_line(&mut self, line: LineId, pause: Duration) {
+        if self.redis.order.next(line) == Next::Resume {
+            if !pause.is_zero() {
+                self.redis.at(self.now.after(pause), Due::Resume(line));
+                return;
+            }
+            self.redis.order.resume(line);
+        }
+        self.send_line(line);
     }
 
     /// A part was not answered: asked for again if it was not executed and there is time, told to the client otherwise.
@@ -500,24 +612,48 @@ impl ShardLoop {
         let Some(found) = command.part(part) else {
             return;
         };
-        let is_again = may_try_again(&failure, found.calls.writes());
+        let is_again = may_try_again(&failure, found.calls.writes())
+            && self.now.after(RETRY_PAUSE) < command.deadline;
         let name = command.table.clone();
-        let aim = found.aim;
-        if !is_again || self.now.after(RETRY_PAUSE) >= command.deadline {
-            if command.is_single() {
-                return self.fail_command(part.command(), &failure);
-            }
-            return self.answer_part(part, error_of(&failure));
+        let (aim, asked) = (found.aim, found.asked);
+        let line = command.line_of(part);
+        if !is_again {
+            return self.give_up(part, &failure);
         }
-        if self.learn_from(&name, aim, &failure) {
-            return self.retry(part);
+        if let Some(line) = line
+            && !self.redis.order.refuse(line, part)
+        {
+            return self.give_up(part, &Failure::new(Code::NotServing, OVERTAKEN));
         }
+        let is_learned = self.learn_from(&name, aim, asked, &failure);
         let pause = RETRY_PAUSE.max(Duration::from_millis(failure.retry_after_ms.into()));
-        self.redis.at(self.now.after(pause), Due::Retry(part));
+        match (line, is_learned) {
+            (Some(line), true) => self.go_on_line(line, Duration::ZERO),
+            (Some(line), false) => self.go_on_line(line, pause),
+            (None, true) => self.retry(part),
+            (None, false) => {
+                self.redis.at(self.now.after(pause), Due::Retry(part));
+            }
+        }
+    }
+
+    /// The client is told that a part failed.
+    fn give_up(&mut self, part: PartId, failure: &Failure) {
+        let command = self.redis.commands.get_mut(part.command());
+        if command.is_some_and(|command| command.is_single()) {
+            return self.fail_command(part.command(), failure);
+        }
+        self.answer_part(part, error_of(failure), may_take_effect(failure));
     }
 
     /// Takes over what a failure tells about the primary; true if it names one that was not known.
-    fn learn_from(&mut self, name: &Arc<str>, aim: Aim, failure: &Failure) -> bool {
+    fn learn_from(
+        &mut self,
+        name: &Arc<str>,
+        aim: Aim,
+        asked: Option<CoreAddress>,
+        failure: &Failure,
+    ) -> bool {
         if failure.code == Code::UnknownTable {
             self.redis.tables.forget(name);
             return false;
@@ -536,7 +672,11 @@ impl ShardLoop {
             .primary
             .and_then(|address| tables::core_at(address, &self.directory));
         let known = self.redis.tables.primary(name, index);
-        if named.is_none() || known == named {
+        if known.is_some() && known != asked {
+            // Another one has learned since then.
+            return true;
+        }
+        if named.is_none() || asked == named {
             // Whoever was asked is not it: meta is asked before the next try.
             self.redis.tables.set_primary(name, index, None);
             self.refresh(name);
@@ -588,6 +728,14 @@ impl ShardLoop {
         self.redis.tables.check(&self.directory);
     }
 }
+
+/// Whether a part that failed like this was executed, or may have been.
+const fn may_take_effect(failure: &Failure) -> bool {
+    !matches!(failure.code.execution(), Execution::NotExecuted)
+}
+
+/// Why a write that was refused is not tried again.
+const OVERTAKEN: &str = "a later write of its key on this connection was executed";
 
 /// Whether a part that failed like this may be asked for again.
 const fn may_try_again(failure: &Failure, writes: bool) -> bool {

@@ -1,10 +1,11 @@
 //! Commands of Redis clients in work on the core that has their connections: what is asked of whom, and what has come back.
 
+use super::order::LineId;
 use bytes::Bytes;
 use pegasus_net::ReplyTo;
 use pegasus_net::request::Failure;
 use pegasus_redis::{Call, Calls, Gather, Kind, Place};
-use pegasus_replication::ids::{Instant, TableId};
+use pegasus_replication::ids::{CoreAddress, Instant, TableId};
 use pegasus_resp::Value;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -64,6 +65,8 @@ pub(super) enum Goal {
 pub(super) struct Part {
     pub(super) calls: Arc<Calls>,
     pub(super) aim: Aim,
+    /// Who was asked last.
+    pub(super) asked: Option<CoreAddress>,
     state: PartState,
 }
 
@@ -98,6 +101,7 @@ pub(super) fn parts_of(calls: Arc<Calls>, key_hash: impl Fn(&[u8]) -> u64) -> (G
     let part = |calls: Arc<Calls>, key: &[u8]| Part {
         calls,
         aim: Aim::Hash(key_hash(key)),
+        asked: None,
         state: PartState::Waiting,
     };
     let Calls::One(call) = &*calls else {
@@ -132,6 +136,7 @@ impl Part {
         Self {
             calls,
             aim: Aim::Index(index),
+            asked: None,
             state: PartState::Waiting,
         }
     }
@@ -196,6 +201,28 @@ impl InWork {
 
     pub(super) fn part(&self, part: PartId) -> Option<&Part> {
         self.parts.get(part.part as usize)
+    }
+
+    pub(super) fn part_mut(&mut self, part: PartId) -> Option<&mut Part> {
+        self.parts.get_mut(part.part as usize)
+    }
+
+    /// The line in which a part stands; `None` for reads.
+    pub(super) fn line_of(&self, part: PartId) -> Option<LineId> {
+        let found = self.part(part)?;
+        match found.aim {
+            Aim::Hash(key) if goes_to_gate(&found.calls) => Some(LineId {
+                connection: self.to.connection_number(),
+                key,
+            }),
+            Aim::Hash(_) | Aim::Index(_) => None,
+        }
+    }
+
+    /// All parts that are made, of this command.
+    pub(super) fn part_ids(&self, id: CommandId) -> impl Iterator<Item = PartId> + use<> {
+        let count = u32::try_from(self.parts.len()).unwrap_or(u32::MAX);
+        (0..count).map(move |part| id.part(part))
     }
 
     /// Whether a failure of a part ends the command: if it has no other parts.
@@ -302,11 +329,22 @@ impl Commands {
     /// The next part of a command that may be asked for.
     pub(super) fn take_next(&mut self, id: CommandId) -> Option<PartId> {
         let part = self.get_mut(id)?.take_next()?;
-        Some(PartId {
-            slot: id.slot,
-            generation: id.generation,
-            part: u32::try_from(part).ok()?,
-        })
+        Some(id.part(u32::try_from(part).ok()?))
+    }
+
+    /// The line in which a part stands; `None` for reads, and for parts of commands that are over.
+    pub(super) fn line_of(&mut self, part: PartId) -> Option<LineId> {
+        self.get_mut(part.command())?.line_of(part)
+    }
+}
+
+impl CommandId {
+    const fn part(self, part: u32) -> PartId {
+        PartId {
+            slot: self.slot,
+            generation: self.generation,
+            part,
+        }
     }
 }
 
@@ -315,6 +353,15 @@ impl PartId {
         CommandId {
             slot: self.slot,
             generation: self.generation,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn of_number(part: u32) -> Self {
+        Self {
+            slot: 0,
+            generation: 1,
+            part,
         }
     }
 }
@@ -327,6 +374,11 @@ pub(super) type Failed = VecDeque<(PartId, Failure)>;
 pub(super) struct TableAt {
     pub(super) table: TableId,
     pub(super) partition_count: u32,
+}
+
+/// Whether they are executed under the gate of their key, as writes are.
+pub(super) fn goes_to_gate(calls: &Calls) -> bool {
+    calls.writes() || matches!(calls, Calls::Transaction(_))
 }
 
 /// The key of a call that stands for all of its command's.

@@ -45,7 +45,8 @@ pub(crate) struct Atomic {
 
 #[derive(Debug, Default)]
 pub(super) struct Gates {
-    held: BTreeMap<u64, Holder>,
+    /// Boxed, because a map of one is made and dropped for nearly every operation, and its first node has room for eleven.
+    held: BTreeMap<u64, Box<Holder>>,
     /// By the decree that they wait for.
     followers: BTreeMap<(Decree, Ticket), Follower>,
 }
@@ -133,7 +134,7 @@ impl Replica {
             self.wait_behind(atomic.gate, Waiting::Atomic(atomic), turn);
         } else if self.begin_compute(atomic, turn) {
             let queue = VecDeque::new();
-            let holder = Holder { atomic, queue };
+            let holder = Box::new(Holder { atomic, queue });
             self.gates.held.insert(atomic.gate, holder);
         }
     }
@@ -224,9 +225,10 @@ impl Replica {
             // We have given up the role meanwhile, and whoever waited has been told.
             return;
         }
-        let Some(Holder { atomic, queue }) = self.gates.held.remove(&gate) else {
+        let Some(holder) = self.gates.held.remove(&gate) else {
             return;
         };
+        let Holder { atomic, queue } = *holder;
         match outcome {
             Computed::Write { payload } if !atomic.is_twin => {
                 let write = Write {
@@ -272,7 +274,8 @@ impl Replica {
                 Waiting::Write(write) => self.write(write, turn),
                 Waiting::Atomic(atomic) => {
                     if self.begin_compute(atomic, turn) {
-                        self.gates.held.insert(gate, Holder { atomic, queue });
+                        let holder = Box::new(Holder { atomic, queue });
+                        self.gates.held.insert(gate, holder);
                         return;
                     }
                 }
@@ -343,7 +346,8 @@ impl Replica {
     pub(super) fn refuse_at_gates(&mut self, reason: Reject, turn: &mut Turn<'_>) {
         let gates = std::mem::take(&mut self.gates);
         let partition = self.partition;
-        for Holder { atomic, queue } in gates.held.into_values() {
+        for holder in gates.held.into_values() {
+            let Holder { atomic, queue } = *holder;
             let (ticket, refused) = (atomic.ticket, atomic.refusal(reason));
             turn.effects.push(Effect::Reject {
                 ticket,

@@ -55,7 +55,7 @@ use pegasus_resp::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tables::Tables;
+use tables::{Found, Tables};
 
 /// How long a command may take; Redis clients name no deadline.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -215,20 +215,23 @@ impl ShardLoop {
         while let Some(part) = self.redis.commands.take_next(id) {
             match self.redis.commands.line_of(part) {
                 Some(line) => {
-                    self.redis.order.make_ready(line, part);
-                    self.send_line(line);
+                    let next = self.redis.order.make_ready(line, part);
+                    self.send_line(line, next);
                 }
-                None => self.ask_part(part, table),
+                None => self.retry(part),
             }
         }
     }
 
     /// Sends what may be sent of a line.
-    fn send_line(&mut self, line: LineId) {
-        while let Next::Send { part, way: taken } = self.redis.order.next(line) {
-            let way = self.way_of(part);
-            if taken.is_some_and(|taken| taken != way) {
-                // Two ways are in no order: what is on the other one is waited for.
+    fn send_line(&mut self, line: LineId, mut next: Next) {
+        while let Next::Send { part, way: taken } = next {
+            let found = self.place_of(part);
+            let way = found.and_then(|found| found.primary);
+            let is_proven = found.is_some_and(|found| found.is_proven);
+            if taken.is_some_and(|taken| taken != way || !is_proven) {
+                // Two ways are in no order: what is on the other one is waited for. And one write alone finds out whether
+                // this is the right one.
                 return;
             }
             self.redis.order.send(line, way);
@@ -237,23 +240,26 @@ impl ShardLoop {
                 let message = "its time was over while it waited for earlier writes of its key";
                 self.fail_part(part, Failure::new(Code::Expired, message));
             } else {
-                self.retry(part);
+                self.ask_at(part, found);
             }
+            next = self.redis.order.next(line);
         }
     }
 
-    /// Whom a part would be asked of.
-    fn way_of(&mut self, part: PartId) -> Option<CoreAddress> {
+    /// Where a part belongs, and whom it would be asked of.
+    fn place_of(&mut self, part: PartId) -> Option<Found> {
         let command = self.redis.commands.get_mut(part.command())?;
         let aim = command.part(part)?.aim;
-        let table = self.redis.tables.find(&command.table, &self.directory)?;
-        let index = aim.partition(table.partition_count);
-        let partition = PartitionId {
-            table: table.table,
-            index,
-        };
-        let primary = self.redis.tables.primary(&command.table, index);
-        primary.or_else(|| tables::local(partition, &self.directory, self.address.node))
+        let (tables, directory) = (&mut self.redis.tables, &self.directory);
+        let mut found = tables.find_for(&command.table, aim, directory)?;
+        if found.primary.is_none() {
+            let partition = PartitionId {
+                table: found.table.table,
+                index: aim.partition(found.table.partition_count),
+            };
+            found.primary = tables::local(partition, directory, self.address.node);
+        }
+        Some(found)
     }
 
     /// Asks meta for a table that this core does not know, and those whose primaries it does not know.
@@ -308,13 +314,16 @@ impl ShardLoop {
         }
     }
 
-    fn ask_part(&mut self, part: PartId, table: TableAt) {
+    fn ask_part(&mut self, part: PartId, at: Found) {
+        let Found { table, primary, .. } = at;
         let Some(command) = self.redis.commands.get_mut(part.command()) else {
             return;
         };
-        let Some(found) = command.part(part) else {
+        let Some(found) = command.part_mut(part) else {
             return;
         };
+        found.asked = primary;
+        found.was_proven = at.is_proven;
         let partition = PartitionId {
             table: table.table,
             index: found.aim.partition(table.partition_count),
@@ -329,11 +338,6 @@ impl ShardLoop {
             received: command.received,
             deadline: command.deadline,
         };
-        let primary = self.way_of(part);
-        let command = self.redis.commands.get_mut(part.command());
-        if let Some(found) = command.and_then(|command| command.part_mut(part)) {
-            found.asked = primary;
-        }
         match primary {
             Some(core) if core == self.address => self.admit_part(Origin::Part(part), asked),
             Some(core) if core.node == self.address.node => self.ask_core(core, part, asked),
@@ -497,8 +501,36 @@ impl ShardLoop {
     /// A part has its answer, or a failure that is looked at later.
     pub(super) fn on_part(&mut self, part: PartId, reply: Result<Value, Failure>) {
         match reply {
-            Ok(value) => self.answer_part(part, value, true),
+            Ok(value) => {
+                self.prove(part);
+                self.answer_part(part, value, true);
+            }
             Err(failure) => self.fail_part(part, failure),
+        }
+    }
+
+    /// Whoever was asked executes writes.
+    fn prove(&mut self, part: PartId) {
+        let RedisWork {
+            commands, tables, ..
+        } = &mut self.redis;
+        let Some(command) = commands.get_mut(part.command()) else {
+            return;
+        };
+        let Some(found) = command.part(part) else {
+            return;
+        };
+        if found.was_proven || !goes_to_gate(&found.calls) {
+            return;
+        }
+        if let Some(table) = tables.find(&command.table, &self.directory) {
+            let partition = found.aim.partition(table.partition_count);
+            if tables
+                .primary(&command.table, partition)
+                .is_none_or(|it| Some(it) == found.asked)
+            {
+                tables.set_proven(&command.table, partition, true);
+            }
         }
     }
 
@@ -555,14 +587,12 @@ impl ShardLoop {
 
     /// A write needs its place no more.
     fn leave_line(&mut self, line: LineId, part: PartId, took_effect: bool) {
-        let order = &mut self.redis.order;
-        let overtaken = order.leave(line, part, took_effect);
-        let has_work = order.next(line) != Next::Nothing;
+        let (overtaken, next) = self.redis.order.leave(line, part, took_effect);
         for part in overtaken {
             let failure = Failure::new(Code::NotServing, OVERTAKEN);
             self.redis.failed.push_back((part, failure));
         }
-        if has_work {
+        if next != Next::Nothing {
             self.redis.woken.push(line);
         }
     }
@@ -601,7 +631,8 @@ impl ShardLoop {
             }
             self.redis.order.resume(line);
         }
-        self.send_line(line);
+        let next = self.redis.order.next(line);
+        self.send_line(line, next);
     }
 
     /// A part was not answered: asked for again if it was not executed and there is time, told to the client otherwise.
@@ -697,18 +728,21 @@ impl ShardLoop {
         let _ = self.relay.ask(question);
     }
 
+    /// Asks for a part, wherever it belongs by now.
     fn retry(&mut self, part: PartId) {
-        let Some(command) = self.redis.commands.get_mut(part.command()) else {
-            return;
-        };
-        match self.redis.tables.find(&command.table, &self.directory) {
-            Some(table) => self.ask_part(part, table),
-            None => {
-                let name = command.table.clone();
-                self.refresh(&name);
-                let failure = Failure::new(Code::NotServing, "its table is looked for");
-                self.fail_part(part, failure);
-            }
+        let found = self.place_of(part);
+        self.ask_at(part, found);
+    }
+
+    fn ask_at(&mut self, part: PartId, found: Option<Found>) {
+        if let Some(found) = found {
+            return self.ask_part(part, found);
+        }
+        if let Some(command) = self.redis.commands.get_mut(part.command()) {
+            let name = command.table.clone();
+            self.refresh(&name);
+            let failure = Failure::new(Code::NotServing, "its table is looked for");
+            self.fail_part(part, failure);
         }
     }
 

@@ -67,6 +67,8 @@ pub(super) struct Part {
     pub(super) aim: Aim,
     /// Who was asked last.
     pub(super) asked: Option<CoreAddress>,
+    /// Whether that one was known to execute writes.
+    pub(super) was_proven: bool,
     state: PartState,
 }
 
@@ -102,6 +104,7 @@ pub(super) fn parts_of(calls: Arc<Calls>, key_hash: impl Fn(&[u8]) -> u64) -> (G
         calls,
         aim: Aim::Hash(key_hash(key)),
         asked: None,
+        was_proven: false,
         state: PartState::Waiting,
     };
     let Calls::One(call) = &*calls else {
@@ -137,6 +140,7 @@ impl Part {
             calls,
             aim: Aim::Index(index),
             asked: None,
+            was_proven: false,
             state: PartState::Waiting,
         }
     }

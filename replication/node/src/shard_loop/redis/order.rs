@@ -12,6 +12,7 @@
 
 use super::commands::PartId;
 use pegasus_replication::ids::CoreAddress;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 /// Names the writes of one connection on one key, by the key's hash. Tables are not told apart: they wait without need.
@@ -85,41 +86,20 @@ impl Order {
         self.lines.entry(line).or_default().places.push_back(place);
     }
 
-    /// Its command asks for it.
-    pub(super) fn make_ready(&mut self, line: LineId, part: PartId) {
-        if let Some(line) = self.lines.get_mut(&line)
-            && let Some(place) = line
-                .places
-                .range_mut(line.sent..)
-                .find(|it| it.part == part)
-        {
+    /// Its command asks for it. Returns what the line needs now.
+    pub(super) fn make_ready(&mut self, line: LineId, part: PartId) -> Next {
+        let Some(line) = self.lines.get_mut(&line) else {
+            return Next::Nothing;
+        };
+        let mut unsent = line.places.range_mut(line.sent..);
+        if let Some(place) = unsent.find(|it| it.part == part) {
             place.state = State::Ready;
         }
+        line.next()
     }
 
     pub(super) fn next(&self, line: LineId) -> Next {
-        let Some(line) = self.lines.get(&line) else {
-            return Next::Nothing;
-        };
-        if line.stopped > 0 {
-            let is_again = line.stopped == line.sent
-                && line
-                    .places
-                    .range(..line.sent)
-                    .all(|it| it.state == State::Refused);
-            return if is_again {
-                Next::Resume
-            } else {
-                Next::Nothing
-            };
-        }
-        match line.places.get(line.sent) {
-            Some(place) if place.state == State::Ready => Next::Send {
-                part: place.part,
-                way: (line.sent > 0).then_some(line.way),
-            },
-            _ => Next::Nothing,
-        }
+        self.lines.get(&line).map_or(Next::Nothing, Line::next)
     }
 
     /// The one that [`Order::next`] named is sent.
@@ -172,29 +152,26 @@ impl Order {
     }
 
     /// It has its answer, or is given up; `took_effect` if it was executed or may have been. Returns those before it that
-    /// were to be sent again, and now must not be.
-    pub(super) fn leave(&mut self, id: LineId, part: PartId, took_effect: bool) -> Vec<PartId> {
-        let Some(line) = self.lines.get_mut(&id) else {
-            return Vec::new();
+    /// were to be sent again, and now must not be; and what the line needs now.
+    pub(super) fn leave(
+        &mut self,
+        id: LineId,
+        part: PartId,
+        took_effect: bool,
+    ) -> (Vec<PartId>, Next) {
+        let Entry::Occupied(mut entry) = self.lines.entry(id) else {
+            return (Vec::new(), Next::Nothing);
         };
-        let Some(index) = line.places.iter().position(|it| it.part == part) else {
-            return Vec::new();
-        };
-        let mut overtaken = Vec::new();
-        if let Some(place) = line.places.remove(index) {
-            let was_stopped = matches!(place.state, State::Failed | State::Refused);
-            line.stopped -= usize::from(was_stopped);
-            line.sent -= usize::from(index < line.sent);
-            // Given up while it is away: nobody knows.
-            if took_effect || place.state == State::Away {
-                overtaken = line.overtake(index);
+        let line = entry.get_mut();
+        let overtaken = line.leave(part, took_effect);
+        let next = line.next();
+        if line.places.is_empty() {
+            entry.remove();
+            if self.lines.is_empty() && self.lines.capacity() > LINES_KEPT {
+                self.lines = HashMap::new();
             }
         }
-        if line.places.is_empty() {
-            self.lines.remove(&id);
-            self.lines.shrink_to(self.lines.len().max(LINES_KEPT));
-        }
-        overtaken
+        (overtaken, next)
     }
 
     #[cfg(test)]
@@ -204,6 +181,43 @@ impl Order {
 }
 
 impl Line {
+    fn next(&self) -> Next {
+        if self.stopped > 0 {
+            let mut sent = self.places.range(..self.sent);
+            let is_again = self.stopped == self.sent && sent.all(|it| it.state == State::Refused);
+            return if is_again {
+                Next::Resume
+            } else {
+                Next::Nothing
+            };
+        }
+        match self.places.get(self.sent) {
+            Some(place) if place.state == State::Ready => Next::Send {
+                part: place.part,
+                way: (self.sent > 0).then_some(self.way),
+            },
+            _ => Next::Nothing,
+        }
+    }
+
+    fn leave(&mut self, part: PartId, took_effect: bool) -> Vec<PartId> {
+        let Some(index) = self.places.iter().position(|it| it.part == part) else {
+            return Vec::new();
+        };
+        let Some(place) = self.places.remove(index) else {
+            return Vec::new();
+        };
+        let was_stopped = matches!(place.state, State::Failed | State::Refused);
+        self.stopped -= usize::from(was_stopped);
+        self.sent -= usize::from(index < self.sent);
+        // Given up while it is away: nobody knows.
+        if took_effect || place.state == State::Away {
+            self.overtake(index)
+        } else {
+            Vec::new()
+        }
+    }
+
     /// What stood before this index is older than what was executed.
     fn overtake(&mut self, index: usize) -> Vec<PartId> {
         let mut overtaken = Vec::new();
@@ -264,7 +278,7 @@ mod tests {
         let (mut order, parts) = line(3);
         assert_eq!(send_all(&mut order), parts);
         for part in parts {
-            assert!(order.leave(LINE, part, true).is_empty());
+            assert!(order.leave(LINE, part, true).0.is_empty());
         }
         assert!(order.is_empty());
     }
@@ -308,7 +322,7 @@ mod tests {
         send_all(&mut order);
         order.fail(LINE, parts[0]);
         assert!(order.refuse(LINE, parts[0]));
-        assert_eq!(order.leave(LINE, parts[2], true), [parts[0]]);
+        assert_eq!(order.leave(LINE, parts[2], true).0, [parts[0]]);
         assert!(!order.refuse(LINE, parts[0]));
         order.fail(LINE, parts[1]);
         assert!(!order.refuse(LINE, parts[1]), "it is older, too");
@@ -327,14 +341,14 @@ mod tests {
         send_all(&mut order);
         order.fail(LINE, parts[0]);
         assert!(order.refuse(LINE, parts[0]));
-        assert_eq!(order.leave(LINE, parts[1], false), [parts[0]]);
+        assert_eq!(order.leave(LINE, parts[1], false).0, [parts[0]]);
         let (mut order, parts) = line(2);
         send_all(&mut order);
         for part in &parts {
             order.fail(LINE, *part);
         }
         assert!(order.refuse(LINE, parts[0]));
-        assert!(order.leave(LINE, parts[1], false).is_empty());
+        assert!(order.leave(LINE, parts[1], false).0.is_empty());
         assert_eq!(order.next(LINE), Next::Resume);
     }
 

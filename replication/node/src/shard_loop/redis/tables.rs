@@ -2,11 +2,11 @@
 //! answers of meta, and from cores that say who is primary instead of them. All of it is a guess that costs a detour when it is
 //! wrong.
 
-use super::commands::{CommandId, TableAt};
+use super::commands::{Aim, CommandId, TableAt};
 use crate::directory::Directory;
 use pegasus_net::request::Route;
 use pegasus_replication::ids::{CoreAddress, CoreId, NodeId, PartitionId, TableId};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ const TABLES_MAX: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    by_name: HashMap<Arc<str>, Known>,
+    /// Asked several times for each command, and small: comparing is cheaper than hashing.
+    by_name: BTreeMap<Arc<str>, Known>,
     /// Commands that wait for meta's answer about a table.
     waiting: HashMap<Arc<str>, Vec<CommandId>>,
 }
@@ -25,6 +26,17 @@ struct Known {
     table: TableId,
     /// By partition.
     primaries: Vec<Option<CoreAddress>>,
+    /// By partition: whether a write was executed since then.
+    proven: Vec<bool>,
+}
+
+/// Where something belongs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) table: TableAt,
+    pub(super) primary: Option<CoreAddress>,
+    /// Whether a write was executed there. If not, it may become primary in the middle of a pipeline.
+    pub(super) is_proven: bool,
 }
 
 impl Tables {
@@ -32,35 +44,52 @@ impl Tables {
     pub(super) fn find(&mut self, name: &Arc<str>, directory: &Directory) -> Option<TableAt> {
         let known = match self.by_name.get(name) {
             Some(known) => known,
-            None => {
-                let found = directory
-                    .tables
-                    .iter()
-                    .find(|(_, table)| *table.name == **name)?;
-                let partitions = found.1.partition_count as usize;
-                self.learn(name, *found.0, vec![None; partitions])
-            }
+            None => self.learn_name(name, directory)?,
         };
-        Some(TableAt {
-            table: known.table,
-            partition_count: u32::try_from(known.primaries.len()).unwrap_or(u32::MAX),
+        Some(known.at())
+    }
+
+    /// The table of this name, and the primary of what is aimed at.
+    pub(super) fn find_for(
+        &mut self,
+        name: &Arc<str>,
+        aim: Aim,
+        directory: &Directory,
+    ) -> Option<Found> {
+        let known = match self.by_name.get(name) {
+            Some(known) => known,
+            None => self.learn_name(name, directory)?,
+        };
+        let table = known.at();
+        let partition = aim.partition(table.partition_count) as usize;
+        Some(Found {
+            table,
+            primary: known.primaries.get(partition).copied().flatten(),
+            is_proven: known.proven.get(partition).copied().unwrap_or_default(),
         })
     }
 
-    fn learn(
-        &mut self,
-        name: &Arc<str>,
-        table: TableId,
-        primaries: Vec<Option<CoreAddress>>,
-    ) -> &Known {
+    /// Takes over a table that the directory has.
+    fn learn_name(&mut self, name: &Arc<str>, directory: &Directory) -> Option<&Known> {
+        let (table, found) = directory
+            .tables
+            .iter()
+            .find(|(_, table)| *table.name == **name)?;
+        let partitions = found.partition_count as usize;
+        self.learn(name, *table, vec![None; partitions]);
+        self.by_name.get(name)
+    }
+
+    fn learn(&mut self, name: &Arc<str>, table: TableId, primaries: Vec<Option<CoreAddress>>) {
         if self.by_name.len() >= TABLES_MAX {
             self.by_name.clear();
         }
-        let known = Known { table, primaries };
-        self.by_name
-            .entry(name.clone())
-            .insert_entry(known)
-            .into_mut()
+        let known = Known {
+            table,
+            proven: vec![false; primaries.len()],
+            primaries,
+        };
+        self.by_name.insert(name.clone(), known);
     }
 
     /// Meta's answer about a table.
@@ -87,6 +116,15 @@ impl Tables {
         let known = self.by_name.get_mut(name);
         if let Some(slot) = known.and_then(|known| known.primaries.get_mut(partition as usize)) {
             *slot = primary;
+        }
+        self.set_proven(name, partition, false);
+    }
+
+    /// A write was executed where it was sent.
+    pub(super) fn set_proven(&mut self, name: &str, partition: u32, is_proven: bool) {
+        let known = self.by_name.get_mut(name);
+        if let Some(slot) = known.and_then(|known| known.proven.get_mut(partition as usize)) {
+            *slot = is_proven;
         }
     }
 
@@ -115,6 +153,15 @@ impl Tables {
     /// Those who wait for an answer about this table, in the order they came.
     pub(super) fn take_waiting(&mut self, name: &str) -> Vec<CommandId> {
         self.waiting.remove(name).unwrap_or_default()
+    }
+}
+
+impl Known {
+    fn at(&self) -> TableAt {
+        TableAt {
+            table: self.table,
+            partition_count: u32::try_from(self.primaries.len()).unwrap_or(u32::MAX),
+        }
     }
 }
 

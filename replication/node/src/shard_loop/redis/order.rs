@@ -192,7 +192,7 @@ impl Line {
             };
         }
         match self.places.get(self.sent) {
-            Some(place) if place.state == State::Ready => Next::Send {
+            Some(place) if place.state == State::Ready && self.sent < AWAY_MAX => Next::Send {
                 part: place.part,
                 way: (self.sent > 0).then_some(self.way),
             },
@@ -232,6 +232,9 @@ impl Line {
     }
 }
 
+/// Writes of a line that are sent without an answer. A primary that is busy refuses some and takes later ones: the fewer are
+/// on their way, the fewer are overtaken, and a partition has room for many such lines.
+const AWAY_MAX: usize = 16;
 /// Room for lines that an idle core keeps.
 const LINES_KEPT: usize = 4096;
 
@@ -281,6 +284,14 @@ mod tests {
             assert!(order.leave(LINE, part, true).0.is_empty());
         }
         assert!(order.is_empty());
+    }
+
+    #[test]
+    fn only_so_many_of_a_line_are_on_their_way() {
+        let (mut order, parts) = line(20);
+        assert_eq!(send_all(&mut order), parts[..AWAY_MAX]);
+        let next = order.leave(LINE, parts[0], true).1;
+        assert!(matches!(next, Next::Send { part, .. } if part == parts[AWAY_MAX]));
     }
 
     #[test]

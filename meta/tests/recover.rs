@@ -288,6 +288,28 @@ fn a_copy_that_is_still_opening_is_waited_for() {
 }
 
 #[test]
+fn a_learner_that_waits_for_its_primary_is_not_waited_for_and_not_used() {
+    let mut case = case();
+    let group = [member(1, 21), member(2, 22)];
+    let known = Some(configuration(0, 7, &group));
+    case.add(0, group[0], 7, (7, 90), known.clone());
+    case.add(0, group[1], 7, (7, 90), known);
+    let learner = member(3, 23);
+    case.add(0, learner, 7, (7, 40), None).health = ReplicaHealth::Opening;
+    let plan = decided(&case);
+    let members: Vec<Member> = first(&plan).members().copied().collect();
+    assert_eq!(members, group);
+
+    // It has heard of a ballot whose members nobody knows, and has more than anybody: it cannot be left out in silence.
+    case.add(0, learner, 8, (8, 95), None).health = ReplicaHealth::Opening;
+    let reason = undecided(&case);
+    assert!(
+        reason.contains("the newest copy is not whole yet, on node 3"),
+        "{reason}"
+    );
+}
+
+#[test]
 fn a_table_that_nobody_names_is_asked_for_and_may_be_left() {
     let mut case = case();
     let group = [member(1, 21)];

@@ -39,6 +39,7 @@ impl Case {
         next_incarnation: &mut u64,
     ) -> Result<Partition, String> {
         let copies = self.copies(id)?;
+        refuse_opening_members(&copies)?;
         let ballot = Ballot::new(epoch, 1);
         let decided = self.by_configuration(&copies, table).or_else(|first| {
             let best = self.by_best_copy(&copies);
@@ -67,11 +68,6 @@ impl Case {
             let witness = &self.witnesses[&node].node;
             if witness.core(core).is_none() || key.incarnation.0 == 0 {
                 return Err(format!("node {node} reports a copy that cannot be"));
-            }
-            if status.health == ReplicaHealth::Opening {
-                return Err(format!(
-                    "node {node} is still opening its copy; wait longer"
-                ));
             }
             let address = CoreAddress { node, core };
             let incarnation = key.incarnation;
@@ -168,10 +164,15 @@ impl Case {
         let good = best_good(copies).filter(|it| it.rank() == best.rank());
         let good = good.ok_or_else(|| {
             let node = best.member.address.node;
-            format!(
-                "the newest copy is out of service, on node {node}: {}",
-                best.status.reason
-            )
+            match best.status.health {
+                ReplicaHealth::Opening => {
+                    format!("the newest copy is not whole yet, on node {node}: it learns")
+                }
+                _ => format!(
+                    "the newest copy is out of service, on node {node}: {}",
+                    best.status.reason
+                ),
+            }
         })?;
         Ok(vec![good.member])
     }
@@ -208,6 +209,24 @@ fn newest_of<'a>(copies: &[Copy<'a>]) -> Option<&'a Configuration> {
         .iter()
         .filter_map(|it| it.status.configuration.as_deref());
     known.max_by_key(|it| it.ballot)
+}
+
+/// A member that is being opened is worth waiting for. Another copy is not: a learner may wait for its primary, and that for
+/// a meta. What its log says counts all the same, but it is not used.
+fn refuse_opening_members(copies: &[Copy<'_>]) -> Result<(), String> {
+    let newest = newest_of(copies);
+    let is_member = |copy: &Copy<'_>| {
+        newest.is_none_or(|newest| newest.members().any(|member| *member == copy.member))
+    };
+    let mut opening = copies
+        .iter()
+        .filter(|it| it.status.health == ReplicaHealth::Opening);
+    opening.find(|it| is_member(it)).map_or(Ok(()), |copy| {
+        let node = copy.member.address.node;
+        Err(format!(
+            "node {node} is still opening its copy; wait longer"
+        ))
+    })
 }
 
 fn best_good<'a, 'b>(copies: &'a [Copy<'b>]) -> Option<&'a Copy<'b>> {

@@ -12,7 +12,7 @@
 //!
 //! Clients are never told to go elsewhere: a core that is not primary says who is, and the part is asked for again there,
 //! until the command's deadline. A part that may have been executed is not asked for again, unless it only reads. Writes of
-//! one connection on one key are executed in the order in which they came, see [`order`].
+//! one connection on one key are executed in the order in which they came, see `redis/order.rs`.
 
 mod about;
 mod commands;

@@ -16,8 +16,11 @@
 
 mod about;
 mod commands;
+mod failed;
 mod forward;
+mod lines;
 mod order;
+mod part;
 mod read;
 mod scan;
 mod tables;
@@ -30,27 +33,19 @@ pub(super) use scan::{Cursors, RedisScan};
 pub use write::RedisWrite;
 
 use super::ShardLoop;
-use super::admit::denied;
-use super::atomic::{AtomicTask, Dependent};
-use super::read::ReadTask;
-use super::requests::{Measure, Origin, Pending, Work};
-use crate::clock;
+use super::requests::Origin;
 use crate::route_relay::{RouteAsker, RouteQuestion};
-use commands::{
-    Aim, CommandId, Commands, Failed, Goal, InWork, Part, TableAt, goes_to_gate, parts_of,
-};
+use commands::{CommandId, Commands, Failed, Goal, InWork, Part, TableAt, parts_of};
+use failed::may_take_effect;
 use forward::Away;
-use order::{LineId, Next, Order};
-use pegasus_engine::value::seconds_since_epoch;
-use pegasus_fbs::code::{Code, Execution};
+use order::{LineId, Order};
+use pegasus_fbs::code::Code;
 use pegasus_fbs::hash::key_hash;
-use pegasus_fbs::stats_page::{Counter, Timing};
-use pegasus_net::frontend::resp::error_of;
-use pegasus_net::request::{Failure, Redis, Reply, RequestId, Response, Route};
+use pegasus_fbs::stats_page::Counter;
+use pegasus_net::request::{Failure, Redis, Response, Route};
 use pegasus_net::{Arrival, ReplyTo};
-use pegasus_redis::{Calls, Context, Kind};
-use pegasus_replication::event::Event;
-use pegasus_replication::ids::{self, CoreAddress, Instant, PartitionId, TableId, Ticket};
+use pegasus_redis::{Calls, Kind};
+use pegasus_replication::ids::{Instant, PartitionId, TableId};
 use pegasus_resp::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -186,20 +181,6 @@ impl ShardLoop {
         self.go_on(command);
     }
 
-    /// Writes take their places behind those that came before, whatever they wait for.
-    fn join_lines(&mut self, id: CommandId) {
-        let RedisWork {
-            commands, order, ..
-        } = &mut self.redis;
-        if let Some(command) = commands.get_mut(id) {
-            for part in command.part_ids(id) {
-                if let Some(line) = command.line_of(part) {
-                    order.join(line, part);
-                }
-            }
-        }
-    }
-
     /// Asks for as many parts of a command as may be asked for.
     fn go_on(&mut self, id: CommandId) {
         let Some(command) = self.redis.commands.get_mut(id) else {
@@ -220,29 +201,6 @@ impl ShardLoop {
                 }
                 None => self.retry(part),
             }
-        }
-    }
-
-    /// Sends what may be sent of a line.
-    fn send_line(&mut self, line: LineId, mut next: Next) {
-        while let Next::Send { part, way: taken } = next {
-            let found = self.place_of(part);
-            let way = found.and_then(|found| found.primary);
-            let is_proven = found.is_some_and(|found| found.is_proven);
-            if taken.is_some_and(|taken| taken != way || !is_proven) {
-                // Two ways are in no order: what is on the other one is waited for. And one write alone finds out whether
-                // this is the right one.
-                return;
-            }
-            self.redis.order.send(line, way);
-            let command = self.redis.commands.get_mut(part.command());
-            if command.is_some_and(|command| command.deadline <= self.now) {
-                let message = "its time was over while it waited for earlier writes of its key";
-                self.fail_part(part, Failure::new(Code::Expired, message));
-            } else {
-                self.ask_at(part, found);
-            }
-            next = self.redis.order.next(line);
         }
     }
 
@@ -349,155 +307,6 @@ impl ShardLoop {
         }
     }
 
-    /// A part whose rows this core has, or is believed to have.
-    pub(super) fn admit_part(&mut self, origin: Origin, asked: Asked) {
-        let (counter, timing) = counted(&asked.calls);
-        self.stats.count(counter);
-        let Asked {
-            partition,
-            calls,
-            received,
-            deadline,
-        } = asked;
-        let hash = key_hash(&commands::key_of(&calls), b"");
-        let measure = Measure {
-            timing: Some(timing),
-            received,
-            trace: self
-                .stats
-                .begin_part(timing, partition, hash, received, self.now),
-        };
-        match self.prepare_part(partition, calls, hash) {
-            Ok((work, wall_us)) => {
-                let is_read = matches!(work, Work::Read(_));
-                let ticket = self.requests.insert(Pending {
-                    origin,
-                    partition,
-                    measure,
-                    deadline,
-                    work,
-                    scanner: None,
-                });
-                if is_read {
-                    self.decide(Event::Read {
-                        partition,
-                        ticket,
-                        deadline,
-                    });
-                } else {
-                    self.decide_atomic(partition, ticket, hash, wall_us, deadline);
-                }
-            }
-            Err(reply) => self.send_answer(origin, measure, reply),
-        }
-    }
-
-    /// Checks all that can be checked without the replica's state.
-    fn prepare_part(
-        &mut self,
-        partition: PartitionId,
-        calls: Arc<Calls>,
-        hash: u64,
-    ) -> Result<(Work, u64), Reply> {
-        if self.is_stopping() {
-            return Err(Err(Failure::new(Code::NotServing, "this node is stopping")));
-        }
-        if self.requests.is_full() {
-            let message = "too many requests are in work on this core";
-            return Err(Err(self.busy(Counter::RejectRequests, message)));
-        }
-        let Some(table) = self.directory.tables.get(&partition.table) else {
-            return Err(Err(self.unknown_table(partition)));
-        };
-        let is_write = goes_to_gate(&calls);
-        if table.settings.denial(is_write).is_some() {
-            // Clients of Redis wait for every answer.
-            return Err(Err(denied()));
-        }
-        let count = u64::from(table.partition_count);
-        let is_keyed = calls.as_slice().iter().any(|call| call.key().is_some());
-        if is_keyed && hash % count.max(1) != u64::from(partition.index) {
-            let message = format!("the key does not belong to partition {partition}");
-            return Err(Err(Failure::new(Code::NotHere, message)));
-        }
-        let wall_us = clock::wall_us();
-        let now_s = seconds_since_epoch(wall_us);
-        let context = Context {
-            now_ms: wall_us / 1000,
-            default_ttl_s: table.default_ttl_seconds,
-        };
-        if is_write {
-            let work = Self::work_of_redis_write(calls, context).map_err(Err)?;
-            return Ok((work, wall_us));
-        }
-        let task = self
-            .read_of_redis(partition, calls, context, now_s)
-            .map_err(Err)?;
-        Ok((Work::Read(Box::new(task)), wall_us))
-    }
-
-    fn read_of_redis(
-        &self,
-        partition: PartitionId,
-        calls: Arc<Calls>,
-        context: Context,
-        now_s: u32,
-    ) -> Result<ReadTask, Failure> {
-        if let Some(call) = scan::page_call(&calls) {
-            let after = self.redis.cursors.after(call, partition);
-            return Ok(match RedisScan::new(call, after, now_s)? {
-                Ok(scan) => ReadTask::of_redis_scan(partition, scan, now_s),
-                Err(value) => ReadTask::known(partition, Ok(Response::Redis(value))),
-            });
-        }
-        if calls
-            .as_slice()
-            .iter()
-            .any(|call| call.spec.kind == Kind::DbSize)
-        {
-            let rows = i64::try_from(self.store.estimated_rows(partition)).unwrap_or(i64::MAX);
-            let value = Value::Integer(rows);
-            return Ok(ReadTask::known(partition, Ok(Response::Redis(value))));
-        }
-        let read = RedisRead::new(calls, context, now_s)?;
-        Ok(ReadTask::of_redis(partition, read, now_s))
-    }
-
-    fn work_of_redis_write(calls: Arc<Calls>, context: Context) -> Result<Work, Failure> {
-        let write = Dependent::Redis(RedisWrite::new(calls)?);
-        let id = RequestId::default();
-        let task = AtomicTask::dependent(write, id, false, context.default_ttl_s);
-        Ok(Work::Atomic(Box::new(task)))
-    }
-
-    fn decide_atomic(
-        &mut self,
-        partition: PartitionId,
-        ticket: Ticket,
-        gate: u64,
-        wall_us: u64,
-        deadline: Instant,
-    ) {
-        self.decide(Event::Atomic {
-            partition,
-            ticket,
-            request_id: ids::RequestId::default(),
-            gate,
-            wall_us,
-            deadline,
-        });
-    }
-
-    /// A page that was read gets a cursor.
-    pub(super) fn with_cursor(&mut self, partition: PartitionId, reply: Reply) -> Reply {
-        match reply {
-            Ok(Response::Redis(value @ Value::Push(_))) => {
-                Ok(Response::Redis(self.redis.cursors.number(partition, value)))
-            }
-            reply => reply,
-        }
-    }
-
     /// A part has its answer, or a failure that is looked at later.
     pub(super) fn on_part(&mut self, part: PartId, reply: Result<Value, Failure>) {
         match reply {
@@ -506,31 +315,6 @@ impl ShardLoop {
                 self.answer_part(part, value, true);
             }
             Err(failure) => self.fail_part(part, failure),
-        }
-    }
-
-    /// Whoever was asked executes writes.
-    fn prove(&mut self, part: PartId) {
-        let RedisWork {
-            commands, tables, ..
-        } = &mut self.redis;
-        let Some(command) = commands.get_mut(part.command()) else {
-            return;
-        };
-        let Some(found) = command.part(part) else {
-            return;
-        };
-        if found.was_proven || !goes_to_gate(&found.calls) {
-            return;
-        }
-        if let Some(table) = tables.find(&command.table, &self.directory) {
-            let partition = found.aim.partition(table.partition_count);
-            if tables
-                .primary(&command.table, partition)
-                .is_none_or(|it| Some(it) == found.asked)
-            {
-                tables.set_proven(&command.table, partition, true);
-            }
         }
     }
 
@@ -585,18 +369,6 @@ impl ShardLoop {
         self.redis.failed.push_back((part, failure));
     }
 
-    /// A write needs its place no more.
-    fn leave_line(&mut self, line: LineId, part: PartId, took_effect: bool) {
-        let (overtaken, next) = self.redis.order.leave(line, part, took_effect);
-        for part in overtaken {
-            let failure = Failure::new(Code::NotServing, OVERTAKEN);
-            self.redis.failed.push_back((part, failure));
-        }
-        if next != Next::Nothing {
-            self.redis.woken.push(line);
-        }
-    }
-
     /// Failures and timers: what could not be looked at while something else was going on.
     pub(super) fn settle_redis(&mut self) {
         // Asking again may fail again: those are for the next turn.
@@ -622,112 +394,6 @@ impl ShardLoop {
         }
     }
 
-    /// Sends what may be sent of a line; after this pause, if it was refused before.
-    fn go_on_line(&mut self, line: LineId, pause: Duration) {
-        if self.redis.order.next(line) == Next::Resume {
-            if !pause.is_zero() {
-                self.redis.at(self.now.after(pause), Due::Resume(line));
-                return;
-            }
-            self.redis.order.resume(line);
-        }
-        let next = self.redis.order.next(line);
-        self.send_line(line, next);
-    }
-
-    /// A part was not answered: asked for again if it was not executed and there is time, told to the client otherwise.
-    fn on_failed(&mut self, part: PartId, failure: Failure) {
-        let Some(command) = self.redis.commands.get_mut(part.command()) else {
-            return;
-        };
-        let Some(found) = command.part(part) else {
-            return;
-        };
-        let is_again = may_try_again(&failure, found.calls.writes())
-            && self.now.after(RETRY_PAUSE) < command.deadline;
-        let name = command.table.clone();
-        let (aim, asked) = (found.aim, found.asked);
-        let line = command.line_of(part);
-        if !is_again {
-            return self.give_up(part, &failure);
-        }
-        if let Some(line) = line
-            && !self.redis.order.refuse(line, part)
-        {
-            return self.give_up(part, &Failure::new(Code::NotServing, OVERTAKEN));
-        }
-        let is_learned = self.learn_from(&name, aim, asked, &failure);
-        let pause = RETRY_PAUSE.max(Duration::from_millis(failure.retry_after_ms.into()));
-        match (line, is_learned) {
-            (Some(line), true) => self.go_on_line(line, Duration::ZERO),
-            (Some(line), false) => self.go_on_line(line, pause),
-            (None, true) => self.retry(part),
-            (None, false) => {
-                self.redis.at(self.now.after(pause), Due::Retry(part));
-            }
-        }
-    }
-
-    /// The client is told that a part failed.
-    fn give_up(&mut self, part: PartId, failure: &Failure) {
-        let command = self.redis.commands.get_mut(part.command());
-        if command.is_some_and(|command| command.is_single()) {
-            return self.fail_command(part.command(), failure);
-        }
-        self.answer_part(part, error_of(failure), may_take_effect(failure));
-    }
-
-    /// Takes over what a failure tells about the primary; true if it names one that was not known.
-    fn learn_from(
-        &mut self,
-        name: &Arc<str>,
-        aim: Aim,
-        asked: Option<CoreAddress>,
-        failure: &Failure,
-    ) -> bool {
-        if failure.code == Code::UnknownTable {
-            self.redis.tables.forget(name);
-            return false;
-        }
-        let Some(table) = self.redis.tables.find(name, &self.directory) else {
-            return false;
-        };
-        if !matches!(
-            failure.code,
-            Code::NotPrimary | Code::NotHere | Code::NotServing | Code::OutOfService
-        ) {
-            return false;
-        }
-        let index = aim.partition(table.partition_count);
-        let named = failure
-            .primary
-            .and_then(|address| tables::core_at(address, &self.directory));
-        let known = self.redis.tables.primary(name, index);
-        if known.is_some() && known != asked {
-            // Another one has learned since then.
-            return true;
-        }
-        if named.is_none() || asked == named {
-            // Whoever was asked is not it: meta is asked before the next try.
-            self.redis.tables.set_primary(name, index, None);
-            self.refresh(name);
-            return false;
-        }
-        self.redis.tables.set_primary(name, index, named);
-        true
-    }
-
-    /// Asks meta where the table is, for whoever comes next; nobody waits for it.
-    fn refresh(&mut self, name: &Arc<str>) {
-        let question = RouteQuestion {
-            core: self.own_inbox.clone(),
-            to: RouteAsker::Core,
-            table_name: name.to_string(),
-        };
-        // Too many ask already: their answers come here too.
-        let _ = self.relay.ask(question);
-    }
-
     /// Asks for a part, wherever it belongs by now.
     fn retry(&mut self, part: PartId) {
         let found = self.place_of(part);
@@ -746,78 +412,9 @@ impl ShardLoop {
         }
     }
 
-    /// The deadline of a command that had to wait for its table.
-    fn expire(&mut self, id: CommandId) {
-        let Some(command) = self.redis.commands.get_mut(id) else {
-            return;
-        };
-        if command.is_untouched() {
-            let message = format!("meta does not say where table {} is", command.table);
-            self.fail_command(id, &Failure::new(Code::NotServing, message));
-        }
-    }
-
     /// The directory is new.
     pub(super) fn check_redis_tables(&mut self) {
         self.redis.tables.check(&self.directory);
-    }
-}
-
-/// Whether a part that failed like this was executed, or may have been.
-const fn may_take_effect(failure: &Failure) -> bool {
-    !matches!(failure.code.execution(), Execution::NotExecuted)
-}
-
-/// Why a write that was refused is not tried again.
-const OVERTAKEN: &str = "a later write of its key on this connection was executed";
-
-/// Whether a part that failed like this may be asked for again.
-const fn may_try_again(failure: &Failure, writes: bool) -> bool {
-    match failure.code {
-        Code::NotHere
-        | Code::NotPrimary
-        | Code::NotServing
-        | Code::Busy
-        | Code::Creating
-        | Code::OutOfService
-        | Code::UnknownTable => true,
-        Code::Unknown => !writes,
-        _ => matches!(failure.code.execution(), Execution::Unknown) && !writes,
-    }
-}
-
-/// The counter and the histogram of a part.
-fn counted(calls: &Calls) -> (Counter, Timing) {
-    let Calls::One(call) = calls else {
-        return (Counter::RequestCheckAndMutate, Timing::CheckAndMutate);
-    };
-    match call.spec.kind {
-        Kind::Get | Kind::MGet | Kind::HGet | Kind::StrLen | Kind::HStrLen | Kind::GetRange => {
-            (Counter::RequestGet, Timing::Get)
-        }
-        Kind::Set
-        | Kind::MSet
-        | Kind::SetEx
-        | Kind::PSetEx
-        | Kind::SetNx
-        | Kind::MSetNx
-        | Kind::GetSet => (Counter::RequestPut, Timing::Put),
-        Kind::Incr | Kind::IncrBy | Kind::Decr | Kind::DecrBy | Kind::IncrByFloat => {
-            (Counter::RequestIncr, Timing::Incr)
-        }
-        Kind::Del | Kind::GetDel => (Counter::RequestRemove, Timing::Remove),
-        Kind::Exists | Kind::HExists | Kind::Type => (Counter::RequestExist, Timing::Exist),
-        Kind::Ttl | Kind::PTtl | Kind::ExpireTime | Kind::PExpireTime => {
-            (Counter::RequestTtl, Timing::Ttl)
-        }
-        Kind::HSet | Kind::HMSet | Kind::HSetNx => (Counter::RequestMultiPut, Timing::MultiPut),
-        Kind::HDel => (Counter::RequestMultiRemove, Timing::MultiRemove),
-        Kind::HMGet | Kind::HGetAll | Kind::HKeys | Kind::HVals => {
-            (Counter::RequestMultiGet, Timing::MultiGet)
-        }
-        Kind::HLen => (Counter::RequestSortKeyCount, Timing::SortKeyCount),
-        Kind::Scan | Kind::HScan => (Counter::RequestScan, Timing::Scan),
-        _ => (Counter::RequestCheckAndMutate, Timing::CheckAndMutate),
     }
 }
 

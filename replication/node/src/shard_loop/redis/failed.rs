@@ -126,7 +126,7 @@ pub(super) const fn may_take_effect(failure: &Failure) -> bool {
 pub(super) const OVERTAKEN: &str = "a later write of its key on this connection was executed";
 
 /// Whether a part that failed like this may be asked for again.
-const fn may_try_again(failure: &Failure, writes: bool) -> bool {
+pub(super) const fn may_try_again(failure: &Failure, writes: bool) -> bool {
     match failure.code {
         Code::NotHere
         | Code::NotPrimary

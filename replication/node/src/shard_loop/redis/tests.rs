@@ -1,12 +1,16 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use super::failed::may_try_again;
 use super::*;
+use crate::shard_loop::read::ReadTask;
 use crate::shard_loop::read::{RowSource, Step};
 use bytes::{Bytes, BytesMut};
 use pegasus_engine::atomic::{Computation, EngineSource, Moment};
 use pegasus_engine::scan::{ScanPage, ScanSpec};
 use pegasus_engine::{Batch, Engine, MemEngine, ReadError, Row, Tier, key};
 use pegasus_redis::Call;
+use pegasus_redis::Context;
+use pegasus_replication::ids;
 use pegasus_replication::ids::{Ballot, Decree, ReplicaIncarnation};
 use pegasus_resp::CommandDecoder;
 use std::cell::Cell;

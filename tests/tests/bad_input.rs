@@ -8,7 +8,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 /// Resident memory of a process may grow by this much under a flood of nonsense.
@@ -178,6 +178,10 @@ fn assert_closed(address: &str, bytes: &[u8]) {
         .unwrap();
     // The other side may close while we write: that is what we want to see.
     let _ = stream.write_all(bytes);
+    // Text may be commands of a Redis client, typed by hand: each line is answered, and the rest waited for.
+    if bytes[0].is_ascii_graphic() {
+        let _ = stream.shutdown(Shutdown::Write);
+    }
     let mut answer = Vec::new();
     match stream.take(1 << 20).read_to_end(&mut answer) {
         Ok(_) => {}

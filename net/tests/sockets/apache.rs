@@ -183,9 +183,9 @@ fn a_client_that_never_reads_is_given_up() {
     let counters = core.wait_for("the end of a client that does not read", |counters| {
         // More and more is asked for and nothing is read, until the server's window is full.
         drop(client.stream.write(GET));
-        counters.closed(CloseReason::SlowReader) == 1
+        // What the kernel still has comes back a little later.
+        counters.closed(CloseReason::SlowReader) == 1 && counters.output_bytes_queued == 0
     });
     // What was queued for it was bounded by the pause, whatever it asked for.
     assert!(counters.window_full > 0, "{counters:?}");
-    assert_eq!(counters.output_bytes_queued, 0);
 }

@@ -183,8 +183,17 @@ async fn asking(address: &str) -> Client {
 async fn a_core_tells_its_own_page_and_those_of_the_others() {
     let cluster = TestCluster::start(1, 2).await;
     let table = cluster.table("t", 8, 1).await;
-    write_and_read(&table, 40).await;
+    const ROWS: u32 = 40;
+    write_and_read(&table, ROWS).await;
     let node = &cluster.nodes[0];
+    // A page is written a little after the answers have left.
+    let counted = |core| page_with(&page(node, core), "a page", |_| true);
+    let answers = |core| count(&counted(core), Timing::Get) + count(&counted(core), Timing::Put);
+    let deadline = Instant::now() + PATIENCE;
+    while answers(0) + answers(1) < u64::from(2 * ROWS) {
+        assert!(Instant::now() < deadline, "some answers are never counted");
+        std::thread::yield_now();
+    }
     for core in 0..2 {
         let own = |page: &Snapshot| page.counter(Counter::RequestPut) > 0;
         let on_disk = page_with(&page(node, core), "all answers", |page| {

@@ -30,8 +30,9 @@ pub(super) struct Session {
     /// `None` = the node's default.
     table: Option<Arc<str>>,
     name: Bytes,
-    library: Bytes,
-    library_version: Bytes,
+    /// What the client calls its own library (CLIENT SETINFO).
+    lib_name: Bytes,
+    lib_ver: Bytes,
     transaction: Option<Transaction>,
     is_over: bool,
 }
@@ -53,8 +54,8 @@ impl Session {
             version: Version::Resp2,
             table: None,
             name: Bytes::new(),
-            library: Bytes::new(),
-            library_version: Bytes::new(),
+            lib_name: Bytes::new(),
+            lib_ver: Bytes::new(),
             transaction: None,
             is_over: false,
         }
@@ -252,7 +253,7 @@ impl Session {
             (b"ID", 2) => Value::Integer(i64::try_from(self.id).unwrap_or(i64::MAX)),
             (b"INFO", 2) => self.line(),
             (b"LIST", _) => self.line(),
-            (b"SETINFO", 4) => self.set_library(call),
+            (b"SETINFO", 4) => self.set_info(call),
             (b"NO-EVICT" | b"NO-TOUCH", 3) => answer::ok(),
             (
                 b"SETNAME" | b"GETNAME" | b"ID" | b"INFO" | b"SETINFO" | b"NO-EVICT" | b"NO-TOUCH",
@@ -273,14 +274,14 @@ impl Session {
         answer::ok()
     }
 
-    fn set_library(&mut self, call: &Call) -> Value {
+    fn set_info(&mut self, call: &Call) -> Value {
         let value = call.shared(3);
         if !is_name(&value) {
             return answer::error(BAD_LIBRARY);
         }
         match &call.argument(2).to_ascii_uppercase()[..] {
-            b"LIB-NAME" => self.library = owned(&value),
-            b"LIB-VER" => self.library_version = owned(&value),
+            b"LIB-NAME" => self.lib_name = owned(&value),
+            b"LIB-VER" => self.lib_ver = owned(&value),
             _ => {
                 let word = String::from_utf8_lossy(call.argument(2)).into_owned();
                 return answer::failure(format!("ERR Unrecognized option '{word}'"));
@@ -301,8 +302,8 @@ impl Session {
             text(&self.name),
             self.table.as_deref().unwrap_or_default(),
             if self.version == Version::Resp3 { 3 } else { 2 },
-            text(&self.library),
-            text(&self.library_version),
+            text(&self.lib_name),
+            text(&self.lib_ver),
         );
         Value::Verbatim {
             format: *b"txt",

@@ -39,10 +39,14 @@ pub enum Bug {
     CheckpointWithoutItsDecree,
     /// A client is told "done" when its mutation is given up.
     ReplyForDroppedMutation,
+    /// An atomic operation is computed from what is applied, whatever of its gate is prepared above.
+    AtomicOnAppliedRows,
+    /// An atomic operation that comes again while its mutation is in flight is computed again.
+    TwinComputedAgain,
 }
 
 /// All of them, by the names under which they are switched on.
-pub const BUGS: [(&str, Bug); 16] = [
+pub const BUGS: [(&str, Bug); 18] = [
     ("acknowledge-before-flush", Bug::AcknowledgeBeforeFlush),
     (
         "secondary-acknowledges-before-flush",
@@ -80,6 +84,8 @@ pub const BUGS: [(&str, Bug); 16] = [
         Bug::CheckpointWithoutItsDecree,
     ),
     ("reply-for-dropped-mutation", Bug::ReplyForDroppedMutation),
+    ("atomic-on-applied-rows", Bug::AtomicOnAppliedRows),
+    ("twin-computed-again", Bug::TwinComputedAgain),
 ];
 
 /// 0: none.

@@ -195,7 +195,9 @@ impl Replica {
             turn.effects.push(Effect::Reject { ticket, reason });
             return false;
         }
-        if let Some(decree) = self.prepared_under(atomic.request_id) {
+        if !planted!(TwinComputedAgain)
+            && let Some(decree) = self.prepared_under(atomic.request_id)
+        {
             let atomic = Atomic {
                 is_twin: true,
                 ..atomic
@@ -374,7 +376,7 @@ impl Replica {
     pub(crate) fn inflight_of(&self, gate: u64) -> impl Iterator<Item = &Bytes> {
         let slots = self.list.newest_above(self.applied);
         slots
-            .filter(move |slot| slot.gate == gate)
+            .filter(move |slot| slot.gate == gate && !planted!(AtomicOnAppliedRows))
             .map(|slot| &slot.entry.mutation.payload)
     }
 

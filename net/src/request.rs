@@ -26,7 +26,7 @@ pub const TABLE_NAME_BYTES_MAX: usize = 128;
 /// One operation on one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// 0 where no partition is addressed (`Route`, `Ping`, `CoreStats`, `Scrub`).
+    /// 0 where no partition is addressed (`Route`, `Ping`, `CoreStats`, `Scrub`, `Compact`).
     pub table: u32,
     /// Index of the partition, from 0.
     pub partition: u32,
@@ -81,6 +81,11 @@ pub enum Operation {
     Scrub {
         start: bool,
     },
+    /// How compacting by hand on this node is; with `start` the replicas of a table (`None`: of all) are ordered first.
+    Compact {
+        table: Option<u32>,
+        start: bool,
+    },
     /// A remote command of Apache Pegasus' tools.
     RemoteCommand {
         name: String,
@@ -116,6 +121,7 @@ impl Operation {
                 | Self::Ping
                 | Self::CoreStats { .. }
                 | Self::Scrub { .. }
+                | Self::Compact { .. }
                 | Self::RemoteCommand { .. }
                 | Self::Http(_)
                 | Self::Redis(_)
@@ -146,6 +152,7 @@ impl Operation {
             Self::Ping => "ping",
             Self::CoreStats { .. } => "core_stats",
             Self::Scrub { .. } => "scrub",
+            Self::Compact { .. } => "compact",
             Self::RemoteCommand { .. } => "remote_command",
             Self::Http(_) => "http",
             Self::Redis(_) => "redis",
@@ -421,6 +428,7 @@ pub enum Response {
     /// To `CoreStats`: the page without its zeros (`pegasus_fbs::stats_page::compact`).
     CoreStats(Vec<u64>),
     Scrub(Scrubbing),
+    Compact(Compacting),
     /// To `OpenScanner` and `NextPage`.
     Page(Page),
     /// To `CloseScanner`: nothing is sent.
@@ -462,6 +470,22 @@ pub enum CheckedValue {
     Found(Bytes),
     /// This is the answer to a retry, and the value was too long to be remembered for it.
     Forgotten,
+}
+
+/// How compacting by hand on a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Compacting {
+    /// This question's order was taken.
+    pub began: bool,
+    /// Something is ordered or under way.
+    pub is_running: bool,
+    /// Replicas of the order under way that are done, and of how many.
+    pub done: u64,
+    pub total: u64,
+    /// Orders behind it.
+    pub waiting: u64,
+    /// Unix seconds of the end of the last order; 0 = none since the node started.
+    pub finished_unix_s: u64,
 }
 
 /// How scrubbing of a node is.

@@ -47,6 +47,12 @@ impl RocksStore {
         Ok(())
     }
 
+    /// Ends a [`RocksStore::compact`] that is under way, within milliseconds, and lets none begin any more: the database is
+    /// about to be closed.
+    pub fn stop_compacting(&self) {
+        self.shared.db.disable_manual_compaction();
+    }
+
     /// Puts a marker in place by itself and makes it durable. Not for a replica that a core applies to.
     pub(super) fn write_marker(
         &self,

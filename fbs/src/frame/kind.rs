@@ -25,6 +25,7 @@ pub enum FrameKind {
     CoreStats = 22,
     // Client to any core, for its whole node.
     Scrub = 23,
+    Compact = 27,
     // Client to a core: atomic operations.
     Incr = 24,
     CheckAndSet = 25,
@@ -80,7 +81,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind; later ones at the end, so that each keeps its place.
-    pub const ALL: [Self; 60] = [
+    pub const ALL: [Self; 61] = [
         Self::Get,
         Self::Put,
         Self::Remove,
@@ -141,6 +142,7 @@ impl FrameKind {
         Self::Rebalance,
         Self::Forward,
         Self::ForwardReply,
+        Self::Compact,
     ];
 
     /// The number in the header.
@@ -173,6 +175,7 @@ impl TryFrom<u8> for FrameKind {
             24 => Self::Incr,
             25 => Self::CheckAndSet,
             26 => Self::CheckAndMutate,
+            27 => Self::Compact,
             30 => Self::CreateTable,
             31 => Self::DropTable,
             32 => Self::ListTables,

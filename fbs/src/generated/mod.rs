@@ -147,6 +147,10 @@ pub mod pegasus {
     pub use self::scrub_request_generated::*;
     mod scrub_reply_generated;
     pub use self::scrub_reply_generated::*;
+    mod compact_request_generated;
+    pub use self::compact_request_generated::*;
+    mod compact_reply_generated;
+    pub use self::compact_reply_generated::*;
   } // kv
   pub mod meta {
     use super::*;

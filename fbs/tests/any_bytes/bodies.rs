@@ -31,6 +31,7 @@ roots! {
     kv::IncrRequest, kv::CheckAndSetRequest, kv::CheckAndMutateRequest, kv::IncrReply, kv::CheckReply,
     admin::RecallTable, admin::RenameTable, admin::ShowEnvs, admin::ShowEnvsReply, admin::ChangeEnvs, admin::ShowCluster,
     admin::ClusterReply, admin::SetLevel, admin::SetLevelReply,
+    kv::CompactRequest, kv::CompactReply,
 }
 
 /// The first byte says which table the rest is read as.

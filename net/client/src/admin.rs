@@ -15,13 +15,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-#[cfg(test)]
-mod any_bytes;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod any_bytes;
+mod compact;
 mod core_stats;
 mod info;
 mod scrub;
 mod settings;
 
+pub use compact::CompactInfo;
 pub use info::{
     BackoffInfo, ChangeOutcome, ClusterInfo, CoreInfo, CreateTable, CreatedTable, Health,
     LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ReplicaHealth, TableInfo,

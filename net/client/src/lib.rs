@@ -46,10 +46,12 @@ mod route;
 mod scan;
 mod table;
 
+#[cfg(feature = "fuzzing")]
+pub use admin::any_bytes;
 pub use admin::{
-    BackoffInfo, ChangeOutcome, ClusterInfo, ClusterSummary, CoreInfo, CreateTable, CreatedTable,
-    EnvInfo, Health, LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ReplicaHealth, ScrubInfo,
-    TableInfo,
+    BackoffInfo, ChangeOutcome, ClusterInfo, ClusterSummary, CompactInfo, CoreInfo, CreateTable,
+    CreatedTable, EnvInfo, Health, LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ReplicaHealth,
+    ScrubInfo, TableInfo,
 };
 pub use atomic::{Check, CheckKind, CheckOutcome, CheckedRow, Expiry, IncrExpiry, Mutation, Set};
 pub use bytes::Bytes;

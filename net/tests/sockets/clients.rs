@@ -3,10 +3,10 @@ use crate::protocol::{get, reply_of, request_frame};
 use bytes::Bytes;
 use pegasus_fbs::code::Code;
 use pegasus_net::request::{
-    Check, CheckAndMutate, CheckAndSet, Checked, CheckedValue, Expiry, Failure, Filter, FilterKind,
-    Incr, IncrExpiry, Incremented, Key, MultiGet, MultiGetRows, MultiPut, MultiRemove, Mutate,
-    Operation, PartitionRoute, Put, Remove, Reply, Request, RequestId, Response, Route, Row, Rows,
-    Scan, ScanRows, Scrubbing, SortKeyRange,
+    Check, CheckAndMutate, CheckAndSet, Checked, CheckedValue, Compacting, Expiry, Failure, Filter,
+    FilterKind, Incr, IncrExpiry, Incremented, Key, MultiGet, MultiGetRows, MultiPut, MultiRemove,
+    Mutate, Operation, PartitionRoute, Put, Remove, Reply, Request, RequestId, Response, Route,
+    Row, Rows, Scan, ScanRows, Scrubbing, SortKeyRange,
 };
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -230,6 +230,20 @@ fn operations() -> Vec<(Operation, Response)> {
                 total: 8,
                 finished_unix_s: 1_795_000_000,
                 findings: vec!["replica 1.2 on core 0: block checksum mismatch".into()],
+            }),
+        ),
+        (
+            Operation::Compact {
+                table: Some(7),
+                start: true,
+            },
+            Response::Compact(Compacting {
+                began: true,
+                is_running: true,
+                done: 2,
+                total: 8,
+                waiting: 1,
+                finished_unix_s: 1_795_000_000,
             }),
         ),
     ]

@@ -10,8 +10,8 @@ use pegasus_fbs::flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOf
 use pegasus_fbs::frame::{Frame, FrameKind, Header, encode_frame};
 use pegasus_fbs::kv;
 use pegasus_net::request::{
-    Expiry, Failure, FilterKind, Key, MultiGetRows, Operation, PartitionRoute, Reply, Request,
-    RequestId, Response, Route, Row, Rows, ScanRows, Scrubbing, SortKeyRange,
+    Compacting, Expiry, Failure, FilterKind, Key, MultiGetRows, Operation, PartitionRoute, Reply,
+    Request, RequestId, Response, Route, Row, Rows, ScanRows, Scrubbing, SortKeyRange,
 };
 
 type Builder = FlatBufferBuilder<'static>;
@@ -37,6 +37,7 @@ pub(crate) fn kind_of(operation: &Operation) -> FrameKind {
         Operation::Ping => FrameKind::Ping,
         Operation::CoreStats { .. } => FrameKind::CoreStats,
         Operation::Scrub { .. } => FrameKind::Scrub,
+        Operation::Compact { .. } => FrameKind::Compact,
         other => panic!("{} is not native", other.name()),
     }
 }
@@ -179,6 +180,14 @@ fn body(b: &mut Builder, operation: &Operation) {
         }
         Operation::Scrub { start } => {
             let root = kv::ScrubRequest::create(b, &kv::ScrubRequestArgs { start: *start });
+            finish(b, root);
+        }
+        Operation::Compact { table, start } => {
+            let args = kv::CompactRequestArgs {
+                table_id: table.unwrap_or(0),
+                start: *start,
+            };
+            let root = kv::CompactRequest::create(b, &args);
             finish(b, root);
         }
         Operation::Ping => {
@@ -338,6 +347,7 @@ pub(crate) fn reply_of(frame: &Frame) -> Reply {
             Response::CoreStats(reply.words().unwrap_or_default().iter().collect())
         }
         FrameKind::Scrub => scrubbing_of(body),
+        FrameKind::Compact => compacting_of(body),
         kind => panic!("reply of kind {kind:?}"),
     })
 }
@@ -352,6 +362,18 @@ fn scrubbing_of(body: &[u8]) -> Response {
         total: reply.total(),
         finished_unix_s: reply.finished_unix_s(),
         findings: findings.map(str::to_owned).collect(),
+    })
+}
+
+fn compacting_of(body: &[u8]) -> Response {
+    let reply = read::<kv::CompactReply<'_>>(body).unwrap();
+    Response::Compact(Compacting {
+        began: reply.began(),
+        is_running: reply.running(),
+        done: reply.done(),
+        total: reply.total(),
+        waiting: reply.waiting(),
+        finished_unix_s: reply.finished_unix_s(),
     })
 }
 

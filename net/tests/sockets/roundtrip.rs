@@ -232,6 +232,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         Just(Operation::Ping),
         proptest::option::of(0..u16::MAX).prop_map(|core| Operation::CoreStats { core }),
         any::<bool>().prop_map(|start| Operation::Scrub { start }),
+        (proptest::option::of(1..=u32::MAX), any::<bool>())
+            .prop_map(|(table, start)| Operation::Compact { table, start }),
     ]
 }
 

@@ -9,12 +9,13 @@
 //!
 //! **Reading order.** [`config`], [`data_dir`], [`start_checks`], [`node`] (start-up and shutdown), [`open_shard`],
 //! [`shard_loop`], then [`wire`], [`log_file`], [`background`], [`engine_pool`], [`engine_watch`], [`meta_link`],
-//! [`route_relay`], [`transfer`], [`scrub`], [`stats`], [`stall`].
+//! [`route_relay`], [`transfer`], [`scrub`], [`compaction`], [`stats`], [`stall`].
 
 #![deny(unsafe_code)]
 
 pub mod background;
 pub mod clock;
+pub mod compaction;
 pub mod config;
 mod connection;
 pub mod data_dir;

@@ -4,6 +4,7 @@
 mod assemble;
 
 use crate::background::Background;
+use crate::compaction::Compaction;
 use crate::config::{Config, ConfigError};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::engine_pool::EnginePool;
@@ -65,6 +66,7 @@ pub struct Node {
     /// Threads that end when nobody can ask them any more.
     helpers: Vec<JoinHandle<()>>,
     scrub: Scrub,
+    compaction: Compaction,
     transfers: TransferThreads,
     meta: MetaLink,
     watch: EngineWatch,
@@ -146,6 +148,7 @@ impl Node {
             }
         }
         self.meta.stop();
+        self.compaction.stop();
         drop((self.shared, self.scrub, self.watch, self.watchdog));
         self.transfers.stop();
         for helper in self.helpers {

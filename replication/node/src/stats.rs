@@ -266,6 +266,7 @@ pub const fn of_operation(operation: &Operation) -> (Counter, Option<Timing>) {
         Operation::Ping => (Counter::RequestPing, None),
         Operation::CoreStats { .. }
         | Operation::Scrub { .. }
+        | Operation::Compact { .. }
         | Operation::RemoteCommand { .. }
         | Operation::Http(_)
         | Operation::Redis(_)

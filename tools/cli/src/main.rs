@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod compact;
 mod confirm;
 mod connect;
 mod cores;
@@ -86,6 +87,9 @@ enum Command {
     /// Have nodes read and check everything they have on disk
     #[command(subcommand)]
     Scrub(scrub::Command),
+    /// Have nodes rewrite the files of a table without what is overwritten or has expired
+    #[command(subcommand)]
+    Compact(compact::Command),
     /// Print the value of a row
     Get(rows::Get),
     /// Write a row
@@ -226,6 +230,7 @@ async fn dispatch(command: Command, connect: &Connect, out: &mut Output) -> anyh
         Command::Cluster(command) => cluster::run(&command, connect, out).await,
         Command::Core(command) => cores::run(&command, connect, out).await,
         Command::Scrub(command) => scrub::run(&command, connect, out).await,
+        Command::Compact(command) => compact::run(&command, connect, out).await,
         Command::Get(options) => rows::get(&options, connect, out).await,
         Command::Set(options) => rows::set(&options, connect, out).await,
         Command::Del(key) => rows::del(&key, connect, out).await,

@@ -1,7 +1,7 @@
 //! Answers of servers: any body is refused by an error, or becomes values that share the body's memory. Run by the tests
 //! and by the fuzz target `client_replies`.
 
-use super::{info, scrub};
+use super::{compact, info, scrub};
 use crate::error::{Error, Result};
 use crate::reply::{self, Row, Ttl};
 use bytes::Bytes;
@@ -11,12 +11,12 @@ use pegasus_fbs::code::{Code, Execution};
 use pegasus_fbs::stats_page::SLOW_SLOTS;
 
 /// The first byte says which answer was asked for, the rest is the body.
-pub(crate) fn run(input: &[u8]) {
+pub fn run(input: &[u8]) {
     let Some((what, body)) = input.split_first() else {
         return;
     };
     let frame = Bytes::copy_from_slice(body);
-    match what % 12 {
+    match what % 13 {
         0 => check(reply::read_value(&frame), |value| {
             assert_within(&frame, value)
         }),
@@ -54,6 +54,9 @@ pub(crate) fn run(input: &[u8]) {
         11 => check(scrub::read_scrub(&frame), |scrub| {
             assert!(scrub.findings.len() <= scrub::FINDINGS_MAX);
             assert!(scrub.finished_unix_s != Some(0));
+        }),
+        12 => check(compact::read_compact(&frame), |compact| {
+            assert!(compact.finished_unix_s != Some(0));
         }),
         _ => {
             if let Ok(failure) = FailureBody::read(&frame) {
@@ -184,6 +187,14 @@ mod tests {
             };
             kv::ScrubReply::create(b, &arguments)
         };
+        let compacting = |b: &mut Builder| {
+            let arguments = kv::CompactReplyArgs {
+                running: true,
+                total: u64::MAX,
+                ..Default::default()
+            };
+            kv::CompactReply::create(b, &arguments)
+        };
         let failure = |b: &mut Builder| {
             let message = Some(b.create_string("later"));
             let arguments = kv::FailureArgs {
@@ -210,6 +221,7 @@ mod tests {
                 answer(5, core_stats(vec![1 << 32, 1])),
             ),
             ("scrub", answer(11, scrub)),
+            ("compact", answer(12, compacting)),
             ("scrub_as_table", answer(7, scrub)),
         ]
     }

@@ -37,6 +37,7 @@ pub(super) fn operation(kind: FrameKind, body: &Bytes) -> Result<Operation, Fail
         FrameKind::Ping => Ok(Operation::Ping),
         FrameKind::CoreStats => core_stats(body),
         FrameKind::Scrub => scrub(body),
+        FrameKind::Compact => compact(body),
         _ => Err(Failure::new(
             Code::Unsupported,
             "a data node does not answer this request: ask a meta process",
@@ -203,6 +204,14 @@ fn core_stats(body: &Bytes) -> Result<Operation, Failure> {
 fn scrub(body: &Bytes) -> Result<Operation, Failure> {
     let request = read::<kv::ScrubRequest<'_>>(body).map_err(malformed)?;
     Ok(Operation::Scrub {
+        start: request.start(),
+    })
+}
+
+fn compact(body: &Bytes) -> Result<Operation, Failure> {
+    let request = read::<kv::CompactRequest<'_>>(body).map_err(malformed)?;
+    Ok(Operation::Compact {
+        table: Some(request.table_id()).filter(|table| *table != 0),
         start: request.start(),
     })
 }

@@ -2,8 +2,8 @@
 
 use crate::frontend::Tag;
 use crate::request::{
-    Checked, CheckedValue, Failure, Incremented, PartitionRoute, Reply, Response, Route, Row, Rows,
-    Scrubbing,
+    Checked, CheckedValue, Compacting, Failure, Incremented, PartitionRoute, Reply, Response,
+    Route, Row, Rows, Scrubbing,
 };
 use pegasus_fbs::body::FailureBody;
 use pegasus_fbs::code::Code;
@@ -139,6 +139,7 @@ fn response_body(response: &Response, builder: &mut FlatBufferBuilder<'static>) 
             builder.finish(root, None);
         }
         Response::Scrub(scrubbing) => scrub_body(scrubbing, builder),
+        Response::Compact(compacting) => compact_body(*compacting, builder),
         Response::Page(_)
         | Response::Silent
         | Response::InvalidArgument(_)
@@ -186,6 +187,19 @@ fn scrub_body(scrubbing: &Scrubbing, builder: &mut FlatBufferBuilder<'static>) {
         began: scrubbing.began,
     };
     let root = kv::ScrubReply::create(builder, &args);
+    builder.finish(root, None);
+}
+
+fn compact_body(compacting: Compacting, builder: &mut FlatBufferBuilder<'static>) {
+    let args = kv::CompactReplyArgs {
+        running: compacting.is_running,
+        done: compacting.done,
+        total: compacting.total,
+        waiting: compacting.waiting,
+        finished_unix_s: compacting.finished_unix_s,
+        began: compacting.began,
+    };
+    let root = kv::CompactReply::create(builder, &args);
     builder.finish(root, None);
 }
 

@@ -3,6 +3,7 @@
 
 use super::{Node, NodeError, Shared};
 use crate::background::{Background, CoreFiles, SegmentOptions};
+use crate::compaction::Compaction;
 use crate::config::{ClusterConfig, Config, Millis, Poll, ProcessConfig};
 use crate::data_dir::DataDir;
 use crate::engine_pool::EnginePool;
@@ -105,6 +106,8 @@ pub(super) fn assemble(
 
     let (scrub, scrub_thread) = start_scrub(process, &dir, known, &shards, &inboxes)?;
     helpers.push(scrub_thread);
+    let (compaction, compaction_thread) = start_compaction(process, &shards)?;
+    helpers.push(compaction_thread);
 
     let watched = shards.iter().zip(&inboxes);
     let watched = watched.map(|(opened, inbox)| WatchedCore {
@@ -130,7 +133,8 @@ pub(super) fn assemble(
     let stats = create_stats(process, &dir, node, count)?;
     let pages = stats.iter().map(Stats::page).collect();
     let (stats_relay, stats_thread) =
-        StatsRelay::start(pages, names, scrub.clone()).map_err(thread("stats relay"))?;
+        StatsRelay::start(pages, names, scrub.clone(), compaction.clone())
+            .map_err(thread("stats relay"))?;
     helpers.push(stats_thread);
     let mut stats = stats.into_iter();
     let mut cores = Vec::new();
@@ -187,6 +191,7 @@ pub(super) fn assemble(
         shared,
         helpers,
         scrub,
+        compaction,
         transfers: transfer_threads,
         meta,
         watch,
@@ -295,6 +300,16 @@ fn start_scrub(
     let cpus = process.cpu.background.clone();
     let on_start = move || placement::background(&cpus);
     Scrub::start(dir.root(), cores.collect(), &process.scrub, on_start).map_err(thread("scrub"))
+}
+
+fn start_compaction(
+    process: &ProcessConfig,
+    shards: &[OpenedShard],
+) -> Result<(Compaction, JoinHandle<()>), NodeError> {
+    let stores = shards.iter().map(|opened| opened.engine.store().clone());
+    let cpus = process.cpu.background.clone();
+    let on_start = move || placement::background(&cpus);
+    Compaction::start(stores.collect(), on_start).map_err(thread("compaction"))
 }
 
 /// The pages of all cores, before any core runs: each answers for all.

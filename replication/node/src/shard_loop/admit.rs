@@ -49,6 +49,9 @@ impl ShardLoop {
                 self.ask_stats(to, untraced, about);
             }
             Operation::Scrub { start } => self.ask_stats(to, untraced, About::Scrub { start }),
+            Operation::Compact { table, start } => {
+                self.ask_stats(to, untraced, About::Compact { table, start });
+            }
             Operation::Redis(redis) => self.take_redis(to, redis, &arrival),
             Operation::Http(request) => self.ask_tool(to, untraced, Ask::Http(request)),
             Operation::RemoteCommand { name, arguments } => {
@@ -498,7 +501,8 @@ fn check_partition(
             | Operation::Route { .. }
             | Operation::Ping
             | Operation::CoreStats { .. }
-            | Operation::Scrub { .. } => true,
+            | Operation::Scrub { .. }
+            | Operation::Compact { .. } => true,
         };
     if is_right {
         return Ok(());

@@ -1,10 +1,11 @@
 //! Answers for clients that ask a core for the statistics of a core of this node (copies of the mapped pages), or how
-//! scrubbing of the node is: made by a thread of its own.
+//! scrubbing or compacting of the node is: made by a thread of its own.
 //!
 //! So an answer costs no data core more than its sending, and a core that is stuck, or a pool whose threads all wait for a
 //! disk, does not keep its numbers from anybody who asks another core.
 
 use super::page_map::PageMap;
+use crate::compaction::Compaction;
 use crate::http::{self, CoreState, Subject};
 use crate::inbox::{CoreInput, InboxSender};
 use crate::remote_command;
@@ -13,7 +14,8 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use pegasus_fbs::code::Code;
 use pegasus_fbs::stats_page::{Snapshot, compact, copy_of};
 use pegasus_net::ReplyTo;
-use pegasus_net::request::{Failure, Reply, Response, Scrubbing};
+use pegasus_net::request::{Compacting, Failure, Reply, Response, Scrubbing};
+use pegasus_replication::ids::TableId;
 use std::io;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
@@ -36,6 +38,8 @@ pub enum About {
     Core(u16),
     /// Scrubbing of the node; with `start` a pass is ordered first.
     Scrub { start: bool },
+    /// Compacting by hand on the node; with `start` the replicas of a table, or of all, are ordered first.
+    Compact { table: Option<u32>, start: bool },
     /// Something that a tool of Apache Pegasus, or a collector of metrics, asks of the core of this index.
     Tool {
         core: u16,
@@ -91,7 +95,12 @@ impl StatsRelay {
     ///
     /// # Errors
     /// The process may not have more threads.
-    pub fn start(pages: Pages, names: Names, scrub: Scrub) -> io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(
+        pages: Pages,
+        names: Names,
+        scrub: Scrub,
+        compaction: Compaction,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
         let (questions, queue) = bounded::<StatsQuestion>(QUESTIONS_MAX);
         let thread = std::thread::Builder::new()
             .name("stats-relay".to_owned())
@@ -100,6 +109,9 @@ impl StatsRelay {
                     let reply = match about {
                         About::Core(core) => pages.answer(core),
                         About::Scrub { start } => Ok(Response::Scrub(scrubbing(&scrub, start))),
+                        About::Compact { table, start } => {
+                            Ok(Response::Compact(compacting(&compaction, table, start)))
+                        }
                         About::Tool { core, state, ask } => {
                             pages.answer_tool(core, state, &ask, &names)
                         }
@@ -132,6 +144,20 @@ fn scrubbing(scrub: &Scrub, start: bool) -> Scrubbing {
         total,
         finished_unix_s: status.finished_unix_s,
         findings: status.findings,
+    }
+}
+
+fn compacting(compaction: &Compaction, table: Option<u32>, start: bool) -> Compacting {
+    let began = start && compaction.begin(table.map(TableId));
+    let status = compaction.status();
+    let (done, total) = status.running.unwrap_or_default();
+    Compacting {
+        began,
+        is_running: status.running.is_some() || status.waiting > 0,
+        done,
+        total,
+        waiting: status.waiting,
+        finished_unix_s: status.finished_unix_s,
     }
 }
 
@@ -231,5 +257,21 @@ mod tests {
         drop(scrub);
         thread.join().expect("it ends when nobody can ask");
         assert!(told.finished_unix_s > 0, "{told:?}");
+    }
+
+    #[test]
+    fn an_order_to_compact_is_taken_carried_out_and_told_to_whoever_asks() {
+        let (compaction, thread) = Compaction::start(Vec::new(), || ()).expect("a thread");
+        assert_eq!(compacting(&compaction, None, false), Compacting::default());
+        assert!(compacting(&compaction, Some(1), true).began);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut told = compacting(&compaction, None, false);
+        while told.is_running && Instant::now() < deadline {
+            std::thread::yield_now();
+            told = compacting(&compaction, None, false);
+        }
+        compaction.stop();
+        thread.join().expect("it ends when nobody can ask");
+        assert!(told.finished_unix_s > 0 && !told.began, "{told:?}");
     }
 }

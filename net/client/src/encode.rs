@@ -1,7 +1,7 @@
 //! Request bodies.
 
 use crate::atomic::{Check, Mutation, Set};
-use crate::options::{FullScan, HashScan, MultiGet, SortKeyRange, filter};
+use crate::options::{FullScan, HashScan, MatchKind, MultiGet, Pattern};
 use pegasus_fbs::flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
 use pegasus_fbs::kv;
 
@@ -108,16 +108,9 @@ pub(crate) fn multi_remove<K: AsRef<[u8]>>(
 pub(crate) fn multi_get(builder: &mut Builder, hash_key: &[u8], options: &MultiGet) {
     let sort_keys = keys(builder, &options.sort_keys);
     let hash_key = data(builder, hash_key);
-    let SortKeyRange {
-        start,
-        start_inclusive,
-        stop,
-        stop_inclusive,
-    } = &options.range;
-    let start_sort_key = data(builder, start);
-    let stop_sort_key = data(builder, stop);
-    let (filter, pattern) = filter(options.filter.as_ref());
-    let filter_pattern = data(builder, pattern);
+    let start_sort_key = data(builder, &options.range.start);
+    let stop_sort_key = data(builder, &options.range.stop);
+    let (filter, filter_pattern) = filter(builder, options.filter.as_ref());
     let arguments = kv::MultiGetRequestArgs {
         hash_key,
         sort_keys,
@@ -126,8 +119,8 @@ pub(crate) fn multi_get(builder: &mut Builder, hash_key: &[u8], options: &MultiG
         no_value: options.no_value,
         start_sort_key,
         stop_sort_key,
-        start_inclusive: *start_inclusive,
-        stop_inclusive: *stop_inclusive,
+        start_inclusive: options.range.start_inclusive,
+        stop_inclusive: options.range.stop_inclusive,
         filter,
         filter_pattern,
         reverse: options.reverse,
@@ -157,23 +150,16 @@ pub(crate) fn hash_scan(
     resume_key: &[u8],
 ) {
     let hash_key = data(builder, hash_key);
-    let SortKeyRange {
-        start,
-        start_inclusive,
-        stop,
-        stop_inclusive,
-    } = &options.range;
-    let start_sort_key = data(builder, start);
-    let stop_sort_key = data(builder, stop);
-    let (sort_filter, pattern) = filter(options.filter.as_ref());
-    let sort_filter_pattern = data(builder, pattern);
+    let start_sort_key = data(builder, &options.range.start);
+    let stop_sort_key = data(builder, &options.range.stop);
+    let (sort_filter, sort_filter_pattern) = filter(builder, options.filter.as_ref());
     let resume_key = data(builder, resume_key);
     let arguments = kv::ScanRequestArgs {
         hash_key,
         start_sort_key,
         stop_sort_key,
-        start_inclusive: *start_inclusive,
-        stop_inclusive: *stop_inclusive,
+        start_inclusive: options.range.start_inclusive,
+        stop_inclusive: options.range.stop_inclusive,
         sort_filter,
         sort_filter_pattern,
         batch_rows: options.batch_rows,
@@ -192,10 +178,8 @@ pub(crate) fn full_scan(
     only_count: bool,
     resume_key: &[u8],
 ) {
-    let (hash_filter, pattern) = filter(options.hash_filter.as_ref());
-    let hash_filter_pattern = data(builder, pattern);
-    let (sort_filter, pattern) = filter(options.sort_filter.as_ref());
-    let sort_filter_pattern = data(builder, pattern);
+    let (hash_filter, hash_filter_pattern) = filter(builder, options.hash_filter.as_ref());
+    let (sort_filter, sort_filter_pattern) = filter(builder, options.sort_filter.as_ref());
     let resume_key = data(builder, resume_key);
     let arguments = kv::ScanRequestArgs {
         hash_filter,
@@ -324,6 +308,19 @@ fn mutate(builder: &mut Builder, mutation: &Mutation) -> WIPOffset<kv::Mutate<'s
         expire_at,
     };
     kv::Mutate::create(builder, &arguments)
+}
+
+/// A filter's kind and text.
+fn filter(builder: &mut Builder, pattern: Option<&Pattern>) -> (kv::Filter, Data) {
+    let Some(pattern) = pattern else {
+        return (kv::Filter::None, None);
+    };
+    let kind = match pattern.kind {
+        MatchKind::Anywhere => kv::Filter::Anywhere,
+        MatchKind::Prefix => kv::Filter::Prefix,
+        MatchKind::Postfix => kv::Filter::Postfix,
+    };
+    (kind, data(builder, &pattern.text))
 }
 
 /// An absent vector means empty.

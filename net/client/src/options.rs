@@ -1,7 +1,6 @@
 //! What a caller can choose: of the client, and of the operations with many options.
 
 use bytes::Bytes;
-use pegasus_fbs::kv;
 use std::time::Duration;
 
 /// Options of a client. Start from [`ClientOptions::new`] and change fields.
@@ -81,19 +80,6 @@ impl Pattern {
             text: text.into(),
         }
     }
-}
-
-/// The filter's number and text on the wire.
-pub(crate) fn filter(pattern: Option<&Pattern>) -> (kv::Filter, &[u8]) {
-    let Some(pattern) = pattern else {
-        return (kv::Filter::None, &[]);
-    };
-    let kind = match pattern.kind {
-        MatchKind::Anywhere => kv::Filter::Anywhere,
-        MatchKind::Prefix => kv::Filter::Prefix,
-        MatchKind::Postfix => kv::Filter::Postfix,
-    };
-    (kind, &pattern.text)
 }
 
 /// A range of sort keys within one hash key. The default is all of them.

@@ -7,22 +7,19 @@ use crate::pending::{Lost, Outcome, Pending, Terms};
 use crate::route::Routers;
 use bytes::BytesMut;
 use pegasus_fbs::flatbuffers::FlatBufferBuilder;
-use pegasus_fbs::frame::{
-    BODY_BYTES_MAX, Decoder, Frame, FrameKind, HEADER_BYTES, Header, encode_frame,
-};
+use pegasus_fbs::frame::{BODY_BYTES_MAX, Frame, FrameKind, Header, encode_frame};
 use std::cell::RefCell;
 use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 mod silence;
+mod socket;
 
 use silence::{Finding, LOOK_INTERVAL, Silence};
 
@@ -134,7 +131,7 @@ impl Pipeline {
             places: Semaphore::new(options.places_max),
             options,
         });
-        let task = tokio::spawn(run(stream, Arc::clone(&shared))).abort_handle();
+        let task = tokio::spawn(socket::run(stream, Arc::clone(&shared))).abort_handle();
         Self { shared, task }
     }
 
@@ -421,78 +418,6 @@ impl Drop for Registered<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
             self.shared.lock().pending.take(id);
-        }
-    }
-}
-
-async fn run(mut stream: TcpStream, shared: Arc<Shared>) {
-    let (reading, writing) = stream.split();
-    let ended = tokio::select! {
-        biased;
-        result = read_replies(reading, &shared) => result,
-        result = write_requests(writing, &shared) => result,
-        result = watch_time(&shared) => result,
-    };
-    let reason = ended.map_or_else(
-        |error| format!("connection lost: {error}"),
-        |()| "connection closed".to_owned(),
-    );
-    shared.close(&reason);
-}
-
-async fn read_replies(mut socket: ReadHalf<'_>, shared: &Shared) -> io::Result<()> {
-    let decoder = Decoder::new(BODY_BYTES_MAX);
-    let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);
-    loop {
-        if buffer.capacity() - buffer.len() < HEADER_BYTES {
-            buffer.reserve(BUFFER_BYTES);
-        }
-        if socket.read_buf(&mut buffer).await? == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "closed by the server",
-            ));
-        }
-        shared.on_received();
-        let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        while let Some(frame) = decoder.decode(&mut buffer).map_err(invalid)? {
-            shared.handle(frame)?;
-        }
-    }
-}
-
-async fn write_requests(mut socket: WriteHalf<'_>, shared: &Shared) -> io::Result<()> {
-    let mut batch = BytesMut::with_capacity(BUFFER_BYTES);
-    loop {
-        shared.written.notified().await;
-        {
-            let mut state = shared.lock();
-            std::mem::swap(&mut state.outgoing, &mut batch);
-            state.sent_upto = state.pending.newest();
-            if let Some(reason) = &state.closed {
-                return Err(io::Error::other(reason.clone()));
-            }
-        }
-        socket.write_all(&batch).await?;
-        batch.clear();
-        if batch.capacity() > BUFFER_BYTES_KEPT {
-            batch = BytesMut::with_capacity(BUFFER_BYTES);
-        }
-    }
-}
-
-/// Ends requests at their deadlines and notices silence. Asleep while nobody waits; otherwise it wakes ten times a second,
-/// however many requests are answered meanwhile.
-async fn watch_time(shared: &Shared) -> io::Result<()> {
-    loop {
-        let next = shared.lock().next_check;
-        let Some(next) = next else {
-            shared.timed.notified().await;
-            continue;
-        };
-        tokio::select! {
-            () = sleep_until(next) => shared.check()?,
-            () = shared.timed.notified() => {}
         }
     }
 }

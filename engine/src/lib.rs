@@ -11,7 +11,7 @@
 //!
 //! **Reading order.** [`key`] and [`value`] (Apache Pegasus encodings), [`op`] (the batch that is logged and
 //! replicated), [`atomic`] (operations that become batches), this file (the contract), [`scan`] and [`range`] (range reads), [`marker`] (what survives a crash),
-//! [`mem`], then [`rocks`]. Byte layouts: `docs/formats.md`.
+//! [`mem`], then [`rocks`] and `row_cache`, which is in front of it. Byte layouts: `docs/formats.md`.
 
 #![cfg_attr(
     test,
@@ -30,6 +30,8 @@ mod progress;
 pub mod range;
 #[cfg(feature = "rocks")]
 pub mod rocks;
+#[cfg(any(test, feature = "rocks"))]
+mod row_cache;
 pub mod scan;
 pub mod value;
 

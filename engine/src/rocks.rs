@@ -24,6 +24,7 @@ mod scrub;
 mod store;
 mod ttl_filter;
 
+pub use crate::row_cache::RowCacheActivity;
 pub use checkpoint::{EXPORT_FILE, Export, ExportFile};
 pub use events::{Notice, NoticeSink};
 pub use flush::FLUSH_TIME_MAX;
@@ -34,13 +35,15 @@ use crate::atomic::RequestOutcome;
 use crate::marker::{MARKER_KEY, Marker};
 use crate::op::{BatchRef, OpRef};
 use crate::progress::{FlushPolicy, Progress, Step};
+use crate::row_cache::{ReplicaNumber, RowCache};
 use crate::scan::{ScanPage, ScanSpec};
-use crate::value::{self, Header};
+use crate::value::{self, Header, ValueRef};
 use crate::{Applied, ApplyError, Engine, EnginePressure, ReadError, Row, Tier};
 use bytes::Bytes;
 use pegasus_replication::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation, RequestId};
 use replica::Replica;
 use rocksdb::{ErrorKind, WriteBatch, WriteOptions};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -157,12 +160,15 @@ pub struct EngineActivity {
     pub compactions: u64,
     /// Bytes in the block cache, indexes and filters too.
     pub block_cache_bytes: u64,
+    pub rows: RowCacheActivity,
 }
 
 /// The data core's side of the database.
 pub struct RocksEngine {
     // Declared before the store, so that handles go before the database.
     replicas: HashMap<PartitionId, OpenReplica>,
+    /// Changed by what is applied, filled by reads of the core; helper threads read past it.
+    rows: RefCell<RowCache>,
     /// Kept for its buffer.
     batch: WriteBatch,
     writes: WriteOptions,
@@ -173,6 +179,8 @@ pub struct RocksEngine {
 
 struct OpenReplica {
     handle: Arc<Replica>,
+    /// A new one whenever the handle is new: rows cached under an old one are never found again.
+    number: ReplicaNumber,
     progress: Progress,
 }
 
@@ -180,6 +188,7 @@ impl RocksEngine {
     fn new(store: RocksStore, options: &EngineOptions) -> Self {
         let mut engine = Self {
             replicas: HashMap::new(),
+            rows: RefCell::new(RowCache::new(options.row_cache_bytes)),
             batch: WriteBatch::new(),
             writes: options::writes(),
             policy: FlushPolicy {
@@ -216,6 +225,7 @@ impl RocksEngine {
             flushes: shared.gauges.flushes.load(Ordering::Relaxed),
             compactions: shared.gauges.compactions.load(Ordering::Relaxed),
             block_cache_bytes: shared.budget.block_cache.get_usage() as u64,
+            rows: self.rows.borrow().activity(),
         }
     }
 
@@ -231,32 +241,123 @@ impl RocksEngine {
                 .store
                 .find(partition)
                 .ok_or(ApplyError::NoReplica { partition })?;
-            let progress = Progress::new(&handle.opened_at);
-            self.replicas
-                .insert(partition, OpenReplica { handle, progress });
+            let open = OpenReplica {
+                progress: Progress::new(&handle.opened_at),
+                number: self.rows.get_mut().number_replica(),
+                handle,
+            };
+            self.replicas.insert(partition, open);
         }
         self.replicas
             .get_mut(&partition)
             .ok_or(ApplyError::NoReplica { partition })
     }
 
+    /// `read` gets the replica, and its number in the row cache if it has one yet.
     fn with_replica<T>(
         &self,
         partition: PartitionId,
-        read: impl FnOnce(&Replica) -> Result<T, ReadError>,
+        read: impl FnOnce(&Replica, Option<ReplicaNumber>) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
         match self
             .replicas
             .get(&partition)
             .filter(|open| !open.handle.is_dropped())
         {
-            Some(open) => read(&open.handle),
-            None => read(
-                &*self
-                    .store
-                    .find(partition)
-                    .ok_or(ReadError::NoReplica { partition })?,
-            ),
+            Some(open) => read(&open.handle, Some(open.number)),
+            None => {
+                let found = self.store.find(partition);
+                read(&*found.ok_or(ReadError::NoReplica { partition })?, None)
+            }
+        }
+    }
+
+    /// From the row cache if it is there, else from the database, whose answer is cached.
+    fn get_cached(
+        &self,
+        replica: &Replica,
+        number: ReplicaNumber,
+        raw_key: &[u8],
+        now_s: u32,
+        tier: Tier,
+    ) -> Result<Option<Row>, ReadError> {
+        // A replica that is out of use must not be read, whatever is known of it.
+        replica.check()?;
+        let mut rows = self.rows.borrow_mut();
+        if let Some(known) = rows.get(number, raw_key, now_s) {
+            return Ok(known);
+        }
+        let reader = &self.store.shared.reader;
+        reader.get(replica, raw_key, now_s, tier, |stored| {
+            rows.fill(number, raw_key, stored);
+        })
+    }
+
+    /// What the row cache does not know is asked of the database in one call.
+    fn multi_get_cached(
+        &self,
+        replica: &Replica,
+        number: ReplicaNumber,
+        raw_keys: &[Bytes],
+        now_s: u32,
+        tier: Tier,
+    ) -> Result<Vec<Option<Row>>, ReadError> {
+        replica.check()?;
+        let mut rows = self.rows.borrow_mut();
+        let mut answers = Vec::with_capacity(raw_keys.len());
+        let (mut missing, mut missing_at) = (Vec::new(), Vec::new());
+        for (at, raw_key) in raw_keys.iter().enumerate() {
+            let known = rows.get(number, raw_key, now_s);
+            if known.is_none() {
+                missing.push(raw_key);
+                missing_at.push(at);
+            }
+            answers.push(known.flatten());
+        }
+        if missing.is_empty() {
+            return Ok(answers);
+        }
+        let reader = &self.store.shared.reader;
+        let found = reader.multi_get(replica, &missing, now_s, tier, |at, stored| {
+            if let Some(raw_key) = missing.get(at) {
+                rows.fill(number, raw_key, stored);
+            }
+        })?;
+        for (at, row) in missing_at.into_iter().zip(found) {
+            answers[at] = row;
+        }
+        Ok(answers)
+    }
+
+    /// Tells the row cache what has become of the rows of `batch`.
+    fn renew_rows(&mut self, number: ReplicaNumber, batch: BatchRef<'_>, timetag: u64) {
+        let rows = self.rows.get_mut();
+        for op in batch {
+            match op {
+                OpRef::Put {
+                    key,
+                    value: data,
+                    expire_at,
+                } => rows.put(
+                    number,
+                    key,
+                    ValueRef {
+                        expire_at,
+                        timetag,
+                        data,
+                    },
+                ),
+                OpRef::Remove { key } => rows.remove(number, key),
+            }
+        }
+    }
+
+    /// A write has failed: perhaps, whatever the error says, some of it can be read.
+    fn forget_rows(&mut self, number: ReplicaNumber, batch: BatchRef<'_>) {
+        let rows = self.rows.get_mut();
+        for op in batch {
+            let (OpRef::Put { key, .. } | OpRef::Remove { key }) = op;
+            rows.forget(number, key);
         }
     }
 
@@ -319,10 +420,13 @@ impl Engine for RocksEngine {
         })?;
         let step = Step::new(decree, ballot, request_id, payload.len(), batch);
         let marker = open.progress.marker_due(&step);
-        let handle = Arc::clone(&open.handle);
+        let (handle, number) = (Arc::clone(&open.handle), open.number);
         let timetag = value::timetag(timestamp_us, self.timetag_cluster);
-        self.write(&handle, batch, timetag, marker.as_deref())
-            .map_err(|error| write_error(partition, error))?;
+        if let Err(error) = self.write(&handle, batch, timetag, marker.as_deref()) {
+            self.forget_rows(number, batch);
+            return Err(write_error(partition, error));
+        }
+        self.renew_rows(number, batch, timetag);
         let progress = &mut self.adopt(partition)?.progress;
         progress.advance(&step);
         if marker.is_some() {
@@ -338,8 +442,12 @@ impl Engine for RocksEngine {
         now_s: u32,
         tier: Tier,
     ) -> Result<Option<Row>, ReadError> {
-        self.with_replica(partition, |replica| {
-            self.store.shared.reader.get(replica, raw_key, now_s, tier)
+        self.with_replica(partition, |replica, number| match number {
+            Some(number) => self.get_cached(replica, number, raw_key, now_s, tier),
+            None => {
+                let reader = &self.store.shared.reader;
+                reader.get(replica, raw_key, now_s, tier, |_| ())
+            }
         })
     }
 
@@ -350,11 +458,12 @@ impl Engine for RocksEngine {
         now_s: u32,
         tier: Tier,
     ) -> Result<Vec<Option<Row>>, ReadError> {
-        self.with_replica(partition, |replica| {
-            self.store
-                .shared
-                .reader
-                .multi_get(replica, raw_keys, now_s, tier)
+        self.with_replica(partition, |replica, number| match number {
+            Some(number) => self.multi_get_cached(replica, number, raw_keys, now_s, tier),
+            None => {
+                let reader = &self.store.shared.reader;
+                reader.multi_get(replica, raw_keys, now_s, tier, |_, _| ())
+            }
         })
     }
 
@@ -364,7 +473,7 @@ impl Engine for RocksEngine {
         spec: &ScanSpec,
         tier: Tier,
     ) -> Result<ScanPage, ReadError> {
-        self.with_replica(partition, |replica| read::scan(replica, spec, tier))
+        self.with_replica(partition, |replica, _| read::scan(replica, spec, tier))
     }
 
     fn last_applied(&self, partition: PartitionId) -> Option<Applied> {

@@ -4,12 +4,14 @@ use super::events::Listener;
 use super::pace::Pace;
 use super::ttl_filter::TtlFilterFactory;
 use crate::key;
+use crate::row_cache::RowCache;
 use crate::value;
 use rocksdb::{
     BlockBasedOptions, Cache, ChecksumType, DBCompressionType, Env, InfoLogger, LogLevel, Options,
     ReadOptions, ReadTier, SliceTransform, WriteBufferManager, WriteOptions,
 };
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -54,6 +56,10 @@ pub struct EngineOptions {
     /// Cache of uncompressed blocks, shared by all replicas of the core. Default 256 MiB, at least 8 MiB. Too small:
     /// reads leave the core for a helper thread and the disk.
     pub block_cache_bytes: usize,
+    /// Cache of single rows, for point reads, shared by all replicas of the core. Default 16 MiB; 0 (none), or 4 KiB to
+    /// 16 GiB. Too small: hot rows are looked up in memtables and blocks again and again, which takes about ten times as
+    /// long; too big: memory that scans and less hot rows could use as block cache.
+    pub row_cache_bytes: usize,
     /// Memtables of all replicas of the core together. Default 128 MiB, at least 4 MiB. Flushes start at half of it;
     /// at all of it new writes are refused. Too small: many small files; too big: a long replay after a crash.
     pub memtable_bytes_max: usize,
@@ -73,10 +79,14 @@ pub struct EngineOptions {
     pub timetag_cluster: u8,
 }
 
+/// What a row cache may take.
+const ROW_CACHE_BYTES: RangeInclusive<usize> = RowCache::BYTES_MIN..=16 << 30;
+
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             block_cache_bytes: 256 << 20,
+            row_cache_bytes: 16 << 20,
             memtable_bytes_max: 128 << 20,
             replica_memtable_bytes_max: 16 << 20,
             background_threads: 3,
@@ -102,6 +112,14 @@ impl EngineOptions {
         };
         at_least("block_cache_bytes", self.block_cache_bytes, 8 << 20)?;
         at_least("memtable_bytes_max", self.memtable_bytes_max, 4 << 20)?;
+        if self.row_cache_bytes != 0 && !ROW_CACHE_BYTES.contains(&self.row_cache_bytes) {
+            return Err(format!(
+                "row_cache_bytes = {} is neither 0 nor within {} to {}",
+                self.row_cache_bytes,
+                ROW_CACHE_BYTES.start(),
+                ROW_CACHE_BYTES.end()
+            ));
+        }
         at_least(
             "replica_memtable_bytes_max",
             self.replica_memtable_bytes_max,

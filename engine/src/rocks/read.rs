@@ -2,9 +2,8 @@
 
 use super::options;
 use super::replica::{RawIterator, Replica};
-use crate::mem::live_row;
 use crate::scan::{self, Cursor, Order, ScanPage, ScanSpec};
-use crate::value::ValueError;
+use crate::value::{self, TableVersion, ValueError, ValueRef};
 use crate::{ReadError, Row, Tier};
 use bytes::Bytes;
 use pegasus_replication::ids::PartitionId;
@@ -33,12 +32,14 @@ impl Reader {
         }
     }
 
+    /// The live row under `raw_key`. `seen` is told first what is stored, expired or not.
     pub(super) fn get(
         &self,
         replica: &Replica,
         raw_key: &[u8],
         now_s: u32,
         tier: Tier,
+        seen: impl FnOnce(Option<ValueRef<'_>>),
     ) -> Result<Option<Row>, ReadError> {
         replica.check()?;
         let partition = replica.name.partition;
@@ -46,17 +47,17 @@ impl Reader {
             .db
             .get_pinned_cf_opt(replica.column_family(), raw_key, self.options(tier))
             .map_err(|error| read_error(partition, error))?;
-        stored
-            .map_or(Ok(None), |stored| live_row(&stored, now_s))
-            .map_err(|error| unreadable(partition, error))
+        live_row(stored.as_deref(), now_s, seen).map_err(|error| unreadable(partition, error))
     }
 
-    pub(super) fn multi_get(
+    /// One answer per key, in order. `seen` is told first what is stored under each, named by its position.
+    pub(super) fn multi_get<K: AsRef<[u8]>>(
         &self,
         replica: &Replica,
-        raw_keys: &[Bytes],
+        raw_keys: &[K],
         now_s: u32,
         tier: Tier,
+        mut seen: impl FnMut(usize, Option<ValueRef<'_>>),
     ) -> Result<Vec<Option<Row>>, ReadError> {
         replica.check()?;
         let partition = replica.name.partition;
@@ -66,16 +67,31 @@ impl Reader {
             false,
             self.options(tier),
         );
-        let row = |answer: Result<Option<_>, _>| match answer {
-            Ok(Some(stored)) => {
-                let stored: rocksdb::DBPinnableSlice<'_> = stored;
-                live_row(&stored, now_s).map_err(|error| unreadable(partition, error))
-            }
-            Ok(None) => Ok(None),
-            Err(error) => Err(read_error(partition, error)),
+        let row = |(at, answer): (usize, Result<Option<_>, _>)| {
+            let stored: Option<rocksdb::DBPinnableSlice<'_>> =
+                answer.map_err(|error| read_error(partition, error))?;
+            live_row(stored.as_deref(), now_s, |value| seen(at, value))
+                .map_err(|error| unreadable(partition, error))
         };
-        answers.into_iter().map(row).collect()
+        answers.into_iter().enumerate().map(row).collect()
     }
+}
+
+fn live_row(
+    stored: Option<&[u8]>,
+    now_s: u32,
+    seen: impl FnOnce(Option<ValueRef<'_>>),
+) -> Result<Option<Row>, ValueError> {
+    let value = stored
+        .map(|stored| value::decode(stored, TableVersion::V1))
+        .transpose()?;
+    seen(value);
+    let live = value.filter(|value| !value::is_expired(value.expire_at, now_s));
+    Ok(live.map(|value| Row {
+        expire_at: value.expire_at,
+        timetag: value.timetag,
+        data: Bytes::copy_from_slice(value.data),
+    }))
 }
 
 /// One page of a range read.

@@ -406,9 +406,13 @@ impl RocksStore {
         raw_key: &[u8],
         now_s: u32,
     ) -> Result<Option<Row>, ReadError> {
-        self.shared
-            .reader
-            .get(&*self.to_read(partition)?, raw_key, now_s, Tier::Full)
+        self.shared.reader.get(
+            &*self.to_read(partition)?,
+            raw_key,
+            now_s,
+            Tier::Full,
+            |_| (),
+        )
     }
 
     /// [`Engine::multi_get`](crate::Engine::multi_get) from the disk.
@@ -421,9 +425,13 @@ impl RocksStore {
         raw_keys: &[Bytes],
         now_s: u32,
     ) -> Result<Vec<Option<Row>>, ReadError> {
-        self.shared
-            .reader
-            .multi_get(&*self.to_read(partition)?, raw_keys, now_s, Tier::Full)
+        self.shared.reader.multi_get(
+            &*self.to_read(partition)?,
+            raw_keys,
+            now_s,
+            Tier::Full,
+            |_, _| (),
+        )
     }
 
     /// [`Engine::scan`](crate::Engine::scan) from the disk.

@@ -69,6 +69,8 @@ pub(crate) trait Subject {
     fn flush_unmarked(&mut self, partition: PartitionId) -> Decree;
     /// The process dies and starts again.
     fn crash(&mut self);
+    /// Exported, dropped, and made anew of the export.
+    fn reimport(&mut self, partition: PartitionId);
 
     fn apply(&mut self, partition: PartitionId, ops: &[Op]) -> Decree {
         let decree = self.engine().last_applied(partition).unwrap().decree.next();
@@ -164,6 +166,12 @@ impl Subject for Mem {
     fn crash(&mut self) {
         self.0.crash();
     }
+
+    fn reimport(&mut self, partition: PartitionId) {
+        let export = self.0.export(partition).unwrap();
+        self.drop_replica(partition);
+        self.0.import(partition, INCARNATION, export).unwrap();
+    }
 }
 
 #[cfg(feature = "rocks")]
@@ -194,6 +202,8 @@ mod rocks {
             let clock = Arc::clone(&now_s);
             let options = EngineOptions {
                 block_cache_bytes: 16 << 20,
+                // Room for some of the rows of a test, so that they come and go.
+                row_cache_bytes: 8 << 10,
                 memtable_bytes_max: 16 << 20,
                 replica_memtable_bytes_max: 4 << 20,
                 clock: Clock::new(move || clock.load(Ordering::Relaxed)),
@@ -282,6 +292,17 @@ mod rocks {
         fn crash(&mut self) {
             self.close();
             self.open();
+        }
+
+        fn reimport(&mut self, partition: PartitionId) {
+            self.engine_mut().begin_flush(partition).unwrap();
+            let export = self.directory.path().join("reimport");
+            self.store().export(partition, &export).unwrap();
+            self.drop_replica(partition);
+            self.store()
+                .import(partition, INCARNATION, &export)
+                .unwrap();
+            std::fs::remove_dir_all(&export).unwrap();
         }
     }
 }

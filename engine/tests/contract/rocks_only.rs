@@ -390,3 +390,47 @@ fn pressure_is_measured_and_let_go() {
     assert_eq!(rocks.engine().pressure().level0_files, 1);
     rocks.store().resume().unwrap();
 }
+
+#[test]
+fn rows_read_before_are_answered_without_the_database_and_never_as_they_were() {
+    let mut rocks = Rocks::default();
+    rocks.create(partition(0));
+    rocks.apply(partition(0), &[put("h", "1", "old")]);
+    let hits = |rocks: &Rocks| rocks.engine().activity().rows.hits;
+    let value = |rocks: &Rocks| rocks.value(partition(0), "h", "1", 0);
+    assert_eq!(value(&rocks).as_deref(), Some("old"));
+    assert_eq!((value(&rocks).as_deref(), hits(&rocks)), (Some("old"), 1));
+    rocks.apply(partition(0), &[put("h", "1", "a newer one")]);
+    assert_eq!(
+        (value(&rocks).as_deref(), hits(&rocks)),
+        (Some("a newer one"), 2)
+    );
+    let both = [raw("h", "1"), raw("h", "2")];
+    let rows = rocks.engine().multi_get(partition(0), &both, 0, Tier::Full);
+    assert_eq!(rows.unwrap()[0].as_ref().unwrap().data, "a newer one");
+    assert_eq!(hits(&rocks), 3);
+    rocks.drop_replica(partition(0));
+    rocks.create(partition(0));
+    rocks.apply(partition(0), &[]);
+    assert_eq!((value(&rocks), hits(&rocks)), (None, 3));
+    assert_eq!((value(&rocks), hits(&rocks)), (None, 4));
+}
+
+#[test]
+fn rows_read_before_are_not_given_by_a_replica_that_is_out_of_use() {
+    let mut rocks = Rocks::default();
+    rocks.create(partition(0));
+    rocks.apply(partition(0), &[put("h", "1", "v")]);
+    assert_eq!(rocks.value(partition(0), "h", "1", 0).as_deref(), Some("v"));
+    rocks
+        .store()
+        .quarantine(partition(0), "a bad block")
+        .unwrap();
+    let read = rocks
+        .engine()
+        .get(partition(0), &raw("h", "1"), 0, Tier::CacheOnly);
+    assert!(
+        matches!(read, Err(ReadError::Corruption { .. })),
+        "{read:?}"
+    );
+}

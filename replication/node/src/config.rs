@@ -5,9 +5,8 @@
 
 mod checks;
 mod defaults;
-mod units;
 
-pub use units::{ByteSize, Cores, Millis};
+pub use pegasus_host::units::{ByteSize, Cores, Millis};
 
 use checks::require;
 use pegasus_net::request::TABLE_NAME_BYTES_MAX;
@@ -15,7 +14,6 @@ use pegasus_replication::config::ReplicationOptions;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Everything a node is told. `Config::check` must have passed before it is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -117,6 +115,25 @@ pub struct LogConfig {
     pub budget: ByteSize,
     /// Recycled segments kept for reuse, per core. Default 2, 0 to 16.
     pub recycled_max: usize,
+    /// What makes log writes durable. Default auto: chosen from file system and drive, and said at start.
+    pub flush: FlushSetting,
+    /// Log writes under way at once. Default 2, 1 to 16. More: shorter waits on a drive that works on several at once, smaller
+    /// batches and so more CPU for each write.
+    pub writes_inflight_max: usize,
+}
+
+/// What makes log writes durable; `log_flush` has what each means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlushSetting {
+    #[default]
+    Auto,
+    /// `fdatasync` behind each write.
+    Fdatasync,
+    /// `RWF_DSYNC` writes.
+    Dsync,
+    /// The O_DIRECT write alone: loses acknowledged writes on a drive with a volatile cache.
+    WriteThrough,
 }
 
 /// Free space: writes are refused before the disk is full.
@@ -332,14 +349,6 @@ impl ProcessConfig {
             }
             given => given,
         }
-    }
-}
-
-impl Millis {
-    /// As the standard library spells it.
-    #[must_use]
-    pub const fn duration(self) -> Duration {
-        Duration::from_millis(self.0)
     }
 }
 

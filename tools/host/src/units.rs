@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// A number of bytes: `65536`, `"64 KiB"`, `"2MiB"`, `"1 GiB"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +34,7 @@ const UNITS: [(&str, u64); 4] = [
 ];
 
 impl ByteSize {
+    /// So many MiB.
     #[must_use]
     pub const fn mib(count: u64) -> Self {
         Self(count << 20)
@@ -90,6 +92,14 @@ impl<'de> Deserialize<'de> for ByteSize {
     }
 }
 
+impl Millis {
+    /// As the standard library spells it.
+    #[must_use]
+    pub const fn duration(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+}
+
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ms", self.0)
@@ -97,6 +107,7 @@ impl fmt::Display for Millis {
 }
 
 impl Cores {
+    /// How many.
     #[must_use]
     pub const fn count(&self) -> usize {
         match self {
@@ -105,6 +116,7 @@ impl Cores {
         }
     }
 
+    /// Whether this CPU is named.
     #[must_use]
     pub fn lists(&self, cpu: u32) -> bool {
         matches!(self, Self::List(cpus) if cpus.contains(&cpu))

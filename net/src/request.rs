@@ -4,14 +4,17 @@
 //! Keys and values are slices of the receive buffer (`Bytes`): keep one for long and its whole chunk stays in memory.
 
 mod redis;
+mod reply;
 mod scanner;
 
 pub use redis::Redis;
+pub use reply::{
+    Checked, CheckedValue, Compacting, Failure, Incremented, PartitionRoute, Reply, Response,
+    Route, Row, Rows, Scrubbing,
+};
 pub use scanner::{Invalid, NextPage, OpenScanner, Page, ScannedRow};
 
 use bytes::Bytes;
-use pegasus_fbs::code::Code;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Hash keys are shorter than this, because their length travels and is stored as 16 bits (Apache Pegasus key schema).
@@ -387,184 +390,4 @@ pub enum ScanRows {
     },
     /// The whole partition.
     OfPartition { hash_filter: Filter },
-}
-
-/// What an operation is answered with.
-pub type Reply = Result<Response, Failure>;
-
-/// The answer to an operation that was executed.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Response {
-    /// To every write. `count`: rows named by a multi remove.
-    Written {
-        decree: u64,
-        count: u32,
-    },
-    /// To `Get`; a missing row is `Failure` with `NotFound`.
-    /// To `Incr`.
-    Incremented {
-        outcome: Incremented,
-        /// The sum; for [`Incremented::Overflow`] the number as it is, for [`Incremented::NotANumber`] 0.
-        value: i64,
-        /// 0 where nothing was written.
-        decree: u64,
-    },
-    /// To `CheckAndSet` and `CheckAndMutate`.
-    Checked {
-        outcome: Checked,
-        checked_value: CheckedValue,
-        /// 0 where nothing was written.
-        decree: u64,
-    },
-    Value(Bytes),
-    Exists(bool),
-    /// To `Ttl`; `None` = never expires. A missing row is `NotFound`.
-    Ttl(Option<u32>),
-    Count(u64),
-    /// To `MultiGet`, `BatchGet` and `Scan`.
-    Rows(Rows),
-    Route(Route),
-    Pong,
-    /// To `CoreStats`: the page without its zeros (`pegasus_fbs::stats_page::compact`).
-    CoreStats(Vec<u64>),
-    Scrub(Scrubbing),
-    Compact(Compacting),
-    /// To `OpenScanner` and `NextPage`.
-    Page(Page),
-    /// To `CloseScanner`: nothing is sent.
-    Silent,
-    /// To `Operation::Invalid` with [`Invalid::Argument`]: the partition serves, the operation makes no sense.
-    InvalidArgument(&'static str),
-    /// To `RemoteCommand`.
-    Text(String),
-    Http(Box<pegasus_http::Response>),
-    /// To `Redis`.
-    Redis(pegasus_resp::Value),
-}
-
-/// What became of an [`Incr`]. All but `Done` have changed nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Incremented {
-    Done,
-    /// The stored value is no number (Apache error 4).
-    NotANumber,
-    /// The sum has no room in 64 bits (Apache error 4, with the old value).
-    Overflow,
-}
-
-/// What became of a [`CheckAndSet`] or [`CheckAndMutate`]. All but `Passed` have changed nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Checked {
-    Passed,
-    /// The row does not look like that (Apache error 13).
-    Failed,
-    /// A number was asked for and is none, or the request itself makes no sense (Apache error 4).
-    Invalid,
-}
-
-/// The checked row before the operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CheckedValue {
-    NotAsked,
-    Missing,
-    Found(Bytes),
-    /// This is the answer to a retry, and the value was too long to be remembered for it.
-    Forgotten,
-}
-
-/// How compacting by hand on a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Compacting {
-    /// This question's order was taken.
-    pub began: bool,
-    /// Something is ordered or under way.
-    pub is_running: bool,
-    /// Replicas of the order under way that are done, and of how many.
-    pub done: u64,
-    pub total: u64,
-    /// Orders behind it.
-    pub waiting: u64,
-    /// Unix seconds of the end of the last order; 0 = none since the node started.
-    pub finished_unix_s: u64,
-}
-
-/// How scrubbing of a node is.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Scrubbing {
-    /// This question has ordered a pass.
-    pub began: bool,
-    /// A pass is ordered or under way.
-    pub is_running: bool,
-    /// Replicas that the pass under way has checked, and of how many.
-    pub done: u64,
-    pub total: u64,
-    /// Unix seconds of the end of the last whole pass; 0 = none yet.
-    pub finished_unix_s: u64,
-    /// What the last pass, or the one under way, has found, in words.
-    pub findings: Vec<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rows {
-    pub rows: Vec<Row>,
-    /// False: stopped by a limit, more may follow.
-    pub complete: bool,
-    /// Scan only, when not complete: send it back to go on.
-    pub resume_key: Bytes,
-    /// Scan with `only_count`.
-    pub count: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Row {
-    /// Empty in the answer to `MultiGet`, whose hash key is known.
-    pub hash_key: Bytes,
-    pub sort_key: Bytes,
-    pub value: Bytes,
-    /// Seconds since 2016-01-01 UTC, 0 = never.
-    pub expire_at: u32,
-}
-
-/// Where a table's partitions are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    pub table: u32,
-    /// By index.
-    pub partitions: Vec<PartitionRoute>,
-}
-
-/// Addresses are client ports, `ip:port`, as meta has them.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct PartitionRoute {
-    pub ballot: u64,
-    /// Empty = none.
-    pub primary: String,
-    pub secondaries: Vec<String>,
-}
-
-/// Why there is no `Response`. `code` says whether the operation was executed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    pub code: Code,
-    /// For people: lower case, names the thing.
-    pub message: String,
-    /// 0 = no advice.
-    pub retry_after_ms: u32,
-    /// Client port of the core that is primary, when known.
-    pub primary: Option<SocketAddr>,
-    /// Ballot of the configuration that says so; 0 = not known.
-    pub ballot: u64,
-}
-
-impl Failure {
-    #[must_use]
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            retry_after_ms: 0,
-            primary: None,
-            ballot: 0,
-        }
-    }
 }

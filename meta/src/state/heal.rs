@@ -43,7 +43,7 @@ pub(super) struct Memory {
     pub(super) strays: BTreeSet<PartitionId>,
     /// Orders to delete strays, with the time of the last one. Such a copy never learns.
     pub(super) ordered: BTreeMap<(NodeId, ReplicaKey), u64>,
-    /// Copies of these are known to be of no use, damaged or too old: there is nothing to wait for. Until a replica is added.
+    /// Copies of these are known to be of no use, damaged or too old: there is nothing to wait for. Until a new one is added.
     pub(super) hurry: BTreeSet<PartitionId>,
     /// When the members of a partition changed last. A copy comes back only if its node was heard of after that: what it said
     /// before may be from before it died.

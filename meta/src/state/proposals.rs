@@ -78,7 +78,7 @@ impl State {
         Ok(Answer::Done)
     }
 
-    /// Who has gone with a damaged copy is replaced without waiting for it.
+    /// Who has gone with a damaged copy is replaced without waiting for it; once that is done, others may come back again.
     fn note_losses(&mut self, id: PartitionId, before: &Partition, proposed: &Proposed) {
         let is_named = matches!(
             proposed.proposal,
@@ -95,10 +95,12 @@ impl State {
             status.is_some_and(|it| it.health == ReplicaHealth::OutOfService)
         };
         let mut gone = before.members().filter(|member| !now.is_member(member));
-        let has_gained = now.members().any(|member| !before.is_member(member));
+        // A copy that came back takes the place of another one than the lost.
+        let fresh = before.learner.filter(|learner| learner.is_fresh);
+        let is_replaced = fresh.is_some_and(|learner| now.is_member(&learner.member));
         if gone.any(|member| is_named || is_damaged(member)) {
             self.heal.hurry.insert(id);
-        } else if has_gained {
+        } else if is_replaced {
             self.heal.hurry.remove(&id);
         }
     }

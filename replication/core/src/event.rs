@@ -118,12 +118,12 @@ pub enum Event {
         decree: Decree,
         ballot: Ballot,
     },
-    /// Answer to `Effect::FetchLog` or `Effect::FetchCheckpoint`; the storage is as it was. `retry`: worth asking again.
+    /// Answer to `Effect::FetchLog` or `Effect::FetchCheckpoint`; the storage is as it was. `is_missing`: the source was
+    /// heard, and its log does not hold what was wanted; otherwise it was busy, or not to be reached.
     FetchFailed {
         partition: PartitionId,
         incarnation: ReplicaIncarnation,
-        error: String,
-        retry: bool,
+        is_missing: bool,
     },
     /// Answer to `Effect::Create`: the empty storage of this replica is there and durable.
     Created {

@@ -143,6 +143,8 @@ pub struct LearnRequest {
     pub ballot: Ballot,
     pub incarnation: ReplicaIncarnation,
     pub state: ReplicaState,
+    /// The primary's log was asked, more than once, and does not hold what follows `state`.
+    pub misses_log: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -430,6 +430,7 @@ fn write_learn_request(builder: &mut Builder<'_>, request: &LearnRequest) -> Fra
         incarnation: request.incarnation.0,
         state: Some(&state),
         number: request.number,
+        misses_log: request.misses_log,
     };
     let root = peer::LearnRequest::create(builder, &arguments);
     builder.finish(root, None);
@@ -449,6 +450,7 @@ fn read_learn_request(bytes: &[u8]) -> Result<LearnRequest, WireError> {
         incarnation: ReplicaIncarnation(table.incarnation()),
         number: table.number(),
         state,
+        misses_log: table.misses_log(),
     })
 }
 

@@ -92,7 +92,7 @@ impl World {
             replica.incarnation() == fetch.source.incarnation && replica.reason().is_none()
         });
         if !is_there || self.network.is_cut_between(source, fetch.learner) {
-            self.fail_fetch(&fetch);
+            self.fail_fetch(&fetch, false);
             return Ok(());
         }
         let sent = match fetch.wanted {
@@ -100,7 +100,7 @@ impl World {
             Wanted::Log { from, to } => self.read_log(&fetch, from, to),
         };
         let Some((parcel, delay)) = sent else {
-            self.fail_fetch(&fetch);
+            self.fail_fetch(&fetch, true);
             return Ok(());
         };
         let source_life = self.life(source.node);
@@ -161,7 +161,7 @@ impl World {
         let is_alive = self.life(source.node) == source_life;
         if !is_alive || self.network.is_cut_between(source, fetch.learner) {
             self.totals.coverage.note("transfer died");
-            self.fail_fetch(&fetch);
+            self.fail_fetch(&fetch, false);
             return Ok(());
         }
         match parcel {
@@ -235,7 +235,7 @@ impl World {
     }
 
     /// The learner's side hears of a failure, at once or after it has waited in vain.
-    fn fail_fetch(&mut self, fetch: &Fetch) {
+    fn fail_fetch(&mut self, fetch: &Fetch, is_missing: bool) {
         if !self.is_current(fetch) {
             return;
         }
@@ -244,8 +244,7 @@ impl World {
         let failed = Event::FetchFailed {
             partition: fetch.partition,
             incarnation: fetch.incarnation,
-            error: "the transfer has ended too early".to_owned(),
-            retry: true,
+            is_missing,
         };
         self.later(fetch.learner, delay, failed);
     }

@@ -48,7 +48,12 @@ pub(crate) struct Learner {
     stage: LearnStage,
     /// All entries up to here are committed, as the primary has said.
     known: Decree,
+    /// How often in a row a log did not hold what its primary had sent this copy to it for.
+    misses: u32,
 }
+
+/// So many misses are believed: a log may be read while it is being cut.
+const MISSES_MAX: u32 = 3;
 
 impl Replica {
     /// Meta's word on who learns this partition. The configuration comes with it.
@@ -90,6 +95,7 @@ impl Replica {
         self.role = Role::Learner(Learner {
             stage,
             known: Decree::ZERO,
+            misses: 0,
         });
         self.ask_where_to_go_on(turn);
     }
@@ -124,6 +130,17 @@ impl Replica {
         self.set_stage(LearnStage::Asking { is_sent: false });
         self.timers.set(Timer::Learn, at, self.partition, turn);
         self.go_on_learning(turn);
+    }
+
+    fn note_missing(&mut self) {
+        if let Role::Learner(learner) = &mut self.role {
+            learner.misses += 1;
+        }
+    }
+
+    /// The primary's log does not hold what the primary says: another step is needed.
+    fn misses_log(&self) -> bool {
+        matches!(&self.role, Role::Learner(learner) if learner.misses >= MISSES_MAX)
     }
 
     fn set_stage(&mut self, stage: LearnStage) {
@@ -181,6 +198,7 @@ impl Replica {
                 ballot: self.ballot,
                 incarnation: self.incarnation,
                 state: self.state(),
+                misses_log: self.misses_log(),
             }),
         });
     }
@@ -321,12 +339,13 @@ impl Replica {
             }
         }
         self.matched = self.last();
-        if let Role::Learner(learner) = &mut self.role {
-            learner.known = self.list.last();
-        }
         if self.last() == before {
+            self.note_missing();
             self.ask_where_to_go_on(turn);
             return;
+        }
+        if let Role::Learner(learner) = &mut self.role {
+            (learner.known, learner.misses) = (self.list.last(), 0);
         }
         self.set_stage(LearnStage::FetchingLog {
             to,
@@ -389,12 +408,7 @@ impl Replica {
         self.cut(turn);
     }
 
-    pub(crate) fn handle_fetch_failed(
-        &mut self,
-        error: String,
-        may_retry: bool,
-        turn: &mut Turn<'_>,
-    ) {
+    pub(crate) fn handle_fetch_failed(&mut self, is_missing: bool, turn: &mut Turn<'_>) {
         let is_fetching = matches!(
             self.learn_stage(),
             Some(LearnStage::FetchingLog { .. } | LearnStage::FetchingCheckpoint)
@@ -404,18 +418,13 @@ impl Replica {
             self.go_on_learning(turn);
             return;
         }
-        if may_retry {
-            // Not at once: what failed may fail again.
-            let at = turn.now.after(turn.desk.options.beacon_period * 5);
-            self.set_stage(LearnStage::Asking { is_sent: true });
-            self.timers.set(Timer::Learn, at, self.partition, turn);
-            return;
+        if is_missing {
+            self.note_missing();
         }
-        turn.effects.push(Effect::Quarantine {
-            partition: self.partition,
-            reason: error.clone(),
-        });
-        self.leave_service(error, turn);
+        // Not at once: what failed may fail again.
+        let at = turn.now.after(turn.desk.options.beacon_period * 5);
+        self.set_stage(LearnStage::Asking { is_sent: true });
+        self.timers.set(Timer::Learn, at, self.partition, turn);
     }
 
     /// The link to the primary is new or broken: what it keeps for us is gone.

@@ -18,12 +18,7 @@ pub(crate) struct Session {
     member: Member,
     /// Entries above this one stay in memory.
     pub(super) retain_after: Option<Decree>,
-    /// It was told to get the log from here on, and so many times. A log that is said to hold it and does not is given up.
-    fetching: Option<(Decree, u32)>,
 }
-
-/// How often a learner is sent to the log for the same decree.
-const FETCHES_MAX: u32 = 3;
 
 impl Progress {
     /// How a prepare or beacon addresses this peer.
@@ -90,7 +85,6 @@ impl Replica {
         if self.asks_though_counted(member, turn) {
             return None;
         }
-        let before = self.session.filter(|session| session.member == member);
         // What is kept for it stays in memory until it is settled what it needs next.
         self.remove_peer(|peer| peer.kind == Kind::Learner, turn);
         self.end_session(turn);
@@ -107,20 +101,15 @@ impl Replica {
             .log
             .first_held(self.partition)
             .is_some_and(|first| first <= from);
-        let tries = match before.and_then(|session| session.fetching) {
-            Some((decree, tries)) if decree == from => tries + 1,
-            _ => 1,
-        };
         let step = if held >= floor {
             self.attach(member, held, turn);
             LearnStep::Attach { from }
-        } else if is_in_log && tries <= FETCHES_MAX {
+        } else if is_in_log && !request.misses_log {
             let to = self.committed;
             turn.desk.log.pin(self.partition, from);
             self.session = Some(Session {
                 member,
                 retain_after: Some(to),
-                fetching: Some((from, tries)),
             });
             LearnStep::FetchLog { from, to }
         } else {
@@ -128,7 +117,6 @@ impl Replica {
             self.session = Some(Session {
                 member,
                 retain_after: None,
-                fetching: None,
             });
             LearnStep::FetchCheckpoint
         };
@@ -170,7 +158,6 @@ impl Replica {
         self.session = Some(Session {
             member,
             retain_after: Some(held),
-            fetching: None,
         });
     }
 

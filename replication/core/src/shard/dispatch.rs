@@ -118,11 +118,10 @@ impl Shard {
             Event::FetchFailed {
                 partition,
                 incarnation,
-                error,
-                retry,
+                is_missing,
             } => {
                 self.tell_copy(now, partition, incarnation, effects, |replica, turn| {
-                    replica.handle_fetch_failed(error, retry, turn)
+                    replica.handle_fetch_failed(is_missing, turn)
                 });
             }
             Event::ReplicaFailed { partition, error } => {

@@ -19,7 +19,7 @@
 //! drop P N                     meta drops the replica                 pressure N none|engine|disk
 //! fail-log N | fail-replica P N                                       wipe-log N           the log is gone, the engine stays
 //! repeat A B | tamper A B      the next message comes twice, or altered
-//! flushes N fail | work        of the engine
+//! flushes N fail | work        of the engine                       fetches N busy | missing | work   of its log, by learners
 //! save N | roll-back N         disk and engine as they were            fill P N COUNT BYTES that many writes, one by one
 //! put-aside A B | bring-back A B    messages under way are late       show [P]             the state of every replica
 //! ```
@@ -27,7 +27,7 @@
 mod commands;
 mod outcome;
 
-use crate::world::{Storage, World, address, partition};
+use crate::world::{Fetches, Storage, World, address, partition};
 use commands::tamper;
 use pegasus_replication::config::{ReplicationOptions, Stage};
 use pegasus_replication::event::Event;
@@ -138,6 +138,15 @@ impl Script {
             "flushes" => {
                 let node = self.world.nodes.get_mut(&number(1)).unwrap();
                 node.flushes_fail = words[2] == "fail";
+            }
+            "fetches" => {
+                let node = self.world.nodes.get_mut(&number(1)).unwrap();
+                node.fetches = match words[2] {
+                    "work" => Fetches::Work,
+                    "busy" => Fetches::Busy,
+                    "missing" => Fetches::Missing,
+                    other => panic!("fetches {other}"),
+                };
             }
             "roll-back" => self.roll_back(number(1)),
             "fill" => self.fill(number(1), number(2), number(3), number(4)),

@@ -9,7 +9,7 @@ mod network;
 mod process;
 
 pub(crate) use disk::{Disk, SEGMENT_BYTES};
-pub(crate) use engine::Storage;
+pub(crate) use engine::{Fetches, Storage};
 
 use bytes::Bytes;
 use clients::{Acknowledged, Counting, Reading};
@@ -40,6 +40,8 @@ pub(crate) struct Node {
     pub(crate) computes: VecDeque<Compute>,
     /// The engine says no to every flush.
     pub(crate) flushes_fail: bool,
+    /// What it says to learners that want entries of its log.
+    pub(crate) fetches: Fetches,
     /// Commit points seen, which never go back within a life.
     committed: BTreeMap<(PartitionId, ReplicaIncarnation), Decree>,
 }
@@ -56,6 +58,7 @@ impl Default for Node {
             engine_queue: VecDeque::new(),
             computes: VecDeque::new(),
             flushes_fail: false,
+            fetches: Fetches::default(),
             committed: BTreeMap::new(),
         }
     }

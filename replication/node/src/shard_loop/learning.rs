@@ -142,8 +142,8 @@ impl ShardLoop {
         };
         self.learning.sessions.insert(partition, session);
         let Some(source_address) = self.directory.transfer(source.address.node) else {
-            self.learning_failed
-                .push((partition, "the address of its node is not known".to_owned()));
+            // The address of its node is not known yet.
+            self.learning_failed.push(partition);
             return;
         };
         self.outbox.fetch(FetchJob {
@@ -160,8 +160,8 @@ impl ShardLoop {
 
     /// Hands the replication core what it waits for. Not done where effects are carried out: it decides.
     pub(super) fn continue_learning(&mut self) {
-        for (partition, error) in std::mem::take(&mut self.learning_failed) {
-            self.fail_fetch(partition, error);
+        for partition in std::mem::take(&mut self.learning_failed) {
+            self.fail_fetch(partition, false);
         }
         for partition in std::mem::take(&mut self.learning_due) {
             self.hand_piece_over(partition);
@@ -185,10 +185,8 @@ impl ShardLoop {
         let Some(to) = *wanted else { return };
         let Some((mut entries, permit)) = pieces.pop_front() else {
             if *is_over {
-                self.fail_fetch(
-                    partition,
-                    "the source has sent less than it was asked for".to_owned(),
-                );
+                // It has sent less than it was asked for.
+                self.fail_fetch(partition, true);
             }
             return;
         };
@@ -196,10 +194,8 @@ impl ShardLoop {
         entries.retain(|entry| entry.decree <= to);
         drop(permit);
         let Some(last) = entries.last() else {
-            self.fail_fetch(
-                partition,
-                "the source has sent more than it was asked for".to_owned(),
-            );
+            // It has sent more than it was asked for.
+            self.fail_fetch(partition, false);
             return;
         };
         *next = last.decree.next();
@@ -246,23 +242,23 @@ impl ShardLoop {
             Fetched::Failed {
                 job,
                 partition,
-                error,
+                error: _,
+                is_missing,
             } => {
                 let is_ours = self.learning.sessions.get(&partition);
                 if is_ours.is_some_and(|session| session.job == job) {
-                    self.fail_fetch(partition, error);
+                    self.fail_fetch(partition, is_missing);
                 }
             }
         }
     }
 
-    fn fail_fetch(&mut self, partition: PartitionId, error: String) {
+    fn fail_fetch(&mut self, partition: PartitionId, is_missing: bool) {
         if let Some(session) = self.learning.sessions.remove(&partition) {
             self.decide(Event::FetchFailed {
                 partition,
                 incarnation: session.incarnation,
-                error,
-                retry: true,
+                is_missing,
             });
         }
     }

@@ -6,6 +6,7 @@ use super::{SESSION_TIMEOUT, Shared, TransferCore};
 use crate::connection::Connection;
 use crate::data_dir::sync_dir;
 use crate::inbox::CoreInput;
+use pegasus_fbs::code::Code;
 use pegasus_fbs::frame::FrameKind;
 use pegasus_net::PeerId;
 use pegasus_net::peer::handshake::Handshaker;
@@ -28,6 +29,10 @@ const PIECES_MAX: usize = 4;
 const PIECE_WAIT: Duration = Duration::from_millis(1);
 /// How long a core may take for that.
 const PIECE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Between two attempts to get a session of a source that serves others.
+const BUSY_WAIT: Duration = Duration::from_millis(20);
+/// After this long it is another job's turn: its source may have time.
+const BUSY_WAIT_MAX: Duration = Duration::from_secs(1);
 const PART_SUFFIX: &str = ".part";
 
 /// What a learner wants, and where it is.
@@ -79,6 +84,8 @@ pub enum Fetched {
         job: u64,
         partition: PartitionId,
         error: String,
+        /// The source was heard, and its log does not hold what was wanted.
+        is_missing: bool,
     },
 }
 
@@ -99,7 +106,7 @@ impl Drop for Permit {
     }
 }
 
-/// Why there is nothing, or not all of it. Trying again may help.
+/// Why there is nothing, or not all of it.
 #[derive(Debug, thiserror::Error)]
 enum FetchError {
     #[error("{0}")]
@@ -114,6 +121,18 @@ enum FetchError {
     Cancelled,
 }
 
+impl FetchError {
+    /// All sessions of the source are in use: it has said so before anything else.
+    const fn is_busy(&self) -> bool {
+        matches!(self, Self::Frame(FrameError::Refused { code, .. }) if matches!(code, Code::Busy))
+    }
+
+    /// The source does not hold what is wanted of its log.
+    const fn is_missing(&self) -> bool {
+        matches!(self, Self::Frame(FrameError::Refused { code, .. }) if matches!(code, Code::NotFound))
+    }
+}
+
 /// Carries one job out and tells its core.
 pub(super) fn run(shared: &Shared, job: &FetchJob) {
     let Some(core) = shared.cores.get(usize::from(job.core.0)) else {
@@ -122,6 +141,10 @@ pub(super) fn run(shared: &Shared, job: &FetchJob) {
     let result = match job.wanted {
         Wanted::Checkpoint => fetch_checkpoint(shared, job, core),
         Wanted::Log { after, up_to } => fetch_log(shared, job, core, after, up_to),
+    };
+    let is_missing = match (&result, job.wanted) {
+        (Err(error), Wanted::Log { .. }) => error.is_missing(),
+        _ => false,
     };
     match result {
         Ok(()) => {}
@@ -133,6 +156,7 @@ pub(super) fn run(shared: &Shared, job: &FetchJob) {
                 job: number,
                 partition,
                 error: error.to_string(),
+                is_missing,
             }));
         }
     }
@@ -144,8 +168,28 @@ impl FetchJob {
     }
 }
 
-/// A connection to the source whose other end is the core that is wanted.
+/// A connection to the source whose other end is the core that is wanted. Waits a little for a session of the source: a node
+/// that comes back has many copies that need a piece of a log, each for a moment.
 fn connect(shared: &Shared, job: &FetchJob, timeout: Duration) -> Result<Connection, FetchError> {
+    let started = Instant::now();
+    loop {
+        match connect_once(shared, job, timeout) {
+            Err(error) if error.is_busy() && started.elapsed() < BUSY_WAIT_MAX => {
+                if job.is_cancelled(shared) {
+                    return Err(FetchError::Cancelled);
+                }
+                thread::sleep(BUSY_WAIT.mul_f64(rand::random_range(0.5..1.5)));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn connect_once(
+    shared: &Shared,
+    job: &FetchJob,
+    timeout: Duration,
+) -> Result<Connection, FetchError> {
     let mut connection = Connection::open(job.source_address, timeout)?;
     let mut handshaker = Handshaker::new(shared.identity_of(job.core))?;
     let target = PeerId {

@@ -2,6 +2,7 @@
 
 use pegasus_fbs::body::{self, BodyError, FailureBody};
 use pegasus_fbs::flatbuffers::FlatBufferBuilder;
+use pegasus_fbs::code::Code;
 use pegasus_fbs::frame::{Frame, FrameKind};
 use pegasus_fbs::transfer as wire;
 use pegasus_replication::ids::{
@@ -60,8 +61,8 @@ pub(super) struct Entries {
 pub(super) enum FrameError {
     #[error(transparent)]
     Body(#[from] BodyError),
-    #[error("{0}")]
-    Refused(String),
+    #[error("{code}: {message}")]
+    Refused { code: Code, message: String },
     #[error("expected {expected:?}, got {found:?}")]
     Kind {
         expected: FrameKind,
@@ -75,10 +76,10 @@ pub(super) enum FrameError {
 pub(super) fn expect(frame: Frame, expected: FrameKind) -> Result<Frame, FrameError> {
     if frame.header.is_failure() {
         let failure = FailureBody::read(&frame.body)?;
-        return Err(FrameError::Refused(format!(
-            "{}: {}",
-            failure.code, failure.message
-        )));
+        return Err(FrameError::Refused {
+            code: failure.code,
+            message: failure.message,
+        });
     }
     let found = frame.header.kind;
     if found == expected {

@@ -235,10 +235,14 @@ fn a_refusal_and_a_wrong_token_are_told_by_a_sentence() {
         panic!("not asked for an export");
     };
     request.answer.send(Err("quarantined".to_owned())).unwrap();
-    let Fetched::Failed { error, .. } = learner.told() else {
+    let Fetched::Failed {
+        error, is_missing, ..
+    } = learner.told()
+    else {
         panic!("no failure");
     };
     assert!(error.contains("quarantined"), "{error}");
+    assert!(!is_missing, "{error}");
 
     let stranger = End::start(3, "guess");
     stranger.fetch(&source, Wanted::Checkpoint);
@@ -367,14 +371,17 @@ fn entries_that_the_log_does_not_hold_are_refused() {
         up_to: Decree(50),
     };
     learner.fetch(&source, wanted);
-    let error = loop {
+    let (error, is_missing) = loop {
         match learner.told() {
-            Fetched::Failed { error, .. } => break error,
+            Fetched::Failed {
+                error, is_missing, ..
+            } => break (error, is_missing),
             Fetched::Entries { is_last, .. } => assert!(!is_last),
             other => panic!("{other:?}"),
         }
     };
     assert!(error.contains("does not hold decree 11"), "{error}");
+    assert!(is_missing, "{error}");
 }
 
 #[test]

@@ -120,6 +120,7 @@ fn messages() -> Vec<Message> {
             ballot: Ballot(5),
             incarnation: ReplicaIncarnation(7),
             state: state(),
+            misses_log: true,
         }),
         reply(LearnStep::Refused),
         reply(LearnStep::Attach { from: Decree(3) }),

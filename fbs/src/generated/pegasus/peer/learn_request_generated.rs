@@ -22,6 +22,7 @@ impl<'a> LearnRequest<'a> {
   pub const VT_INCARNATION: ::flatbuffers::VOffsetT = 6;
   pub const VT_STATE: ::flatbuffers::VOffsetT = 8;
   pub const VT_NUMBER: ::flatbuffers::VOffsetT = 10;
+  pub const VT_MISSES_LOG: ::flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -37,6 +38,7 @@ impl<'a> LearnRequest<'a> {
     builder.add_incarnation(args.incarnation);
     builder.add_ballot(args.ballot);
     if let Some(x) = args.state { builder.add_state(x); }
+    builder.add_misses_log(args.misses_log);
     builder.finish()
   }
 
@@ -69,6 +71,13 @@ impl<'a> LearnRequest<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(LearnRequest::VT_NUMBER, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn misses_log(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(LearnRequest::VT_MISSES_LOG, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for LearnRequest<'_> {
@@ -81,6 +90,7 @@ impl ::flatbuffers::Verifiable for LearnRequest<'_> {
      .visit_field::<u64>("incarnation", Self::VT_INCARNATION, false)?
      .visit_field::<ReplicaState>("state", Self::VT_STATE, false)?
      .visit_field::<u64>("number", Self::VT_NUMBER, false)?
+     .visit_field::<bool>("misses_log", Self::VT_MISSES_LOG, false)?
      .finish();
     Ok(())
   }
@@ -90,6 +100,7 @@ pub struct LearnRequestArgs<'a> {
     pub incarnation: u64,
     pub state: Option<&'a ReplicaState>,
     pub number: u64,
+    pub misses_log: bool,
 }
 impl<'a> Default for LearnRequestArgs<'a> {
   #[inline]
@@ -99,6 +110,7 @@ impl<'a> Default for LearnRequestArgs<'a> {
       incarnation: 0,
       state: None,
       number: 0,
+      misses_log: false,
     }
   }
 }
@@ -125,6 +137,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> LearnRequestBuilder<'a, 'b, A
     self.fbb_.push_slot::<u64>(LearnRequest::VT_NUMBER, number, 0);
   }
   #[inline]
+  pub fn add_misses_log(&mut self, misses_log: bool) {
+    self.fbb_.push_slot::<bool>(LearnRequest::VT_MISSES_LOG, misses_log, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> LearnRequestBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     LearnRequestBuilder {
@@ -146,6 +162,7 @@ impl ::core::fmt::Debug for LearnRequest<'_> {
       ds.field("incarnation", &self.incarnation());
       ds.field("state", &self.state());
       ds.field("number", &self.number());
+      ds.field("misses_log", &self.misses_log());
       ds.finish()
   }
 }

@@ -16,6 +16,17 @@ pub(crate) struct Storage {
     pub(crate) durable: usize,
 }
 
+/// What a node says to those who want entries of its log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Fetches {
+    #[default]
+    Work,
+    /// Others are served, or it is not to be reached.
+    Busy,
+    /// They are not in the log.
+    Missing,
+}
+
 impl World {
     /// Works out the atomic operation whose turn it is. False: none waits.
     pub(crate) fn step_gate(&mut self, node: u32) -> bool {
@@ -110,12 +121,16 @@ impl World {
                 self.feed(
                     node,
                     match found {
-                        Some(entries) => Event::LogFetched {
+                        Ok(entries) => Event::LogFetched {
                             partition,
                             incarnation,
                             entries,
                         },
-                        None => failed(partition, incarnation),
+                        Err(is_missing) => Event::FetchFailed {
+                            partition,
+                            incarnation,
+                            is_missing,
+                        },
                     },
                 );
             }
@@ -152,7 +167,7 @@ impl World {
         }
     }
 
-    /// The first few entries that the log of `source` gives; `None`: it cannot be reached, or has them no more.
+    /// The first few entries that the log of `source` gives, or else whether it has them no more.
     fn read_log(
         &mut self,
         node: u32,
@@ -160,10 +175,10 @@ impl World {
         partition: PartitionId,
         from: Decree,
         to: Decree,
-    ) -> Option<Vec<Entry>> {
+    ) -> Result<Vec<Entry>, bool> {
         let other = source.address.node.0;
         if !self.runs(other) || self.is_cut(node, other) {
-            return None;
+            return Err(false);
         }
         let range = SuffixRange {
             partition,
@@ -171,10 +186,16 @@ impl World {
             after: from.previous(),
             up_to: to,
         };
-        let disk = &mut self.nodes.get_mut(&other).unwrap().disk;
-        let mut suffix = Suffix::open(disk, identity(other), range).ok()?;
-        let piece = suffix.next_piece(2000).ok()??;
-        Some(piece.entries)
+        let source = self.nodes.get_mut(&other).unwrap();
+        match source.fetches {
+            Fetches::Work => {}
+            Fetches::Busy => return Err(false),
+            Fetches::Missing => return Err(true),
+        }
+        let mut suffix =
+            Suffix::open(&mut source.disk, identity(other), range).map_err(|_| true)?;
+        let piece = suffix.next_piece(2000).map_err(|_| true)?;
+        Ok(piece.ok_or(true)?.entries)
     }
 
     fn fetch_checkpoint(
@@ -246,7 +267,6 @@ fn failed(partition: PartitionId, incarnation: ReplicaIncarnation) -> Event {
     Event::FetchFailed {
         partition,
         incarnation,
-        error: "not to be had".to_owned(),
-        retry: true,
+        is_missing: false,
     }
 }

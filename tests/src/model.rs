@@ -4,8 +4,12 @@
 
 use std::collections::BTreeMap;
 
-/// What a limit of rows is at most.
+/// What a limit of rows is at most, and how many rows a range read looks at.
 const ROWS_MAX: usize = 3_000;
+/// What a limit of bytes is at most.
+const BYTES_MAX: usize = 30 << 20;
+/// The longest hash key.
+const HASH_KEY_BYTES_MAX: usize = 65_534;
 
 /// Seconds since 2016; 0 = never.
 pub type ExpireAt = u32;
@@ -15,6 +19,8 @@ pub type ExpireAt = u32;
 pub struct Model {
     rows: BTreeMap<(Vec<u8>, Vec<u8>), Row>,
     now: u32,
+    /// Of rows that name no time of expiry.
+    default_expiry: ExpireAt,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +35,8 @@ pub enum Match {
     Anywhere,
     Prefix,
     Postfix,
+    /// None of those that there are.
+    Unknown(i32),
 }
 
 pub type Filter = Option<(Match, Vec<u8>)>;
@@ -55,13 +63,25 @@ pub struct MultiGet {
 pub enum Change {
     Put(Vec<u8>, Vec<u8>, ExpireAt),
     Remove(Vec<u8>),
+    /// None of those that there are.
+    Unknown(i32),
+}
+
+/// An operation on one row, named by the bytes of its key as they are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Get,
+    Put,
+    Remove,
+    Ttl,
+    Incr,
 }
 
 /// A condition on one row of a hash key.
 #[derive(Clone, Debug)]
 pub struct Check {
     pub sort_key: Vec<u8>,
-    /// 0 to 17.
+    /// 0 to 17; others are unknown.
     pub kind: i32,
     pub operand: Vec<u8>,
 }
@@ -86,6 +106,60 @@ pub enum Operation {
     /// Of the whole table, by hash key and sort key, in pages of so many rows.
     Scan(Filter, Filter, u32),
     Count(Filter, Filter),
+    /// With a raw key that is shorter than it says, or says more than a hash key may have.
+    Malformed(Verb, Vec<u8>),
+}
+
+impl Operation {
+    /// The kind of its check, if it has one.
+    #[must_use]
+    pub const fn check(&self) -> Option<i32> {
+        match self {
+            Self::CheckAndSet(_, check, ..) | Self::CheckAndMutate(_, check, _) => Some(check.kind),
+            _ => None,
+        }
+    }
+
+    /// Whether it names kinds of checks, filters or changes that do not exist.
+    #[must_use]
+    pub fn names_unknown(&self) -> bool {
+        let is_unknown = |filter: &Filter| matches!(filter, Some((Match::Unknown(_), _)));
+        let is_of_change = match self {
+            Self::CheckAndMutate(_, _, changes) => changes
+                .iter()
+                .any(|change| matches!(change, Change::Unknown(_))),
+            _ => false,
+        };
+        let is_of_filter = match self {
+            Self::MultiGet(_, asked) => is_unknown(&asked.filter),
+            Self::Scan(hash, sort, _) | Self::Count(hash, sort) => {
+                is_unknown(hash) || is_unknown(sort)
+            }
+            _ => false,
+        };
+        let is_of_check = self.check().is_some_and(|kind| !(0..=17).contains(&kind));
+        is_of_check || is_of_change || is_of_filter
+    }
+
+    /// The hash key it names.
+    #[must_use]
+    pub fn hash_key(&self) -> Option<&[u8]> {
+        match self {
+            Self::Put(hash, ..)
+            | Self::Remove(hash, _)
+            | Self::Get(hash, _)
+            | Self::Ttl(hash, _)
+            | Self::MultiPut(hash, ..)
+            | Self::MultiRemove(hash, _)
+            | Self::MultiGet(hash, _)
+            | Self::SortkeyCount(hash)
+            | Self::BatchGet(hash, _)
+            | Self::Incr(hash, ..)
+            | Self::CheckAndSet(hash, ..)
+            | Self::CheckAndMutate(hash, ..) => Some(hash),
+            Self::Scan(..) | Self::Count(..) | Self::Malformed(..) => None,
+        }
+    }
 }
 
 /// A row as it is seen: hash key, sort key, value.
@@ -130,18 +204,75 @@ impl Answer {
     }
 }
 
+/// Rows of an answer as far as its limits go.
+struct Taken {
+    rows: Vec<(Vec<u8>, Vec<u8>)>,
+    bytes: usize,
+    rows_max: usize,
+    bytes_max: usize,
+    no_value: bool,
+}
+
+impl Taken {
+    fn new(asked: &MultiGet) -> Self {
+        let bounded = |limit: u32, max: usize| match limit {
+            0 => max,
+            limit => max.min(limit as usize),
+        };
+        Self {
+            rows: Vec::new(),
+            bytes: 0,
+            rows_max: bounded(asked.max_rows, ROWS_MAX),
+            bytes_max: bounded(asked.max_bytes, BYTES_MAX),
+            no_value: asked.no_value,
+        }
+    }
+
+    /// The row that crosses the limit of bytes is still among them.
+    fn is_full(&self) -> bool {
+        self.rows.len() >= self.rows_max || self.bytes >= self.bytes_max
+    }
+
+    /// False: there is no room for it.
+    fn take(&mut self, sort: &[u8], value: Vec<u8>) -> bool {
+        if self.is_full() {
+            return false;
+        }
+        let value = if self.no_value { Vec::new() } else { value };
+        self.bytes += sort.len() + value.len();
+        self.rows.push((sort.to_vec(), value));
+        true
+    }
+
+    fn answer(self, is_all: bool) -> Answer {
+        // At a limit, rows behind the range may or may not be mistaken for more of it.
+        let all = match (is_all, self.is_full()) {
+            (false, _) => Some(false),
+            (true, false) => Some(true),
+            (true, true) => None,
+        };
+        Answer::Rows(self.rows, all)
+    }
+}
+
 impl Model {
     #[must_use]
-    pub fn new(now: u32) -> Self {
+    pub fn new(now: u32, default_expiry: ExpireAt) -> Self {
         Self {
             rows: BTreeMap::new(),
             now,
+            default_expiry,
         }
     }
 
     /// Does it, and answers.
     pub fn apply(&mut self, operation: &Operation) -> Answer {
+        let is_long = |hash: &[u8]| hash.len() > HASH_KEY_BYTES_MAX;
+        if operation.names_unknown() || operation.hash_key().is_some_and(is_long) {
+            return Answer::Invalid;
+        }
         match operation {
+            Operation::Malformed(..) => Answer::Invalid,
             Operation::Put(hash, sort, value, expire_at) => {
                 self.put(hash, sort, value, *expire_at);
                 Answer::Done
@@ -204,6 +335,10 @@ impl Model {
 
     fn put(&mut self, hash: &[u8], sort: &[u8], value: &[u8], expire_at: ExpireAt) {
         let value = value.to_vec();
+        let expire_at = match expire_at {
+            0 => self.default_expiry,
+            at => at,
+        };
         let row = Row { value, expire_at };
         self.rows.insert((hash.to_vec(), sort.to_vec()), row);
     }
@@ -235,56 +370,49 @@ impl Model {
     }
 
     fn multi_get(&self, hash: &[u8], asked: &MultiGet) -> Answer {
-        let candidates: Vec<(&[u8], Vec<u8>)> = if asked.sort_keys.is_empty() {
-            let in_range = |sort: &[u8]| {
-                let after_start =
-                    sort > &asked.start[..] || (asked.start_inclusive && sort == asked.start);
-                let before_stop = asked.stop.is_empty()
-                    || sort < &asked.stop[..]
-                    || (asked.stop_inclusive && sort == asked.stop);
-                after_start && before_stop && matches(&asked.filter, sort)
-            };
-            let rows = self.of_hash_key(hash).filter(|(sort, _)| in_range(sort));
-            rows.map(|(sort, value)| (sort, value.to_vec())).collect()
-        } else {
-            let keys = asked.sort_keys.iter();
-            keys.filter_map(|sort| Some((&sort[..], self.value(hash, sort)?)))
-                .collect()
-        };
-        let from_the_end = asked.reverse && asked.sort_keys.is_empty();
-        let rows_max = match asked.max_rows {
-            0 => ROWS_MAX,
-            rows => ROWS_MAX.min(rows as usize),
-        };
-        let (total, mut rows, mut bytes) = (candidates.len(), Vec::new(), 0);
-        let mut candidates = candidates.into_iter();
-        // The row that crosses the limit of bytes is still among them.
-        while rows.len() < rows_max && (asked.max_bytes == 0 || bytes < asked.max_bytes as usize) {
-            let next = if from_the_end {
-                candidates.next_back()
-            } else {
-                candidates.next()
-            };
-            let Some((sort, value)) = next else {
-                break;
-            };
-            let value = if asked.no_value { Vec::new() } else { value };
-            bytes += sort.len() + value.len();
-            rows.push((sort.to_vec(), value));
+        if asked.sort_keys.is_empty() {
+            return self.range(hash, asked);
         }
-        if from_the_end {
+        let found = |sort: &Vec<u8>| Some((sort.clone(), self.value(hash, sort)?));
+        let candidates = asked.sort_keys.iter().filter_map(found);
+        let mut taken = Taken::new(asked);
+        let is_all = candidates
+            .into_iter()
+            .all(|(sort, value)| taken.take(&sort, value));
+        taken.answer(is_all)
+    }
+
+    fn range(&self, hash: &[u8], asked: &MultiGet) -> Answer {
+        let in_range = |sort: &[u8]| {
+            let after_start =
+                sort > &asked.start[..] || (asked.start_inclusive && sort == asked.start);
+            let before_stop = asked.stop.is_empty()
+                || sort < &asked.stop[..]
+                || (asked.stop_inclusive && sort == asked.stop);
+            // A prefix narrows the range; what other filters leave out has been looked at.
+            let is_narrowed = match &asked.filter {
+                Some((Match::Prefix, prefix)) => !sort.starts_with(prefix),
+                _ => false,
+            };
+            after_start && before_stop && !is_narrowed
+        };
+        let rows = self.of_hash_key(hash).filter(|(sort, _)| in_range(sort));
+        let mut rows: Vec<_> = rows.collect();
+        if asked.reverse {
             rows.reverse();
         }
-        let is_cut = rows.len() < total;
-        let reached_a_limit =
-            rows.len() == rows_max || (asked.max_bytes > 0 && bytes >= asked.max_bytes as usize);
-        // At a limit, rows behind the range may or may not be mistaken for more of it.
-        let all = match (is_cut, reached_a_limit) {
-            (true, _) => Some(false),
-            (false, false) => Some(true),
-            (false, true) => None,
-        };
-        Answer::Rows(rows, all)
+        let mut taken = Taken::new(asked);
+        let mut is_all = rows.len() <= ROWS_MAX;
+        for (sort, value) in rows.into_iter().take(ROWS_MAX) {
+            if matches(&asked.filter, sort) && !taken.take(sort, value.to_vec()) {
+                is_all = false;
+                break;
+            }
+        }
+        if asked.reverse {
+            taken.rows.reverse();
+        }
+        taken.answer(is_all)
     }
 
     fn incr(&mut self, hash: &[u8], sort: &[u8], by: i64, expire: i32) -> Answer {
@@ -322,6 +450,7 @@ impl Model {
                 match change {
                     Change::Put(sort, value, expire_at) => self.put(hash, sort, value, *expire_at),
                     Change::Remove(sort) => self.remove(hash, sort),
+                    Change::Unknown(_) => {}
                 }
             }
         }
@@ -343,6 +472,7 @@ fn matches(filter: &Filter, key: &[u8]) -> bool {
         Match::Anywhere => contains(key, text),
         Match::Prefix => key.starts_with(text),
         Match::Postfix => key.ends_with(text),
+        Match::Unknown(_) => false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{PARTITIONS, Speaker, now, rounded};
 use e2e::apache::{Connection, Form, Resolved, To};
-use e2e::model::{Answer, Change, Check, ExpireAt, Filter, Match, MultiGet, Operation, Seen};
+use e2e::model::{Answer, Change, Check, ExpireAt, Filter, Match, MultiGet, Operation, Seen, Verb};
 use pegasus_thrift::data::{
     BatchGetRequest, BatchGetResponse, CasCheckType, CheckAndMutateRequest, CheckAndMutateResponse,
     CheckAndSetRequest, CheckAndSetResponse, CountResponse, FilterType, FullKey, GetScannerRequest,
@@ -51,18 +51,22 @@ impl Apache {
     fn get(&mut self, hash: &[u8], sort: &[u8]) -> Answer {
         let answer = self.ask(hash, sort, &Request::Get(&raw(hash, sort)));
         let read: ReadResponse<'_> = answer.read().unwrap();
-        let is_found = is_found(read.error);
-        Answer::Value(is_found.then(|| read.value.to_vec()))
+        match read.error {
+            storage::OK => Answer::Value(Some(read.value.to_vec())),
+            storage::NOT_FOUND => Answer::Value(None),
+            error => done(error),
+        }
     }
 
     fn ttl(&mut self, hash: &[u8], sort: &[u8]) -> Answer {
         let answer = self.ask(hash, sort, &Request::Ttl(&raw(hash, sort)));
         let read: TtlResponse<'_> = answer.read().unwrap();
-        let expire_at = || match read.ttl_seconds {
-            -1 => 0,
-            left => rounded(now() + u32::try_from(left).unwrap()),
-        };
-        Answer::Ttl(is_found(read.error).then(expire_at))
+        match (read.error, read.ttl_seconds) {
+            (storage::OK, -1) => Answer::Ttl(Some(0)),
+            (storage::OK, left) => Answer::Ttl(Some(rounded(now() + u32::try_from(left).unwrap()))),
+            (storage::NOT_FOUND, _) => Answer::Ttl(None),
+            (error, _) => done(error),
+        }
     }
 
     fn multi_put(&mut self, hash: &[u8], rows: &[(Vec<u8>, Vec<u8>)], at: ExpireAt) -> Answer {
@@ -215,7 +219,14 @@ impl Apache {
         outcome(checked.error, row)
     }
 
-    fn scan(&mut self, hash: &Filter, sort: &Filter, page: u32, counts: bool) -> (Vec<Seen>, u64) {
+    /// `None`: an argument makes no sense.
+    fn scan(
+        &mut self,
+        hash: &Filter,
+        sort: &Filter,
+        page: u32,
+        counts: bool,
+    ) -> Option<(Vec<Seen>, u64)> {
         let (mut rows, mut count) = (Vec::new(), 0);
         for partition_index in 0..PARTITIONS {
             let to = To {
@@ -241,6 +252,9 @@ impl Apache {
             loop {
                 let answer = self.connection.ask(to, &request).unwrap();
                 let found: ScanResponse<'_> = answer.read().unwrap();
+                if found.error == storage::INVALID_ARGUMENT {
+                    return None;
+                }
                 assert_eq!(found.error, storage::OK);
                 count += u64::from(found.kv_count.unwrap_or_default().unsigned_abs());
                 rows.extend(found.kvs.iter().map(|row| {
@@ -259,7 +273,26 @@ impl Apache {
             }
         }
         rows.sort();
-        (rows, count)
+        Some((rows, count))
+    }
+
+    fn malformed(&mut self, verb: Verb, key: &[u8]) -> Answer {
+        let request = match verb {
+            Verb::Get => Request::Get(key),
+            Verb::Remove => Request::Remove(key),
+            Verb::Ttl => Request::Ttl(key),
+            Verb::Put => Request::Put(UpdateRequest {
+                key,
+                value: b"v",
+                ..UpdateRequest::default()
+            }),
+            Verb::Incr => Request::Incr(IncrRequest {
+                key,
+                increment: 1,
+                ..IncrRequest::default()
+            }),
+        };
+        done(self.ask(b"h", b"", &request).error().unwrap())
     }
 
     fn ask(
@@ -291,8 +324,10 @@ impl Speaker for Apache {
             Operation::SortkeyCount(hash) => {
                 let answer = self.ask(hash, b"", &Request::SortkeyCount(hash));
                 let read: CountResponse<'_> = answer.read().unwrap();
-                assert_eq!(read.error, storage::OK);
-                Answer::Count(u64::try_from(read.count).unwrap())
+                match read.error {
+                    storage::OK => Answer::Count(u64::try_from(read.count).unwrap()),
+                    error => done(error),
+                }
             }
             Operation::BatchGet(hash, keys) => self.batch_get(hash, keys),
             Operation::Incr(hash, sort, by, expire) => self.incr(hash, sort, *by, *expire),
@@ -302,10 +337,15 @@ impl Speaker for Apache {
             Operation::CheckAndMutate(hash, check, changes) => {
                 self.check_and_mutate(hash, check, changes)
             }
-            Operation::Scan(hash, sort, page) => {
-                Answer::Seen(self.scan(hash, sort, *page, false).0)
-            }
-            Operation::Count(hash, sort) => Answer::Count(self.scan(hash, sort, 0, true).1),
+            Operation::Scan(hash, sort, page) => match self.scan(hash, sort, *page, false) {
+                Some((rows, _)) => Answer::Seen(rows),
+                None => Answer::Invalid,
+            },
+            Operation::Count(hash, sort) => match self.scan(hash, sort, 0, true) {
+                Some((_, count)) => Answer::Count(count),
+                None => Answer::Invalid,
+            },
+            Operation::Malformed(verb, key) => self.malformed(*verb, key),
         })
     }
 }
@@ -322,14 +362,6 @@ fn done(error: i32) -> Answer {
     match error {
         storage::OK => Answer::Done,
         storage::INVALID_ARGUMENT => Answer::Invalid,
-        other => panic!("storage error {other}"),
-    }
-}
-
-fn is_found(error: i32) -> bool {
-    match error {
-        storage::OK => true,
-        storage::NOT_FOUND => false,
         other => panic!("storage error {other}"),
     }
 }
@@ -357,6 +389,10 @@ fn mutate(change: &Change) -> Mutate<'_> {
             sort_key,
             ..Mutate::default()
         },
+        Change::Unknown(operation) => Mutate {
+            operation: MutateOperation::of(*operation),
+            ..Mutate::default()
+        },
     }
 }
 
@@ -366,5 +402,6 @@ fn filter(filter: &Filter) -> (FilterType, &[u8]) {
         Some((Match::Anywhere, text)) => (FilterType::MatchAnywhere, text),
         Some((Match::Prefix, text)) => (FilterType::MatchPrefix, text),
         Some((Match::Postfix, text)) => (FilterType::MatchPostfix, text),
+        Some((Match::Unknown(kind), text)) => (FilterType::of(*kind), text),
     }
 }

@@ -1,6 +1,6 @@
 //! Random operations on few keys, so that they meet.
 
-use e2e::model::{Change, Check, ExpireAt, Filter, Match, MultiGet, Operation};
+use e2e::model::{Change, Check, ExpireAt, Filter, Match, MultiGet, Operation, Verb};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -76,6 +76,17 @@ const PLAIN_VALUES: [&[u8]; 8] = [
     b"12a",
     b"\0\r\n",
 ];
+/// Kinds of checks, filters and changes that do not exist.
+const UNKNOWN: [i32; 6] = [-1, 18, 19, 255, i32::MAX, i32::MIN];
+/// Raw keys that are shorter than they say; the last says more than a hash key may have.
+const MALFORMED: [&[u8]; 6] = [
+    b"",
+    b"\0",
+    b"\0\x01",
+    b"\0\x05hash",
+    b"\xff\xfe",
+    b"\xff\xff",
+];
 const INCREMENTS: [i64; 7] = [0, 1, -1, 1_000, i64::MAX, i64::MIN, -77];
 
 impl Generator {
@@ -134,6 +145,7 @@ impl Generator {
                 Operation::CheckAndSet(owner, self.check(), other, value, expire_at)
             }
             20..22 => Operation::CheckAndMutate(owner, self.check(), self.changes()),
+            22 if self.random.random_ratio(1, 3) => self.malformed(),
             _ if self.random.random() => {
                 Operation::Count(self.filter(&HASH_KEYS), self.filter(&SORT_KEYS))
             }
@@ -225,10 +237,25 @@ impl Generator {
         asked
     }
 
+    fn malformed(&mut self) -> Operation {
+        let verbs = [Verb::Get, Verb::Put, Verb::Remove, Verb::Ttl, Verb::Incr];
+        let verb = *verbs.choose(&mut self.random).expect("there are some");
+        Operation::Malformed(verb, self.one(&MALFORMED))
+    }
+
+    fn unknown(&mut self) -> i32 {
+        *UNKNOWN.choose(&mut self.random).expect("there are some")
+    }
+
     fn check(&mut self) -> Check {
+        let is_known = !self.random.random_ratio(1, 20);
         Check {
             sort_key: self.one(&SORT_KEYS),
-            kind: self.random.random_range(0..18),
+            kind: if is_known {
+                self.random.random_range(0..18)
+            } else {
+                self.unknown()
+            },
             operand: if self.random.random() {
                 self.last.clone()
             } else {
@@ -240,8 +267,9 @@ impl Generator {
     /// Now and then none.
     fn changes(&mut self) -> Vec<Change> {
         let count = self.random.random_range(0..4);
-        let change = |_| match self.random.random_range(0..3) {
-            0 => Change::Remove(self.one(&SORT_KEYS)),
+        let change = |_| match self.random.random_range(0..30) {
+            0 => Change::Unknown(self.unknown()),
+            1..11 => Change::Remove(self.one(&SORT_KEYS)),
             _ => Change::Put(self.one(&SORT_KEYS), self.one(&VALUES), self.expiry()),
         };
         (0..count).map(change).collect()
@@ -264,10 +292,11 @@ impl Generator {
     }
 
     fn filter(&mut self, texts: &[&[u8]]) -> Filter {
-        let kind = match self.random.random_range(0..6) {
-            0 => Match::Anywhere,
-            1 => Match::Prefix,
-            2 => Match::Postfix,
+        let kind = match self.random.random_range(0..24) {
+            0..4 => Match::Anywhere,
+            4..8 => Match::Prefix,
+            8..12 => Match::Postfix,
+            12 => Match::Unknown(self.unknown()),
             _ => return None,
         };
         Some((kind, self.one(texts)))

@@ -40,6 +40,10 @@ impl Native {
 
 impl Speaker for Native {
     fn ask(&mut self, operation: &Operation) -> Option<Answer> {
+        // The client has no words for these.
+        if operation.names_unknown() || matches!(operation, Operation::Malformed(..)) {
+            return None;
+        }
         let answer = self.runtime.block_on(ask(&self.table, operation));
         Some(match answer {
             Ok(answer) => answer,
@@ -47,6 +51,11 @@ impl Speaker for Native {
                 code: Code::InvalidArgument,
                 message,
             }) => refused(&message, operation),
+            // Apache Pegasus has one error for both.
+            Err(Error::Failed {
+                code: Code::TooLarge,
+                ..
+            }) => Answer::Invalid,
             Err(error) => panic!("{operation:?}: {error}"),
         })
     }
@@ -146,6 +155,7 @@ async fn ask(table: &Table, operation: &Operation) -> Result<Answer> {
             Answer::Seen(rows.into_iter().map(|(seen, _)| seen).collect())
         }
         Operation::Count(hash, sort) => Answer::Count(table.count(&full_scan(hash, sort)).await?),
+        Operation::Malformed(..) => unreachable!("the client encodes keys"),
     })
 }
 
@@ -218,6 +228,7 @@ fn mutation(change: &Change) -> Mutation {
         Change::Remove(sort) => Mutation::Remove {
             sort_key: sort.clone().into(),
         },
+        Change::Unknown(_) => unreachable!("the client knows all it can say"),
     }
 }
 
@@ -251,5 +262,6 @@ fn pattern(filter: &Filter) -> Option<Pattern> {
         Match::Anywhere => Pattern::anywhere(text.clone()),
         Match::Prefix => Pattern::prefix(text.clone()),
         Match::Postfix => Pattern::postfix(text.clone()),
+        Match::Unknown(_) => unreachable!("the client knows all it can say"),
     })
 }

@@ -46,6 +46,13 @@ impl Redis {
         }
     }
 
+    /// The sentence with which a command is refused.
+    pub(super) fn error(&mut self, words: &[&[u8]]) -> String {
+        let answer = self.command(words);
+        let error = answer.error();
+        error.expect("the command is refused").to_string()
+    }
+
     fn put(&mut self, key: &[u8], field: &[u8], value: &[u8], expire_at: u32) -> Answer {
         let unix = (u64::from(expire_at) + EPOCH_UNIX_SECONDS).to_string();
         let answer = match (field.is_empty(), expire_at) {
@@ -160,7 +167,8 @@ impl Speaker for Redis {
             Operation::BatchGet(..)
             | Operation::CheckAndMutate(..)
             | Operation::Scan(..)
-            | Operation::Count(..) => return None,
+            | Operation::Count(..)
+            | Operation::Malformed(..) => return None,
         })
     }
 }

@@ -15,6 +15,7 @@ mod etcd;
 mod link;
 pub(crate) mod native;
 mod null;
+mod pipe;
 mod redis;
 mod resp;
 

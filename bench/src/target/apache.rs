@@ -310,13 +310,7 @@ impl Progress {
 
     /// The deadline came.
     fn expired(&self, class: Class, within: Duration) -> Failure {
-        match (self.sent.get(), class, self.last.take()) {
-            (true, Class::Write, _) => Failure::timeout(Execution::Unknown, within),
-            (true, Class::Read, _) | (false, _, None) => {
-                Failure::timeout(Execution::NotExecuted, within)
-            }
-            (false, _, Some(failure)) => failure,
-        }
+        Failure::expired(class, within, self.sent.get(), self.last.take())
     }
 }
 

@@ -156,17 +156,23 @@ impl<C: Connection> Link<C> {
         if sent && let Some(connection) = self.current() {
             connection.on_timeout();
         }
-        match (sent, class, last) {
-            (true, Class::Write, _) => Failure::timeout(Execution::Unknown, within),
-            (true, Class::Read, _) | (false, _, None) => {
-                Failure::timeout(Execution::NotExecuted, within)
-            }
-            (false, _, Some(reason)) => Failure::connection(Execution::NotExecuted, reason),
-        }
+        let last = last.map(|reason| Failure::connection(Execution::NotExecuted, reason));
+        Failure::expired(class, within, sent, last)
     }
 }
 
 impl Failure {
+    /// The deadline came: `sent` says whether an attempt was under way, `last` why the one before it failed.
+    pub(super) fn expired(class: Class, within: Duration, sent: bool, last: Option<Self>) -> Self {
+        match (sent, class, last) {
+            (true, Class::Write, _) => Self::timeout(Execution::Unknown, within),
+            (true, Class::Read, _) | (false, _, None) => {
+                Self::timeout(Execution::NotExecuted, within)
+            }
+            (false, _, Some(failure)) => failure,
+        }
+    }
+
     /// There is no connection, or the one there was ended.
     pub(super) fn connection(execution: Execution, message: String) -> Self {
         Self {

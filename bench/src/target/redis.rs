@@ -18,7 +18,6 @@ use crate::affinity;
 use crate::layout::{CellName, Layout};
 use answer::{checked, pairs, string, strings};
 use anyhow::Context as _;
-use bytes::BytesMut;
 use connection::{Connection, Waiting};
 use pegasus_resp::{Value, encode_command};
 use std::borrow::Cow;
@@ -195,7 +194,7 @@ impl Session {
     }
 
     /// `SET` or `HSET` of these fields.
-    fn put(&self, out: &mut BytesMut, record: u64, values: &[(usize, &[u8])]) {
+    fn put(&self, out: &mut Vec<u8>, record: u64, values: &[(usize, &[u8])]) {
         let key = self.key(record);
         match values {
             [(_, value)] if !self.layout.is_rows() => {

@@ -2,6 +2,7 @@
 
 use super::{Form, Frame};
 use crate::target::link::{self, Address, Problem, dial};
+use crate::target::pipe::{self, Pipe};
 use bytes::{Buf as _, Bytes, BytesMut};
 use pegasus_thrift::binary::Encode;
 use pegasus_thrift::data::Request;
@@ -9,22 +10,13 @@ use pegasus_thrift::frame::thft::Version;
 use pegasus_thrift::frame::{Limits, Name, Progress, rdsn, thft};
 use pegasus_thrift::{DecodeError, ErrorCode, Rpc};
 use std::collections::HashMap;
-use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::{Notify, oneshot};
-use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::sync::oneshot;
 
 /// Dropping it closes the socket.
 #[derive(Debug)]
 pub(super) struct Connection {
-    form: Form,
-    shared: Arc<Shared>,
-    task: AbortHandle,
+    pipe: Pipe<Askers>,
 }
 
 /// What came back.
@@ -49,31 +41,13 @@ pub(super) struct To {
     pub(super) timeout: Duration,
 }
 
+/// Who waits for which answer, by the number of the request.
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
-    /// Wakes the task that owns the socket: there is something to write.
-    written: Notify,
-}
-
-#[derive(Debug)]
-struct State {
-    outgoing: Vec<u8>,
+struct Askers {
+    form: Form,
     next_id: i32,
-    /// Who waits for which answer. An asker that has gone keeps its place until the answer comes.
     waiting: HashMap<i32, oneshot::Sender<Answer>>,
-    last_received: Instant,
-    /// Why the connection ended; nothing is accepted any more.
-    closed: Option<String>,
 }
-
-const BUFFER_BYTES: usize = 64 << 10;
-/// A buffer that grew beyond this is not kept.
-const BUFFER_BYTES_KEPT: usize = 1 << 20;
-/// Requests without an answer. A server that is this far behind gets no more.
-const WAITING_MAX: usize = 1 << 20;
-/// A server that owes answers and is silent for so long is given up: it may be a host that has vanished.
-const SILENCE_MAX: Duration = Duration::from_secs(3);
 
 impl Connection {
     /// Sends a request to a partition.
@@ -106,47 +80,19 @@ impl Connection {
 
     /// Waits for the answer of one request.
     pub(super) async fn answer(&self, waiting: Waiting) -> Result<Answer, Problem> {
-        waiting
-            .await
-            .map_err(|_| Problem::Lost(self.shared.reason()))
-    }
-
-    fn new(form: Form, stream: TcpStream) -> Self {
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                outgoing: Vec::with_capacity(BUFFER_BYTES),
-                next_id: 0,
-                waiting: HashMap::new(),
-                last_received: Instant::now(),
-                closed: None,
-            }),
-            written: Notify::new(),
-        });
-        let task = tokio::spawn(run(form, stream, Arc::clone(&shared))).abort_handle();
-        Self { form, shared, task }
+        self.pipe.answer(waiting).await
     }
 
     /// `encode` appends exactly one request of this number.
     fn append(&self, encode: impl FnOnce(Form, i32, &mut Vec<u8>)) -> Result<Waiting, Problem> {
-        let (sender, receiver) = oneshot::channel();
-        let mut state = self.shared.lock();
-        let state = &mut *state;
-        if let Some(reason) = &state.closed {
-            return Err(Problem::Unsent(reason.clone()));
-        }
-        if state.waiting.len() >= WAITING_MAX {
-            return Err(Problem::Unsent(format!(
-                "{WAITING_MAX} requests wait for answers"
-            )));
-        }
-        if state.outgoing.is_empty() {
-            self.shared.written.notify_one();
-        }
-        // Never negative; one that is still waited for would be two billion requests old.
-        state.next_id = state.next_id.checked_add(1).unwrap_or(1);
-        encode(self.form, state.next_id, &mut state.outgoing);
-        state.waiting.insert(state.next_id, sender);
-        Ok(receiver)
+        self.pipe.send(|askers, out| {
+            let (sender, receiver) = oneshot::channel();
+            // Never negative; one that is still waited for would be two billion requests old.
+            askers.next_id = askers.next_id.checked_add(1).unwrap_or(1);
+            encode(askers.form, askers.next_id, out);
+            askers.waiting.insert(askers.next_id, sender);
+            receiver
+        })
     }
 }
 
@@ -154,26 +100,43 @@ impl link::Connection for Connection {
     type Options = Form;
 
     async fn open(address: &Address, form: &Form) -> anyhow::Result<Self> {
-        Ok(Self::new(*form, dial(address).await?))
+        let askers = Askers {
+            form: *form,
+            next_id: 0,
+            waiting: HashMap::new(),
+        };
+        let pipe = Pipe::new(dial(address).await?, askers);
+        Ok(Self { pipe })
     }
 
     fn is_closed(&self) -> bool {
-        self.shared.lock().closed.is_some()
+        self.pipe.is_closed()
     }
 
     fn on_timeout(&self) {
-        let silence = self.shared.lock().last_received.elapsed();
-        if silence > SILENCE_MAX {
-            self.task.abort();
-            self.shared.close("server is silent");
-        }
+        self.pipe.on_timeout();
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.task.abort();
-        self.shared.close("connection no longer used");
+impl pipe::Waiting for Askers {
+    fn count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn take(&mut self, buffer: &mut BytesMut) -> Result<(), String> {
+        while let Some((id, answer)) =
+            decode(self.form, buffer).map_err(|error| error.to_string())?
+        {
+            // The asker may have gone; its answer is then of no use.
+            if let Some(asker) = self.waiting.remove(&id) {
+                let _ = asker.send(answer);
+            }
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.waiting.clear();
     }
 }
 
@@ -200,67 +163,6 @@ impl To {
 
     fn timeout_ms(&self) -> i32 {
         i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX)
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whoever waits learns it by the end of its channel.
-    fn close(&self, reason: &str) {
-        let mut state = self.lock();
-        state.closed.get_or_insert_with(|| reason.to_owned());
-        state.waiting.clear();
-        state.outgoing = Vec::new();
-    }
-
-    fn reason(&self) -> String {
-        let state = self.lock();
-        state
-            .closed
-            .clone()
-            .unwrap_or_else(|| "connection lost".to_owned())
-    }
-}
-
-async fn run(form: Form, mut stream: TcpStream, shared: Arc<Shared>) {
-    let (reading, writing) = stream.split();
-    let ended = tokio::select! {
-        biased;
-        result = read_answers(form, reading, &shared) => result,
-        result = write_requests(writing, &shared) => result,
-    };
-    let reason = ended.map_or_else(
-        |error| format!("connection lost: {error}"),
-        |()| "connection closed".to_owned(),
-    );
-    shared.close(&reason);
-}
-
-async fn read_answers(form: Form, mut socket: ReadHalf<'_>, shared: &Shared) -> io::Result<()> {
-    let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);
-    loop {
-        if buffer.capacity() - buffer.len() < BUFFER_BYTES / 4 {
-            buffer.reserve(BUFFER_BYTES);
-        }
-        if socket.read_buf(&mut buffer).await? == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "closed by the server",
-            ));
-        }
-        let mut state = shared.lock();
-        state.last_received = Instant::now();
-        while let Some((id, answer)) = decode(form, &mut buffer)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?
-        {
-            // The asker may have gone; its answer is then of no use.
-            if let Some(asker) = state.waiting.remove(&id) {
-                let _ = asker.send(answer);
-            }
-        }
     }
 }
 
@@ -291,19 +193,6 @@ fn decode(form: Form, buffer: &mut BytesMut) -> Result<Option<(i32, Answer)>, De
                 result: body.slice_ref(reply.result),
             };
             Ok(Some((reply.seqid, answer)))
-        }
-    }
-}
-
-async fn write_requests(mut socket: WriteHalf<'_>, shared: &Shared) -> io::Result<()> {
-    let mut batch = Vec::with_capacity(BUFFER_BYTES);
-    loop {
-        shared.written.notified().await;
-        std::mem::swap(&mut shared.lock().outgoing, &mut batch);
-        socket.write_all(&batch).await?;
-        batch.clear();
-        if batch.capacity() > BUFFER_BYTES_KEPT {
-            batch = Vec::with_capacity(BUFFER_BYTES);
         }
     }
 }

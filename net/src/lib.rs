@@ -39,6 +39,6 @@ mod ring;
 
 pub use core_io::{Arrival, CoreIo, IoEvent, ReplyTo, Sent};
 pub use dial::dial;
-pub use options::{Identity, LeaseTerms, NetOptions, PeerId, PollPolicy};
+pub use options::{Identity, LeaseTerms, LogFlush, NetOptions, PeerId, PollPolicy};
 pub use ring::{StartError, probe};
 pub use waker::Waker;

@@ -7,14 +7,29 @@ use std::time::Duration;
 /// How a core waits when nothing is there to do. A sleeping core takes 15-18 us to wake up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum PollPolicy {
-    /// Poll for a short while after the last event, then sleep. Sleeps at once while a log flush is in flight, because the
-    /// kernel thread that completes it may need this CPU.
+    /// Poll for a short while after the last event, then sleep. While a log write is in flight it polls longer, but gives
+    /// the CPU away between polls, because the kernel thread that completes the flush may need it.
     #[default]
     Adaptive,
-    /// Never sleep: only for a CPU that is this core's alone. Yields between polls while a log flush is in flight.
+    /// Poll all the time: only for a CPU that is this core's alone. While a log write is in flight as `Adaptive`.
     Busy,
     /// Sleep at once: for shared CPUs.
     Sleep,
+}
+
+/// What makes a log write durable. Every way covers the write it comes with and no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LogFlush {
+    /// `fdatasync` behind the write. Right on every file system; a worker thread of the kernel sends the flush, on any of
+    /// `io_worker_cpus`.
+    #[default]
+    Fdatasync,
+    /// The write itself is `RWF_DSYNC`. For drives with FUA, which then need no flush and no worker; and only where the file
+    /// system is known to honour it for O_DIRECT. Without FUA a worker bound to this core's CPU sends the flush: slow beside a
+    /// busy core.
+    Dsync,
+    /// Nothing: the drive has no volatile write cache, so that an O_DIRECT write to blocks written before is durable.
+    WriteThrough,
 }
 
 /// Knobs of one core's I/O. Every queue has its bound here.
@@ -23,6 +38,10 @@ pub struct NetOptions {
     pub poll: PollPolicy,
     /// How long `Adaptive` polls after the last event. Default 30 us; more than 50 us burns CPU without being any quicker.
     pub poll_after_event: Duration,
+    /// How long a core that polls does so for a log write in flight. Default 300 us: what a flush of a good drive takes.
+    pub poll_log_write: Duration,
+    /// What makes a log write durable; depends on file system and drive. Default `Fdatasync`.
+    pub log_flush: LogFlush,
     /// Connections at once; one more client is closed at once, while peers have a reserve of 1,024. Default 10,000.
     pub connections_max: usize,
     /// Requests of one connection without an answer; at the bound its socket is not read. Default 256.
@@ -54,6 +73,8 @@ impl Default for NetOptions {
         Self {
             poll: PollPolicy::Adaptive,
             poll_after_event: Duration::from_micros(30),
+            poll_log_write: Duration::from_micros(300),
+            log_flush: LogFlush::default(),
             connections_max: 10_000,
             requests_inflight_max: 256,
             request_bytes_inflight_max: 8 << 20,

@@ -17,7 +17,7 @@ pub(crate) use socket::set_local_ports;
 
 use crate::aligned::{AlignedBuf, BLOCK_BYTES};
 use crate::clock;
-use crate::options::{NetOptions, PollPolicy};
+use crate::options::{LogFlush, NetOptions, PollPolicy};
 use crate::waker::Waker;
 use buffers::{BUFFER_GROUP, ReceiveBuffers};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -103,6 +103,10 @@ pub(crate) struct Ring {
     waker: Waker,
     poll: PollPolicy,
     poll_after_event: Duration,
+    poll_log_write: Duration,
+    log_flush: LogFlush,
+    /// Until then somebody else has work for this CPU, by [`clock::now_ns`].
+    is_shared_until_ns: u64,
     /// By [`clock::now_ns`].
     last_event_ns: u64,
     log_writes: usize,
@@ -130,6 +134,10 @@ const FLUSH_BIT: u64 = 1;
 const SEND_BYTES_MAX: usize = 1 << 20;
 /// `IORING_RECVSEND_POLL_FIRST`: nothing is there to read yet most of the time, so do not try before polling.
 const POLL_FIRST: u16 = 1;
+/// Whoever gives the CPU away and waits so long for it shares it with more than the kernel's short works.
+const YIELD_TIME_MAX_NS: u64 = 200_000;
+/// So long a core that shares its CPU sleeps beside log writes: a sleeper gets the CPU at once when it is woken.
+const SHARED_TIME_NS: u64 = 20_000_000;
 const DROP_WAIT_MAX: Duration = Duration::from_secs(5);
 
 impl Ring {
@@ -146,6 +154,9 @@ impl Ring {
             waker,
             poll: options.poll,
             poll_after_event: options.poll_after_event,
+            poll_log_write: options.poll_log_write,
+            log_flush: options.log_flush,
+            is_shared_until_ns: 0,
             last_event_ns: clock::now_ns(),
             log_writes: 0,
             counters: RingCounters::default(),
@@ -242,7 +253,7 @@ impl Ring {
         unsafe { self.push(opcode::AsyncCancel::new(operation.0).build().user_data(id)) };
     }
 
-    /// Writes whole blocks at `offset`, then flushes the file's data; one `LogWritten` for both.
+    /// Writes whole blocks at `offset` and makes them durable; one `LogWritten` for both.
     pub(crate) fn write_log(&mut self, file: &Arc<File>, offset: u64, buffer: AlignedBuf, id: u64) {
         assert!(!buffer.is_empty(), "empty log write {id}");
         assert!(
@@ -256,28 +267,33 @@ impl Ring {
         );
         let length = u32::try_from(buffer.len()).expect("a log write is far below 4 GiB");
         let fd = types::Fd(file.as_raw_fd());
-        let address = buffer.as_slice().as_ptr();
+        let write = opcode::Write::new(fd, buffer.as_slice().as_ptr(), length).offset(offset);
+        let parts = match self.log_flush {
+            LogFlush::Fdatasync => 2,
+            LogFlush::Dsync | LogFlush::WriteThrough => 1,
+        };
         let log = LogWrite {
             id,
             _file: Arc::clone(file),
             buffer,
-            missing: 2,
+            missing: parts,
             error: None,
         };
         let user_data = self.operations.insert(Operation::Log(log));
         self.log_writes += 1;
-        let write = opcode::Write::new(fd, address, length)
-            .offset(offset)
-            .build()
-            .flags(squeue::Flags::IO_LINK)
-            .user_data(user_data);
-        let flush = opcode::Fsync::new(fd)
-            .flags(types::FsyncFlags::DATASYNC)
-            .build()
-            .user_data(user_data | FLUSH_BIT);
-        // SAFETY: buffer and file are owned by the operation until both halves have completed; the buffer's bytes are
+        let write = match self.log_flush {
+            LogFlush::Fdatasync => write.build().flags(squeue::Flags::IO_LINK),
+            LogFlush::Dsync => write.rw_flags(libc::RWF_DSYNC).build(),
+            LogFlush::WriteThrough => write.build(),
+        };
+        let flush = opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC);
+        let entries = [
+            write.user_data(user_data),
+            flush.build().user_data(user_data | FLUSH_BIT),
+        ];
+        // SAFETY: buffer and file are owned by the operation until all parts of it have completed; the buffer's bytes are
         // on the heap and do not move with it.
-        unsafe { self.push_all(&[write, flush]) };
+        unsafe { self.push_all(&entries[..parts.into()]) };
     }
 
     pub(crate) const fn log_writes_in_flight(&self) -> usize {
@@ -328,17 +344,14 @@ impl Ring {
     }
 
     fn sleeps_at_once(&self) -> bool {
-        match self.poll {
-            PollPolicy::Sleep => true,
-            PollPolicy::Adaptive => self.log_writes > 0,
-            PollPolicy::Busy => false,
-        }
+        self.poll == PollPolicy::Sleep
+            || self.log_writes > 0 && clock::now_ns() < self.is_shared_until_ns
     }
 
     /// Polls until something has happened (true), or until it is time to sleep.
     fn spin(&mut self, wait: Duration) -> io::Result<bool> {
         let (started, wait) = (clock::now_ns(), nanos(wait));
-        let poll_after_event = nanos(self.poll_after_event);
+        let mut now = started;
         loop {
             if !self.uring.completion().is_empty() || self.waker.is_notified() {
                 return Ok(true);
@@ -347,19 +360,34 @@ impl Ring {
                 self.enter(0, None)?;
                 continue;
             }
-            let now = clock::now_ns();
             if now.saturating_sub(started) >= wait {
                 return Ok(true);
             }
-            match self.poll {
+            if now.saturating_sub(self.last_event_ns) >= self.poll_time_ns() {
+                return Ok(false);
+            }
+            let before = now;
+            if self.log_writes > 0 {
                 // The flush may have to be completed by a kernel thread on this very CPU.
-                PollPolicy::Busy if self.log_writes > 0 => std::thread::yield_now(),
-                PollPolicy::Busy => std::hint::spin_loop(),
-                _ if now.saturating_sub(self.last_event_ns) >= poll_after_event => {
+                std::thread::yield_now();
+                now = clock::now_ns();
+                if now.saturating_sub(before) >= YIELD_TIME_MAX_NS {
+                    self.is_shared_until_ns = now + SHARED_TIME_NS;
                     return Ok(false);
                 }
-                _ => std::hint::spin_loop(),
+            } else {
+                std::hint::spin_loop();
+                now = clock::now_ns();
             }
+        }
+    }
+
+    /// How long to poll after the last event.
+    fn poll_time_ns(&self) -> u64 {
+        match self.poll {
+            _ if self.log_writes > 0 => nanos(self.poll_log_write),
+            PollPolicy::Busy => u64::MAX,
+            PollPolicy::Adaptive | PollPolicy::Sleep => nanos(self.poll_after_event),
         }
     }
 

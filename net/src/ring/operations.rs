@@ -40,7 +40,7 @@ pub(super) enum Operation {
     Cancel,
 }
 
-/// A write and the flush linked to it.
+/// A write and what makes it durable.
 #[derive(Debug)]
 pub(super) struct LogWrite {
     pub(super) id: u64,

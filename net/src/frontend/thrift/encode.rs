@@ -46,57 +46,20 @@ pub(super) fn reply(asked: &Answered, place: &Place<'_>, reply: &Reply, output: 
 /// False: this is no answer to such a request, which does not happen.
 #[must_use]
 fn respond(asked: &Answered, place: &Place<'_>, response: &Response, output: &mut Vec<u8>) -> bool {
-    let Place {
-        from,
-        server,
-        app_id,
-        partition_index,
-    } = *place;
     match (asked.rpc, response) {
-        (Rpc::Get, Response::Value(value)) => {
-            let response = ReadResponse {
-                error: storage::OK,
-                value,
-                app_id,
-                partition_index,
-                server,
-            };
-            asked.reply(&response, from, output);
-        }
+        (Rpc::Get, Response::Value(value)) => read(asked, place, storage::OK, value, output),
         (Rpc::Put | Rpc::MultiPut | Rpc::Remove, Response::Written { decree, .. }) => {
-            let response = UpdateResponse {
-                error: storage::OK,
-                app_id,
-                partition_index,
-                decree: decree.cast_signed(),
-                server,
-            };
-            asked.reply(&response, from, output);
+            update(asked, place, storage::OK, *decree, output);
         }
         (Rpc::MultiRemove, Response::Written { decree, count }) => {
-            let response = MultiRemoveResponse {
-                error: storage::OK,
-                count: (*count).into(),
-                app_id,
-                partition_index,
-                decree: decree.cast_signed(),
-                server,
-            };
-            asked.reply(&response, from, output);
+            multi_remove(asked, place, storage::OK, *count, *decree, output);
         }
         (Rpc::Ttl, Response::Ttl(left)) => {
             let left = left.map_or(-1, |left| i32::try_from(left).unwrap_or(i32::MAX));
             ttl(asked, place, storage::OK, left, output);
         }
-        (Rpc::SortkeyCount, Response::Count(count)) => {
-            let response = CountResponse {
-                error: storage::OK,
-                count: count.cast_signed(),
-                app_id,
-                partition_index,
-                server,
-            };
-            asked.reply(&response, from, output);
+        (Rpc::SortkeyCount, Response::Count(found)) => {
+            count(asked, place, storage::OK, *found, output);
         }
         (Rpc::MultiGet, Response::Rows(rows)) => multi_get(asked, place, rows, output),
         (Rpc::BatchGet, Response::Rows(rows)) => batch_get(asked, place, rows, output),
@@ -109,18 +72,11 @@ fn respond(asked: &Answered, place: &Place<'_>, response: &Response, output: &mu
                 decree,
             },
         ) => {
-            let response = IncrResponse {
-                error: match outcome {
-                    Incremented::Done => storage::OK,
-                    Incremented::NotANumber | Incremented::Overflow => storage::INVALID_ARGUMENT,
-                },
-                new_value: *value,
-                app_id,
-                partition_index,
-                decree: decree_of(*decree),
-                server,
+            let error = match outcome {
+                Incremented::Done => storage::OK,
+                Incremented::NotANumber | Incremented::Overflow => storage::INVALID_ARGUMENT,
             };
-            asked.reply(&response, from, output);
+            incr(asked, place, error, *value, *decree, output);
         }
         (
             Rpc::CheckAndSet | Rpc::CheckAndMutate,
@@ -145,9 +101,9 @@ fn respond(asked: &Answered, place: &Place<'_>, response: &Response, output: &mu
             if asked.is_rdsn() {
                 response = response.with_host_ports();
             }
-            asked.reply(&response, from, output);
+            asked.reply(&response, place.from, output);
         }
-        (Rpc::Cli, Response::Text(text)) => asked.reply(&text.as_str(), from, output),
+        (Rpc::Cli, Response::Text(text)) => asked.reply(&text.as_str(), place.from, output),
         _ => return false,
     }
     true
@@ -176,62 +132,15 @@ fn storage_error(asked: &Answered, place: &Place<'_>, error: i32, output: &mut V
         partition_index,
     } = *place;
     match asked.rpc {
-        Rpc::Put | Rpc::MultiPut | Rpc::Remove => {
-            let response = UpdateResponse {
-                error,
-                app_id,
-                partition_index,
-                decree: NO_DECREE,
-                server,
-            };
-            asked.reply(&response, from, output);
-        }
-        Rpc::MultiRemove => {
-            let response = MultiRemoveResponse {
-                error,
-                count: 0,
-                app_id,
-                partition_index,
-                decree: NO_DECREE,
-                server,
-            };
-            asked.reply(&response, from, output);
-        }
-        Rpc::Incr => {
-            let response = IncrResponse {
-                error,
-                new_value: 0,
-                app_id,
-                partition_index,
-                decree: NO_DECREE,
-                server,
-            };
-            asked.reply(&response, from, output);
-        }
+        Rpc::Put | Rpc::MultiPut | Rpc::Remove => update(asked, place, error, 0, output),
+        Rpc::MultiRemove => multi_remove(asked, place, error, 0, 0, output),
+        Rpc::Incr => incr(asked, place, error, 0, 0, output),
         Rpc::CheckAndSet | Rpc::CheckAndMutate => {
             checked(asked, place, error, &CheckedValue::NotAsked, 0, output);
         }
-        Rpc::Get => {
-            let response = ReadResponse {
-                error,
-                app_id,
-                partition_index,
-                server,
-                ..ReadResponse::default()
-            };
-            asked.reply(&response, from, output);
-        }
+        Rpc::Get => read(asked, place, error, &[], output),
         Rpc::Ttl => ttl(asked, place, error, 0, output),
-        Rpc::SortkeyCount => {
-            let response = CountResponse {
-                error,
-                count: 0,
-                app_id,
-                partition_index,
-                server,
-            };
-            asked.reply(&response, from, output);
-        }
+        Rpc::SortkeyCount => count(asked, place, error, 0, output),
         Rpc::MultiGet => {
             let response: MultiGetResponse<'_> = MultiGetResponse {
                 error,
@@ -266,6 +175,78 @@ fn storage_error(asked: &Answered, place: &Place<'_>, error: i32, output: &mut V
         _ => return false,
     }
     true
+}
+
+fn read(asked: &Answered, place: &Place<'_>, error: i32, value: &[u8], output: &mut Vec<u8>) {
+    let response = ReadResponse {
+        error,
+        value,
+        app_id: place.app_id,
+        partition_index: place.partition_index,
+        server: place.server,
+    };
+    asked.reply(&response, place.from, output);
+}
+
+/// `decree`: 0 if nothing was written, here and below.
+fn update(asked: &Answered, place: &Place<'_>, error: i32, decree: u64, output: &mut Vec<u8>) {
+    let response = UpdateResponse {
+        error,
+        app_id: place.app_id,
+        partition_index: place.partition_index,
+        decree: decree_of(decree),
+        server: place.server,
+    };
+    asked.reply(&response, place.from, output);
+}
+
+fn multi_remove(
+    asked: &Answered,
+    place: &Place<'_>,
+    error: i32,
+    count: u32,
+    decree: u64,
+    output: &mut Vec<u8>,
+) {
+    let response = MultiRemoveResponse {
+        error,
+        count: count.into(),
+        app_id: place.app_id,
+        partition_index: place.partition_index,
+        decree: decree_of(decree),
+        server: place.server,
+    };
+    asked.reply(&response, place.from, output);
+}
+
+fn incr(
+    asked: &Answered,
+    place: &Place<'_>,
+    error: i32,
+    new_value: i64,
+    decree: u64,
+    output: &mut Vec<u8>,
+) {
+    let response = IncrResponse {
+        error,
+        new_value,
+        app_id: place.app_id,
+        partition_index: place.partition_index,
+        decree: decree_of(decree),
+        server: place.server,
+    };
+    asked.reply(&response, place.from, output);
+}
+
+fn count(asked: &Answered, place: &Place<'_>, error: i32, count: u64, output: &mut Vec<u8>) {
+    let response = CountResponse {
+        error,
+        count: count.cast_signed(),
+        app_id: place.app_id,
+        partition_index: place.partition_index,
+        server: place.server,
+    };
+    asked.reply(&response, place.from, output);
 }
 
 fn ttl(asked: &Answered, place: &Place<'_>, error: i32, ttl_seconds: i32, output: &mut Vec<u8>) {

@@ -1,8 +1,10 @@
-//! pegasus-bench through every protocol of a client port: it loads, and every answer of a mixed load can be true.
+//! pegasus-bench through every protocol of a client port: it loads, and every answer of a mixed load can be true, also while
+//! a node is killed and comes back.
 
 use anyhow::{Result, ensure};
-use e2e::cluster::{Cluster, program};
-use std::process::{Command, Stdio};
+use e2e::cluster::{Cluster, program, wait_until};
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
 
 /// Each with a table of its own, since they may lay out records in different ways.
 const PROTOCOLS: [&str; 5] = ["native", "thft", "thft-v1", "rdsn", "resp"];
@@ -31,6 +33,89 @@ fn a_verified_load_runs_through_every_protocol() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// With what the clients of Apache Pegasus and of Redis do when a connection ends, a primary moves, or an outcome is unknown.
+#[test]
+fn no_answer_of_a_foreign_protocol_is_wrong_while_a_node_is_killed_and_comes_back() -> Result<()> {
+    const PROTOCOLS: [&str; 3] = ["thft", "rdsn", "resp"];
+    const SECONDS: &str = "10";
+    let directory = tempfile::tempdir()?;
+    let cluster = Cluster::start(&directory.path().join("cluster"), 3, 1)?;
+    let mut loads = Vec::new();
+    for protocol in PROTOCOLS {
+        cluster.create_table(protocol, 4, 3)?;
+        let target = format!("{protocol}://{}/{protocol}", cluster.meta());
+        let common = ["--target", &target, "--records", "200"];
+        let layout = ["--value-size", "100", "--connections", "4"];
+        bench(&[&["load"], &common[..], &layout[..2]].concat())?;
+        let mixed = ["--workload", "a", "--seconds", SECONDS, "--warm-up", "0"];
+        let run = [&["run", "--verify"], &common[..], &layout, &mixed].concat();
+        loads.push((protocol, rows(&cluster, protocol)?, Load::begin(&run)?));
+    }
+    for (protocol, loaded, _) in &loads {
+        wait_until("the load to write", || {
+            rows(&cluster, protocol).is_ok_and(|rows| rows != *loaded)
+        })?;
+    }
+    let (number, _) = cluster.busiest(PROTOCOLS[0])?;
+    let node = format!("node-{number}");
+    let launch = cluster.launch(&node)?;
+    for (protocol, _, load) in &mut loads {
+        ensure!(load.0.try_wait()?.is_none(), "{protocol}: it is over");
+    }
+    cluster.kill(&node)?;
+    for protocol in PROTOCOLS {
+        wait_until("others to lead its partitions", || {
+            cluster
+                .led(protocol)
+                .is_ok_and(|led| !led.contains_key(&number))
+        })?;
+    }
+    launch.start()?;
+    for (protocol, _, load) in loads {
+        let said = load.end()?;
+        ensure!(said.contains("verified: 0 of "), "{protocol}: {said}");
+        ensure!(said.contains(" 0 could not be\n"), "{protocol}: {said}");
+    }
+    Ok(())
+}
+
+/// What is in the table, in no matter which order its partitions were asked.
+fn rows(cluster: &Cluster, table: &str) -> Result<Vec<String>> {
+    let scanned = cluster.pegasus(&["scan", table, "--json"])?;
+    let mut rows: Vec<String> = scanned.lines().map(str::to_owned).collect();
+    rows.sort();
+    Ok(rows)
+}
+
+/// A bench that runs by itself; it ends with the test.
+struct Load(Child);
+
+impl Load {
+    fn begin(arguments: &[&str]) -> Result<Self> {
+        let mut command = Command::new(program("pegasus-bench"));
+        command.args(arguments).stdin(Stdio::null());
+        Ok(Self(command.stdout(Stdio::piped()).spawn()?))
+    }
+
+    /// What it says in the end, whether operations have failed or not.
+    fn end(mut self) -> Result<String> {
+        let mut said = String::new();
+        if let Some(mut output) = self.0.stdout.take() {
+            output.read_to_string(&mut said)?;
+        }
+        self.0.wait()?;
+        Ok(said)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // It may have ended.
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
 }
 
 fn bench(arguments: &[&str]) -> Result<String> {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use pegasus_resp::Value;
 use std::borrow::Cow;
 
-/// The value unless it is an error: a command that Redis answers with an error was not executed.
+/// The value unless it is an error: a command that Redis answers with an error was not executed, unless the error says
+/// that nobody knows.
 pub(super) fn checked(value: Value) -> Result<Value, Problem> {
     match value.error() {
         Some(sentence) => Err(Problem::Refused(refusal(sentence))),
@@ -27,14 +28,22 @@ const PASSING: [&str; 9] = [
     "TRYAGAIN",
 ];
 
+/// How a cluster of ours begins an error if the command may or may not take effect.
+const OPEN: &str = "ERR unknown outcome";
+
 fn refusal(sentence: String) -> Failure {
+    let is_open = sentence.starts_with(OPEN);
     let code = sentence.split(' ').next().unwrap_or_default().to_owned();
     let is_code = !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase());
     let code = if is_code { code } else { "ERR".to_owned() };
     let redirected = matches!(&code[..], "MOVED" | "ASK");
     Failure {
-        execution: Execution::NotExecuted,
-        permanent: !PASSING.contains(&&code[..]),
+        execution: if is_open {
+            Execution::Unknown
+        } else {
+            Execution::NotExecuted
+        },
+        permanent: !is_open && !PASSING.contains(&&code[..]),
         message: if redirected {
             format!(
                 "{sentence}: the server is one of a Redis cluster, and this program follows no redirects; name a standalone server"
@@ -151,6 +160,16 @@ mod tests {
             assert_eq!((&failure.code[..], failure.permanent), (code, permanent));
             assert_eq!(failure.execution, Execution::NotExecuted);
         }
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_not_taken_for_not_executed() {
+        let said = "ERR unknown outcome, the command may or may not take effect: the link broke";
+        let Err(Problem::Refused(failure)) = checked(Value::Error(said.into())) else {
+            panic!("it is an error");
+        };
+        assert_eq!(failure.execution, Execution::Unknown);
+        assert!(!failure.permanent);
     }
 
     #[test]

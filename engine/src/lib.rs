@@ -26,6 +26,7 @@ pub mod key;
 pub mod marker;
 pub mod mem;
 pub mod op;
+mod plain;
 mod progress;
 pub mod range;
 #[cfg(feature = "rocks")]
@@ -234,6 +235,14 @@ pub trait Engine {
         request_id: RequestId,
         is_retry: bool,
     ) -> RequestOutcome;
+
+    /// Tells that `payload` is prepared for `partition` and may be applied: [`Engine::is_plain`] heeds its rows from now on.
+    /// `apply` does so itself.
+    fn foresee(&mut self, partition: PartitionId, payload: &[u8]);
+
+    /// Whether `hash_key` is known to have no row with a sort key, neither applied nor foreseen. False: it may have. Kept in
+    /// memory, and about as true after a crash as before it.
+    fn is_plain(&self, partition: PartitionId, hash_key: &[u8]) -> bool;
 
     /// Writes the marker of the last applied decree, so that a flush which starts now makes all of it durable.
     /// To be called right before a flush is handed to a helper thread; counts as the start of that flush.

@@ -5,6 +5,7 @@
 //! before it are there. Layout: `docs/formats.md`, "Marker".
 
 use crate::atomic::RequestOutcome;
+use crate::plain::PlainKeys;
 use bytes::{Buf, BufMut, Bytes};
 use pegasus_replication::ids::{Ballot, Decree, ReplicaIncarnation, RequestId};
 use std::borrow::Cow;
@@ -18,10 +19,12 @@ pub const MARKER_DECREES_MAX: u64 = 256;
 /// ... or bytes of payload applied, whichever comes first, and right before a flush of ours.
 pub const MARKER_BYTES_MAX: u64 = 1 << 20;
 
-/// The newest version this code writes and reads. Without floors it writes version 1.
-pub const MARKER_VERSION: u8 = 2;
+/// The newest version this code writes and reads. Where nothing is known of plain hash keys it writes version 2, and without
+/// floors then version 1.
+pub const MARKER_VERSION: u8 = 3;
 
-const VERSION_PLAIN: u8 = 1;
+const VERSION_BARE: u8 = 1;
+const VERSION_WITH_FLOORS: u8 = 2;
 
 const FIXED_BYTES: usize = 1 + 8 + 8 + 8 + 2;
 const CHECKSUM_BYTES: usize = 4;
@@ -195,6 +198,8 @@ pub struct Marker {
     /// Ballot of the mutation at `decree`.
     pub ballot: Ballot,
     pub window: RequestWindow,
+    /// Hash keys without rows that have a sort key.
+    pub(crate) plain: PlainKeys,
 }
 
 /// Bytes that are not a marker.
@@ -221,6 +226,7 @@ impl Marker {
             decree: Decree::ZERO,
             ballot: Ballot::NONE,
             window: RequestWindow::default(),
+            plain: PlainKeys::All,
         }
     }
 
@@ -232,6 +238,7 @@ impl Marker {
             self.ballot,
             &self.window,
             None,
+            &self.plain,
         )
     }
 
@@ -244,7 +251,7 @@ impl Marker {
             bytes: stored.len(),
         };
         let (&version, _) = stored.split_first().ok_or(truncated)?;
-        if version != VERSION_PLAIN && version != MARKER_VERSION {
+        if !(VERSION_BARE..=MARKER_VERSION).contains(&version) {
             return Err(MarkerError::Version { version });
         }
         let (body, mut checksum) = stored
@@ -267,8 +274,12 @@ impl Marker {
         for _ in 0..count {
             marker.window.push(take_entry(&mut rest).ok_or(truncated)?);
         }
-        if version == MARKER_VERSION {
+        if version >= VERSION_WITH_FLOORS {
             marker.window.floors = Floors::take(&mut rest).ok_or(truncated)?;
+        }
+        marker.plain = PlainKeys::Unknown;
+        if version == MARKER_VERSION {
+            marker.plain = PlainKeys::take(&mut rest).ok_or(truncated)?;
         }
         if !rest.is_empty() {
             return Err(MarkerError::Trailing { bytes: rest.len() });
@@ -284,6 +295,7 @@ pub(crate) fn encode(
     ballot: Ballot,
     window: &RequestWindow,
     newest: Option<&WindowEntry>,
+    plain: &PlainKeys,
 ) -> Vec<u8> {
     let newest = newest.filter(|newest| newest.id.client != 0);
     let mut floors = Cow::Borrowed(&window.floors);
@@ -298,13 +310,14 @@ pub(crate) fn encode(
     let count = window.entries.len() - oldest + usize::from(newest.is_some());
     let entries = window.entries.iter().skip(oldest).chain(newest);
     let count = u16::try_from(count).expect("a window holds at most 4,096 entries");
-    let has_floors = !floors.is_nothing();
+    let plain = plain.encode();
+    let version = match &plain {
+        Some(_) => MARKER_VERSION,
+        None if floors.is_nothing() => VERSION_BARE,
+        None => VERSION_WITH_FLOORS,
+    };
     let mut out = Vec::with_capacity(FIXED_BYTES + usize::from(count) * 36 + CHECKSUM_BYTES);
-    out.put_u8(if has_floors {
-        MARKER_VERSION
-    } else {
-        VERSION_PLAIN
-    });
+    out.put_u8(version);
     out.put_u64_le(incarnation.0);
     out.put_u64_le(decree.0);
     out.put_u64_le(ballot.0);
@@ -316,8 +329,11 @@ pub(crate) fn encode(
         out.put_u8(u8::try_from(entry.result.len()).expect("a result has at most 255 bytes"));
         out.put_slice(&entry.result);
     }
-    if has_floors {
+    if version >= VERSION_WITH_FLOORS {
         floors.put(&mut out);
+    }
+    if let Some(plain) = plain {
+        out.put_slice(&plain);
     }
     let checksum = crc32c::crc32c(&out);
     out.put_u32_le(checksum);
@@ -379,7 +395,7 @@ mod tests {
         fn a_marker_is_encoded_as_if_its_newest_request_were_pushed(entries in 4090_u64..4110) {
             let (before, after) = (marker(entries), marker(entries + 1));
             let newest = entry(entries + 1);
-            let encoded = encode(after.incarnation, after.decree, after.ballot, &before.window, Some(&newest));
+            let encoded = encode(after.incarnation, after.decree, after.ballot, &before.window, Some(&newest), &after.plain);
             prop_assert_eq!(encoded, after.encode());
         }
 
@@ -473,10 +489,19 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_of_the_first_version_is_read() {
-        let plain = marker(3).encode();
-        assert_eq!(plain[0], 1);
-        assert_eq!(Marker::decode(&plain).unwrap(), marker(3));
+    fn markers_of_all_versions_are_read() {
+        let newest = marker(3);
+        assert_eq!(newest.encode()[0], MARKER_VERSION);
+        assert_eq!(Marker::decode(&newest.encode()).unwrap(), newest);
+        let window = RequestWindow::LENGTH_MAX as u64;
+        for (version, entries) in [(VERSION_BARE, 3), (VERSION_WITH_FLOORS, window + 1)] {
+            let old = Marker {
+                plain: PlainKeys::Unknown,
+                ..marker(entries)
+            };
+            assert_eq!(old.encode()[0], version);
+            assert_eq!(Marker::decode(&old.encode()).unwrap(), old);
+        }
     }
 
     #[test]

@@ -185,6 +185,7 @@ impl Engine for MemEngine {
             detail: error.to_string(),
         })?;
         let step = Step::new(decree, ballot, request_id, payload.len(), batch);
+        replica.progress.foresee(batch);
         let marker = replica.progress.marker_due(&step);
         let timetag = value::timetag(timestamp_us, 0);
         batch.iter().for_each(|op| replica.execute(op, timetag));
@@ -261,6 +262,19 @@ impl Engine for MemEngine {
         replica.map_or(RequestOutcome::New, |replica| {
             replica.progress.request_outcome(request_id, is_retry)
         })
+    }
+
+    fn foresee(&mut self, partition: PartitionId, payload: &[u8]) {
+        if let (Some(replica), Ok(batch)) =
+            (self.replicas.get_mut(&partition), BatchRef::parse(payload))
+        {
+            replica.progress.foresee(batch);
+        }
+    }
+
+    fn is_plain(&self, partition: PartitionId, hash_key: &[u8]) -> bool {
+        let replica = self.replicas.get(&partition);
+        replica.is_some_and(|replica| replica.progress.is_plain(hash_key))
     }
 
     fn begin_flush(&mut self, partition: PartitionId) -> Result<(), ApplyError> {

@@ -3,6 +3,7 @@
 use crate::atomic::RequestOutcome;
 use crate::marker::{self, Marker, RequestWindow, WindowEntry};
 use crate::op::BatchRef;
+use crate::plain::PlainKeys;
 use crate::{Applied, ApplyError};
 use bytes::Bytes;
 use pegasus_replication::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation, RequestId};
@@ -17,6 +18,7 @@ pub(crate) struct Progress {
     incarnation: ReplicaIncarnation,
     applied: Applied,
     window: RequestWindow,
+    plain: PlainKeys,
     decrees_since_marker: u64,
     bytes_since_marker: u64,
     /// Bytes applied since the replica was opened.
@@ -80,6 +82,7 @@ impl Progress {
                 ballot: marker.ballot,
             },
             window: marker.window.clone(),
+            plain: marker.plain.clone(),
             decrees_since_marker: 0,
             bytes_since_marker: 0,
             bytes_applied: 0,
@@ -108,6 +111,17 @@ impl Progress {
         Ok(true)
     }
 
+    /// `batch` is going to be applied, at once or later, or perhaps never: its rows are noted before any marker that
+    /// covers them is made.
+    pub(crate) fn foresee(&mut self, batch: BatchRef<'_>) {
+        self.plain.note(batch);
+    }
+
+    /// See [`Engine::is_plain`](crate::Engine::is_plain).
+    pub(crate) fn is_plain(&self, hash_key: &[u8]) -> bool {
+        self.plain.is_plain(hash_key)
+    }
+
     /// The marker to write in the same batch as `step`, if one is due.
     pub(crate) fn marker_due(&self, step: &Step) -> Option<Vec<u8>> {
         // A long window makes a long marker: so many decrees pay for it.
@@ -124,6 +138,7 @@ impl Progress {
             ballot,
             &self.window,
             Some(&step.window_entry()),
+            &self.plain,
         ))
     }
 
@@ -136,6 +151,7 @@ impl Progress {
                 self.applied.ballot,
                 &self.window,
                 None,
+                &self.plain,
             )
         })
     }

@@ -419,6 +419,7 @@ impl Engine for RocksEngine {
             detail: error.to_string(),
         })?;
         let step = Step::new(decree, ballot, request_id, payload.len(), batch);
+        open.progress.foresee(batch);
         let marker = open.progress.marker_due(&step);
         let (handle, number) = (Arc::clone(&open.handle), open.number);
         let timetag = value::timetag(timestamp_us, self.timetag_cluster);
@@ -505,6 +506,19 @@ impl Engine for RocksEngine {
             .map_or(RequestOutcome::New, |handle| {
                 handle.opened_at.window.outcome(request_id, is_retry)
             })
+    }
+
+    fn foresee(&mut self, partition: PartitionId, payload: &[u8]) {
+        // A replica that is not there is not primary.
+        if let (Ok(open), Ok(batch)) = (self.adopt(partition), BatchRef::parse(payload)) {
+            open.progress.foresee(batch);
+        }
+    }
+
+    fn is_plain(&self, partition: PartitionId, hash_key: &[u8]) -> bool {
+        self.replicas
+            .get(&partition)
+            .is_some_and(|open| !open.handle.is_dropped() && open.progress.is_plain(hash_key))
     }
 
     fn begin_flush(&mut self, partition: PartitionId) -> Result<(), ApplyError> {

@@ -7,7 +7,7 @@ use crate::scan::{KeyedRow, ScanPage, ScanSpec, Stop, TURN_EXAMINED_DEFAULT};
 use crate::value::is_expired;
 use crate::{Engine, ReadError, Row, Tier};
 use bytes::Bytes;
-use pegasus_replication::ids::PartitionId;
+use pegasus_replication::ids::{Decree, PartitionId};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -142,13 +142,24 @@ impl<P: Program> Computation<P> {
     where
         I: Iterator<Item = &'a Bytes>,
     {
+        self.run_over(&Walk(inflight), source)
+    }
+
+    /// The same, given what those mutations make of rows.
+    ///
+    /// # Errors
+    /// See [`Self::run`].
+    pub fn run_over(
+        &mut self,
+        pending: &impl Pending,
+        source: &impl Source,
+    ) -> Result<Evaluation<P::Answer>, ReadError> {
         loop {
             match self.program.evaluate(&self.rows, self.moment) {
                 Ok(evaluation) => return Ok(evaluation),
-                Err(Need::Rows(raw_keys)) => self.find_rows(raw_keys, &inflight, source)?,
+                Err(Need::Rows(raw_keys)) => self.find_rows(raw_keys, pending, source)?,
                 Err(Need::Head { prefix, rows }) => {
-                    self.detach(inflight());
-                    self.find_head(prefix, rows, source)?;
+                    self.find_head(prefix, rows, pending, source)?;
                 }
             }
         }
@@ -156,39 +167,22 @@ impl<P: Program> Computation<P> {
 
     /// Remembers what is in flight, so that it may be applied meanwhile.
     pub fn detach<'a>(&mut self, inflight: impl Iterator<Item = &'a Bytes>) {
-        if self.overlay.is_some() {
-            return;
+        if self.overlay.is_none() {
+            self.overlay = Some(overlay_of(inflight));
         }
-        let mut overlay = BTreeMap::new();
-        for payload in inflight {
-            let mut batch = BTreeMap::new();
-            for op in operations(payload) {
-                let (key, row) = written(payload, op);
-                batch.insert(key, row);
-            }
-            for (key, row) in batch {
-                if let Entry::Vacant(unseen) = overlay.entry(key) {
-                    unseen.insert(row);
-                }
-            }
-        }
-        self.overlay = Some(overlay);
     }
 
-    fn find_rows<'a, I>(
+    fn find_rows(
         &mut self,
         raw_keys: Vec<Bytes>,
-        inflight: impl Fn() -> I,
+        pending: &impl Pending,
         source: &impl Source,
-    ) -> Result<(), ReadError>
-    where
-        I: Iterator<Item = &'a Bytes>,
-    {
+    ) -> Result<(), ReadError> {
         let now_s = self.moment.now_s();
         for raw_key in raw_keys {
             let prepared = match &self.overlay {
                 Some(overlay) => overlay.get(&raw_key).cloned(),
-                None => inflight().find_map(|payload| written_last(payload, &raw_key)),
+                None => pending.row(&raw_key),
             };
             let row = match prepared {
                 Some(row) => row.filter(|row| !is_expired(row.expire_at, now_s)),
@@ -199,36 +193,134 @@ impl<P: Program> Computation<P> {
         Ok(())
     }
 
-    /// `overlay` is there.
     fn find_head(
         &mut self,
         prefix: Bytes,
         asked: usize,
+        pending: &impl Pending,
         source: &impl Source,
     ) -> Result<(), ReadError> {
         let now_s = self.moment.now_s();
-        let overlay = self.overlay.iter().flatten();
-        let prepared: Vec<_> = overlay
-            .filter(|(key, _)| key.starts_with(&prefix))
-            .collect();
-        let mut spec = hash_key_range(prefix.clone(), now_s);
-        // So many that those which are written anew, or removed, leave enough.
-        spec.rows_max = asked.saturating_add(prepared.len());
+        // Of the prepared rows the first ones are enough: what comes behind so many is not among the first.
+        let (mut put, mut removed) = (Vec::new(), Vec::new());
+        let mut see = |key: &Bytes, row: Option<&Row>| match row
+            .filter(|row| !is_expired(row.expire_at, now_s))
+        {
+            Some(row) if put.len() < asked => put.push((key.clone(), row.clone())),
+            Some(_) => {}
+            None => removed.push(key.clone()),
+        };
+        match &self.overlay {
+            Some(overlay) => overlay
+                .range::<Bytes, _>(&prefix..)
+                .take_while(|(key, _)| key.starts_with(&prefix))
+                .for_each(|(key, row)| see(key, row.as_ref())),
+            None => pending.each(&prefix, &mut see),
+        }
+        let mut spec = hash_key_range(prefix, now_s);
+        // So many that those which are removed leave enough.
+        spec.rows_max = asked.saturating_add(removed.len());
         spec.turn_examined_max = usize::MAX;
         let page = source.page(&spec)?;
         let mut rows: BTreeMap<Bytes, Row> =
             page.rows.into_iter().map(|it| (it.key, it.row)).collect();
-        for (key, row) in prepared {
-            match row.as_ref().filter(|row| !is_expired(row.expire_at, now_s)) {
-                Some(row) => rows.insert(key.clone(), row.clone()),
-                None => rows.remove(key),
-            };
+        for key in &removed {
+            rows.remove(key);
         }
+        rows.extend(put);
         let rows = rows.into_iter().take(asked);
         let rows = rows.map(|(key, row)| KeyedRow { key, row }).collect();
         self.rows.head = Some(Head { rows, asked });
         Ok(())
     }
+}
+
+/// What mutations in flight make of rows: of each row the newest of them counts.
+pub trait Pending {
+    /// `None`: they leave it as it is; `Some(None)`: it is removed. Expiry is not looked at.
+    fn row(&self, raw_key: &[u8]) -> Option<Option<Row>>;
+
+    /// Shows all rows that they put or remove under `prefix`, in order of their raw keys.
+    fn each(&self, prefix: &Bytes, see: &mut dyn FnMut(&Bytes, Option<&Row>));
+}
+
+/// Looks through payloads, the newest first, with every question.
+struct Walk<F>(F);
+
+impl<'a, F: Fn() -> I, I: Iterator<Item = &'a Bytes>> Pending for Walk<F> {
+    fn row(&self, raw_key: &[u8]) -> Option<Option<Row>> {
+        (self.0)().find_map(|payload| written_last(payload, raw_key))
+    }
+
+    fn each(&self, prefix: &Bytes, see: &mut dyn FnMut(&Bytes, Option<&Row>)) {
+        let overlay = overlay_of((self.0)());
+        overlay
+            .range::<Bytes, _>(prefix..)
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .for_each(|(key, row)| see(key, row.as_ref()));
+    }
+}
+
+/// What many mutations in flight make of rows, kept so that each is looked at once only, and not with every question.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// With the decree that made it so.
+    rows: BTreeMap<Bytes, (Decree, Option<Row>)>,
+    applied: Decree,
+}
+
+impl Prepared {
+    /// Adds the payload of a decree, in order of decrees.
+    pub fn add(&mut self, decree: Decree, payload: &Bytes) {
+        for op in operations(payload) {
+            let (key, row) = written(payload, op);
+            self.rows.insert(key, (decree, row));
+        }
+    }
+
+    /// What is applied by now is the engine's to tell. Cheap: rows are dropped when they are many.
+    pub fn set_applied(&mut self, applied: Decree) {
+        self.applied = applied;
+        if self.rows.len() >= PREPARED_ROWS_KEPT {
+            self.rows.retain(|_, (decree, _)| *decree > applied);
+        }
+    }
+}
+
+impl Pending for Prepared {
+    fn row(&self, raw_key: &[u8]) -> Option<Option<Row>> {
+        let (decree, row) = self.rows.get(raw_key)?;
+        (*decree > self.applied).then(|| row.clone())
+    }
+
+    fn each(&self, prefix: &Bytes, see: &mut dyn FnMut(&Bytes, Option<&Row>)) {
+        let rows = self.rows.range::<Bytes, _>(prefix..);
+        for (key, (decree, row)) in rows.take_while(|(key, _)| key.starts_with(prefix)) {
+            if *decree > self.applied {
+                see(key, row.as_ref());
+            }
+        }
+    }
+}
+
+/// Rows of [`Prepared`] among which applied ones are looked for: a few times what is in flight.
+const PREPARED_ROWS_KEPT: usize = 1024;
+
+fn overlay_of<'a>(inflight: impl Iterator<Item = &'a Bytes>) -> BTreeMap<Bytes, Option<Row>> {
+    let mut overlay = BTreeMap::new();
+    for payload in inflight {
+        let mut batch = BTreeMap::new();
+        for op in operations(payload) {
+            let (key, row) = written(payload, op);
+            batch.insert(key, row);
+        }
+        for (key, row) in batch {
+            if let Entry::Vacant(unseen) = overlay.entry(key) {
+                unseen.insert(row);
+            }
+        }
+    }
+    overlay
 }
 
 /// What a prepared payload makes of a row: `None` = nothing, `Some(None)` = it removes it.

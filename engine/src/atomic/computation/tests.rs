@@ -4,6 +4,7 @@ use crate::op::Batch;
 use crate::value::EPOCH_UNIX_S;
 use crate::{MemEngine, key};
 use pegasus_replication::ids::{Ballot, Decree, ReplicaIncarnation, RequestId, TableId};
+use proptest::prelude::*;
 
 /// Second 100, and no expiry of the table's.
 pub(in crate::atomic) const MOMENT: Moment = moment(100, 0);
@@ -244,4 +245,46 @@ fn more_rows_than_a_turn_may_read_are_left_to_a_source_that_may_wait() {
         .run(|| [].iter(), &source(&engine, Tier::Full))
         .unwrap();
     assert_eq!(evaluation.answer.len(), names.len());
+}
+
+fn changes() -> impl Strategy<Value = Vec<Vec<(usize, Option<u32>)>>> {
+    let change = (
+        0..NAMES.len(),
+        prop::option::of(prop::sample::select(vec![0, 100, 101])),
+    );
+    prop::collection::vec(prop::collection::vec(change, 1..4), 0..12)
+}
+
+const NAMES: [&str; 5] = ["", "a", "b", "c", "d"];
+
+proptest! {
+    #[test]
+    fn rows_kept_of_what_is_in_flight_answer_as_the_payloads_do(
+        changes in changes(), applied in 0_usize..12, asked in 1_usize..6,
+    ) {
+        let payloads: Vec<Bytes> = changes.iter().map(|batch| {
+            let writes: Vec<Write<'_>> = batch.iter()
+                .map(|(name, put)| (NAMES[*name], put.map(|expire_at| ("1", expire_at))))
+                .collect();
+            payload(&writes)
+        }).collect();
+        let applied = applied.min(payloads.len());
+        let mut engine = engine(&[("a", Some(("0", 0))), ("c", Some(("0", 0)))]);
+        let mut prepared = Prepared::default();
+        for (decree, payload) in (2..).zip(&payloads) {
+            prepared.add(Decree(decree), payload);
+        }
+        for (decree, payload) in (2..).zip(&payloads[..applied]) {
+            let (ballot, id) = (Ballot::new(0, 1), RequestId::default());
+            engine.apply(PARTITION, Decree(decree), ballot, 1, id, payload).unwrap();
+        }
+        prepared.set_applied(Decree(1 + applied as u64));
+        let source = source(&engine, Tier::CacheOnly);
+        let inflight = &payloads[applied..];
+        for asks in [|_| named(&NAMES), head] {
+            let walked = asks(asked).run(|| inflight.iter().rev(), &source).unwrap();
+            let kept = asks(asked).run_over(&prepared, &source).unwrap();
+            prop_assert_eq!(kept.answer, walked.answer);
+        }
+    }
 }

@@ -143,8 +143,10 @@ impl Thrift {
                     indices,
                 },
             ) => (rpc, Operation::Route { table_name }, indices),
-            (_, Meaning::Said(said)) => {
-                said.encode(asker.to, self.from, output);
+            (rpc, Meaning::Said(said)) => {
+                if rpc.is_none_or(Rpc::is_answered) {
+                    said.encode(asker.to, self.from, output);
+                }
                 return Decoded::Answered;
             }
             (None, _) => {

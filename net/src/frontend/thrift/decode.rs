@@ -82,16 +82,21 @@ fn data(call: &Call<'_>, frame: &Bytes) -> Meaning {
     }
 }
 
+/// Arguments of a remote command.
+const ARGUMENTS_MAX: u32 = 1024;
+
 /// Requests that are not about a partition.
 fn service(rpc: Rpc, call: &Call<'_>) -> Meaning {
     let meaning = match rpc {
         Rpc::QueryPartitionConfigByIndex => call.request::<QueryCfgRequest<'_>>().map(route),
-        Rpc::Cli => call.request::<Command<'_>>().map(|command| {
-            Meaning::Operation(Operation::RemoteCommand {
-                name: command.cmd.to_owned(),
-                arguments: command.arguments.into_iter().map(str::to_owned).collect(),
-            })
-        }),
+        Rpc::Cli => call
+            .request_within::<Command<'_>>(ARGUMENTS_MAX)
+            .map(|command| {
+                Meaning::Operation(Operation::RemoteCommand {
+                    name: command.cmd.to_owned(),
+                    arguments: command.arguments.into_iter().map(str::to_owned).collect(),
+                })
+            }),
         Rpc::Negotiation => Ok(Meaning::Said(Said::NoNegotiation)),
         // Meta's: a data node has no handler for it, and clients go on to the next address of their list.
         _ => Ok(not_handled()),

@@ -7,6 +7,7 @@ use crate::request::{
 use pegasus_fbs::code::{Code, Execution};
 use pegasus_thrift::data::{GetScannerRequest, MultiPutRequest, Request as Sent, ScanRequest};
 use pegasus_thrift::frame::thft;
+use pegasus_thrift::meta::{QueryCfgRequest, QueryCfgResponse};
 use pegasus_thrift::storage;
 
 const SERVER: &str = "127.0.0.1:34801";
@@ -192,6 +193,28 @@ fn a_table_is_resolved_without_the_fields_that_clients_break_on() {
 }
 
 #[test]
+fn an_index_that_is_named_again_and_again_costs_no_more_than_the_whole_table() {
+    let mut frontend = frontend(Protocol::Thft);
+    let query = QueryCfgRequest {
+        app_name: "temp",
+        partition_indices: vec![1; 1000],
+    };
+    let name = Rpc::QueryPartitionConfigByIndex.name().as_bytes();
+    let mut frame = Vec::new();
+    thft::encode_request(&thft::Header::default(), name, 1, &query, &mut frame);
+    let (tag, _) = ask(&mut frontend, &frame);
+    let route = Route {
+        table: 2,
+        partitions: vec![PartitionRoute::default(); 4],
+    };
+    let reply = answer(&mut frontend, &tag, &Ok(Response::Route(route)));
+    let reply = thft::Reply::decode(&reply[4..]).unwrap();
+    let response: QueryCfgResponse<'_> = reply.response().unwrap();
+    let indices = response.partitions.iter().map(|it| it.pid.partition_index);
+    assert_eq!(indices.collect::<Vec<_>>(), [1; 4]);
+}
+
+#[test]
 fn an_unknown_table_is_an_answer_and_a_silent_meta_sends_clients_on() {
     for (code, name) in [
         (Code::UnknownTable, "ERR_OBJECT_NOT_FOUND"),
@@ -203,7 +226,7 @@ fn an_unknown_table_is_an_answer_and_a_silent_meta_sends_clients_on() {
         let reply = answer(&mut frontend, &tag, &Err(Failure::new(code, "")));
         let reply = thft::Reply::decode(&reply[4..]).unwrap();
         assert_eq!(reply.status.name(), "ERR_OK");
-        let response: pegasus_thrift::meta::QueryCfgResponse<'_> = reply.response().unwrap();
+        let response: QueryCfgResponse<'_> = reply.response().unwrap();
         assert_eq!(response.err.name(), name);
         assert!(!response.is_stateful);
     }
@@ -270,6 +293,13 @@ fn a_scanner_gives_pages_and_a_closed_one_is_never_answered() {
     ] {
         assert_eq!(answer(&mut frontend, &tag, &reply), [0; 0]);
     }
+    // Nor is one that names no partition.
+    let mut frame = Vec::new();
+    Sent::ClearScanner(9).encode_thft(&thft::Header::default(), 8, &mut frame);
+    let (mut input, mut output) = (BytesMut::from(&frame[..]), Vec::new());
+    let decoded = frontend.decode(&mut input, &mut output);
+    assert_eq!(decoded, Ok(Some(Decoded::Answered)));
+    assert_eq!(output, [0; 0]);
 }
 
 #[test]

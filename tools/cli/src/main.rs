@@ -12,6 +12,7 @@ mod compact;
 mod confirm;
 mod connect;
 mod cores;
+mod each_node;
 mod exit;
 mod export;
 mod import;
@@ -26,6 +27,7 @@ mod scan;
 mod scrub;
 mod tables;
 mod text;
+mod tune;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -90,6 +92,9 @@ enum Command {
     /// Have nodes rewrite the files of a table without what is overwritten or has expired
     #[command(subcommand)]
     Compact(compact::Command),
+    /// Is this machine set up for a data node, and how fast is its drive
+    #[command(subcommand)]
+    Tune(tune::Command),
     /// Print the value of a row
     Get(rows::Get),
     /// Write a row
@@ -231,6 +236,7 @@ async fn dispatch(command: Command, connect: &Connect, out: &mut Output) -> anyh
         Command::Core(command) => cores::run(&command, connect, out).await,
         Command::Scrub(command) => scrub::run(&command, connect, out).await,
         Command::Compact(command) => compact::run(&command, connect, out).await,
+        Command::Tune(command) => tune::run(&command, out).await,
         Command::Get(options) => rows::get(&options, connect, out).await,
         Command::Set(options) => rows::set(&options, connect, out).await,
         Command::Del(key) => rows::del(&key, connect, out).await,

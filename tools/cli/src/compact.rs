@@ -1,13 +1,12 @@
 //! `pegasus compact start|status`: nodes rewrite the files of a table.
 
 use crate::connect::Connect;
+use crate::each_node::{self, Which, check_answers, names};
 use crate::exit::{Exit, Failed};
 use crate::output::{Output, Style, table};
-use clap::{Args, Subcommand};
-use futures::future::join_all;
-use pegasus_client::{Client, CompactInfo, NodeInfo};
+use clap::Subcommand;
+use pegasus_client::CompactInfo;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -26,73 +25,25 @@ Compactions happen by themselves too: this is for after a large deletion, or to 
     Status(Which),
 }
 
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct Which {
-    /// Only this node
-    #[arg(long, value_name = "N")]
-    node: Option<u32>,
-}
-
-/// What one node says.
-struct Told {
-    node: u32,
-    answer: Result<CompactInfo, String>,
-}
-
-/// A node that does not answer is not waited for as long as meta.
-const PATIENCE: Duration = Duration::from_secs(2);
+type Told = each_node::Told<CompactInfo>;
 
 pub(crate) async fn run(
     command: &Command,
     connect: &Connect,
     out: &mut Output,
 ) -> anyhow::Result<()> {
-    let patience = connect.timeout_or(PATIENCE);
-    let client = connect
-        .client_with(|options| options.admin_timeout = patience)
-        .await?;
+    let client = each_node::client(connect).await?;
     let (which, table) = match command {
         Command::Start { name, which } => (*which, Some(client.show_table(name).await?.table_id)),
         Command::Status(which) => (*which, None),
     };
-    let told = ask(&client, which, table).await?;
+    let ask_core = async |core: &str| client.compact(core, table, table.is_some()).await;
+    let told = each_node::ask(&client, which, ask_core).await?;
     match out.style {
         Style::Json => out.json(&told.iter().map(told_json).collect::<Vec<_>>())?,
         Style::People => show(&told, out)?,
     }
     end(&told, table.is_some())
-}
-
-/// Of every node that is asked for; with a table it is ordered.
-async fn ask(client: &Client, which: Which, table: Option<u32>) -> anyhow::Result<Vec<Told>> {
-    let mut nodes = client.list_nodes().await?.nodes;
-    nodes.retain(|it| which.node.is_none_or(|only| only == it.node));
-    if nodes.is_empty() {
-        let sentence = match which.node {
-            Some(node) => format!("there is no node {node}; `pegasus node list` has them"),
-            None => "no node has registered with meta yet".to_owned(),
-        };
-        return Err(Failed::error(Exit::NotFound, sentence));
-    }
-    Ok(join_all(nodes.iter().map(|it| ask_node(client, it, table))).await)
-}
-
-/// Any core answers for its node: the next one is asked when one does not.
-async fn ask_node(client: &Client, node: &NodeInfo, table: Option<u32>) -> Told {
-    let mut answer = Err(format!("gone for {} s", node.last_heartbeat.as_secs()));
-    for core in node.cores.iter().filter(|_| node.alive) {
-        answer = client
-            .compact(&core.client_address, table, table.is_some())
-            .await
-            .map_err(|error| error.to_string());
-        if answer.is_ok() {
-            break;
-        }
-    }
-    Told {
-        node: node.node,
-        answer,
-    }
 }
 
 fn show(told: &[Told], out: &mut Output) -> anyhow::Result<()> {
@@ -125,19 +76,10 @@ fn state(info: &CompactInfo) -> String {
 }
 
 fn end(told: &[Told], start: bool) -> anyhow::Result<()> {
-    let names = |picked: Vec<&Told>| {
-        let names: Vec<String> = picked.iter().map(|it| it.node.to_string()).collect();
-        names.join(", ")
-    };
-    let silent: Vec<&Told> = told.iter().filter(|it| it.answer.is_err()).collect();
-    if !silent.is_empty() {
-        let sentence = format!("no answer from node {}", names(silent));
-        return Err(Failed::error(Exit::Unavailable, sentence));
-    }
-    let is_full = |it: &&Told| it.answer.as_ref().is_ok_and(|info| !info.began);
-    let full: Vec<&Told> = told.iter().filter(is_full).collect();
-    if start && !full.is_empty() {
-        let sentence = format!("too many orders wait on node {}", names(full));
+    check_answers(told)?;
+    let is_full = |it: &Told| it.answer.as_ref().is_ok_and(|info| !info.began);
+    if let Some(full) = names(told, is_full).filter(|_| start) {
+        let sentence = format!("too many orders wait on node {full}");
         return Err(Failed::error(Exit::Failed, sentence));
     }
     Ok(())

@@ -1,11 +1,11 @@
 //! `pegasus scrub start|status`: nodes read everything they have on disk and check it.
 
 use crate::connect::Connect;
+use crate::each_node::{self, Which, check_answers};
 use crate::exit::{Exit, Failed};
 use crate::output::{Output, Style, table};
-use clap::{Args, Subcommand};
-use futures::future::join_all;
-use pegasus_client::{Client, NodeInfo, ScrubInfo};
+use clap::Subcommand;
+use pegasus_client::ScrubInfo;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,21 +20,7 @@ the time. Nodes make one by themselves every process.scrub.period_hours.")]
     Status(Which),
 }
 
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct Which {
-    /// Only this node
-    #[arg(long, value_name = "N")]
-    node: Option<u32>,
-}
-
-/// What one node says.
-struct Told {
-    node: u32,
-    answer: Result<ScrubInfo, String>,
-}
-
-/// A node that does not answer is not waited for as long as meta.
-const PATIENCE: Duration = Duration::from_secs(2);
+type Told = each_node::Told<ScrubInfo>;
 
 pub(crate) async fn run(
     command: &Command,
@@ -45,48 +31,14 @@ pub(crate) async fn run(
         Command::Start(which) => (which, true),
         Command::Status(which) => (which, false),
     };
-    let told = ask(*which, start, connect).await?;
+    let client = each_node::client(connect).await?;
+    let ask_core = async |core: &str| client.scrub(core, start).await;
+    let told = each_node::ask(&client, *which, ask_core).await?;
     match out.style {
         Style::Json => out.json(&told.iter().map(told_json).collect::<Vec<_>>())?,
         Style::People => show(&told, out)?,
     }
     end(&told, start)
-}
-
-async fn ask(which: Which, start: bool, connect: &Connect) -> anyhow::Result<Vec<Told>> {
-    let patience = connect.timeout_or(PATIENCE);
-    let client = connect
-        .client_with(|options| options.admin_timeout = patience)
-        .await?;
-    let mut nodes = client.list_nodes().await?.nodes;
-    nodes.retain(|it| which.node.is_none_or(|only| only == it.node));
-    if nodes.is_empty() {
-        let sentence = match which.node {
-            Some(node) => format!("there is no node {node}; `pegasus node list` has them"),
-            None => "no node has registered with meta yet".to_owned(),
-        };
-        return Err(Failed::error(Exit::NotFound, sentence));
-    }
-    Ok(join_all(nodes.iter().map(|it| ask_node(&client, it, start))).await)
-}
-
-/// Any core answers for its node: the next one is asked when one does not.
-async fn ask_node(client: &Client, node: &NodeInfo, start: bool) -> Told {
-    let gone = || Err(format!("gone for {} s", node.last_heartbeat.as_secs()));
-    let mut answer = gone();
-    for core in node.cores.iter().filter(|_| node.alive) {
-        answer = client
-            .scrub(&core.client_address, start)
-            .await
-            .map_err(|error| error.to_string());
-        if answer.is_ok() {
-            break;
-        }
-    }
-    Told {
-        node: node.node,
-        answer,
-    }
 }
 
 fn show(told: &[Told], out: &mut Output) -> anyhow::Result<()> {
@@ -159,15 +111,7 @@ fn advice(finding: &str) -> &'static str {
 }
 
 fn end(told: &[Told], start: bool) -> anyhow::Result<()> {
-    let silent: Vec<String> = told
-        .iter()
-        .filter(|it| it.answer.is_err())
-        .map(|it| it.node.to_string())
-        .collect();
-    if !silent.is_empty() {
-        let sentence = format!("no answer from node {}", silent.join(", "));
-        return Err(Failed::error(Exit::Unavailable, sentence));
-    }
+    check_answers(told)?;
     let found = findings(told).count();
     if found > 0 && !start {
         let places = if found == 1 { "place" } else { "places" };

@@ -4,7 +4,8 @@
 //!   append(record) -> pending -> next_write() -> in flight -> on_durable(id) -> stamps, in order
 //! ```
 //!
-//! * Everything pending when a write becomes possible goes into it (group commit); no timer delays a write.
+//! * Everything pending when a write becomes possible goes into it (group commit); no timer delays a write. Beside another
+//!   write it becomes possible when as many records wait as that one holds.
 //! * Completions may come in any order; durability is told in order, because a record counts only if
 //!   everything before it is there too.
 //! * A failed write is final: the log then takes nothing, writes nothing and reports nothing.

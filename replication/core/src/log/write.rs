@@ -73,12 +73,24 @@ impl ShardLog {
         if !current.is_open || !(self.has_records() || trailer == Trailer::Yes) {
             return None;
         }
+        if !self.is_worth_a_flush() {
+            return None;
+        }
         let plan = self.plan_batch(&current);
         if plan.has_room() && (!plan.records.is_empty() || trailer == Trailer::Yes) {
             Some(self.build_batch(current, plan))
         } else {
             self.open_segment()
         }
+    }
+
+    /// A write beside another pays for a flush of its own, so it goes when it has as much to do as the one before it. Few
+    /// writers then do not wait for each other, and many share flushes evenly, instead of a full and a nearly empty one.
+    fn is_worth_a_flush(&self) -> bool {
+        let waiting = self.carried.len() + self.pending.len() + self.reappended.len();
+        let last = self.inflight.back();
+        last.is_none_or(|last| waiting >= last.stamps.len())
+            || self.pending_bytes >= self.options.batch_bytes_max
     }
 
     /// Writes the header block of the next segment, if that is ready. Batches wait until it is durable.

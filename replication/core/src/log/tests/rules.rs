@@ -64,6 +64,41 @@ fn records_appended_while_a_write_is_under_way_go_into_the_next_one_together() {
 }
 
 #[test]
+fn a_second_write_goes_when_it_has_as_much_to_do_as_the_first() {
+    let mut life = Life::first(1);
+    for partition in 0..3 {
+        life.append(adopt(partition, 1));
+    }
+    life.perform();
+    for decree in 1..=2 {
+        life.append(entry_record(0, entry(1, decree, vec![1; 10]), 0));
+        life.perform();
+        assert_eq!(life.log.writes_inflight(), 1, "{decree} of 3 records wait");
+    }
+    life.append(entry_record(0, entry(1, 3, vec![1; 10]), 0));
+    life.perform();
+    assert_eq!(life.log.writes_inflight(), 2);
+    life.append(entry_record(0, entry(1, 4, vec![1; 10]), 0));
+    life.settle();
+    assert_eq!(life.durable_count, 7, "what waits alone is not forgotten");
+}
+
+#[test]
+fn a_second_write_goes_when_it_fills_a_batch() {
+    let mut life = Life::first(1);
+    for partition in 0..3 {
+        life.append(adopt(partition, 1));
+    }
+    life.perform();
+    let payload = vec![1; OPTIONS.payload_bytes_max().min(OPTIONS.batch_bytes_max)];
+    life.append(entry_record(0, entry(1, 1, payload), 0));
+    life.perform();
+    assert_eq!(life.log.writes_inflight(), 2);
+    life.settle();
+    assert_eq!(life.durable_count, 4);
+}
+
+#[test]
 fn completions_out_of_order_are_told_in_order() {
     let mut life = Life::first(1);
     life.append(adopt(0, 1));

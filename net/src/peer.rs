@@ -17,8 +17,8 @@
 //!  Up          --HelloProof--> Up
 //! ```
 
-#[cfg(test)]
-mod any_bytes;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod any_bytes;
 pub mod handshake;
 
 use crate::connection::ConnectionId;

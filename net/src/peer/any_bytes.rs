@@ -12,7 +12,7 @@ const NONCES: Nonces = Nonces {
 };
 
 /// The first byte says which frame it is: hello (0), reply (1) or proof (2); the rest is its body.
-pub(crate) fn run(input: &[u8]) {
+pub fn run(input: &[u8]) {
     let Some((what, body)) = input.split_first() else {
         return;
     };

@@ -17,6 +17,9 @@
 //!
 //! All integers little-endian. Only proven peers send these bytes; they are checked all the same.
 
+#[cfg(test)]
+mod any_bytes;
+
 use bytes::{Buf, BufMut, BytesMut};
 use pegasus_fbs::code::Code;
 use pegasus_net::peer::PEER_BODY_BYTES_MAX;

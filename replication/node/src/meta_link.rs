@@ -7,20 +7,23 @@
 //! The thread tells the cores what concerns them (`inbox`), keeps their reports until meta has heard them, and repeats
 //! what is not answered. Cores never wait for it: their mail is a bounded channel, and what does not fit they send later.
 
+#[cfg(test)]
+mod any_bytes;
 mod assignment;
 pub(crate) mod frames;
 mod reports;
 mod session;
+mod told;
 
 pub use session::{LinkIdentity, Registered, SessionError};
+pub use told::{Health, ReplicaKey, Report, Wish};
 
 use crate::inbox::InboxSender;
 use crate::members::Members;
 use assignment::Assignment;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use pegasus_fbs::frame::FrameKind;
-use pegasus_replication::config::{Configuration, Proposal};
-use pegasus_replication::ids::{Ballot, CoreId, Decree, PartitionId, ReplicaIncarnation};
+use pegasus_replication::ids::CoreId;
 use reports::Reports;
 use session::Session;
 use std::collections::VecDeque;
@@ -39,51 +42,6 @@ const GATHER: Duration = Duration::from_millis(2);
 const GATHER_WISHES: Duration = Duration::from_micros(500);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
-
-/// One copy of a partition on this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReplicaKey {
-    pub partition: PartitionId,
-    pub incarnation: ReplicaIncarnation,
-}
-
-/// What a replica does, as meta is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// Removed on order.
-    Gone,
-    Opening,
-    /// There and durable.
-    Ready,
-    /// Primary, and answers clients.
-    Serving,
-    OutOfService,
-}
-
-/// The last words of one replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    pub ballot: Ballot,
-    pub committed: Decree,
-    pub prepared: Decree,
-    pub health: Health,
-    /// Of `OutOfService`.
-    pub reason: String,
-    /// Stamp of the last prepared entry.
-    pub prepared_ballot: Ballot,
-    pub applied: Decree,
-    /// The newest known to the replica: what meta is rebuilt from if its store is lost.
-    pub configuration: Option<Configuration>,
-}
-
-/// A change that a replica asks meta for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wish {
-    pub key: ReplicaKey,
-    /// The ballot that it wants to leave.
-    pub ballot: Ballot,
-    pub proposal: Proposal,
-}
 
 /// What a core, or the disk watch, tells meta.
 #[derive(Debug)]

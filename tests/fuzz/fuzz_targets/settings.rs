@@ -5,10 +5,8 @@
 
 #[path = "../../../replication/node/src/config/tests/any_bytes.rs"]
 mod any_bytes;
-#[path = "../../../replication/node/src/config/units.rs"]
-mod units;
 mod config {
-    pub(crate) use crate::units::{ByteSize, Cores};
+    pub(crate) use pegasus_host::units::{ByteSize, Cores};
 }
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| any_bytes::run(input));

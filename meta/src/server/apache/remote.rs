@@ -4,7 +4,7 @@ use pegasus_http::utc;
 use std::fmt::Write as _;
 
 /// What each does, for `help`.
-const COMMANDS: [(&str, &str); 6] = [
+const COMMANDS: [(&str, &str); 7] = [
     ("help", "help [command]: all commands, or what one does"),
     (
         "server-info",
@@ -14,6 +14,10 @@ const COMMANDS: [(&str, &str); 6] = [
     (
         "perf-counters",
         "perf-counters [regex..]: counters of this server",
+    ),
+    (
+        "perf-counters-by-postfix",
+        "perf-counters-by-postfix [text..]: counters whose names end so",
     ),
     (
         "perf-counters-by-substr",
@@ -89,5 +93,16 @@ mod tests {
     fn a_command_that_nobody_knows_is_named() {
         let answer = command("nonsense", &[], 0, 0);
         assert_eq!(answer, "unknown command 'nonsense'");
+    }
+
+    #[test]
+    fn every_command_that_is_answered_is_in_the_help() {
+        let help = command("help", &[], 0, 0);
+        for (name, _) in COMMANDS {
+            assert!(help.contains(name), "{name}");
+            assert!(!command(name, &[], 0, 0).starts_with("unknown"), "{name}");
+        }
+        let postfix = ["perf-counters-by-postfix".to_owned()];
+        assert!(command("help", &postfix, 0, 0).starts_with(&postfix[0]));
     }
 }

@@ -7,7 +7,7 @@ mod rows;
 
 use bytes::Bytes;
 use pegasus_engine::marker::{Marker, WindowEntry};
-use pegasus_engine::{Batch, key, value};
+use pegasus_engine::{Batch, RequestOutcome, key, value};
 use pegasus_replication::ids::{Ballot, Decree, ReplicaIncarnation, RequestId};
 use std::path::PathBuf;
 
@@ -16,6 +16,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let mut batch = Batch::new();
     batch.put(&raw, b"Ada", 5).unwrap();
     batch.remove(&raw).unwrap();
+    let with_result = batch.encode_with_result(b"\x04seen");
     let batch = batch.encode();
     let mut marker = Marker::new(ReplicaIncarnation(5));
     marker.decree = Decree(9);
@@ -38,8 +39,10 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("batch", with(0, &batch)),
         ("batch_cut", with(0, &batch[..batch.len() - 1])),
         ("batch_of_nothing", with(0, &[1, 0])),
+        ("batch_with_a_result", with(0, &with_result)),
         ("marker", with(1, &marker)),
         ("marker_unsigned", with(2, unsigned)),
+        ("marker_with_floors_unsigned", with(2, &floors())),
         ("key", with(3, &raw)),
         ("key_of_255", with(3, &[255; 4])),
         (
@@ -47,7 +50,39 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             with(4, value::Header::new(5, value::timetag(77, 1)).as_ref()),
         ),
         ("value_of_version_2", with(4, late.as_ref())),
+        (
+            "result_of_an_increment",
+            with(5, b"\x01\xfe\xff\xff\xff\xff\xff\xff\xff"),
+        ),
+        ("result_of_a_check", with(5, b"\x04seen")),
     ]
+}
+
+/// A marker of version 2 without its checksum: two clients have been forgotten, and others before them.
+fn floors() -> Vec<u8> {
+    let mut marker = vec![2];
+    for number in [5_u64, 9, 1] {
+        marker.extend(number.to_le_bytes());
+    }
+    marker.extend([0, 0, 1, 2, 0]);
+    for (client, floor) in [(8_u64, 70_u64), (9, 3)] {
+        marker.extend(client.to_le_bytes());
+        marker.extend(floor.to_le_bytes());
+    }
+    marker
+}
+
+#[test]
+fn the_marker_with_floors_is_read() {
+    let mut signed = floors();
+    signed.extend(crc32c::crc32c(&signed).to_le_bytes());
+    let marker = Marker::decode(&signed).unwrap();
+    let id = |client, sequence| RequestId { client, sequence };
+    assert_eq!(
+        marker.window.outcome(id(8, 70), true),
+        RequestOutcome::Forgotten
+    );
+    assert_eq!(marker.window.outcome(id(8, 71), true), RequestOutcome::New);
 }
 
 #[test]

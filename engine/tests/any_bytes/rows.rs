@@ -1,17 +1,18 @@
-//! Batches, markers, keys and values: any bytes are refused, or mean what is written in their place again. Run by the
+//! Batches, markers, keys, values and remembered results: any bytes are refused, or mean what is written in their place again. Run by the
 //! tests and by the fuzz target `rows`.
 
+use pegasus_engine::atomic::{CheckedValue, Incremented};
 use pegasus_engine::marker::Marker;
 use pegasus_engine::op::{BATCH_BYTES_MAX, BATCH_OPS_MAX, Batch, BatchError, BatchRef, OpRef};
 use pegasus_engine::value::{self, Header, TableVersion};
-use pegasus_engine::{RequestWindow, key};
+use pegasus_engine::{RequestOutcome, RequestWindow, key};
 
 /// The first byte says what the rest is.
 pub(crate) fn run(input: &[u8]) {
     let Some((what, rest)) = input.split_first() else {
         return;
     };
-    match what % 5 {
+    match what % 6 {
         0 => batch(rest),
         1 => marker(rest),
         2 => {
@@ -20,7 +21,8 @@ pub(crate) fn run(input: &[u8]) {
             marker(&signed);
         }
         3 => raw_key(rest),
-        _ => stored_value(rest),
+        4 => stored_value(rest),
+        _ => result(rest),
     }
 }
 
@@ -65,6 +67,21 @@ fn marker(stored: &[u8]) {
     for entry in marker.window.iter() {
         let found = marker.window.find(entry.id).expect("it is in the window");
         assert_eq!(found.id, entry.id);
+        let outcome = marker.window.outcome(entry.id, true);
+        assert!(matches!(outcome, RequestOutcome::Applied { .. }));
+    }
+}
+
+/// Of an increment, or of a check, or of neither.
+fn result(remembered: &[u8]) {
+    let sum = Incremented::remembered(remembered);
+    match CheckedValue::remembered(remembered) {
+        Some(CheckedValue::Found(value)) => {
+            assert_eq!(sum, None);
+            assert_eq!(value.len() + 1, remembered.len());
+        }
+        Some(_) => assert_eq!((sum, remembered.len()), (None, 1)),
+        None => assert!(matches!(sum, None | Some(Incremented::Done(_)))),
     }
 }
 

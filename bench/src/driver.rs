@@ -10,7 +10,7 @@ use crate::affinity;
 use crate::arrival::Schedule;
 use crate::keys::Chooser;
 use crate::outcome::{Outcome, ThreadUse};
-use crate::pace::{Gate, Pace, Until};
+use crate::pace::{End, Gate, Pace, Until};
 use crate::plan::{Plan, Work};
 use crate::progress;
 use crate::record::{Recorder, Shared};
@@ -76,6 +76,18 @@ struct Share {
 /// Runs the plan to its end. An error means that it could not be run (nobody there, no table, no file); operations that
 /// fail are part of the outcome.
 pub(crate) fn run(plan: &Plan) -> anyhow::Result<Finished> {
+    run_beside(plan, |_| Ok(()))
+}
+
+/// The same with something that goes on beside it on a thread of its own, from the moment on at which the clock starts: it
+/// may divide the measured time into periods, and end it.
+///
+/// # Errors
+/// Those of [`run`], and what `beside` returns.
+pub(crate) fn run_beside(
+    plan: &Plan,
+    beside: impl FnOnce(&Stage) -> anyhow::Result<()> + Send,
+) -> anyhow::Result<Finished> {
     let common = Arc::new(Common::new(plan)?);
     let threads = connect_threads(&common)?;
     let started = SystemTime::now();
@@ -84,14 +96,20 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Finished> {
         // A thread that has gone failed; joining it tells.
         let _ = thread.go.send(go.clone());
     }
-    progress::watch(plan, &go.shared, || {
-        go.shared.is_over() || threads.iter().all(|thread| thread.handle.is_finished())
+    let stage = Stage(go.clone());
+    let ended = std::thread::scope(|scope| {
+        let beside = scope.spawn(|| beside(&stage));
+        progress::watch(plan, &go.shared, || {
+            go.shared.is_over() || threads.iter().all(|thread| thread.handle.is_finished())
+        });
+        beside.join()
     });
     let mut shares = Vec::new();
     for thread in threads {
         let share = thread.handle.join();
         shares.push(share.map_err(|_| anyhow!("a bench thread panicked"))??);
     }
+    ended.map_err(|_| anyhow!("what goes on beside the run panicked"))??;
     go.shared.end_gaps();
     common.keep_state()?;
     let finished = gather::gather(&common, &go.shared, shares, started);
@@ -99,6 +117,34 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Finished> {
         trace.finish()?;
     }
     Ok(finished)
+}
+
+/// A run that is under way, for what goes on beside it.
+#[derive(Debug)]
+pub(crate) struct Stage(Go);
+
+impl Stage {
+    /// When the warm-up is over.
+    pub(crate) fn measured_from(&self) -> Instant {
+        self.0.shared.measured_from()
+    }
+
+    /// A named stretch of the measured time begins now.
+    pub(crate) fn begin_period(&self, name: &str, is_event: bool) {
+        self.0.shared.begin_period(name, is_event);
+    }
+
+    /// All threads have ended: the planned time is over, or they failed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.shared.is_over()
+    }
+
+    /// Nothing is started any more.
+    pub(crate) fn stop(&self) {
+        if let Until::Time(end) = &*self.0.until {
+            end.stop();
+        }
+    }
 }
 
 impl Common {
@@ -295,7 +341,7 @@ impl Common {
             SmallRng::seed_from_u64(seed),
         );
         let timeout = self.plan.task.timeout;
-        let gate = Gate::new(schedule, *end, timeout, Rc::clone(recorder))?;
+        let gate = Gate::new(schedule, Arc::clone(end), timeout, Rc::clone(recorder))?;
         Ok(Pace::Open(Rc::new(gate)))
     }
 
@@ -355,7 +401,7 @@ fn start_clock(plan: &Plan) -> anyhow::Result<Go> {
     };
     let start = Instant::now();
     let until = match plan.work {
-        Work::RunFor { warm_up, time } => Until::Time(start + warm_up + time),
+        Work::RunFor { warm_up, time } => Until::Time(Arc::new(End::at(start + warm_up + time))),
         Work::RunOperations(count) => Until::Operations(AtomicU64::new(count)),
         Work::Load(_) => Until::Operations(AtomicU64::new(plan.task.records)),
     };

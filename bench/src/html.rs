@@ -10,9 +10,11 @@ mod compare;
 mod cores;
 mod curve;
 mod markup;
+mod periods;
 mod run;
 mod setup;
 mod sweep;
+mod versus;
 
 use crate::report::{Finding, Weight};
 use markup::{element, escape, wrap};

@@ -1,9 +1,11 @@
 //! The command lines of `load` and `run`, and the plans that they stand for.
 
 mod common;
+mod offer;
 mod run;
 
-pub(crate) use common::CommonOptions;
+pub(crate) use common::{CommonOptions, Protocol};
+pub(crate) use offer::Offer;
 pub(crate) use run::RunOptions;
 
 use anyhow::ensure;

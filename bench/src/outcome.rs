@@ -43,6 +43,9 @@ pub(crate) struct Outcome {
     pub(crate) longest_gap_ms: f64,
     /// From the start of the measured time on, without holes; the last one may be shorter.
     pub(crate) series: Vec<Interval>,
+    /// Of a scenario: the stretches of the measured time, in order; the first is the quiet one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) periods: Vec<Period>,
     pub(crate) bench: BenchUse,
     /// Absent when it was not asked for, which would otherwise look like "nothing found".
     pub(crate) verify: Option<Verified>,
@@ -57,6 +60,41 @@ pub(crate) struct Measured {
     pub(crate) percentiles: Percentiles,
     /// The whole histogram; [`Latency::from_buckets`] makes it one again.
     pub(crate) histogram: Buckets,
+}
+
+/// A stretch of the measured time: quiet, an event, or what comes after it. An operation that overlaps an event counts there,
+/// any other where it was meant to start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Period {
+    pub(crate) name: String,
+    /// Something was done to the servers.
+    pub(crate) is_event: bool,
+    /// Its begin, in seconds from the begin of the measured time.
+    pub(crate) at_seconds: f64,
+    pub(crate) seconds: f64,
+    /// Successful ones.
+    pub(crate) operations: u64,
+    pub(crate) errors: u64,
+    pub(crate) never_sent: u64,
+    /// The longest time in which no operation succeeded, of those that were open in it.
+    pub(crate) longest_gap_ms: f64,
+    pub(crate) latencies: BTreeMap<Kind, PeriodLatency>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PeriodLatency {
+    #[serde(flatten)]
+    pub(crate) measured: Measured,
+    /// Absent for the quiet one itself, and if it has none of the kind.
+    pub(crate) times_quiet: Option<TimesQuiet>,
+}
+
+/// Quotients with the quiet period at the same percentile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TimesQuiet {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
 }
 
 /// What an open loop was meant to do, in measured time, and what came of it.
@@ -155,6 +193,9 @@ pub(crate) struct Setup {
     pub(crate) workers: usize,
     /// Absent: a closed loop, where a worker starts its next operation when the one before is answered.
     pub(crate) rate: Option<f64>,
+    /// What the rate is a share of, if it was chosen so: the highest rate that held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) knee: Option<f64>,
     pub(crate) timeout_ms: u64,
     pub(crate) warm_up_seconds: f64,
     pub(crate) seed: u64,

@@ -7,7 +7,7 @@ use crate::record::Recorder;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Shared by the workers of a thread.
@@ -20,9 +20,35 @@ pub(crate) enum Pace {
 /// When a closed loop is over.
 #[derive(Debug)]
 pub(crate) enum Until {
-    Time(Instant),
+    Time(Arc<End>),
     /// Operations that are left, for all workers together.
     Operations(AtomicU64),
+}
+
+/// The end of a run that goes by time, which whoever watches it may bring forward.
+#[derive(Debug)]
+pub(crate) struct End {
+    planned: Instant,
+    is_stopped: AtomicBool,
+}
+
+impl End {
+    pub(crate) fn at(planned: Instant) -> Self {
+        Self {
+            planned,
+            is_stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// Nothing is started any more.
+    pub(crate) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is to start at this moment, or later.
+    pub(crate) fn is_before(&self, moment: Instant) -> bool {
+        moment >= self.planned || self.is_stopped.load(Ordering::Relaxed)
+    }
 }
 
 /// The open loop of one thread.
@@ -30,8 +56,7 @@ pub(crate) enum Until {
 pub(crate) struct Gate {
     schedule: RefCell<Schedule>,
     alarm: Alarm,
-    /// Nothing is meant to start from here on.
-    end: Instant,
+    end: Arc<End>,
     /// An operation that was meant to start longer ago has failed before it began.
     timeout: Duration,
     recorder: Rc<RefCell<Recorder>>,
@@ -56,7 +81,7 @@ impl Until {
     fn take(&self) -> Option<Instant> {
         let now = Instant::now();
         let goes_on = match self {
-            Self::Time(end) => now < *end,
+            Self::Time(end) => !end.is_before(now),
             Self::Operations(left) => left
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                     left.checked_sub(1)
@@ -70,7 +95,7 @@ impl Until {
 impl Gate {
     pub(crate) fn new(
         schedule: Schedule,
-        end: Instant,
+        end: Arc<End>,
         timeout: Duration,
         recorder: Rc<RefCell<Recorder>>,
     ) -> anyhow::Result<Self> {
@@ -95,15 +120,15 @@ impl Gate {
         if intended > now {
             self.alarm.sleep_until(intended).await;
         }
-        Some(intended)
+        (!self.end.is_before(intended)).then_some(intended)
     }
 
     fn take(&self, oldest: Instant) -> Option<Instant> {
         let turn = self.schedule.borrow_mut().take(oldest, |skipped| {
-            if skipped < self.end {
+            if !self.end.is_before(skipped) {
                 self.recorder.borrow_mut().never_sent(skipped);
             }
         });
-        (turn.intended < self.end).then_some(turn.intended)
+        (!self.end.is_before(turn.intended)).then_some(turn.intended)
     }
 }

@@ -61,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) work: Work,
     /// `None`: a closed loop. Only with [`Work::RunFor`].
     pub(crate) rate: Option<Rate>,
+    /// What the rate is a share of, if it was chosen so.
+    pub(crate) knee: Option<f64>,
     pub(crate) task: Task,
     /// `None` for a load.
     pub(crate) workload: Option<Workload>,
@@ -138,6 +140,7 @@ impl Plan {
             inflight: self.shape.inflight,
             workers: self.shape.workers(),
             rate: self.rate.map(|rate| rate.per_second),
+            knee: self.knee,
             timeout_ms: milliseconds(self.task.timeout),
             warm_up_seconds: self.warm_up().as_secs_f64(),
             seed: self.task.seed,

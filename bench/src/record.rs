@@ -1,6 +1,7 @@
 //! What happened: one recorder for each thread, added up at the end.
 
 use crate::histogram::Latency;
+use crate::period::{PeriodRecords, Periods};
 use crate::series::Series;
 use crate::target::{Execution, Failure};
 use crate::trace::{Trace, TraceCode, Traced};
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     /// Microseconds from `measured_from`.
     last_success_us: AtomicU64,
     longest_gap_us: AtomicU64,
+    periods: Periods,
 }
 
 /// Written by one thread and read by the progress bar; a cache line of its own.
@@ -49,6 +51,7 @@ impl Shared {
             ended_us: AtomicU64::new(0),
             last_success_us: AtomicU64::new(0),
             longest_gap_us: AtomicU64::new(0),
+            periods: Periods::default(),
         }
     }
 
@@ -87,6 +90,17 @@ impl Shared {
         self.sum(|counters| &counters.errors)
     }
 
+    /// A named stretch of the measured time begins now.
+    pub(crate) fn begin_period(&self, name: &str, is_event: bool) {
+        let now = microseconds(self.measured_from.elapsed());
+        let open_gap_us = now.saturating_sub(self.last_success_us.load(Ordering::Relaxed));
+        self.periods.begin(name, is_event, open_gap_us);
+    }
+
+    pub(crate) fn periods(&self) -> &Periods {
+        &self.periods
+    }
+
     /// The end of the measured time ends the last gap.
     pub(crate) fn end_gaps(&self) {
         self.note_success(self.measured_from + self.measured(), 0);
@@ -105,6 +119,7 @@ impl Shared {
         }
         let before = self.last_success_us.fetch_max(now, Ordering::Relaxed);
         let gap = now.saturating_sub(before);
+        self.periods.note_gap(gap);
         if gap > self.longest_gap_us.load(Ordering::Relaxed) {
             self.longest_gap_us.fetch_max(gap, Ordering::Relaxed);
         }
@@ -157,6 +172,7 @@ pub(crate) struct Recorder {
     thread: usize,
     latencies: Vec<Latency>,
     pub(crate) series: Series,
+    pub(crate) periods: PeriodRecords,
     /// From the intended start to the actual one; open loop only.
     pub(crate) start_delay: Latency,
     pub(crate) never_sent: u64,
@@ -184,6 +200,7 @@ impl Recorder {
             thread,
             latencies: Kind::ALL.iter().map(|_| Latency::new()).collect(),
             series: Series::new(),
+            periods: PeriodRecords::default(),
             start_delay: Latency::new(),
             never_sent: 0,
             errors: BTreeMap::new(),
@@ -233,6 +250,7 @@ impl Recorder {
             return;
         }
         self.never_sent += 1;
+        self.periods.never_sent(&self.shared.periods, intended);
         self.trace(intended, u64::MAX, u64::MAX, None, TraceCode::NeverSent);
     }
 
@@ -251,6 +269,7 @@ impl Recorder {
             self.errors.entry(key).or_insert((0, example)).0 += count;
         }
         self.series.add(other.series);
+        self.periods.add(other.periods);
         self.start_delay.add(&other.start_delay);
         self.never_sent += other.never_sent;
         self.misses += other.misses;
@@ -289,6 +308,7 @@ impl Recorder {
     fn success(&mut self, kind: Kind, times: Times, done: Done) {
         let latency = times.ended.saturating_duration_since(times.intended);
         self.latencies[kind.index()].record(latency);
+        self.periods.success(&self.shared.periods, kind, times);
         let at = times
             .ended
             .saturating_duration_since(self.shared.measured_from);
@@ -304,6 +324,7 @@ impl Recorder {
             .ended
             .saturating_duration_since(self.shared.measured_from);
         self.series.error(at);
+        self.periods.error(&self.shared.periods, times);
         increment(&self.shared.threads[self.thread].errors);
         let key = (kind, failure.code.to_string(), failure.execution);
         let entry = self

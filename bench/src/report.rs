@@ -8,6 +8,7 @@ pub(crate) mod examples;
 mod file;
 mod finding;
 mod machine;
+mod periods;
 mod run;
 mod text;
 

@@ -20,13 +20,14 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        let plan = self.options.plan()?;
+        let mut plan = self.options.plan()?;
         let machine = Machine::of_this_host();
         let floor = self.options.floor()?;
-        let watch = Watch::start(&plan.target);
         if plan.target == Target::Null {
             calibrate::load(&plan)?;
         }
+        self.options.settle_rate(&mut plan)?;
+        let watch = Watch::start(&plan.target);
         let mut outcome = driver::run(&plan)?.outcome;
         let cores = watch.map(Watch::finish);
         if self.calibrate {

@@ -6,6 +6,7 @@
 //! goes on by halves, geometrically. The *knee* is the highest rate that held below the first that did not.
 
 mod command;
+pub(crate) mod knee;
 mod report;
 mod search;
 

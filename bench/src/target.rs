@@ -130,6 +130,16 @@ impl Target {
         }
     }
 
+    /// The cluster of ours behind it, if it is one: addresses of meta, and the table.
+    pub(crate) fn cluster(&self) -> Option<(&[String], &str)> {
+        match self {
+            Self::Native { meta, table }
+            | Self::Apache { meta, table, .. }
+            | Self::Resp { meta, table } => Some((meta, table)),
+            Self::Redis { .. } | Self::Etcd { .. } | Self::Null => None,
+        }
+    }
+
     /// A connection that is open and knows its routes. Called on the thread that will use it.
     ///
     /// # Errors

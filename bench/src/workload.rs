@@ -79,6 +79,19 @@ pub(crate) struct Mix {
 }
 
 impl Workload {
+    /// As on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::B => "b",
+            Self::C => "c",
+            Self::D => "d",
+            Self::E => "e",
+            Self::F => "f",
+            Self::Put => "put",
+        }
+    }
+
     pub(crate) fn mix(self) -> Mix {
         use Distribution::{Latest, Zipfian};
         //                               read update insert scan rmw

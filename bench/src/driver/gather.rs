@@ -56,6 +56,11 @@ pub(super) fn gather(
             .history
             .as_ref()
             .map(|history| verified(history, &recorder)),
+        periods: shared.periods().outcomes(
+            &recorder.periods,
+            shared.measured_from(),
+            shared.measured_from() + elapsed,
+        ),
         series: recorder.series.intervals(elapsed),
         warnings: Vec::new(),
     };

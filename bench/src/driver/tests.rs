@@ -124,6 +124,7 @@ fn plan(server: &NullServer, work: Work, mix: Mix, layout: Layout) -> Plan {
         cpus: Vec::new(),
         work,
         rate: None,
+        knee: None,
         task: Task {
             mix,
             layout,

@@ -20,6 +20,8 @@ pub(super) struct Chart {
     pub(super) levels: Vec<Level>,
     /// Lines upwards, and what they stand for.
     pub(super) marks: Vec<Mark>,
+    /// Stretches of the x axis, behind everything else.
+    pub(super) bands: Vec<Band>,
 }
 
 /// One line.
@@ -52,6 +54,13 @@ pub(super) struct Mark {
     pub(super) x: f64,
     pub(super) name: String,
     pub(super) class: &'static str,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Band {
+    pub(super) from: f64,
+    pub(super) to: f64,
+    pub(super) name: String,
 }
 
 const WIDTH: f64 = 960.0;
@@ -118,7 +127,8 @@ impl Chart {
         );
         // Writing to a String cannot fail.
         let _ = self
-            .write_grid(&mut svg, &frame)
+            .write_bands(&mut svg, &frame)
+            .and_then(|()| self.write_grid(&mut svg, &frame))
             .and_then(|()| self.write_marks(&mut svg, &frame))
             .and_then(|()| self.write_levels(&mut svg, &frame))
             .and_then(|()| self.write_series(&mut svg, &frame))
@@ -152,6 +162,24 @@ impl Chart {
             },
             y: self.y.fit(ys),
         }
+    }
+
+    fn write_bands(&self, svg: &mut String, frame: &Frame) -> std::fmt::Result {
+        for band in &self.bands {
+            let within = |x: f64| frame.x(x).clamp(LEFT, WIDTH - RIGHT);
+            let (from, to) = (within(band.from), within(band.to));
+            write!(
+                svg,
+                "<rect class=\"band\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{:.1}\"/>\
+                 <text class=\"name\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+                (to - from).max(1.0),
+                HEIGHT - TOP - BOTTOM,
+                from + 4.0,
+                TOP + 12.0,
+                escape(&band.name)
+            )?;
+        }
+        Ok(())
     }
 
     fn write_grid(&self, svg: &mut String, frame: &Frame) -> std::fmt::Result {
@@ -373,6 +401,7 @@ mod tests {
             }],
             levels: Vec::new(),
             marks: Vec::new(),
+            bands: Vec::new(),
         }
     }
 

@@ -6,7 +6,7 @@ use super::curve::{self, Span};
 use super::markup::{
     count, date, element, rate, section, short_count, short_time, table, time, wrap,
 };
-use super::{cores, page, setup};
+use super::{cores, page, periods, setup};
 use crate::histogram::{Latency, Percentiles};
 use crate::outcome::{Measured, Outcome};
 use crate::report::{Compared, Multiples, Report};
@@ -29,6 +29,7 @@ impl Report {
         let body = [
             self.tiles(),
             self.over_time(),
+            periods::html(outcome),
             self.percentiles(),
             self.latency_table(),
             self.cores.as_ref().map(cores::html).unwrap_or_default(),
@@ -155,6 +156,7 @@ impl Report {
             ],
             levels: floor.into_iter().collect(),
             marks: error_marks(&spans),
+            bands: periods::bands(&self.outcome),
         }
     }
 
@@ -307,6 +309,7 @@ fn rate_over_time(outcome: &Outcome) -> Chart {
         series: vec![achieved],
         levels: offered.into_iter().collect(),
         marks: error_marks(&spans),
+        bands: periods::bands(outcome),
     }
 }
 
@@ -385,6 +388,7 @@ pub(super) fn percentile_chart(title: &str, series: Vec<Series>) -> Chart {
         series,
         levels: Vec::new(),
         marks: Vec::new(),
+        bands: Vec::new(),
     }
 }
 

@@ -78,6 +78,7 @@ impl SweepReport {
             ],
             levels,
             marks: self.marks(),
+            bands: Vec::new(),
         }
     }
 
@@ -115,6 +116,7 @@ impl SweepReport {
             ],
             levels: Vec::new(),
             marks: self.marks(),
+            bands: Vec::new(),
         }
     }
 

@@ -158,6 +158,7 @@ impl CommonOptions {
             cpus: self.cpus.clone(),
             work,
             rate: None,
+            knee: None,
             task: Task {
                 mix,
                 layout,

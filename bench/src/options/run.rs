@@ -1,13 +1,14 @@
 //! `pegasus-bench run`: the command line, also that of each step of a sweep.
 
-use super::{CommonOptions, seconds};
+use super::{CommonOptions, Offer, seconds};
 use crate::arrival::Arrival;
 use crate::floor::{self, Floor, Poll};
 use crate::keys::Distribution;
 use crate::plan::{Plan, Rate, Verification, Work};
+use crate::sweep::knee;
 use crate::value::VALUE_BYTES_MIN;
 use crate::workload::{Kind, SCAN_RECORDS_MAX, Workload};
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -31,9 +32,11 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     pub(crate) warm_up: f64,
     /// Open loop: start so many operations a second, whatever the server does, and count latencies from the moment each
-    /// was meant to start. Without it the loop is closed: a worker starts its next operation when the one before is answered
-    #[arg(long, value_name = "OPS")]
-    pub(crate) rate: Option<f64>,
+    /// was meant to start. `50%`: of the knee, which a sweep of some twenty seconds finds first; `auto` is that too. Without it the
+    /// loop of a run is closed, which is for rates and not for latencies: a worker starts its next operation when the one before
+    /// is answered
+    #[arg(long, value_name = "OPS|PERCENT%|auto", allow_hyphen_values = true)]
+    pub(crate) rate: Option<Offer>,
     /// How the starts of an open loop lie in time
     #[arg(long, value_enum, default_value_t = Arrival::Constant)]
     pub(crate) arrival: Arrival,
@@ -111,21 +114,48 @@ impl RunOptions {
     }
 
     fn rate(&self) -> anyhow::Result<Option<Rate>> {
-        let Some(per_second) = self.rate else {
+        let Some(offer) = &self.rate else {
             ensure!(
                 self.arrival == Arrival::Constant,
                 "--arrival needs --rate: in a closed loop the answers say when the next operation starts"
             );
             return Ok(None);
         };
-        ensure!(
-            (0.01..=100_000_000.0).contains(&per_second),
-            "--rate {per_second}: 0.01 to 100000000 operations a second are allowed"
-        );
-        Ok(Some(Rate {
-            per_second,
+        match *offer {
+            Offer::PerSecond(per_second) if (0.01..=100_000_000.0).contains(&per_second) => {
+                Ok(Some(Rate {
+                    per_second,
+                    arrival: self.arrival,
+                }))
+            }
+            Offer::OfKnee(share) if (0.01..=2.0).contains(&share) => {
+                ensure!(
+                    self.common.verify_state.is_none(),
+                    "--rate {offer} writes unchecked values while it looks for the knee: with --verify-state give a number"
+                );
+                Ok(None)
+            }
+            _ => bail!(
+                "--rate {offer}: 0.01 to 100000000 operations a second are allowed, 1% to 200% of the knee, or auto"
+            ),
+        }
+    }
+
+    /// Finds the knee first if the rate is a share of it. The records must be there.
+    ///
+    /// # Errors
+    /// When the knee cannot be looked for.
+    pub(crate) fn settle_rate(&self, plan: &mut Plan) -> anyhow::Result<()> {
+        let Some(Offer::OfKnee(share)) = self.rate else {
+            return Ok(());
+        };
+        let knee = knee::find(plan)?;
+        plan.knee = Some(knee);
+        plan.rate = Some(Rate {
+            per_second: knee * share,
             arrival: self.arrival,
-        }))
+        });
+        Ok(())
     }
 
     fn check_layout(&self) -> anyhow::Result<()> {

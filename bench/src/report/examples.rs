@@ -91,6 +91,7 @@ pub(crate) fn outcome(p50_us: f64, rate: f64) -> Outcome {
                 latencies: BTreeMap::from([(Kind::Read, percentiles(p50_us))]),
             })
             .collect(),
+        periods: Vec::new(),
         bench: BenchUse {
             threads: vec![ThreadUse {
                 cpu: Some(1),
@@ -136,6 +137,7 @@ fn setup() -> Setup {
         inflight: 2,
         workers: 2,
         rate: None,
+        knee: None,
         timeout_ms: 1_000,
         warm_up_seconds: 1.0,
         seed: 1,

@@ -83,6 +83,7 @@ impl Report {
         findings.extend(doubts.map(Finding::doubt));
         findings.extend(self.poll_mismatch().map(Finding::doubt));
         findings.extend(self.stalls().map(Finding::doubt));
+        findings.extend(outcome.setup.closed_loop().map(Finding::doubt));
         findings.extend(self.machine.busy().map(Finding::doubt));
         if findings.is_empty() {
             findings.push(Finding {
@@ -184,6 +185,7 @@ mod tests {
     fn failures_come_first_and_silence_is_said() {
         let mut report = examples::report();
         report.floor = None;
+        report.outcome.setup.rate = Some(1_000.0);
         assert_eq!(report.findings()[0].weight, Weight::Good);
         report.outcome.warnings.push("a doubt".to_owned());
         report.outcome.errors_total = 3;
@@ -212,6 +214,30 @@ mod tests {
         assert!(told(Poll::Busy, 20_000).is_some_and(|it| it.ends_with("--poll sleep")));
         assert_eq!(told(Poll::Sleep, 20_000), None);
         assert_eq!(told(Poll::Busy, 10), None);
+    }
+
+    #[test]
+    fn a_closed_loop_of_many_workers_says_what_its_latencies_are_worth() {
+        let told = |report: &Report| {
+            let all = sentences(report);
+            all.into_iter().any(|it| it.starts_with("closed loop: "))
+        };
+        let mut report = examples::report();
+        assert!(told(&report));
+        assert!(
+            report.text().contains("closed loop, us"),
+            "{}",
+            report.text()
+        );
+        report.outcome.setup.workers = 1;
+        assert!(
+            !told(&report),
+            "one at a time is what the floor is measured with"
+        );
+        report.outcome.setup.workers = 2;
+        report.outcome.setup.rate = Some(1_000.0);
+        assert!(!told(&report));
+        assert!(report.text().contains("latency in us"));
     }
 
     #[test]

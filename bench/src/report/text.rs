@@ -6,7 +6,8 @@ use crate::histogram::Percentiles;
 use crate::outcome::{BenchUse, Offered, Outcome, Setup, Verified};
 use std::fmt::Write as _;
 
-const LATENCY_HEADING: &str = "latency in us           count      mean       p50       p90       p99     p99.9    p99.99        max";
+const LATENCY_HEADING: &str =
+    "      count      mean       p50       p90       p99     p99.9    p99.99        max";
 
 /// Lines of the table of errors; the rest is a number.
 const ERRORS_SHOWN: usize = 20;
@@ -28,6 +29,7 @@ impl Report {
         outcome.write_rates(text)?;
         writeln!(text)?;
         outcome.write_latencies(text)?;
+        outcome.write_periods(text)?;
         if let Some(compared) = &self.floor {
             compared.write_text(text)?;
         }
@@ -73,7 +75,11 @@ impl Outcome {
     }
 
     fn write_latencies(&self, text: &mut String) -> std::fmt::Result {
-        writeln!(text, "{LATENCY_HEADING}")?;
+        let what = match self.setup.closed_loop() {
+            Some(_) => "closed loop, us",
+            None => "latency in us",
+        };
+        writeln!(text, "{what:<18}{LATENCY_HEADING}")?;
         for (kind, latency) in &self.latencies {
             writeln!(text, "{:<18} {}", kind.name(), row(&latency.percentiles))?;
         }
@@ -151,7 +157,7 @@ impl Setup {
     /// What ran, in words: `workload a (50 % read, 50 % update), zipfian`.
     pub(crate) fn what(&self) -> String {
         let what = match self.workload {
-            Some(workload) => format!("workload {}", format!("{workload:?}").to_lowercase()),
+            Some(workload) => format!("workload {}", workload.name()),
             None => "load".to_owned(),
         };
         let mix: Vec<String> = self
@@ -200,9 +206,15 @@ impl Setup {
 
     /// `open loop of 2000 operations a second, ..` or `closed loop, ..`
     pub(crate) fn loop_sentence(&self) -> String {
-        let kind = self.rate.map_or("closed loop".to_owned(), |rate| {
-            format!("open loop of {rate:.0} operations a second")
-        });
+        let kind = self
+            .rate
+            .map_or("closed loop".to_owned(), |rate| match self.knee {
+                Some(knee) => format!(
+                    "open loop of {rate:.0} operations a second, {:.0} % of the knee",
+                    rate / knee * 100.0
+                ),
+                None => format!("open loop of {rate:.0} operations a second"),
+            });
         let pinned = if self.pinned_to.is_empty() {
             "not pinned".to_owned()
         } else {
@@ -217,6 +229,17 @@ impl Setup {
             counted(self.threads, "thread"),
             self.timeout_ms
         )
+    }
+
+    /// Why the latencies of such a run are not those that users meet; `None` for an open loop, and for one operation at a time,
+    /// which is compared with a floor that is measured so too.
+    pub(crate) fn closed_loop(&self) -> Option<String> {
+        let is_closed = self.rate.is_none() && self.workload.is_some() && self.workers > 1;
+        is_closed.then(|| {
+            "closed loop: the figure is the rate. Latencies count from when a worker had an answer to its last operation, so a stall \
+             is counted once for each worker and not for everybody who would have met it: --rate auto, or a number, measures those"
+                .to_owned()
+        })
     }
 
     fn write_text(&self, text: &mut String) -> std::fmt::Result {
@@ -348,7 +371,7 @@ pub(crate) fn floor_text(floor: &Floor) -> String {
 
 fn write_floor(floor: &Floor, text: &mut String) -> std::fmt::Result {
     writeln!(text, "{}", floor.machine.sentence())?;
-    writeln!(text, "{LATENCY_HEADING}")?;
+    writeln!(text, "{:<18}{LATENCY_HEADING}", "latency in us")?;
     floor.write_text(text)?;
     let references = floor
         .check

@@ -3,7 +3,7 @@
 use super::report::{STEP_HEADING, SweepReport, step_line};
 use super::search::{Limits, STEPS_MAX, Sample, Search};
 use crate::driver;
-use crate::options::{RunOptions, seconds};
+use crate::options::{Offer, RunOptions, seconds};
 use crate::outcome::Outcome;
 use crate::plan::{Plan, Rate, Work};
 use crate::report::{Machine, publish, write_html};
@@ -120,13 +120,13 @@ impl SweepOptions {
         );
         let mut options = run.clone();
         // The rate also lets --arrival pass.
-        options.rate = Some(self.from);
+        options.rate = Some(Offer::PerSecond(self.from));
         options.seconds = time.as_secs_f64();
         options.plan()
     }
 }
 
-fn step(plan: &Plan, rate: f64, index: usize) -> anyhow::Result<Outcome> {
+pub(super) fn step(plan: &Plan, rate: f64, index: usize) -> anyhow::Result<Outcome> {
     let mut plan = plan.clone();
     plan.rate = plan.rate.map(|before| Rate {
         per_second: rate,

@@ -206,7 +206,11 @@ pub(super) async fn client_addresses(
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-async fn client(meta: &[String], timeout: Duration, inflight: usize) -> anyhow::Result<Client> {
+pub(crate) async fn client(
+    meta: &[String],
+    timeout: Duration,
+    inflight: usize,
+) -> anyhow::Result<Client> {
     let mut options = ClientOptions::new(meta.iter().cloned());
     options.timeout = timeout;
     options.inflight_max = options.inflight_max.max(inflight);

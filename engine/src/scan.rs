@@ -35,13 +35,18 @@ impl Filter {
     pub fn matches(&self, part: &[u8]) -> bool {
         match self {
             Self::None => true,
-            Self::Anywhere(pattern) => {
-                pattern.is_empty() || part.windows(pattern.len()).any(|window| window == pattern)
-            }
+            Self::Anywhere(pattern) => contains(part, pattern),
             Self::Prefix(pattern) => part.starts_with(pattern),
             Self::Postfix(pattern) => part.ends_with(pattern),
         }
     }
+}
+
+/// Whether `part` is somewhere in `whole`; an empty one is everywhere. Takes time in proportion to the longer of the two:
+/// with a comparison at each place, two texts of a client's choice could keep a core busy for seconds.
+#[must_use]
+pub(crate) fn contains(whole: &[u8], part: &[u8]) -> bool {
+    memchr::memmem::find(whole, part).is_some()
 }
 
 /// How much of a matching row is returned.
@@ -352,6 +357,24 @@ mod tests {
         ] {
             assert!(empty.matches(b"abc"));
             assert!(empty.matches(b""));
+        }
+    }
+
+    #[test]
+    fn a_part_is_found_wherever_it_is_and_nowhere_else() {
+        let texts = |length: u32| {
+            (0..1_u32 << length).map(move |bits| -> Vec<u8> {
+                (0..length)
+                    .map(|at| b'a' + u8::from(bits >> at & 1 > 0))
+                    .collect()
+            })
+        };
+        for whole in (0..8).flat_map(texts) {
+            assert!(contains(&whole, b""));
+            for part in (1..5).flat_map(texts) {
+                let is_there = whole.windows(part.len()).any(|window| window == part);
+                assert_eq!(contains(&whole, &part), is_there, "{part:?} in {whole:?}");
+            }
         }
     }
 

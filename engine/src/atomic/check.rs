@@ -3,6 +3,7 @@
 use super::{Evaluation, Moment, Need, Program, Rows, number, result};
 use crate::Row;
 use crate::op::Batch;
+use crate::scan::contains;
 use bytes::Bytes;
 
 /// What the check compares (Apache Pegasus `cas_check_type`).
@@ -158,10 +159,6 @@ impl Check {
             Checked::Failed
         }
     }
-}
-
-fn contains(value: &[u8], operand: &[u8]) -> bool {
-    operand.is_empty() || value.windows(operand.len()).any(|part| part == operand)
 }
 
 impl Program for CheckAndMutate {

@@ -48,6 +48,23 @@ pub fn encode(hash_key: &[u8], sort_key: &[u8]) -> Result<Bytes, KeyError> {
     Ok(key.freeze())
 }
 
+/// Writes the raw key of `(hash_key, sort_key)` to the start of `buffer`; its length, or `None` if it does not fit.
+#[must_use]
+pub fn encode_short<const N: usize>(
+    hash_key: &[u8],
+    sort_key: &[u8],
+    buffer: &mut [u8; N],
+) -> Option<u8> {
+    let length = u16::try_from(hash_key.len()).ok()?.to_be_bytes();
+    let bytes = length.len() + hash_key.len() + sort_key.len();
+    let (length_out, rest) = buffer.get_mut(..bytes)?.split_at_mut(length.len());
+    let (hash_out, sort_out) = rest.split_at_mut(hash_key.len());
+    length_out.copy_from_slice(&length);
+    hash_out.copy_from_slice(hash_key);
+    sort_out.copy_from_slice(sort_key);
+    u8::try_from(bytes).ok()
+}
+
 /// Hash key and sort key of a raw key.
 ///
 /// # Errors

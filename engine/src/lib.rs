@@ -32,6 +32,10 @@ pub mod range;
 #[cfg(feature = "rocks")]
 pub mod rocks;
 #[cfg(any(test, feature = "rocks"))]
+#[cfg_attr(
+    not(feature = "rocks"),
+    allow(unreachable_pub, reason = "shown by `rocks`")
+)]
 mod row_cache;
 pub mod scan;
 pub mod value;

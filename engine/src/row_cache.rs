@@ -7,7 +7,7 @@
 //! old one is never found again. Expiry is judged at each read, by the same rule as in the engine. Rows known to be
 //! missing are cached too.
 //!
-//! **Bounded.** All memory is taken at the start. Rows lie as records in two rings of bytes ([`ring`]), found by a table
+//! **Bounded.** All memory is laid out at the start. Rows lie as records in two rings of bytes ([`ring`]), found by a table
 //! of one cache line for each eight of them ([`index`]).
 //!
 //! **Scans push nothing out.** Which rows stay is S3-FIFO's rule (Yang et al., "FIFO queues are all you need for cache
@@ -17,6 +17,7 @@
 //! moved on a hit but a counter of two bits.
 
 mod index;
+mod memory;
 mod ring;
 
 use crate::Row;

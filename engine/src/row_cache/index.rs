@@ -9,6 +9,8 @@
 //! | 32..59 | low bits of the hash |
 //! | 0..31 | position in its ring |
 
+use super::memory::Memory;
+
 /// Where a record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
@@ -24,90 +26,103 @@ const HITS_MAX: u64 = 3;
 const MAIN: u64 = 1 << 60;
 const TAG_BITS: u64 = ((1 << 28) - 1) << 32;
 
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(align(64))]
-struct Bucket([u64; WAYS]);
+const SLOT_BYTES: usize = size_of::<u64>();
+/// One cache line: the memory begins at one.
+const BUCKET_BYTES: usize = WAYS * SLOT_BYTES;
 
 #[derive(Debug)]
 pub(super) struct Index {
-    buckets: Box<[Bucket]>,
+    memory: Memory,
 }
 
 impl Index {
     pub(super) fn new(slots: usize) -> Self {
         Self {
-            buckets: vec![Bucket::default(); slots / WAYS].into_boxed_slice(),
+            memory: Memory::new(slots / WAYS * BUCKET_BYTES),
         }
     }
 
-    pub(super) const fn slots(&self) -> usize {
-        self.buckets.len() * WAYS
+    pub(super) fn slots(&self) -> usize {
+        self.memory.len() / SLOT_BYTES
     }
 
-    pub(super) const fn bytes(&self) -> usize {
-        self.buckets.len() * size_of::<Bucket>()
+    pub(super) fn bytes(&self) -> usize {
+        self.memory.len()
     }
 
     /// The place of this hash that `is_it`: hashes alone prove nothing.
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(Place) -> bool) -> Option<Place> {
-        let bucket = self.buckets.get(share_of(hash, self.buckets.len()))?;
-        bucket
-            .0
+        let at = self.bucket_at(hash);
+        let (slots, _) = self.memory.get(at..at + BUCKET_BYTES)?.as_chunks();
+        let wanted = TAKEN | tag(hash);
+        slots
             .iter()
-            .filter(|&&slot| slot & (TAKEN | TAG_BITS) == TAKEN | tag(hash))
-            .map(|&slot| place_of(slot))
+            .map(|slot| u64::from_le_bytes(*slot))
+            .filter(|slot| slot & (TAKEN | TAG_BITS) == wanted)
+            .map(place_of)
             .find(|&place| is_it(place))
     }
 
     pub(super) fn insert(&mut self, hash: u64, place: Place) {
-        let at = share_of(hash, self.buckets.len());
-        let Some(bucket) = self.buckets.get_mut(at) else {
-            return;
-        };
         let slot = TAKEN | tag(hash) | place_bits(place);
         // Free ones have the fewest hits of all.
-        if let Some(worst) = bucket.0.iter_mut().min_by_key(|slot| **slot >> 61) {
-            *worst = slot;
+        let worst = self
+            .bucket(hash)
+            .min_by_key(|old| u64::from_le_bytes(**old) >> 61);
+        if let Some(worst) = worst {
+            *worst = slot.to_le_bytes();
         }
     }
 
     pub(super) fn count_hit(&mut self, hash: u64, place: Place) {
-        if let Some(slot) = self.slot(hash, place)
-            && hits_of(*slot) < HITS_MAX
-        {
-            *slot += HIT;
-        }
+        self.change(hash, place, |slot| match hits_of(slot) {
+            HITS_MAX => slot,
+            _ => slot + HIT,
+        });
     }
 
     /// `None`: no row has its record there any more.
     pub(super) fn hits(&mut self, hash: u64, place: Place) -> Option<u64> {
-        self.slot(hash, place).map(|slot| hits_of(*slot))
+        self.change(hash, place, |slot| slot).map(hits_of)
     }
 
     pub(super) fn clear(&mut self, hash: u64, place: Place) {
-        if let Some(slot) = self.slot(hash, place) {
-            *slot = 0;
-        }
+        self.change(hash, place, |_| 0);
     }
 
     /// The record lies elsewhere in the same ring now, which costs a hit.
     pub(super) fn move_on(&mut self, hash: u64, place: Place, position: u32) {
-        if let Some(slot) = self.slot(hash, place) {
-            let moved = Place { position, ..place };
-            let hits = hits_of(*slot).saturating_sub(1) * HIT;
-            *slot = TAKEN | tag(hash) | place_bits(moved) | hits;
-        }
+        let moved = Place { position, ..place };
+        self.change(hash, place, |slot| {
+            let hits = hits_of(slot).saturating_sub(1) * HIT;
+            TAKEN | tag(hash) | place_bits(moved) | hits
+        });
     }
 
-    fn slot(&mut self, hash: u64, place: Place) -> Option<&mut u64> {
-        let at = share_of(hash, self.buckets.len());
+    /// What the slot of this place held before; `None` if there is none.
+    fn change(&mut self, hash: u64, place: Place, change: impl Fn(u64) -> u64) -> Option<u64> {
         let wanted = TAKEN | tag(hash) | place_bits(place);
-        let hits = HITS_MAX * HIT;
-        self.buckets
-            .get_mut(at)?
-            .0
-            .iter_mut()
-            .find(|slot| **slot & !hits == wanted)
+        let is_wanted = |slot: &u64| slot & !(HITS_MAX * HIT) == wanted;
+        let slot = self
+            .bucket(hash)
+            .find(|slot| is_wanted(&u64::from_le_bytes(**slot)))?;
+        let before = u64::from_le_bytes(*slot);
+        *slot = change(before).to_le_bytes();
+        Some(before)
+    }
+
+    /// The eight slots in which a row of this hash may be.
+    fn bucket(&mut self, hash: u64) -> impl Iterator<Item = &mut [u8; SLOT_BYTES]> {
+        let at = self.bucket_at(hash);
+        let bucket = self
+            .memory
+            .get_mut(at..at + BUCKET_BYTES)
+            .unwrap_or_default();
+        bucket.as_chunks_mut().0.iter_mut()
+    }
+
+    fn bucket_at(&self, hash: u64) -> usize {
+        share_of(hash, self.memory.len() / BUCKET_BYTES) * BUCKET_BYTES
     }
 }
 

@@ -13,6 +13,7 @@
 //! | 28..30 | bytes of the key |
 //! | 30..32 | units of the record, also what a shorter value has left of it; 0: no record, the rest of the ring is skipped |
 
+use super::memory::Memory;
 use crate::value::ValueRef;
 
 const UNIT: usize = 8;
@@ -64,7 +65,7 @@ impl<'a> Record<'a> {
 
 #[derive(Debug)]
 pub(super) struct Ring {
-    bytes: Box<[u8]>,
+    bytes: Memory,
     units: u64,
     /// Units dropped and appended since the start; where they lie is the remainder by `units`.
     head: u64,
@@ -73,16 +74,16 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn new(bytes: usize) -> Self {
-        let units = (bytes / UNIT).min(u32::MAX as usize);
+        let bytes = Memory::new((bytes / UNIT).min(u32::MAX as usize) * UNIT);
         Self {
-            bytes: vec![0; units * UNIT].into_boxed_slice(),
-            units: units as u64,
+            units: (bytes.len() / UNIT) as u64,
+            bytes,
             head: 0,
             tail: 0,
         }
     }
 
-    pub(super) const fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes.len()
     }
 

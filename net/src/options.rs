@@ -7,8 +7,9 @@ use std::time::Duration;
 /// How a core waits when nothing is there to do. A sleeping core takes 15-18 us to wake up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum PollPolicy {
-    /// Poll for a short while after the last event, then sleep. While a log write is in flight it polls longer, but gives
-    /// the CPU away between polls, because the kernel thread that completes the flush may need it.
+    /// Poll for a short while after the last event if the next one tends to come so soon, then sleep. While a log write is
+    /// in flight it polls longer, but gives the CPU away between polls, because the kernel thread that completes the flush
+    /// may need it.
     #[default]
     Adaptive,
     /// Poll all the time: only for a CPU that is this core's alone. While a log write is in flight as `Adaptive`.
@@ -36,7 +37,8 @@ pub enum LogFlush {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetOptions {
     pub poll: PollPolicy,
-    /// How long `Adaptive` polls after the last event. Default 30 us; more than 50 us burns CPU without being any quicker.
+    /// How long `Adaptive` polls after the last event at most: less, down to nothing, while events are farther from each
+    /// other than this. Default 30 us; more than 50 us burns CPU without being any quicker.
     pub poll_after_event: Duration,
     /// How long a core that polls does so for a log write in flight. Default 300 us: what a flush of a good drive takes.
     pub poll_log_write: Duration,

@@ -8,6 +8,7 @@
 
 mod buffers;
 mod operations;
+mod poll_budget;
 mod probe;
 mod socket;
 
@@ -22,6 +23,7 @@ use crate::waker::Waker;
 use buffers::{BUFFER_GROUP, ReceiveBuffers};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use operations::{LogWrite, Operation, Operations};
+use poll_budget::PollBudget;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -102,7 +104,7 @@ pub(crate) struct Ring {
     buffers: ReceiveBuffers,
     waker: Waker,
     poll: PollPolicy,
-    poll_after_event: Duration,
+    poll_budget: PollBudget,
     poll_log_write: Duration,
     log_flush: LogFlush,
     /// Until then somebody else has work for this CPU, by [`clock::now_ns`].
@@ -153,7 +155,7 @@ impl Ring {
             buffers,
             waker,
             poll: options.poll,
-            poll_after_event: options.poll_after_event,
+            poll_budget: PollBudget::new(nanos(options.poll_after_event)),
             poll_log_write: options.poll_log_write,
             log_flush: options.log_flush,
             is_shared_until_ns: 0,
@@ -338,8 +340,19 @@ impl Ring {
                 return Ok(());
             }
         }
+        let (is_alone, before) = (self.log_writes == 0, self.last_event_ns);
         self.sleep(wait)?;
         self.reap(completions);
+        // Log writes take their own time, which says nothing of when requests come.
+        if is_alone {
+            let found = self.last_event_ns;
+            let until = if found > before {
+                found
+            } else {
+                clock::now_ns()
+            };
+            self.poll_budget.slept(until.saturating_sub(before));
+        }
         Ok(())
     }
 
@@ -387,7 +400,8 @@ impl Ring {
         match self.poll {
             _ if self.log_writes > 0 => nanos(self.poll_log_write),
             PollPolicy::Busy => u64::MAX,
-            PollPolicy::Adaptive | PollPolicy::Sleep => nanos(self.poll_after_event),
+            PollPolicy::Adaptive => self.poll_budget.ns(),
+            PollPolicy::Sleep => 0,
         }
     }
 

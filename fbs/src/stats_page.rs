@@ -52,7 +52,7 @@ use std::time::Duration;
 /// `PGSSTATS` as a little-endian word.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"PGSSTATS");
 /// The layout above. Readers refuse another.
-pub const VERSION: u64 = 5;
+pub const VERSION: u64 = 6;
 /// Words of a page; the file has eight times as many bytes.
 pub const PAGE_WORDS: usize = SLOW_AT + SLOW_SLOTS * SLOW_WORDS;
 /// Bytes of a page: what the node gives the file before mapping it.

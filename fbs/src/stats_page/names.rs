@@ -106,6 +106,10 @@ numbered! {
         ReadsFromMemory = "reads_from_memory",
         /// Reads that left the core for the helper pool, because a block was not in the cache.
         ReadsFromDisk = "reads_from_disk",
+        /// Point reads answered by the row cache, in front of the engine.
+        RowCacheHits = "row_cache_hits",
+        /// Point reads that the row cache knew nothing of.
+        RowCacheMisses = "row_cache_misses",
         EngineFlushes = "engine_flushes",
         EngineCompactions = "engine_compactions",
         /// Write batches the engine refused for the moment.
@@ -166,6 +170,7 @@ numbered! {
         MemtableBytes = "memtable_bytes",
         /// Bytes in the block cache, as last counted after a flush or compaction and at least every few seconds.
         BlockCacheBytes = "block_cache_bytes",
+        RowCacheBytes = "row_cache_bytes",
         NetBufferBytes = "net_buffer_bytes",
         DiskTotalBytes = "disk_total_bytes",
         DiskFreeBytes = "disk_free_bytes",

@@ -95,8 +95,11 @@ pub enum Poll {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MemoryConfig {
-    /// Block cache. Default 128 MiB, at least 8 MiB. Too small: reads go to the disk.
+    /// Cache of blocks and rows. Default 128 MiB, at least 8 MiB. Too small: reads go to the disk.
     pub cache: ByteSize,
+    /// Share of `cache` for single rows, which point reads find about ten times as fast as in blocks. Default 25 percent,
+    /// 0 (none) to 75. Too large: fewer blocks, more reads from the disk; too small: hot rows cost more CPU.
+    pub row_cache_percent: u8,
     /// All memtables together. Default 64 MiB, at least 4 MiB. Too small: many small files.
     pub memtables: ByteSize,
     /// Requests in work, per core. Default 65536, at least 64. Over it clients get busy.

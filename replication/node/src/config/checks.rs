@@ -81,6 +81,12 @@ impl MemoryConfig {
             "at least 8 MiB is needed",
         )?;
         require(
+            self.row_cache_percent <= 75,
+            "process.memory.row_cache_percent",
+            &self.row_cache_percent,
+            "0 to 75 are allowed",
+        )?;
+        require(
             self.memtables.0 >= 4 << 20,
             "process.memory.memtables",
             &self.memtables,

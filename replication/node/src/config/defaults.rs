@@ -56,6 +56,7 @@ impl Default for MemoryConfig {
     fn default() -> Self {
         Self {
             cache: ByteSize::mib(128),
+            row_cache_percent: 25,
             memtables: ByteSize::mib(64),
             requests_max: 65_536,
             network: ByteSize::mib(64),

@@ -381,6 +381,8 @@ fn open_all(
 fn open_options(config: &Config, known: Known, core: u16) -> OpenOptions {
     let process = &config.process;
     let memtables = process.memory.memtables.usize();
+    let row_cache_bytes =
+        process.memory.cache.usize() / 100 * usize::from(process.memory.row_cache_percent);
     let defaults = EngineOptions::default();
     OpenOptions {
         cluster: known.cluster,
@@ -395,7 +397,8 @@ fn open_options(config: &Config, known: Known, core: u16) -> OpenOptions {
             ..LogOptions::default()
         },
         engine: EngineOptions {
-            block_cache_bytes: process.memory.cache.usize(),
+            block_cache_bytes: process.memory.cache.usize() - row_cache_bytes,
+            row_cache_bytes,
             memtable_bytes_max: memtables,
             replica_memtable_bytes_max: defaults.replica_memtable_bytes_max.min(memtables),
             ..defaults

@@ -102,11 +102,15 @@ impl ShardLoop {
             flushes,
             compactions,
             block_cache_bytes,
+            rows,
         } = self.engine.activity();
         self.stats.set_counter(Counter::EngineFlushes, flushes);
         self.stats
             .set_counter(Counter::EngineCompactions, compactions);
         self.stats.set(Gauge::BlockCacheBytes, block_cache_bytes);
+        self.stats.set_counter(Counter::RowCacheHits, rows.hits);
+        self.stats.set_counter(Counter::RowCacheMisses, rows.misses);
+        self.stats.set(Gauge::RowCacheBytes, rows.bytes);
         self.stats
             .set(Gauge::MemtableBytes, self.engine.pressure().memtable_bytes);
     }

@@ -18,8 +18,11 @@ pub(super) struct Numbers {
     pub(super) queues: Queues,
     pub(super) memtable_bytes: u64,
     pub(super) block_cache_bytes: u64,
+    pub(super) row_cache_bytes: u64,
     /// Share of the reads of the interval that needed no disk; none without reads.
     pub(super) cache_hit_ratio: Option<f64>,
+    /// Share of the point reads of the interval that the row cache answered; none without reads.
+    pub(super) row_cache_hit_ratio: Option<f64>,
     pub(super) stalls: u64,
     /// Requests answered with busy in the interval, by the bound they ran into.
     pub(super) rejects: BTreeMap<&'static str, u64>,
@@ -60,7 +63,9 @@ impl Numbers {
             queues: Queues::new(now),
             memtable_bytes: now.gauge(Gauge::MemtableBytes),
             block_cache_bytes: now.gauge(Gauge::BlockCacheBytes),
+            row_cache_bytes: now.gauge(Gauge::RowCacheBytes),
             cache_hit_ratio: cache_hit_ratio(interval),
+            row_cache_hit_ratio: row_cache_hit_ratio(interval),
             stalls: interval.count(Counter::Stalls),
             rejects: Counter::rejects()
                 .iter()
@@ -78,14 +83,30 @@ impl Numbers {
 
     /// `99.5 %`, or `-` without reads.
     pub(super) fn cache_hits(&self) -> String {
-        let percent = |ratio: f64| format!("{:.1} %", ratio * 100.0);
-        self.cache_hit_ratio.map_or("-".to_owned(), percent)
+        percent(self.cache_hit_ratio)
+    }
+
+    /// Likewise of point reads.
+    pub(super) fn row_cache_hits(&self) -> String {
+        percent(self.row_cache_hit_ratio)
     }
 }
 
+fn percent(ratio: Option<f64>) -> String {
+    ratio.map_or("-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0))
+}
+
 fn cache_hit_ratio(interval: &Interval) -> Option<f64> {
-    let hits = interval.count(Counter::ReadsFromMemory);
-    let reads = hits.saturating_add(interval.count(Counter::ReadsFromDisk));
+    hit_ratio(interval, Counter::ReadsFromMemory, Counter::ReadsFromDisk)
+}
+
+fn row_cache_hit_ratio(interval: &Interval) -> Option<f64> {
+    hit_ratio(interval, Counter::RowCacheHits, Counter::RowCacheMisses)
+}
+
+fn hit_ratio(interval: &Interval, hits: Counter, misses: Counter) -> Option<f64> {
+    let hits = interval.count(hits);
+    let reads = hits.saturating_add(interval.count(misses));
     #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
     (reads > 0).then(|| hits as f64 / reads as f64)
 }

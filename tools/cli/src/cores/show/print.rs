@@ -138,11 +138,13 @@ fn facts(
         (
             "memory",
             format!(
-                "memtables {}, block cache {}, answers not yet taken {}; cache hits {}",
+                "memtables {}, block cache {}, rows {}, answers not yet taken {}; cache hits {}, of point reads in the row cache {}",
                 size(Gauge::MemtableBytes),
                 size(Gauge::BlockCacheBytes),
+                size(Gauge::RowCacheBytes),
                 size(Gauge::NetBufferBytes),
-                numbers.cache_hits()
+                numbers.cache_hits(),
+                numbers.row_cache_hits()
             ),
         ),
         (

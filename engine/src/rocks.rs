@@ -21,6 +21,7 @@ mod pace;
 mod read;
 mod replica;
 mod scrub;
+mod sparse;
 mod store;
 mod ttl_filter;
 

@@ -9,6 +9,10 @@ use std::time::Duration;
 /// Records examined in one turn unless the caller says otherwise: about 100 us of cached rows.
 pub const TURN_EXAMINED_DEFAULT: usize = 256;
 
+/// Bytes of keys and values looked at in one turn where turns are bounded in time: between two looks at the clock large rows
+/// could take milliseconds.
+const TURN_BYTES_MAX: usize = 256 << 10;
+
 /// Records between two looks at the clock.
 const CLOCK_STRIDE: usize = 16;
 
@@ -93,6 +97,9 @@ pub struct ScanSpec {
     pub turn_examined_max: usize,
     /// Time for this page, looked at every few records. [`MemEngine`](crate::MemEngine) has no clock and ignores it.
     pub turn_time_max: Option<Duration>,
+    /// The read may end a page wherever rows were removed, between two rows, and [`Stop::Limit`] where none follows: so a
+    /// page is bounded however many rows were removed in a row. Only for ascending reads that nobody takes for one answer.
+    pub may_rest_between_rows: bool,
 }
 
 impl ScanSpec {
@@ -113,6 +120,7 @@ impl ScanSpec {
             bytes_max: usize::MAX,
             turn_examined_max: TURN_EXAMINED_DEFAULT,
             turn_time_max: None,
+            may_rest_between_rows: false,
         }
     }
 
@@ -200,7 +208,8 @@ pub struct KeyedRow {
     pub row: Row,
 }
 
-/// Why a page ends. `after` is the last raw key looked at.
+/// Why a page ends. `after` is the last raw key looked at, or one between rows
+/// ([`may_rest_between_rows`](ScanSpec::may_rest_between_rows)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// Nothing follows.
@@ -244,6 +253,10 @@ pub(crate) trait Cursor {
     /// Key and stored value; `None` at the end (or on an error that the engine looks up afterwards).
     fn record(&self) -> Option<(&[u8], &[u8])>;
     fn advance(&mut self);
+    /// There is no record because too many removed ones lie before it.
+    fn is_cut_off(&self) -> bool {
+        false
+    }
 }
 
 /// Reads one page. `cursor` stands on the first record; `elapsed` tells the time since the page began.
@@ -254,6 +267,7 @@ pub(crate) fn run(
 ) -> Result<ScanPage, ValueError> {
     let mut page = ScanPage::empty();
     let mut after = Bytes::new();
+    let mut bytes = 0;
     while let Some((key, stored)) = cursor.record() {
         if !spec.reaches(key) {
             return Ok(page);
@@ -263,22 +277,24 @@ pub(crate) fn run(
             cursor.advance();
             continue;
         }
-        if turn_is_over(spec, page.examined, &elapsed) {
+        if turn_is_over(spec, page.examined, bytes, &elapsed) {
             page.stop = Stop::Yield { after };
             return Ok(page);
         }
         after = Bytes::copy_from_slice(key);
+        bytes += key.len() + stored.len();
         examine(spec, &mut page, &after, stored)?;
         cursor.advance();
         if limit_is_reached(spec, &page) {
-            if cursor
-                .record()
-                .is_some_and(|(next, _)| next.len() >= key::HASH_KEY_LENGTH_BYTES)
-            {
+            let is_row = |(next, _): (&[u8], _)| next.len() >= key::HASH_KEY_LENGTH_BYTES;
+            if cursor.record().is_some_and(is_row) || cursor.is_cut_off() {
                 page.stop = Stop::Limit { after };
             }
             return Ok(page);
         }
+    }
+    if page.examined > 0 && cursor.is_cut_off() {
+        page.stop = Stop::Yield { after };
     }
     Ok(page)
 }
@@ -320,11 +336,17 @@ fn examine(
 }
 
 /// Every page looks at one record at least, so that resuming always gets on.
-fn turn_is_over(spec: &ScanSpec, examined: usize, elapsed: &impl Fn() -> Duration) -> bool {
+fn turn_is_over(
+    spec: &ScanSpec,
+    examined: usize,
+    bytes: usize,
+    elapsed: &impl Fn() -> Duration,
+) -> bool {
     if examined == 0 {
         return false;
     }
     examined >= spec.turn_examined_max
+        || (bytes >= TURN_BYTES_MAX && spec.turn_time_max.is_some())
         || (examined.is_multiple_of(CLOCK_STRIDE)
             && spec.turn_time_max.is_some_and(|time| elapsed() >= time))
 }
@@ -338,6 +360,54 @@ const fn limit_is_reached(spec: &ScanSpec, page: &ScanPage) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Records of `bytes` each, without an end.
+    struct Endless {
+        key: [u8; 10],
+        stored: Vec<u8>,
+        next: u64,
+    }
+
+    impl Endless {
+        fn new(bytes: usize) -> Self {
+            let mut endless = Self {
+                key: [0; 10],
+                stored: vec![0; bytes],
+                next: 0,
+            };
+            endless.advance();
+            endless
+        }
+    }
+
+    impl Cursor for Endless {
+        fn record(&self) -> Option<(&[u8], &[u8])> {
+            Some((&self.key, &self.stored))
+        }
+
+        fn advance(&mut self) {
+            self.key[2..].copy_from_slice(&self.next.to_be_bytes());
+            self.next += 1;
+        }
+    }
+
+    fn examined_in_a_turn(row_bytes: usize, turn_time_max: Option<Duration>) -> usize {
+        let mut spec = ScanSpec::new(Bound::Unbounded, Bound::Unbounded, 0);
+        spec.turn_time_max = turn_time_max;
+        let page = run(&spec, &mut Endless::new(row_bytes), || Duration::ZERO).unwrap();
+        assert!(matches!(page.stop, Stop::Yield { .. }));
+        page.examined
+    }
+
+    #[test]
+    fn a_turn_ends_after_so_many_bytes_however_few_rows_they_are() {
+        let bounded = Some(Duration::from_secs(1));
+        assert_eq!(examined_in_a_turn(1 << 20, bounded), 1);
+        assert_eq!(examined_in_a_turn(100 << 10, bounded), 3);
+        assert_eq!(examined_in_a_turn(100, bounded), TURN_EXAMINED_DEFAULT);
+        // One that is read whole on a helper thread goes on.
+        assert_eq!(examined_in_a_turn(1 << 20, None), TURN_EXAMINED_DEFAULT);
+    }
 
     #[test]
     fn filters_match_as_in_apache_pegasus() {

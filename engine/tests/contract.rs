@@ -18,3 +18,6 @@ mod rocks_damage;
 #[cfg(feature = "rocks")]
 #[path = "contract/rocks_only.rs"]
 mod rocks_only;
+#[cfg(feature = "rocks")]
+#[path = "contract/rocks_removed.rs"]
+mod rocks_removed;

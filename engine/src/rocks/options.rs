@@ -13,7 +13,7 @@ use rocksdb::{
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where the expiry filter of compactions gets its time from: seconds since 2016-01-01 UTC.
 #[derive(Clone)]
@@ -73,6 +73,10 @@ pub struct EngineOptions {
     /// Bytes of rows per second that the compactions of a core go through as long as nothing is behind. Default 64 MiB,
     /// at least 1 MiB. Too small: more files for a read to look at; too big: clients feel compactions.
     pub compaction_bytes_per_s: u64,
+    /// Files that no compaction has rewritten for this long are, so that rows which expire in a table that is not written to
+    /// are dropped, too. Default 7 days, at least 1 second; looked at every hour, or more often if this is less. Too long:
+    /// expired rows take up space; too short: drives wear out.
+    pub rewrite_period: Duration,
     /// Time of the expiry filter. Default: the wall clock.
     pub clock: Clock,
     /// Number of this cluster in timetags, 0 to 127. Default 0.
@@ -91,6 +95,7 @@ impl Default for EngineOptions {
             replica_memtable_bytes_max: 16 << 20,
             background_threads: 3,
             compaction_bytes_per_s: 64 << 20,
+            rewrite_period: Duration::from_secs(7 * 24 * 3600),
             clock: Clock::default(),
             timetag_cluster: 0,
         }
@@ -141,6 +146,12 @@ impl EngineOptions {
                 self.background_threads
             ));
         }
+        if self.rewrite_period < Duration::from_secs(1) {
+            return Err(format!(
+                "rewrite_period = {:?} is below a second",
+                self.rewrite_period
+            ));
+        }
         if self.timetag_cluster > 127 {
             return Err(format!(
                 "timetag_cluster = {} is above 127",
@@ -175,6 +186,14 @@ impl Budget {
 /// Immutable memtables of one replica at which RocksDB stops writes; admission refuses them at half of that.
 const MEMTABLES_MAX: i32 = 8;
 
+/// How often RocksDB looks for files whose time has come, at most.
+const REWRITE_LOOK_SECONDS: u64 = 3600;
+/// Records next to each other, half of which, or this share of a file's, are marks of removed rows in a file that is compacted
+/// for it; smaller files are not, they come to it soon enough.
+const REMOVED_WINDOW: usize = 8192;
+const REMOVED_SHARE: f64 = 0.5;
+const REMOVED_FILE_BYTES_MIN: u64 = 64 << 10;
+
 /// Level-0 files at which RocksDB would slow writes down: never, admission looks after that.
 const OUT_OF_REACH: i32 = 1 << 30;
 
@@ -200,6 +219,8 @@ pub(super) fn database(options: &EngineOptions, budget: &Budget, listener: Liste
     db.set_bytes_per_sync(1 << 20);
     // Log writes come between pieces of this size; the default of 2 MiB keeps a drive busy for milliseconds.
     db.set_compaction_readahead_size(512 << 10);
+    // Also databases that nobody writes to.
+    db.set_max_compaction_trigger_wakeup_seconds(REWRITE_LOOK_SECONDS);
     db.set_stats_dump_period_sec(0);
     db.set_stats_persist_period_sec(0);
     db.set_max_log_file_size(8 << 20);
@@ -250,6 +271,14 @@ pub(super) fn column_family(options: &EngineOptions, budget: &Budget) -> Options
     cf.set_soft_pending_compaction_bytes_limit(0);
     cf.set_hard_pending_compaction_bytes_limit(0);
     cf.set_level_compaction_dynamic_level_bytes(true);
+    cf.set_periodic_compaction_seconds(options.rewrite_period.as_secs());
+    // Marks of removed rows are what scans have to pass: files that have many of them close together are compacted.
+    cf.add_compact_on_deletion_collector_factory_min_file_size(
+        REMOVED_WINDOW,
+        REMOVED_WINDOW / 2,
+        REMOVED_SHARE,
+        REMOVED_FILE_BYTES_MIN,
+    );
     cf.set_target_file_size_base(64 << 20);
     cf.set_compression_type(DBCompressionType::Lz4);
     cf.set_bottommost_compression_type(DBCompressionType::Zstd);

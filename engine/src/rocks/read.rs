@@ -2,7 +2,8 @@
 
 use super::options;
 use super::replica::{RawIterator, Replica};
-use crate::scan::{self, Cursor, Order, ScanPage, ScanSpec};
+use super::sparse::{self, Attempt};
+use crate::scan::{self, Cursor, Order, ScanPage, ScanSpec, Stop};
 use crate::value::{self, TableVersion, ValueError, ValueRef};
 use crate::{ReadError, Row, Tier};
 use bytes::Bytes;
@@ -10,6 +11,9 @@ use pegasus_replication::ids::PartitionId;
 use rocksdb::{ErrorKind, ReadOptions, ReadTier};
 use std::ops::Bound;
 use std::time::Instant;
+
+/// Removed rows and old versions of rows that an iterator passes in a row where that is bounded: about 500 us.
+const SKIPPED_MAX: u64 = 4096;
 
 /// Options that are made once: each costs an allocation in C++.
 pub(super) struct Reader {
@@ -101,6 +105,19 @@ pub(super) fn scan(replica: &Replica, spec: &ScanSpec, tier: Tier) -> Result<Sca
     if spec.is_empty() {
         return Ok(ScanPage::empty());
     }
+    if tier == Tier::Full && sparse::may_rest(spec) {
+        return sparse::scan(spec, |part| attempt(replica, part, tier));
+    }
+    match attempt(replica, spec, tier)? {
+        Attempt::Page(page) => Ok(page),
+        Attempt::CutOff => Err(ReadError::Incomplete { partition }),
+    }
+}
+
+/// One page with the iterator's bounds. Memory may lack a part of it, and it never passes more than so many removed rows
+/// where that may end it.
+fn attempt(replica: &Replica, spec: &ScanSpec, tier: Tier) -> Result<Attempt, ReadError> {
+    let partition = replica.name.partition;
     let began = Instant::now();
     let iterator = replica
         .db
@@ -108,16 +125,25 @@ pub(super) fn scan(replica: &Replica, spec: &ScanSpec, tier: Tier) -> Result<Sca
     let mut cursor = RocksCursor {
         iterator,
         order: spec.order,
+        may_be_cut_off: tier == Tier::Full && sparse::may_rest(spec),
     };
     cursor.seek(spec);
     let page = scan::run(spec, &mut cursor, || began.elapsed())
         .map_err(|error| unreadable(partition, error))?;
     // An iterator that meets trouble just ends; only its status tells that from a real end.
-    cursor
-        .iterator
-        .status()
-        .map_err(|error| read_error(partition, error))?;
-    Ok(page)
+    match cursor.iterator.status() {
+        Ok(()) => Ok(Attempt::Page(page)),
+        Err(error) if error.kind() == ErrorKind::Incomplete => {
+            // What was read before stays read, if the page says where it ends.
+            let has_got_on = cursor.may_be_cut_off && page.stop != Stop::Exhausted;
+            Ok(if has_got_on {
+                Attempt::Page(page)
+            } else {
+                Attempt::CutOff
+            })
+        }
+        Err(error) => Err(read_error(partition, error)),
+    }
 }
 
 fn iterator_options(spec: &ScanSpec, tier: Tier) -> ReadOptions {
@@ -125,6 +151,10 @@ fn iterator_options(spec: &ScanSpec, tier: Tier) -> ReadOptions {
         Tier::CacheOnly => ReadTier::BlockCache,
         Tier::Full => ReadTier::All,
     });
+    // On the core none passes many removed rows in a row: that is left to the pool.
+    if tier == Tier::CacheOnly || sparse::may_rest(spec) {
+        options.set_max_skippable_internal_keys(SKIPPED_MAX);
+    }
     // The prefix filter can answer for one hash key read forwards; every other read must see all keys in order.
     if spec.within.is_some() && spec.order == Order::Ascending && spec.start != Bound::Unbounded {
         options.set_prefix_same_as_start(true);
@@ -153,6 +183,7 @@ fn following(key: &[u8]) -> Vec<u8> {
 struct RocksCursor<'a> {
     iterator: RawIterator<'a>,
     order: Order,
+    may_be_cut_off: bool,
 }
 
 impl RocksCursor<'_> {
@@ -177,6 +208,13 @@ impl Cursor for RocksCursor<'_> {
             Order::Ascending => self.iterator.next(),
             Order::Descending => self.iterator.prev(),
         }
+    }
+
+    fn is_cut_off(&self) -> bool {
+        let is_incomplete = |status: Result<(), rocksdb::Error>| {
+            status.is_err_and(|it| it.kind() == ErrorKind::Incomplete)
+        };
+        self.may_be_cut_off && !self.iterator.valid() && is_incomplete(self.iterator.status())
     }
 }
 

@@ -128,7 +128,7 @@ fn settings_that_act_do_so_at_once() {
             "set",
             "t",
             "default_ttl=1000",
-            "replica.write_throttling=10*reject*0",
+            "replica.backup_request_throttling=10*reject*0",
         ],
     );
     let acts: Vec<bool> = shown

@@ -115,30 +115,30 @@ pub const KEYS: [EnvKey; 33] = [
         "timeout or reconfig, an asterisk, then all, read or write",
         "timeout*all",
     )),
-    key(
+    acting(key(
         "replica.write_throttling",
         Kind::Throttle,
         THROTTLE,
         "20000*delay*100,20000*reject*100",
-    ),
-    key(
+    )),
+    acting(key(
         "replica.write_throttling_by_size",
         Kind::Throttle,
         THROTTLE,
         "20M*delay*100,20M*reject*100",
-    ),
-    key(
+    )),
+    acting(key(
         "replica.read_throttling",
         Kind::Throttle,
         THROTTLE,
         "20000*delay*100,20000*reject*100",
-    ),
-    key(
+    )),
+    acting(key(
         "replica.read_throttling_by_size",
         Kind::SizeThrottle,
         "a number of bytes, with K or M if wanted, or the form of the other throttles",
         "20M",
-    ),
+    )),
     key(
         "replica.backup_request_throttling",
         Kind::Throttle,

@@ -140,7 +140,7 @@ const fn tag(hash: u64) -> u64 {
 }
 
 const fn hits_of(slot: u64) -> u64 {
-    slot / HIT & HITS_MAX
+    (slot / HIT) & HITS_MAX
 }
 
 const fn place_bits(place: Place) -> u64 {

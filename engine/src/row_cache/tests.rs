@@ -270,7 +270,7 @@ proptest! {
                     }
                 }
                 Action::Put { replica, key: number, bytes, expire_at } => {
-                    let data = vec![count as u8; bytes];
+                    let data = vec![count.to_le_bytes()[0]; bytes];
                     cache.put(numbers[replica], &key(number), value(&data, expire_at));
                     stored[replica].insert(number, (data, expire_at));
                 }

@@ -106,6 +106,19 @@ pub struct MemoryConfig {
     pub requests_max: usize,
     /// Bytes of answers waiting for slow clients, per core. Default 64 MiB, at least 4 MiB.
     pub network: ByteSize,
+    /// Where memory comes from on machines of several NUMA nodes. Default local.
+    pub numa: NumaSetting,
+}
+
+/// Where memory comes from on machines of several NUMA nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NumaSetting {
+    /// From the NUMA node of the cores.
+    #[default]
+    Local,
+    /// Wherever the kernel likes: for processes whose CPUs somebody else moves.
+    Any,
 }
 
 /// The replication log of one core.
@@ -166,8 +179,9 @@ pub struct StallConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TransferConfig {
-    /// Bytes a second that all of them together may take, in each direction. Default 64 MiB, at least 1 MiB. Too large: clients
-    /// feel the disk; too small: a lost replica is replaced late.
+    /// Bytes a second that all of them together may take, in each direction. 0 (default) = an eighth of what the drive can do as
+    /// `pegasus tune disk` measured it, 8 to 256 MiB; 64 MiB without a measurement. Else at least 1 MiB. Too large: clients feel the disk; too
+    /// small: a lost replica is replaced late.
     pub bytes_per_second: ByteSize,
     /// Transfers at a time, in each direction. Default 2, 1 to 64.
     pub sessions_max: usize,
@@ -271,6 +285,15 @@ impl Config {
         self.process.check()?;
         self.cluster.check()?;
         self.replication().check().map_err(ConfigError::Replication)
+    }
+
+    /// Bytes of memory that the budgets of all cores allow together.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let memory = &self.process.memory;
+        let core =
+            memory.cache.0 + memory.memtables.0 + memory.network.0 + self.cluster.log_pending_max.0;
+        core.saturating_mul(self.process.cpu.cores.count() as u64)
     }
 
     /// The whole tree as TOML, as printed at start.

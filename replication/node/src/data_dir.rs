@@ -6,11 +6,13 @@
 //! DIR/shard-NN/      log/ db/ learn/ quarantine/ trash/
 //! DIR/stats/NN       statistics page of shard NN
 //! DIR/SCRUBBED       when everything was last read and checked
+//! DIR/drive.toml     what `pegasus tune disk` measured, may be there before everything else
 //! ```
 //!
 //! `node.toml` is replaced whole (temporary file, fsync, rename, fsync of the directory), so that it is always either the
 //! old or the new one. A directory that has files but no `node.toml` is somebody else's and is refused.
 
+use pegasus_host::speed::{SPEED_FILE, SPEED_TEMPORARY};
 use pegasus_replication::ids::{CoreId, NodeId, NodeIncarnation};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
@@ -327,7 +329,15 @@ fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
     for entry in fs::read_dir(root).map_err(at)? {
         let name = entry.map_err(at)?.file_name();
         let name = name.to_string_lossy();
-        let ours = [LOCK_FILE, IDENTITY_TEMPORARY, "stats", "lost+found"].contains(&name.as_ref());
+        let ours = [
+            LOCK_FILE,
+            IDENTITY_TEMPORARY,
+            SPEED_FILE,
+            SPEED_TEMPORARY,
+            "stats",
+            "lost+found",
+        ]
+        .contains(&name.as_ref());
         if !ours && !name.starts_with("shard-") {
             return Err(DataDirError::Foreign { path: root.into() });
         }

@@ -8,11 +8,12 @@
 //! queue without a bound.
 //!
 //! **Reading order.** [`config`], [`data_dir`], [`start_checks`], [`node`] (start-up and shutdown), [`open_shard`],
-//! [`shard_loop`], then [`wire`], [`log_file`], [`background`], [`engine_pool`], [`engine_watch`], [`meta_link`],
+//! [`shard_loop`], then [`wire`], [`log_file`], [`log_flush`], [`background`], [`engine_pool`], [`engine_watch`], [`meta_link`],
 //! [`route_relay`], [`transfer`], [`scrub`], [`compaction`], [`stats`], [`stall`].
 
 #![deny(unsafe_code)]
 
+pub mod allocator;
 pub mod background;
 pub mod clock;
 pub mod compaction;
@@ -20,12 +21,14 @@ pub mod config;
 mod connection;
 pub mod data_dir;
 pub mod directory;
+pub mod drive_speed;
 pub mod engine_pool;
 pub mod engine_watch;
 pub mod forward;
 pub mod http;
 pub mod inbox;
 pub mod log_file;
+pub mod log_flush;
 pub mod members;
 pub mod meta_link;
 pub mod node;
@@ -40,5 +43,6 @@ pub mod shard_loop;
 pub mod stall;
 pub mod start_checks;
 pub mod stats;
+pub mod throttle;
 pub mod transfer;
 pub mod wire;

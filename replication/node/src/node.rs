@@ -3,15 +3,17 @@
 
 mod assemble;
 
+use crate::allocator;
 use crate::background::Background;
 use crate::compaction::Compaction;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, NumaSetting};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::engine_pool::EnginePool;
 use crate::engine_watch::EngineWatch;
 use crate::inbox::{CoreInput, InboxSender};
 use crate::meta_link::{self, LinkIdentity, MetaLink, SessionError};
 use crate::open_shard::OpenShardError;
+use crate::placement::{self, Machine, MemoryPlan};
 use crate::ports::{self, CoreSockets};
 use crate::route_relay::RouteRelay;
 use crate::scrub::Scrub;
@@ -20,6 +22,7 @@ use crate::stall::Watchdog;
 use crate::start_checks::{self, CpuClaims, StartError};
 use crate::transfer::{TransferThreads, Transfers};
 use pegasus_fbs::code::Code;
+use pegasus_host::Root;
 use pegasus_net::listener::BindError;
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +36,8 @@ pub enum NodeError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error("CPUs of this machine: {0}")]
+    Machine(io::Error),
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     #[error(transparent)]
@@ -97,15 +102,21 @@ impl Node {
         pegasus_net::probe()?;
         let token = start_checks::read_token(process.token_file.as_deref())?;
         let mut dir = DataDir::open(&process.dir, cores)?;
+        let root = Root::system();
+        let machine = Machine::of(&root).map_err(NodeError::Machine)?;
         let claims = start_checks::claim_cpus(
             &process.cpu.claims_dir,
             &process.cpu.cores,
+            &process.cpu.background,
             process.cpu.poll,
+            &machine,
         )?;
+        let memory = place(&root, &machine, config, &claims);
+        allocator::start_background_threads();
         let sockets = ports::bind_all(&process.listen, cores)?;
         let mut identity = link_identity(&dir, &claims, &sockets.cores, token);
         join(&mut dir, &mut identity, config, is_stopped)?;
-        assemble::assemble(config, dir, claims, sockets, identity)
+        assemble::assemble(config, dir, claims, &memory, sockets, identity)
     }
 
     /// Where clients connect, by core number.
@@ -158,6 +169,26 @@ impl Node {
         drop((self.claims, self.dir));
         failure.map_or(Ok(()), Err)
     }
+}
+
+/// Where memory comes from; the calling thread, and so all threads of the node, take it from there from now on.
+fn place(root: &Root, machine: &Machine, config: &Config, claims: &CpuClaims) -> MemoryPlan {
+    let process = &config.process;
+    let plan = match (process.memory.numa, claims.pinned) {
+        (NumaSetting::Any, _) => MemoryPlan::Any("memory.numa = any"),
+        (NumaSetting::Local, false) => MemoryPlan::Any("the cores are not pinned"),
+        (NumaSetting::Local, true) => machine.memory_plan(&claims.cpus, config.memory_bytes()),
+    };
+    plan.apply_to_all();
+    placement::report(
+        root,
+        machine,
+        claims,
+        &process.cpu.background,
+        &plan,
+        &process.dir,
+    );
+    plan
 }
 
 /// A fresh node needs a number before it can do anything; one that has it only asks whether it is welcome.

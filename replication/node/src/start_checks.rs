@@ -6,12 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Cores, Poll};
-
-/// Files one core needs besides connections: log segments, SST files kept open, links.
-const FILES_PER_CORE: u64 = 1024;
-const FILES_PER_NODE: u64 = 256;
-/// Pinned by a ring and its registered buffers where the kernel still counts them.
-const MEMLOCK_BYTES_PER_CORE: u64 = 512 << 10;
+use crate::placement::Machine;
+use pegasus_host::cpus::spell;
+use pegasus_host::limits;
 
 /// Why the machine is refused.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +23,10 @@ pub enum StartError {
     LockedMemory { limit: u64, needed: u64, cores: u64 },
     #[error("cluster token {path}: {reason}")]
     Token { path: PathBuf, reason: String },
-    #[error("CPU {cpu}: this process may run on CPUs {allowed} only")]
+    #[error("CPU {cpu}: this process may run on CPUs {allowed} only (its cpuset or CPU mask)")]
     CpuNotAllowed { cpu: u32, allowed: String },
+    #[error("CPU {cpu}: there is none of that number, this machine has CPUs {online}")]
+    NoCpu { cpu: u32, online: String },
     #[error(
         "CPU {cpu}: {holder} polls it already and poll = busy needs it alone; choose another CPU or poll = sleep"
     )]
@@ -61,7 +60,7 @@ pub fn check_limits(cores: u64, connections_max: u64) -> Result<(), StartError> 
         Err(_) => files.current,
     };
     let limit = limit.unwrap_or(u64::MAX);
-    let needed = FILES_PER_NODE + cores * (FILES_PER_CORE + connections_max.min(1024));
+    let needed = limits::files_needed(cores, connections_max);
     if limit < needed {
         return Err(StartError::OpenFiles {
             limit,
@@ -70,7 +69,7 @@ pub fn check_limits(cores: u64, connections_max: u64) -> Result<(), StartError> 
         });
     }
     let limit = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
-    let needed = cores * MEMLOCK_BYTES_PER_CORE;
+    let needed = limits::memlock_needed(cores);
     if limit < needed {
         return Err(StartError::LockedMemory {
             limit,
@@ -108,17 +107,42 @@ pub fn read_token(path: Option<&Path>) -> Result<Vec<u8>, StartError> {
     Ok(token)
 }
 
+/// Refuses CPUs that are not there, or that this process may not use.
+pub fn check_cpus(machine: &Machine, cpus: &[u32]) -> Result<(), StartError> {
+    let Some(cpu) = cpus.iter().find(|cpu| !machine.allowed.contains(cpu)) else {
+        return Ok(());
+    };
+    let is_there = machine.online.is_empty() || machine.online.contains(cpu);
+    Err(match is_there {
+        true => StartError::CpuNotAllowed {
+            cpu: *cpu,
+            allowed: spell(&machine.allowed),
+        },
+        false => StartError::NoCpu {
+            cpu: *cpu,
+            online: spell(&machine.online),
+        },
+    })
+}
+
 /// Claims the CPUs of `cores` by lock files in `dir`.
 ///
 /// A CPU that another node has claimed is shared: then `poll = sleep` is forced (said in the log), and `poll = busy` is
-/// refused. Asked for a count, free CPUs are taken first; if they do not suffice the threads are left unpinned.
-pub fn claim_cpus(dir: &Path, cores: &Cores, poll: Poll) -> Result<CpuClaims, StartError> {
+/// refused. Asked for a count, free CPUs are taken, of one NUMA node if one has enough, never one of `background` as long as there are others; if they do not
+/// suffice the threads are left unpinned.
+pub fn claim_cpus(
+    dir: &Path,
+    cores: &Cores,
+    background: &[u32],
+    poll: Poll,
+    machine: &Machine,
+) -> Result<CpuClaims, StartError> {
     let at = |error| StartError::Claims {
         path: dir.into(),
         error,
     };
     make_claims_dir(dir).map_err(at)?;
-    let allowed = allowed_cpus().map_err(at)?;
+    check_cpus(machine, background)?;
     let mut claims = CpuClaims {
         cpus: Vec::new(),
         poll,
@@ -127,40 +151,63 @@ pub fn claim_cpus(dir: &Path, cores: &Cores, poll: Poll) -> Result<CpuClaims, St
     };
     match cores {
         Cores::List(cpus) => {
-            if let Some(cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
-                let allowed = format!("{allowed:?}");
-                return Err(StartError::CpuNotAllowed { cpu: *cpu, allowed });
-            }
+            check_cpus(machine, cpus)?;
             for cpu in cpus {
                 claims.take(dir, *cpu)?;
             }
         }
         Cores::Count(count) => {
-            for cpu in &allowed {
-                if claims.cpus.len() < *count
-                    && let Claim::Free(lock) = try_claim(dir, *cpu).map_err(at)?
-                {
-                    claims.hold(*cpu, lock);
-                }
+            let mut groups = machine.groups();
+            for group in &mut groups {
+                group.retain(|cpu| !background.contains(cpu));
             }
-            let free = claims.cpus.len();
-            let shared = allowed
-                .iter()
-                .cycle()
-                .skip(free)
-                .take(count - free)
-                .copied();
-            claims.cpus.extend(shared);
-            if free < *count {
-                claims.share(allowed[0], "there are fewer free CPUs than cores")?;
-                claims.pinned = false;
+            for (cpu, lock) in claim_free(dir, &groups, *count).map_err(at)? {
+                claims.hold(cpu, lock);
             }
+            let allowed: Vec<u32> = machine.allowed.iter().copied().collect();
+            claims.fill(&allowed, *count)?;
         }
     }
     Ok(claims)
 }
 
+/// Claims `count` free CPUs of the first group that has so many; if none has, as many as are free in all of them together.
+fn claim_free(dir: &Path, groups: &[Vec<u32>], count: usize) -> io::Result<Vec<(u32, File)>> {
+    let claim = |cpus: &mut dyn Iterator<Item = u32>| -> io::Result<Vec<(u32, File)>> {
+        let mut held = Vec::new();
+        for cpu in cpus {
+            if held.len() == count {
+                break;
+            }
+            if let Claim::Free(lock) = try_claim(dir, cpu)? {
+                held.push((cpu, lock));
+            }
+        }
+        Ok(held)
+    };
+    for group in groups.iter().filter(|group| group.len() >= count) {
+        let held = claim(&mut group.iter().copied())?;
+        if held.len() == count {
+            return Ok(held);
+        }
+    }
+    claim(&mut groups.iter().flatten().copied())
+}
+
 impl CpuClaims {
+    /// Shares CPUs of `allowed` until there are `count`.
+    fn fill(&mut self, allowed: &[u32], count: usize) -> Result<(), StartError> {
+        let free = self.cpus.len();
+        let (Some(first), true) = (allowed.first(), free < count) else {
+            return Ok(());
+        };
+        let shared = allowed.iter().cycle().skip(free).take(count - free);
+        self.cpus.extend(shared.copied());
+        self.share(*first, "there are fewer free CPUs than cores")?;
+        self.pinned = false;
+        Ok(())
+    }
+
     fn take(&mut self, dir: &Path, cpu: u32) -> Result<(), StartError> {
         match try_claim(dir, cpu).map_err(|error| StartError::Claims {
             path: dir.into(),
@@ -234,46 +281,100 @@ fn make_claims_dir(dir: &Path) -> io::Result<()> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o1777))
 }
 
-fn allowed_cpus() -> io::Result<Vec<u32>> {
-    let set = rustix::thread::sched_getaffinity(None)?;
-    let most = u32::try_from(rustix::thread::CpuSet::MAX_CPU).unwrap_or(u32::MAX);
-    let cpus: Vec<u32> = (0..most).filter(|cpu| set.is_set(*cpu as usize)).collect();
-    if cpus.is_empty() {
-        Err(io::Error::other("no CPU is allowed"))
-    } else {
-        Ok(cpus)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
 
+    fn this_machine() -> Machine {
+        Machine::of(&pegasus_host::Root::system()).unwrap()
+    }
+
+    fn claimed(dir: &Path, cores: &Cores, poll: Poll) -> Result<CpuClaims, StartError> {
+        claim_cpus(dir, cores, &[], poll, &this_machine())
+    }
+
     #[test]
     fn a_claimed_cpu_is_shared_by_sleeping_only() {
         let dir = tempfile::tempdir().unwrap();
-        let cpu = allowed_cpus().unwrap()[0];
+        let cpu = *this_machine().allowed.first().unwrap();
         let cores = Cores::List(vec![cpu]);
-        let first = claim_cpus(dir.path(), &cores, Poll::Busy).unwrap();
+        let first = claimed(dir.path(), &cores, Poll::Busy).unwrap();
         assert_eq!((first.poll, first.pinned), (Poll::Busy, true));
-        let second = claim_cpus(dir.path(), &cores, Poll::Adaptive).unwrap();
+        let second = claimed(dir.path(), &cores, Poll::Adaptive).unwrap();
         assert_eq!(second.poll, Poll::Sleep);
-        let error = claim_cpus(dir.path(), &cores, Poll::Busy).unwrap_err();
+        let error = claimed(dir.path(), &cores, Poll::Busy).unwrap_err();
         assert!(matches!(error, StartError::CpuBusy { .. }), "{error}");
         drop(first);
-        let third = claim_cpus(dir.path(), &cores, Poll::Adaptive).unwrap();
+        let third = claimed(dir.path(), &cores, Poll::Adaptive).unwrap();
         assert_eq!(third.poll, Poll::Adaptive);
     }
 
     #[test]
     fn more_cores_than_cpus_are_left_unpinned() {
         let dir = tempfile::tempdir().unwrap();
-        let count = allowed_cpus().unwrap().len() + 1;
-        let claims = claim_cpus(dir.path(), &Cores::Count(count), Poll::Adaptive).unwrap();
+        let count = this_machine().allowed.len() + 1;
+        let claims = claimed(dir.path(), &Cores::Count(count), Poll::Adaptive).unwrap();
         assert_eq!(claims.cpus.len(), count);
         assert_eq!((claims.poll, claims.pinned), (Poll::Sleep, false));
+    }
+
+    /// Two NUMA nodes of four CPUs.
+    fn two_numa_nodes() -> Machine {
+        let node = |number: u32| pegasus_host::numa::NumaNode {
+            number,
+            cpus: (number * 4..number * 4 + 4).collect(),
+            memory_bytes: 1 << 30,
+        };
+        Machine {
+            allowed: (0..8).collect(),
+            online: (0..10).collect(),
+            numa: vec![node(0), node(1)],
+        }
+    }
+
+    #[test]
+    fn a_count_of_cores_is_taken_from_one_numa_node_that_has_enough() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = two_numa_nodes();
+        let take = |count, background: &[u32]| {
+            claim_cpus(
+                dir.path(),
+                &Cores::Count(count),
+                background,
+                Poll::Adaptive,
+                &machine,
+            )
+        };
+        let first = take(2, &[0]).unwrap();
+        assert_eq!(
+            (first.cpus.as_slice(), first.pinned),
+            ([1, 2].as_slice(), true)
+        );
+        let second = take(3, &[]).unwrap();
+        assert_eq!(second.cpus, [4, 5, 6]);
+        let rest = take(3, &[]).unwrap();
+        assert_eq!(
+            (rest.cpus.as_slice(), rest.pinned),
+            ([0, 3, 7].as_slice(), true)
+        );
+        let shared = take(1, &[]).unwrap();
+        assert!(!shared.pinned);
+    }
+
+    #[test]
+    fn cpus_that_are_not_there_or_not_allowed_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = two_numa_nodes();
+        let refusal = |cores: &[u32], background: &[u32]| {
+            let cores = Cores::List(cores.to_vec());
+            let claims = claim_cpus(dir.path(), &cores, background, Poll::Sleep, &machine);
+            claims.unwrap_err().to_string()
+        };
+        assert!(refusal(&[0, 99], &[]).contains("CPU 99: there is none"));
+        assert!(refusal(&[9], &[]).contains("CPU 9: this process may run on CPUs 0-7 only"));
+        assert!(refusal(&[0], &[8]).contains("CPU 8: this process may run on"));
     }
 
     #[test]

@@ -129,6 +129,12 @@ impl LogConfig {
             "process.log.recycled_max",
             &self.recycled_max,
             "at most 16 are allowed",
+        )?;
+        require(
+            (1..=16).contains(&self.writes_inflight_max),
+            "process.log.writes_inflight_max",
+            &self.writes_inflight_max,
+            "1 to 16 are allowed",
         )
     }
 }
@@ -174,10 +180,10 @@ impl DiskConfig {
 impl TransferConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         require(
-            self.bytes_per_second.0 >= 1 << 20,
+            self.bytes_per_second.0 == 0 || self.bytes_per_second.0 >= 1 << 20,
             "process.transfer.bytes_per_second",
             &self.bytes_per_second,
-            "at least 1 MiB is needed",
+            "it must be 0 (as the drive allows) or at least 1 MiB",
         )?;
         require(
             (1..=64).contains(&self.sessions_max),

@@ -1,8 +1,9 @@
 //! What a setting is when nobody says.
 
 use super::{
-    ByteSize, ClusterConfig, Cores, CpuConfig, DiskConfig, ListenConfig, LogConfig, MemoryConfig,
-    Millis, Poll, ProcessConfig, ScrubConfig, StallConfig, StatsConfig, TransferConfig,
+    ByteSize, ClusterConfig, Cores, CpuConfig, DiskConfig, FlushSetting, ListenConfig, LogConfig,
+    MemoryConfig, Millis, NumaSetting, Poll, ProcessConfig, ScrubConfig, StallConfig, StatsConfig,
+    TransferConfig,
 };
 use pegasus_replication::config::ReplicationOptions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -60,6 +61,7 @@ impl Default for MemoryConfig {
             memtables: ByteSize::mib(64),
             requests_max: 65_536,
             network: ByteSize::mib(64),
+            numa: NumaSetting::default(),
         }
     }
 }
@@ -70,6 +72,8 @@ impl Default for LogConfig {
             segment: ByteSize::mib(64),
             budget: ByteSize(0),
             recycled_max: 2,
+            flush: FlushSetting::default(),
+            writes_inflight_max: 2,
         }
     }
 }
@@ -88,7 +92,7 @@ impl Default for DiskConfig {
 impl Default for TransferConfig {
     fn default() -> Self {
         Self {
-            bytes_per_second: ByteSize::mib(64),
+            bytes_per_second: ByteSize(0),
             sessions_max: 2,
         }
     }

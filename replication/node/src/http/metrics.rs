@@ -9,6 +9,7 @@
 //! There is none for a replica: a core counts for all of its replicas together.
 
 use super::Subject;
+use crate::allocator;
 use pegasus_fbs::stats_page::{Counter, Gauge, Histogram, Timing};
 use pegasus_http::Arguments;
 use serde_json::{Map, Value, json};
@@ -257,9 +258,12 @@ fn memory(subject: &Subject) -> Vec<Metric> {
     let page = &subject.page;
     let memtables = page.gauge(Gauge::MemtableBytes);
     let (virtual_mb, resident_mb) = process_memory_mb();
+    let heap = allocator::heap_use().unwrap_or_default();
     vec![
         gauge("virtual_mem_usage_mb", virtual_mb),
         gauge("resident_mem_usage_mb", resident_mb),
+        gauge("heap_allocated_bytes", heap.allocated_bytes),
+        gauge("heap_resident_bytes", heap.resident_bytes),
         gauge(
             "rdb_block_cache_mem_usage_bytes",
             page.gauge(Gauge::BlockCacheBytes),

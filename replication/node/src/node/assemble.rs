@@ -6,13 +6,14 @@ use crate::background::{Background, CoreFiles, SegmentOptions};
 use crate::compaction::Compaction;
 use crate::config::{ClusterConfig, Config, Millis, Poll, ProcessConfig};
 use crate::data_dir::DataDir;
+use crate::drive_speed::{self, Budgets};
 use crate::engine_pool::EnginePool;
 use crate::engine_watch::{DiskWatch, EngineWatch, NoticeBoard, WatchedCore};
 use crate::inbox::{CoreInput, InboxSender, inbox};
 use crate::members::Members;
 use crate::meta_link::{LinkIdentity, MetaLink, MetaLinkOptions, MetaSender, mailbox};
 use crate::open_shard::{OpenOptions, OpenedShard, open_shard};
-use crate::placement;
+use crate::placement::{self, MemoryPlan};
 use crate::ports::{CoreSockets, NodeSockets};
 use crate::route_relay::RouteRelay;
 use crate::scrub::{Scrub, ScrubbedCore};
@@ -24,12 +25,13 @@ use crate::start_checks::CpuClaims;
 use crate::stats::Stats;
 use crate::stats::relay::{Names, StatsRelay};
 use crate::transfer::{TransferCore, TransferOptions, TransferThreads, Transfers};
-use crate::{clock, data_dir};
+use crate::{clock, data_dir, log_flush};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use pegasus_engine::rocks::EngineOptions;
+use pegasus_host::Root;
 use pegasus_net::mesh::{MeshEnd, mesh};
 use pegasus_net::waker::Waker;
-use pegasus_net::{CoreIo, Identity, LeaseTerms, NetOptions, PollPolicy};
+use pegasus_net::{CoreIo, Identity, LeaseTerms, LogFlush, NetOptions, PollPolicy};
 use pegasus_replication::ids::{CoreAddress, CoreId, NodeId};
 use pegasus_replication::log::{LogIdentity, LogOptions};
 use std::net::TcpListener;
@@ -52,6 +54,7 @@ struct CoreSeed {
     address: CoreAddress,
     waker: Waker,
     cpu: Option<u32>,
+    memory: MemoryPlan,
     net: NetOptions,
     sockets: CoreSockets,
     identity: Identity,
@@ -69,6 +72,7 @@ pub(super) fn assemble(
     config: &Config,
     dir: DataDir,
     claims: CpuClaims,
+    memory: &MemoryPlan,
     sockets: NodeSockets,
     identity: LinkIdentity,
 ) -> Result<Node, NodeError> {
@@ -91,8 +95,26 @@ pub(super) fn assemble(
     } = sockets;
     let count = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
 
+    let log_flush = log_flush::choose(dir.root(), process.log.flush);
     let board = NoticeBoard::default();
-    let shards = open_all(config, &dir, known, count, &board)?;
+    let speed = drive_speed::load(&Root::system(), dir.root());
+    let slow_own_flush_ms = config.cluster.slow_own_flush_ms.0;
+    if let Some(warning) = speed
+        .as_ref()
+        .and_then(|speed| drive_speed::slow_flush_warning(slow_own_flush_ms, speed))
+    {
+        tracing::warn!("{warning}");
+    }
+    let budgets = drive_speed::budgets(process, speed.as_ref());
+    tracing::info!(?budgets, "background work");
+    let opening = Opening {
+        config,
+        dir: &dir,
+        known,
+        budgets,
+        memory,
+    };
+    let shards = opening.all(count, &board)?;
 
     let wakers = (0..count)
         .map(|_| Waker::new())
@@ -101,7 +123,8 @@ pub(super) fn assemble(
     let (inboxes, receivers): (Vec<_>, Vec<_>) = wakers.iter().cloned().map(inbox).unzip();
     let (meta_sender, mail) = mailbox();
     let own = peer_identity(known, 0, &identity, &config.cluster);
-    let (transfers, transfer_threads) = start_transfers(process, &dir, &inboxes, transfer, own)?;
+    let (transfers, transfer_threads) =
+        start_transfers(process, budgets, &dir, &inboxes, transfer, own)?;
     let (shared, mut helpers, routes) = start_helpers(process, &dir, &inboxes, transfers)?;
 
     let (scrub, scrub_thread) = start_scrub(process, &dir, known, &shards, &inboxes)?;
@@ -158,7 +181,8 @@ pub(super) fn assemble(
             },
             waker: wakers[index].clone(),
             cpu: claims.pinned.then(|| claims.cpus[index]),
-            net: net_options(process, claims.poll),
+            memory: memory.clone(),
+            net: net_options(process, claims.poll, log_flush),
             sockets,
             identity: peer_identity(known, core, &identity, &config.cluster),
             opened,
@@ -256,6 +280,7 @@ fn start_helpers(
 
 fn start_transfers(
     process: &ProcessConfig,
+    budgets: Budgets,
     dir: &DataDir,
     inboxes: &[InboxSender],
     listener: TcpListener,
@@ -270,7 +295,7 @@ fn start_transfers(
         }
     });
     let options = TransferOptions {
-        bytes_per_second: process.transfer.bytes_per_second.0,
+        bytes_per_second: budgets.transfer_bytes_per_s,
         sessions_max: process.transfer.sessions_max,
     };
     let cpus = process.cpu.background.clone();
@@ -345,68 +370,77 @@ fn handles(
     }
 }
 
-/// Opens all shards at once, each on a thread of its own on the background CPUs, which RocksDB's threads inherit.
-fn open_all(
-    config: &Config,
-    dir: &DataDir,
+/// What opening the shards of a node needs.
+struct Opening<'a> {
+    config: &'a Config,
+    dir: &'a DataDir,
     known: Known,
-    count: u16,
-    board: &NoticeBoard,
-) -> Result<Vec<OpenedShard>, NodeError> {
-    let cpus = &config.process.cpu.background;
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..count)
-            .map(|core| {
-                let (paths, options) = (dir.shard(CoreId(core)), open_options(config, known, core));
-                let sink = board.sink(usize::from(core));
-                scope.spawn(move || {
-                    placement::pin(cpus);
-                    open_shard(&paths, &options, sink)
-                })
-            })
-            .collect();
-        let opened = (0..)
-            .zip(threads)
-            .map(|(shard, thread)| match thread.join() {
-                Ok(result) => result.map_err(|error| NodeError::Shard { shard, error }),
-                Err(_) => Err(NodeError::Core {
-                    core: shard,
-                    error: "opening its shard panicked".to_owned(),
-                }),
-            });
-        opened.collect()
-    })
+    budgets: Budgets,
+    memory: &'a MemoryPlan,
 }
 
-fn open_options(config: &Config, known: Known, core: u16) -> OpenOptions {
-    let process = &config.process;
-    let memtables = process.memory.memtables.usize();
-    let row_cache_bytes =
-        process.memory.cache.usize() / 100 * usize::from(process.memory.row_cache_percent);
-    let defaults = EngineOptions::default();
-    OpenOptions {
-        cluster: known.cluster,
-        address: CoreAddress {
-            node: known.node,
-            core: CoreId(core),
-        },
-        replication: config.replication(),
-        log: LogOptions {
-            segment_bytes: process.log.segment.0,
-            budget_bytes: process.log_budget_bytes(),
-            ..LogOptions::default()
-        },
-        engine: EngineOptions {
-            block_cache_bytes: process.memory.cache.usize() - row_cache_bytes,
+impl Opening<'_> {
+    /// Opens all shards at once, each on a thread of its own on the background CPUs, which RocksDB's threads inherit.
+    fn all(&self, count: u16, board: &NoticeBoard) -> Result<Vec<OpenedShard>, NodeError> {
+        let cpus = &self.config.process.cpu.background;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..count)
+                .map(|core| {
+                    let (paths, options) = (self.dir.shard(CoreId(core)), self.options(core));
+                    let sink = board.sink(usize::from(core));
+                    scope.spawn(move || {
+                        placement::pin(cpus);
+                        self.memory.apply_to_core(usize::from(core));
+                        open_shard(&paths, &options, sink)
+                    })
+                })
+                .collect();
+            let opened = (0..)
+                .zip(threads)
+                .map(|(shard, thread)| match thread.join() {
+                    Ok(result) => result.map_err(|error| NodeError::Shard { shard, error }),
+                    Err(_) => Err(NodeError::Core {
+                        core: shard,
+                        error: "opening its shard panicked".to_owned(),
+                    }),
+                });
+            opened.collect()
+        })
+    }
+
+    fn options(&self, core: u16) -> OpenOptions {
+        let (config, known) = (self.config, self.known);
+        let process = &config.process;
+        let memtables = process.memory.memtables.usize();
+        let row_cache_bytes =
+            process.memory.cache.usize() / 100 * usize::from(process.memory.row_cache_percent);
+        let defaults = EngineOptions::default();
+        OpenOptions {
+            cluster: known.cluster,
+            address: CoreAddress {
+                node: known.node,
+                core: CoreId(core),
+            },
+            replication: config.replication(),
+            log: LogOptions {
+                segment_bytes: process.log.segment.0,
+                budget_bytes: process.log_budget_bytes(),
+                writes_inflight_max: process.log.writes_inflight_max,
+                ..LogOptions::default()
+            },
+            engine: EngineOptions {
+                compaction_bytes_per_s: self.budgets.compaction_bytes_per_s,
+                block_cache_bytes: process.memory.cache.usize() - row_cache_bytes,
             row_cache_bytes,
-            memtable_bytes_max: memtables,
-            replica_memtable_bytes_max: defaults.replica_memtable_bytes_max.min(memtables),
-            ..defaults
-        },
+                memtable_bytes_max: memtables,
+                replica_memtable_bytes_max: defaults.replica_memtable_bytes_max.min(memtables),
+                ..defaults
+            },
+        }
     }
 }
 
-fn net_options(process: &ProcessConfig, poll: Poll) -> NetOptions {
+fn net_options(process: &ProcessConfig, poll: Poll, log_flush: LogFlush) -> NetOptions {
     let poll = match poll {
         Poll::Adaptive => PollPolicy::Adaptive,
         Poll::Busy => PollPolicy::Busy,
@@ -414,6 +448,7 @@ fn net_options(process: &ProcessConfig, poll: Poll) -> NetOptions {
     };
     NetOptions {
         poll,
+        log_flush,
         connections_max: process.listen.connections_max as usize,
         output_bytes_total_max: process.memory.network.usize(),
         ..NetOptions::default()
@@ -461,10 +496,12 @@ fn start_core(seed: CoreSeed) -> Result<JoinHandle<Result<Finished, CoreError>>,
 
 fn run_core(seed: CoreSeed, started: &Sender<Result<(), String>>) -> Result<Finished, CoreError> {
     placement::pin(seed.cpu.as_slice());
+    seed.memory.apply_to_core(usize::from(seed.address.core.0));
     let CoreSeed {
         address,
         waker,
         cpu: _,
+        memory: _,
         net,
         sockets,
         identity,

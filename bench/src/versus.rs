@@ -5,4 +5,6 @@ mod command;
 mod report;
 
 pub(crate) use command::VersusOptions;
+#[cfg(test)]
+pub(crate) use report::tests::example;
 pub(crate) use report::{Row, VersusReport};

@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use crate::compare::{CompareReport, Side};
+use crate::outcome::{Period, PeriodLatency, TimesQuiet};
 use crate::report::{Machine, Report, examples};
 use crate::sweep::{Limits, Sample, Search, SweepReport};
+use crate::versus::VersusReport;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 const NASTY: &str = "</td></script><img src=http://x onerror=alert(1)>\"'&";
 
@@ -60,6 +63,64 @@ fn full_report() -> Report {
     report
 }
 
+/// Quiet, then an event with a name that nobody would choose.
+fn scenario() -> Report {
+    let mut report = full_report();
+    let period = |name: &str, is_event: bool, at_seconds| {
+        let times_quiet = is_event.then_some(TimesQuiet {
+            p50: 1.25,
+            p99: 2.5,
+            p999: 7.5,
+        });
+        let latency = PeriodLatency {
+            measured: examples::measured(50.0),
+            times_quiet,
+        };
+        Period {
+            name: name.to_owned(),
+            is_event,
+            at_seconds,
+            seconds: 3.0,
+            operations: 10,
+            errors: 0,
+            never_sent: 0,
+            longest_gap_ms: 1.5,
+            latencies: BTreeMap::from([(crate::workload::Kind::Read, latency)]),
+        }
+    };
+    report.outcome.periods = vec![period("quiet", false, 0.0), period(NASTY, true, 4.0)];
+    report
+}
+
+fn versus() -> VersusReport {
+    let mut report = crate::versus::example();
+    report.servers[0].name = NASTY.to_owned();
+    report.rows[1].server = NASTY.to_owned();
+    report
+}
+
+#[test]
+fn an_event_is_a_band_behind_everything_drawn_over_time_and_in_the_figures() {
+    let report = scenario();
+    let page = report.html();
+    // Rate, all operations, and one for each kind.
+    let charts = 2 + report.outcome.latencies.len();
+    assert_eq!(page.matches("class=\"band\"").count(), charts);
+    assert!(page.contains("Under disturbance") && page.contains("7.50"));
+    let text = report.text();
+    assert!(text.contains("1.25 x, 2.50 x, 7.50 x"), "{text}");
+    let mut plain = report;
+    plain.outcome.periods.clear();
+    assert!(!plain.html().contains("class=\"band\""));
+}
+
+#[test]
+fn a_scenario_survives_its_file() {
+    let report = scenario();
+    let text = serde_json::to_string(&report).unwrap();
+    assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+}
+
 fn sweep() -> SweepReport {
     let limits = Limits {
         from: 1_000.0,
@@ -106,7 +167,13 @@ fn compared(report: &Report) -> String {
 
 fn pages() -> Vec<String> {
     let report = full_report();
-    vec![report.html(), sweep().html(), compared(&report)]
+    vec![
+        report.html(),
+        scenario().html(),
+        sweep().html(),
+        compared(&report),
+        versus().html(),
+    ]
 }
 
 #[test]

@@ -2,9 +2,10 @@
 //!
 //! A compaction that runs as fast as it can takes a CPU and bursts of the drive's time for seconds, and on a machine with few
 //! CPUs clients wait for it, whatever its priority. It has time: files of level 0 cost reads little before they are many. So
-//! compactions of a database together take so many bytes a second, until a replica has gathered
-//! [`LEVEL0_FILES_BEHIND`] files; from there on they run free, long before writes would be refused. So do those of the other
-//! databases of the process, because they have the threads that it needs.
+//! compactions of a database together take so many bytes a second, twice as many for each file of level 0 that a replica has
+//! gathered beyond [`LEVEL0_FILES_USUAL`]: as fast as writes make necessary and not faster. From [`LEVEL0_FILES_BEHIND`] files on
+//! they run free, long before writes would be refused. So do those of the other databases of the process, because they have the
+//! threads that it needs.
 //!
 //! The limiter of RocksDB is no help: it counts flushes too, which must not wait, and its rate cannot follow what is behind.
 
@@ -13,8 +14,10 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Level-0 files of a replica from which on compactions do not wait: twice as many as start one.
-pub(super) const LEVEL0_FILES_BEHIND: u32 = 8;
+/// Level-0 files that start a compaction.
+pub(super) const LEVEL0_FILES_USUAL: u32 = 4;
+/// Level-0 files of a replica from which on compactions do not wait.
+pub(super) const LEVEL0_FILES_BEHIND: u32 = 2 * LEVEL0_FILES_USUAL;
 
 /// A compaction looks at its pace after so many bytes: rests are short, and a stop does not wait for one.
 const STEP_BYTES: u64 = 128 << 10;
@@ -34,6 +37,8 @@ struct Shared {
     bytes_per_s: u64,
     /// When everything taken so far is paid for.
     paid_at: Mutex<Instant>,
+    /// The rate is doubled so often.
+    doublings: AtomicU32,
     is_behind: AtomicBool,
     all_behind: Arc<AtomicU32>,
 }
@@ -54,6 +59,7 @@ impl Pace {
         Self(Arc::new(Shared {
             bytes_per_s: bytes_per_s.max(1),
             paid_at: Mutex::new(Instant::now()),
+            doublings: AtomicU32::new(0),
             is_behind: AtomicBool::new(false),
             all_behind,
         }))
@@ -68,6 +74,8 @@ impl Pace {
 
     /// The most files of level 0 that a replica has.
     pub(super) fn set_level0_files(&self, most: u32) {
+        let doublings = most.clamp(LEVEL0_FILES_USUAL, LEVEL0_FILES_BEHIND) - LEVEL0_FILES_USUAL;
+        self.0.doublings.store(doublings, Ordering::Relaxed);
         self.0.set_behind(most >= LEVEL0_FILES_BEHIND);
     }
 
@@ -75,7 +83,9 @@ impl Pace {
         if self.0.all_behind.load(Ordering::Relaxed) > 0 {
             return Duration::ZERO;
         }
-        let cost = Duration::from_secs_f64(bytes as f64 / self.0.bytes_per_s as f64);
+        let bytes_per_s = self.0.bytes_per_s as f64
+            * f64::from(1_u32 << self.0.doublings.load(Ordering::Relaxed));
+        let cost = Duration::from_secs_f64(bytes as f64 / bytes_per_s);
         let mut paid_at = self
             .0
             .paid_at
@@ -127,6 +137,22 @@ mod tests {
         assert_eq!(pace.reserve(100_000, now), Duration::from_millis(200));
         let later = now + Duration::from_millis(200);
         assert_eq!(pace.reserve(100_000, later), Duration::from_millis(100));
+    }
+
+    #[test]
+    fn the_pace_doubles_with_each_file_that_waits() {
+        let pace = Pace::among(1_000_000, Arc::default());
+        let mut now = Instant::now() + Duration::from_secs(1);
+        let mut rest_ms = |files| {
+            now += Duration::from_secs(10);
+            pace.set_level0_files(files);
+            // The first takes what a burst may.
+            pace.reserve(0, now);
+            pace.reserve(80_000, now).as_millis() + BURST.as_millis()
+        };
+        assert_eq!([0, 4].map(&mut rest_ms), [80, 80]);
+        assert_eq!([5, 6, 7].map(&mut rest_ms), [40, 20, 10]);
+        assert_eq!(rest_ms(4), 80, "and slows down again");
     }
 
     #[test]

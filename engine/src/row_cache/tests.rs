@@ -112,11 +112,14 @@ fn rows_too_large_are_left_out_and_do_not_leave_an_older_value_behind() {
 
 /// Reads a row as the engine does: what is not known is filled in. True: it was known.
 fn read(cache: &mut RowCache, replica: ReplicaNumber, number: u32) -> bool {
-    let is_hit = cache.get(replica, &key(number), NOW).is_some();
-    if !is_hit {
-        cache.fill(replica, &key(number), Some(value(&[0; 100], 0)));
+    // Of several lengths, so that records do not just take each other's places.
+    let data = number.to_be_bytes().repeat(15 + number as usize % 20);
+    let known = cache.get(replica, &key(number), NOW);
+    match &known {
+        Some(known) => assert_eq!(known.as_ref(), Some(&row(&data, 0))),
+        None => cache.fill(replica, &key(number), Some(value(&data, 0))),
     }
-    is_hit
+    known.is_some()
 }
 
 #[test]
@@ -140,6 +143,26 @@ fn a_scan_of_many_rows_does_not_push_out_those_that_are_read_again() {
         .filter(|&number| read(&mut cache, replica, number))
         .count();
     assert!(kept > 1_950, "{kept} of 2000 hot rows are still there");
+}
+
+#[test]
+fn rows_that_are_read_again_and_again_outlive_those_that_were_read_twice() {
+    let mut cache = RowCache::new(1 << 20);
+    let replica = cache.number_replica();
+    let mut hot = (0..500).cycle();
+    let (mut reads, mut hits) = (0, 0);
+    // Each of the others gets into the main ring, which holds some thousands.
+    for number in 1_000..61_000 {
+        read(&mut cache, replica, number);
+        read(&mut cache, replica, number);
+        if number % 5 == 0
+            && let Some(number) = hot.next()
+        {
+            reads += 1;
+            hits += u32::from(read(&mut cache, replica, number));
+        }
+    }
+    assert!(hits * 10 > reads * 9, "{hits} of {reads}");
 }
 
 #[test]

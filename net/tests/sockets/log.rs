@@ -1,6 +1,6 @@
 use crate::harness::{Core, options};
 use pegasus_net::aligned::AlignedBuf;
-use pegasus_net::{CoreIo, IoEvent, Waker};
+use pegasus_net::{CoreIo, IoEvent, LogFlush, NetOptions, PollPolicy, Waker};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
@@ -86,6 +86,59 @@ fn many_writes_reuse_buffers_and_all_complete() {
         assert_eq!(seen, id);
     }
     assert_eq!(core.counters().log_writes, 200);
+}
+
+/// Every way of making writes durable, and every way of waiting for them.
+fn every_option() -> Vec<NetOptions> {
+    let flushes = [LogFlush::Fdatasync, LogFlush::Dsync, LogFlush::WriteThrough];
+    let polls = [PollPolicy::Sleep, PollPolicy::Adaptive, PollPolicy::Busy];
+    let with = |log_flush| {
+        polls.map(|poll| NetOptions {
+            poll,
+            log_flush,
+            ..options()
+        })
+    };
+    flushes.into_iter().flat_map(with).collect()
+}
+
+#[test]
+fn a_write_completes_once_however_it_is_made_durable_and_waited_for() {
+    let directory = directory();
+    let Some(file) = open(&directory) else { return };
+    for (options, byte) in every_option().into_iter().zip(1..) {
+        let core = Core::start(options, |_, _, _| ());
+        for id in 0..20 {
+            let file = Arc::clone(&file);
+            core.run(move |io| {
+                let buffer = block(io, byte, 4096);
+                io.write_log(&file, id * 4096, buffer, id);
+            });
+            let (seen, result) = written(&core);
+            result.unwrap();
+            assert_eq!(seen, id);
+        }
+        assert_eq!(core.run(|io| io.log_writes_in_flight()), 0);
+        let bytes = std::fs::read(directory.path().join("segment")).unwrap();
+        assert_eq!(bytes[..20 * 4096], [byte; 20 * 4096]);
+    }
+}
+
+#[test]
+fn a_failed_write_fails_however_it_is_made_durable() {
+    let directory = directory();
+    drop(open(&directory));
+    let file = Arc::new(File::open(directory.path().join("segment")).unwrap());
+    for options in every_option() {
+        let core = Core::start(options, |_, _, _| ());
+        let file = Arc::clone(&file);
+        core.run(move |io| {
+            let buffer = block(io, 1, 4096);
+            io.write_log(&file, 0, buffer, 1);
+        });
+        let (_, result) = written(&core);
+        assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
 }
 
 #[test]

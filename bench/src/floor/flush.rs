@@ -3,23 +3,20 @@
 
 use crate::histogram::Latency;
 use anyhow::Context as _;
-use rustix::fs::{OFlags, fdatasync};
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use pegasus_host::blocks::{AlignedBuffer, DirectFile};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub(super) const BLOCK_BYTES: usize = 4096;
+pub(super) use pegasus_host::blocks::BLOCK_BYTES;
 /// Blocks of the file, written round and round.
 pub(super) const BLOCKS: u64 = 4096;
 
 /// A file of written blocks, opened with O_DIRECT; it is deleted when this is dropped.
 #[derive(Debug)]
 pub(super) struct Blocks {
-    file: File,
+    file: DirectFile,
     path: PathBuf,
-    /// Twice a block: one that is aligned lies within.
-    buffer: Vec<u8>,
+    block: AlignedBuffer,
     next: u64,
 }
 
@@ -46,17 +43,12 @@ impl Blocks {
             std::process::id(),
             std::thread::current().id()
         ));
-        let direct = i32::try_from(OFlags::DIRECT.bits()).context("O_DIRECT")?;
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .custom_flags(direct)
-            .open(&path)
+        let file = DirectFile::named(&path)
             .with_context(|| format!("{}: cannot open with O_DIRECT", path.display()))?;
         let mut blocks = Self {
             file,
             path,
-            buffer: vec![0x5A; 2 * BLOCK_BYTES],
+            block: AlignedBuffer::new(BLOCK_BYTES)?,
             next: 0,
         };
         for _ in 0..BLOCKS {
@@ -94,26 +86,16 @@ impl Blocks {
     }
 
     fn write(&mut self) -> anyhow::Result<()> {
-        let offset = self.buffer.as_ptr().align_offset(BLOCK_BYTES);
-        let block = self
-            .buffer
-            .get(offset..offset.saturating_add(BLOCK_BYTES))
-            .context("no aligned block in the buffer")?;
         self.file
-            .write_all_at(block, self.next * BLOCK_BYTES as u64)
+            .write_at(&self.block, self.next * BLOCK_BYTES as u64)
             .with_context(|| self.path.display().to_string())?;
         self.next = (self.next + 1) % BLOCKS;
         Ok(())
     }
 
     fn sync(&self) -> anyhow::Result<()> {
-        fdatasync(&self.file).with_context(|| self.path.display().to_string())
-    }
-}
-
-impl Drop for Blocks {
-    fn drop(&mut self) {
-        // A name that is left behind is untidy; there is nobody to tell.
-        let _ = std::fs::remove_file(&self.path);
+        self.file
+            .sync()
+            .with_context(|| self.path.display().to_string())
     }
 }

@@ -34,7 +34,7 @@ pub fn take_memory_from(node: u32, policy: Policy) -> io::Result<()> {
 
 #[allow(
     unsafe_code,
-    reason = "no safe wrapper has this call; docs/decisions/0018 says why it is needed"
+    reason = "no safe wrapper has this call; docs/decisions/0020 says why it is needed"
 )]
 fn set_policy(mode: libc::c_int, nodes: &[u64; WORDS]) -> io::Result<()> {
     // The kernel looks at one bit less than it is told.

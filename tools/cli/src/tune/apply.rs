@@ -35,18 +35,18 @@ struct Change {
 
 pub(super) fn run(options: &Apply, out: &mut Output) -> anyhow::Result<()> {
     let root = options.subject.root();
+    if !options.dry_run && root.is_system() && !rustix::process::geteuid().is_root() {
+        return Err(Failed::error(
+            Exit::Failed,
+            "only root may change settings of the kernel: run it with sudo, or with --dry-run to see what it would do",
+        ));
+    }
     let rows = rows::all(&root, &options.subject.settings()?);
     let fixes = rows
         .iter()
         .flat_map(|row| row.fixes.iter().map(|fix| (row.name, fix)));
     let mut changes: Vec<Change> = fixes.map(|(name, fix)| planned(&root, name, fix)).collect();
     if !changes.is_empty() && !options.dry_run {
-        if root.is_system() && !rustix::process::geteuid().is_root() {
-            return Err(Failed::error(
-                Exit::Failed,
-                "only root may change settings of the kernel: run it with sudo, or with --dry-run to see what it would do",
-            ));
-        }
         if !options.yes {
             if out.style == Style::People {
                 show_all(&changes, out)?;

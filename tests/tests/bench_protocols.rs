@@ -1,8 +1,9 @@
 //! pegasus-bench through every protocol of a client port: it loads, and every answer of a mixed load can be true, also while
-//! a node is killed and comes back.
+//! a node is killed and comes back. Scenarios, and the compactions that they order.
 
 use anyhow::{Result, ensure};
 use e2e::cluster::{Cluster, program, wait_until};
+use serde_json::Value;
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 
@@ -78,6 +79,113 @@ fn no_answer_of_a_foreign_protocol_is_wrong_while_a_node_is_killed_and_comes_bac
         ensure!(said.contains("verified: 0 of "), "{protocol}: {said}");
         ensure!(said.contains(" 0 could not be\n"), "{protocol}: {said}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_scenario_tells_what_each_event_was_and_when() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let cluster = Cluster::start(&directory.path().join("cluster"), 3, 1)?;
+    cluster.create_table("t", 4, 3)?;
+    let target = format!("native://{}/t", cluster.meta());
+    let data = [
+        "--target",
+        &target,
+        "--records",
+        "500",
+        "--value-size",
+        "100",
+    ];
+    bench(&[&["load"], &data[..]].concat())?;
+    let local = cluster.directory().to_string_lossy();
+    let report = directory.path().join("scenario.json");
+    let report = report.to_string_lossy();
+    let times = [
+        "--quiet",
+        "0.5",
+        "--settle",
+        "0.3",
+        "--event-seconds",
+        "0.5",
+        "--down-seconds",
+        "0.3",
+    ];
+    let events = [
+        "--event",
+        "compaction",
+        "--event",
+        "neighbour",
+        "--event",
+        "kill",
+    ];
+    let load = [
+        "--rate",
+        "200",
+        "--connections",
+        "4",
+        "--inflight",
+        "16",
+        "--local",
+        &local,
+        "--json",
+        &report,
+    ];
+    let said = bench(&[&["scenario"], &data[..], &times, &events, &load].concat())?;
+    let told: Value = serde_json::from_slice(&std::fs::read(&*report)?)?;
+    let periods = told["outcome"]["periods"].as_array();
+    let shown: Vec<(&str, bool)> = periods
+        .into_iter()
+        .flatten()
+        .filter_map(|it| Some((it["name"].as_str()?, it["is_event"].as_bool()?)))
+        .collect();
+    let wanted = [
+        ("quiet", false),
+        ("compaction", true),
+        ("after compaction", false),
+        ("neighbour", true),
+        ("after neighbour", false),
+        ("kill", true),
+        ("after kill", false),
+    ];
+    ensure!(shown == wanted, "{said}");
+    let neighbour = &told["outcome"]["periods"][3];
+    ensure!(neighbour["seconds"].as_f64() >= Some(0.5), "{neighbour}");
+    ensure!(
+        neighbour["latencies"]["read"]["times_quiet"]["p99"].as_f64() > Some(0.0),
+        "{neighbour}"
+    );
+    // The neighbour has written there.
+    ensure!(!rows(&cluster, "neighbour")?.is_empty());
+    let compacted = |line: &str| line.contains("compacting by hand is done");
+    let log = cluster.log("node-1")?;
+    ensure!(log.lines().any(compacted), "node 1 has compacted nothing");
+    Ok(())
+}
+
+#[test]
+fn a_table_is_compacted_by_hand_and_the_nodes_say_when_it_is_done() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let cluster = Cluster::start(&directory.path().join("cluster"), 1, 2)?;
+    cluster.create_table("t", 4, 1)?;
+    cluster.pegasus(&["set", "t", "key", "s", "value"])?;
+    let began: Value =
+        serde_json::from_str(&cluster.pegasus(&["compact", "start", "t", "--json"])?)?;
+    ensure!(began[0]["began"] == true, "{began}");
+    wait_until("the order to be carried out", || {
+        let told = cluster.pegasus(&["compact", "status", "--json"]);
+        let told: Value = told
+            .ok()
+            .and_then(|told| serde_json::from_str(&told).ok())
+            .unwrap_or_default();
+        told[0]["running"] == false && told[0]["finished_unix_s"].as_u64() > Some(0)
+    })?;
+    ensure!(
+        cluster
+            .pegasus(&["get", "t", "key", "s"])?
+            .contains("value")
+    );
+    let (code, _) = cluster.pegasus_fails(&["compact", "start", "nobody"])?;
+    ensure!(code == 3, "a table that is not there: exit code {code}");
     Ok(())
 }
 

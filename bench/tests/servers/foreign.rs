@@ -131,3 +131,39 @@ fn a_server_of_another_protocol_is_refused_by_name() {
         assert!(ended.stderr.contains(named), "{url}: {}", ended.stderr);
     }
 }
+
+#[test]
+fn servers_take_turns_and_the_first_is_held_against_each() {
+    let redis = Server::redis();
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("versus.json");
+    let server = format!("redis=redis://{}", redis.address);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pegasus-bench"))
+        .args(["versus", "--server", "null=null://", "--server", &server])
+        .args(["--workload", "put", "--shape", "2x2", "--rounds", "2"])
+        .args([
+            "--seconds",
+            "0.2",
+            "--warm-up",
+            "0",
+            "--records",
+            "200",
+            "--load",
+        ])
+        .args(["--timeout", "20000", "--json"])
+        .arg(&json)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    let servers: Vec<_> = rows.iter().map(|row| row["server"].as_str()).collect();
+    assert_eq!(servers, [Some("null"), Some("redis")]);
+    assert!(
+        rows.iter()
+            .all(|row| row["rounds"].as_array().unwrap().len() == 2)
+    );
+    assert!(rows[0]["first_to_this"].is_null());
+    let ratio = &rows[1]["first_to_this"]["operations_per_second"];
+    assert!(ratio.as_f64() > Some(0.0), "{ratio}");
+}

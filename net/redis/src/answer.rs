@@ -71,6 +71,38 @@ pub fn unknown_subcommand(command: &str, subcommand: &[u8]) -> Value {
     ))
 }
 
+/// Bytes of an answer, about: what it takes to keep it and to send it. A value that is shared counts wherever it stands.
+#[must_use]
+pub fn bytes(answer: &Value) -> usize {
+    let own = match answer {
+        Value::Simple(text)
+        | Value::Error(text)
+        | Value::Bulk(text)
+        | Value::BigNumber(text)
+        | Value::BulkError(text)
+        | Value::Verbatim { text, .. } => text.len(),
+        Value::Array(all) | Value::Set(all) | Value::Push(all) => all.iter().map(bytes).sum(),
+        Value::Map(pairs) => pairs_bytes(pairs),
+        Value::Attributed { attributes, value } => pairs_bytes(attributes) + bytes(value),
+        Value::Integer(_)
+        | Value::Null
+        | Value::NullArray
+        | Value::Boolean(_)
+        | Value::Double(_) => 0,
+    };
+    VALUE_BYTES + own
+}
+
+fn pairs_bytes(pairs: &[(Value, Value)]) -> usize {
+    pairs
+        .iter()
+        .map(|(key, value)| bytes(key) + bytes(value))
+        .sum()
+}
+
+/// What a value costs beside what is in it.
+const VALUE_BYTES: usize = 16;
+
 fn shortened(word: &[u8], bytes_max: usize) -> String {
     let end = word.len().min(bytes_max);
     String::from_utf8_lossy(&word[..end]).into_owned()
@@ -95,6 +127,8 @@ pub const BIG_HASH_WRITE: &str =
     "ERR the hash has too many fields for one write (3000 at most): HSCAN and HDEL some first";
 pub const BIG_HASH_READ: &str =
     "ERR the hash is too large for one answer (65536 fields, 16 MiB): use HSCAN";
+pub const BIG_ANSWER: &str =
+    "ERR the answer is too large (more than 20 MiB): ask for less at a time; nothing was done";
 pub const CROSS_KEYS: &str =
     "CROSSSLOT a transaction is atomic within one key, and this one names several";
 pub const INVALID_CURSOR: &str = "ERR invalid cursor";

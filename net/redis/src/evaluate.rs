@@ -10,7 +10,7 @@ mod strings;
 use crate::call::{Call, Calls};
 use crate::rows::{Known, Need, State, Stop};
 use crate::spec::Kind;
-use crate::{answer, number};
+use crate::{ANSWER_BYTES_MAX, answer, number};
 use pegasus_resp::Value;
 
 /// What evaluation knows besides rows.
@@ -29,13 +29,20 @@ pub struct Context {
 /// What has to be read first; then the same is evaluated again.
 pub fn evaluate(calls: &Calls, state: &mut State, context: &Context) -> Result<Value, Need> {
     state.restart();
-    match calls {
-        Calls::One(call) => one(call, state, context),
+    let answer = match calls {
+        // A part of a command that was split: its answer is gathered with those of the others.
+        Calls::One(call) if call.spec.kind == Kind::MGet => strings::part_of_mget(state)?,
+        Calls::One(call) => one(call, state, context)?,
         Calls::Transaction(calls) => {
             let answers = calls.iter().map(|call| one(call, state, context));
-            answers.collect::<Result<_, _>>().map(Value::Array)
+            Value::Array(answers.collect::<Result<_, _>>()?)
         }
+    };
+    if answer::bytes(&answer) > ANSWER_BYTES_MAX {
+        state.restart();
+        return Ok(answer::error(answer::BIG_ANSWER));
     }
+    Ok(answer)
 }
 
 fn one(call: &Call, state: &mut State, context: &Context) -> Result<Value, Need> {
@@ -49,7 +56,7 @@ fn one(call: &Call, state: &mut State, context: &Context) -> Result<Value, Need>
 fn execute(call: &Call, state: &mut State, context: &Context) -> Known<Value> {
     match call.spec.kind {
         Kind::Get => strings::get(state),
-        Kind::MGet => strings::mget(call, state),
+        Kind::MGet => strings::mget(call, state).map_err(Stop::Need),
         Kind::Set => strings::set(call, state, context),
         Kind::MSet => strings::mset(call, state, context),
         Kind::SetEx => strings::set_with_time(call, state, context, 1000),

@@ -38,6 +38,8 @@ pub const WRITE_ROWS_MAX: usize = 3000;
 pub const READ_ROWS_MAX: usize = 65_536;
 /// Bytes of fields and values that one read of a hash may return.
 pub const READ_BYTES_MAX: usize = 16 << 20;
+/// Bytes of one answer ([`answer::bytes`]). A short command can ask for one value very many times.
+pub const ANSWER_BYTES_MAX: usize = 20 << 20;
 /// Bytes of one value: what fits into one write beside its key.
 pub const VALUE_BYTES_MAX: usize = 1_000_000;
 /// Bytes of a key, and the reason why it has a bound: it is stored as a hash key (Apache Pegasus key schema).

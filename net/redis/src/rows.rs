@@ -7,7 +7,7 @@
 use crate::answer;
 use bytes::Bytes;
 use pegasus_resp::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A live row.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -163,11 +163,12 @@ impl State {
                 || self.head_reaches(sort_key)
                 || self.named.contains_key(sort_key)
         };
-        let missing: Vec<Bytes> = sort_keys.filter(|sort_key| !is_known(sort_key)).collect();
+        // Each once, however often it is named.
+        let missing: BTreeSet<Bytes> = sort_keys.filter(|sort_key| !is_known(sort_key)).collect();
         if missing.is_empty() {
             return Ok(());
         }
-        Err(Stop::Need(Need::Rows(missing)))
+        Err(Stop::Need(Need::Rows(missing.into_iter().collect())))
     }
 
     /// All rows in order, or the error `too_many`.

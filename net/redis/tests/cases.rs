@@ -409,3 +409,33 @@ fn what_one_mutation_cannot_hold_is_refused_whole() {
             .contains("maximum allowed size")
     );
 }
+
+#[test]
+fn mget_in_a_transaction_answers_an_array() {
+    let mut store = Store::default();
+    store.text("SET k v");
+    assert_eq!(store.transaction(&["MGET k", "MGET k k"]), "[[v] [v v]]");
+}
+
+#[test]
+fn an_answer_that_is_too_large_is_refused_and_nothing_is_done() {
+    let mut store = Store::default();
+    let value = "v".repeat(900_000);
+    store.text(&format!("HSET h f {value}"));
+    assert_eq!(store.text("HSTRLEN h f"), "900000");
+    let command = format!("HMGET h{}", " f".repeat(100));
+    assert!(
+        store
+            .text(&command)
+            .starts_with("ERR the answer is too large")
+    );
+    let mut commands = vec!["HSET h g 1"];
+    commands.extend(["HGET h f"; 30]);
+    let answer = store.transaction(&commands);
+    assert!(
+        answer.starts_with("ERR the answer is too large"),
+        "{answer}"
+    );
+    assert_eq!(store.text("HEXISTS h g"), "0");
+    assert_eq!(store.text("HGET h f"), value);
+}

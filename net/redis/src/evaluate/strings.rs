@@ -3,7 +3,7 @@
 use super::options::{Condition, Lifetime, SetOptions, lifetime, of_getex};
 use super::{Context, integer};
 use crate::call::Call;
-use crate::rows::{Known, State, Stop, Thing, error};
+use crate::rows::{Known, Need, State, Stop, Thing, error};
 use crate::time::Expiry;
 use crate::{VALUE_BYTES_MAX, answer};
 use bytes::{Bytes, BytesMut};
@@ -13,18 +13,18 @@ pub(super) fn get(state: &State) -> Known<Value> {
     Ok(value_or_null(state.string()?.map(|row| row.value)))
 }
 
-/// Of a transaction, which may name its one key several times; anything but a string is null.
-pub(super) fn mget(call: &Call, state: &State) -> Known<Value> {
-    let value = match state.string() {
-        Ok(row) => value_or_null(row.map(|row| row.value)),
-        Err(Stop::Error(_)) => Value::Null,
-        Err(need) => return Err(need),
-    };
-    // Asked for each key alone, the answer is the value; within a transaction an array.
-    Ok(match call.count() {
-        2 => value,
-        count => Value::Array(vec![value; count - 1]),
-    })
+/// Of a transaction, which may name its one key several times.
+pub(super) fn mget(call: &Call, state: &State) -> Result<Value, Need> {
+    Ok(Value::Array(vec![part_of_mget(state)?; call.count() - 1]))
+}
+
+/// The value of one key among others; anything but a string is null.
+pub(super) fn part_of_mget(state: &State) -> Result<Value, Need> {
+    match state.string() {
+        Ok(row) => Ok(value_or_null(row.map(|row| row.value))),
+        Err(Stop::Error(_)) => Ok(Value::Null),
+        Err(Stop::Need(need)) => Err(need),
+    }
 }
 
 pub(super) fn set(call: &Call, state: &mut State, context: &Context) -> Known<Value> {

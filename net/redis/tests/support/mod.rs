@@ -97,6 +97,8 @@ impl Store {
 fn load(stored: &Rows, need: Need, state: &mut State) {
     match need {
         Need::Rows(sort_keys) => {
+            let distinct: std::collections::BTreeSet<_> = sort_keys.iter().collect();
+            assert_eq!(distinct.len(), sort_keys.len(), "a row is asked for once");
             for sort_key in sort_keys {
                 let row = stored.get(&sort_key).cloned();
                 state.know(sort_key, row);

@@ -28,6 +28,7 @@ pub mod mesh;
 pub mod options;
 pub mod peer;
 pub mod request;
+pub mod spread;
 pub mod waker;
 
 mod connection;

@@ -11,6 +11,7 @@ use crate::call::{Call, Calls};
 use crate::rows::{Known, Need, State, Stop};
 use crate::spec::Kind;
 use crate::{ANSWER_BYTES_MAX, answer, number};
+use bytes::Bytes;
 use pegasus_resp::Value;
 
 /// What evaluation knows besides rows.
@@ -43,6 +44,16 @@ pub fn evaluate(calls: &Calls, state: &mut State, context: &Context) -> Result<V
         return Ok(answer::error(answer::BIG_ANSWER));
     }
     Ok(answer)
+}
+
+/// The string that a command puts in the place of whatever its key is, and its absolute expiry (0 = never), if that is all
+/// that it does and the answer is OK. `None`: it has to be evaluated.
+#[must_use]
+pub fn replacement(calls: &Calls, context: &Context) -> Option<(Bytes, u32)> {
+    match calls {
+        Calls::One(call) => strings::replacement(call, context),
+        Calls::Transaction(_) => None,
+    }
 }
 
 fn one(call: &Call, state: &mut State, context: &Context) -> Result<Value, Need> {
@@ -98,7 +109,7 @@ fn execute(call: &Call, state: &mut State, context: &Context) -> Known<Value> {
         Kind::HIncrByFloat => hashes::increment_by_float(call, state, context),
         Kind::Echo => Ok(Value::Bulk(call.shared(1))),
         Kind::Ping if call.count() == 2 => Ok(Value::Bulk(call.shared(1))),
-        Kind::Ping => Ok(Value::Simple(bytes::Bytes::from_static(b"PONG"))),
+        Kind::Ping => Ok(Value::Simple(Bytes::from_static(b"PONG"))),
         _ => Err(Stop::Error(answer::failure(format!(
             "ERR '{}' is no command on the rows of a key",
             call.spec.name

@@ -27,7 +27,7 @@ pub mod spec;
 pub mod time;
 
 pub use call::{Call, Calls, Gather, Refusal};
-pub use evaluate::{Context, evaluate};
+pub use evaluate::{Context, evaluate, replacement};
 pub use rows::{Need, Row, State};
 pub use spec::{Kind, Place, Spec};
 

@@ -57,6 +57,8 @@ pub struct State {
     head_asked: usize,
     /// The limit of `head_asked`.
     rows_max: usize,
+    /// No row with a sort key is stored.
+    is_plain: bool,
     writes: BTreeMap<Bytes, Option<Row>>,
 }
 
@@ -79,6 +81,12 @@ impl State {
     pub fn know_head(&mut self, head: Vec<(Bytes, Row)>, asked: usize) {
         self.head = head;
         self.head_asked = asked;
+    }
+
+    /// Tells that no row of the key has a sort key, so that it is no hash: only the row of a string is left to be looked for,
+    /// and not even that one by commands that replace it whatever it is.
+    pub const fn know_plain(&mut self) {
+        self.is_plain = true;
     }
 
     /// Forgets what commands have changed, for another evaluation.
@@ -116,6 +124,12 @@ impl State {
         })
     }
 
+    /// Whether the key is no hash, as far as that is known without looking.
+    pub(crate) fn is_no_hash(&self) -> bool {
+        let mut written = self.writes.iter();
+        self.is_plain && !written.any(|(sort_key, row)| !sort_key.is_empty() && row.is_some())
+    }
+
     /// The string, if the key is one.
     pub(crate) fn string(&self) -> Known<Option<Row>> {
         match self.thing()? {
@@ -139,6 +153,9 @@ impl State {
         if let Some(row) = self.writes.get(sort_key) {
             return Ok(row.as_ref());
         }
+        if self.is_plain && !sort_key.is_empty() {
+            return Ok(None);
+        }
         if self.head_reaches(sort_key) {
             let found = self
                 .head
@@ -159,7 +176,8 @@ impl State {
     /// Asks for all these rows at once, unless they are known.
     pub(crate) fn need(&self, sort_keys: impl Iterator<Item = Bytes>) -> Known<()> {
         let is_known = |sort_key: &Bytes| {
-            self.writes.contains_key(sort_key)
+            self.is_plain
+                || self.writes.contains_key(sort_key)
                 || self.head_reaches(sort_key)
                 || self.named.contains_key(sort_key)
         };
@@ -173,14 +191,13 @@ impl State {
 
     /// All rows in order, or the error `too_many`.
     pub(crate) fn all(&self, too_many: &'static str) -> Known<Vec<(Bytes, Row)>> {
-        if !self.is_head_complete() {
-            return Err(self.need_all(too_many));
-        }
-        let kept = self
-            .head
-            .iter()
-            .filter(|(key, _)| !self.writes.contains_key(key))
-            .cloned();
+        let string = match self.is_plain {
+            true => self.stored_string()?,
+            false if self.is_head_complete() => None,
+            false => return Err(self.need_all(too_many)),
+        };
+        let stored = string.into_iter().chain(self.head.iter().cloned());
+        let kept = stored.filter(|(key, _)| !self.writes.contains_key(key));
         let written = self.writes.iter();
         let written = written.filter_map(|(key, row)| Some((key.clone(), row.clone()?)));
         let mut all: Vec<_> = kept.chain(written).collect();
@@ -198,6 +215,18 @@ impl State {
         self.writes.insert(sort_key, None);
     }
 
+    /// The row of a string as it is stored, of a key that is no hash.
+    fn stored_string(&self) -> Known<Option<(Bytes, Row)>> {
+        if self.is_head_complete() {
+            return Ok(None);
+        }
+        match self.named.get(&b""[..]) {
+            Some(row) => Ok(row.clone().map(|row| (Bytes::new(), row))),
+            None => Err(Stop::Need(Need::Rows(vec![Bytes::new()]))),
+        }
+    }
+
+    /// What sorts first, given that the row of a string has been looked up and is not there.
     fn first(&self) -> Known<Option<(&Bytes, &Row)>> {
         let written = self
             .writes
@@ -212,7 +241,7 @@ impl State {
             .find(|(key, _)| !self.writes.contains_key(key));
         let stored = match stored {
             Some((key, row)) => (key, row),
-            None if self.is_head_complete() => return Ok(written),
+            None if self.is_plain || self.is_head_complete() => return Ok(written),
             None if self.head_asked == 0 => return Err(Stop::Need(Need::Head(1))),
             None => return Err(self.need_all(answer::BIG_HASH_WRITE)),
         };

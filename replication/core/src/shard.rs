@@ -395,6 +395,31 @@ impl Shard {
         replica.flat_map(move |replica| replica.inflight_of(gate))
     }
 
+    /// Of these those above `decree`, with their decrees.
+    pub fn inflight_above(
+        &self,
+        partition: PartitionId,
+        gate: u64,
+        decree: Decree,
+    ) -> impl Iterator<Item = (Decree, &Bytes)> {
+        let replica = self.replicas.get(&partition).into_iter();
+        replica.flat_map(move |replica| replica.inflight_above(gate, decree))
+    }
+
+    /// Whether a write of this gate that comes now waits for no atomic operation.
+    #[must_use]
+    pub fn is_gate_open(&self, partition: PartitionId, gate: u64) -> bool {
+        let replica = self.replicas.get(&partition);
+        replica.is_none_or(|replica| replica.is_gate_open(gate))
+    }
+
+    /// Whether the partition's primary is here and has no room for another write, of so many bytes: its time will come.
+    #[must_use]
+    pub fn is_busy(&self, partition: PartitionId, payload_bytes: usize) -> bool {
+        let replica = self.replicas.get(&partition);
+        replica.is_some_and(|replica| replica.is_busy(payload_bytes, &self.desk))
+    }
+
     /// All replicas, in order of partition.
     pub fn replicas(&self) -> impl Iterator<Item = &Replica> {
         self.replicas.values()

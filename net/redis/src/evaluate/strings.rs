@@ -4,6 +4,7 @@ use super::options::{Condition, Lifetime, SetOptions, lifetime, of_getex};
 use super::{Context, integer};
 use crate::call::Call;
 use crate::rows::{Known, Need, State, Stop, Thing, error};
+use crate::spec::Kind;
 use crate::time::Expiry;
 use crate::{VALUE_BYTES_MAX, answer};
 use bytes::{Bytes, BytesMut};
@@ -30,6 +31,10 @@ pub(super) fn part_of_mget(state: &State) -> Result<Value, Need> {
 pub(super) fn set(call: &Call, state: &mut State, context: &Context) -> Known<Value> {
     let options = SetOptions::of(call, context)?;
     let value = checked(call.shared(2))?;
+    if options.condition == Condition::Always && !options.returns_old {
+        overwrite(state, value, options.lifetime, context)?;
+        return Ok(answer::ok());
+    }
     let thing = state.thing()?;
     let old = match &thing {
         Thing::String(row) => Some(row.value.clone()),
@@ -54,9 +59,28 @@ pub(super) fn set(call: &Call, state: &mut State, context: &Context) -> Known<Va
 pub(super) fn mset(call: &Call, state: &mut State, context: &Context) -> Known<Value> {
     // Within a transaction the one key may be named several times: the last value stays.
     let value = checked(call.shared(call.count() - 1))?;
-    let thing = state.thing()?;
-    replace(state, &thing, value, Lifetime::Fresh, context)?;
+    overwrite(state, value, Lifetime::Fresh, context)?;
     Ok(answer::ok())
+}
+
+/// See [`replacement`](super::replacement()).
+pub(super) fn replacement(call: &Call, context: &Context) -> Option<(Bytes, u32)> {
+    let (at, lifetime) = match call.spec.kind {
+        Kind::Set => {
+            let options = SetOptions::of(call, context).ok()?;
+            let is_blind = options.condition == Condition::Always && !options.returns_old;
+            (2, is_blind.then_some(options.lifetime)?)
+        }
+        Kind::MSet if call.count() == 3 => (2, Lifetime::Fresh),
+        _ => return None,
+    };
+    let expire_at = match lifetime {
+        Lifetime::Fresh => context.expiry_of_new(),
+        Lifetime::Never => 0,
+        Lifetime::Until(Expiry::At(second)) => second,
+        Lifetime::Keep | Lifetime::Until(Expiry::Past) => return None,
+    };
+    Some((checked(call.shared(at)).ok()?, expire_at))
 }
 
 pub(super) fn set_with_time(
@@ -68,8 +92,7 @@ pub(super) fn set_with_time(
     let amount = integer(call, 2)?;
     let lifetime = lifetime(call, amount, unit_ms, false, context)?;
     let value = checked(call.shared(3))?;
-    let thing = state.thing()?;
-    replace(state, &thing, value, lifetime, context)?;
+    overwrite(state, value, lifetime, context)?;
     Ok(answer::ok())
 }
 
@@ -198,7 +221,17 @@ fn string_of(state: &State) -> Known<Option<Bytes>> {
     }
 }
 
-/// Puts a string in the place of whatever the key is.
+/// Puts a string in the place of whatever the key is, without looking if that does not matter.
+fn overwrite(state: &mut State, value: Bytes, lifetime: Lifetime, context: &Context) -> Known<()> {
+    if state.is_no_hash() && !matches!(lifetime, Lifetime::Keep | Lifetime::Until(Expiry::Past)) {
+        put(state, value, lifetime, 0, context);
+        return Ok(());
+    }
+    let thing = state.thing()?;
+    replace(state, &thing, value, lifetime, context)
+}
+
+/// Puts a string in the place of this thing.
 fn replace(
     state: &mut State,
     thing: &Thing,

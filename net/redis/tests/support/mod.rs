@@ -4,7 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use pegasus_redis::{
-    Call, Calls, Context, Need, READ_ROWS_MAX, Row, State, WRITE_ROWS_MAX, evaluate,
+    Call, Calls, Context, Need, READ_ROWS_MAX, Row, State, WRITE_ROWS_MAX, evaluate, replacement,
 };
 use pegasus_resp::{CommandDecoder, Value};
 use std::collections::BTreeMap;
@@ -62,27 +62,29 @@ impl Store {
         } else {
             READ_ROWS_MAX
         };
-        let mut state = State::new(rows_max);
         let context = Context {
             now_ms: self.now_ms,
             default_ttl_s: self.default_ttl_s,
         };
-        let mut rounds = 0;
-        let answer = loop {
-            match evaluate(&calls, &mut state, &context) {
-                Ok(answer) => break answer,
-                Err(need) => load(stored, need, &mut state),
+        let (answer, state, rounds) = evaluated(&calls, State::new(rows_max), &context, stored);
+        if stored.keys().all(Bytes::is_empty) {
+            let mut told = State::new(rows_max);
+            told.know_plain();
+            let (as_told, told, rounds_told) = evaluated(&calls, told, &context, stored);
+            assert_eq!(
+                as_told, answer,
+                "whether it is told that the key is no hash"
+            );
+            assert_eq!(after(stored, &told), after(stored, &state));
+            assert!(rounds_told <= rounds);
+            if let Some((value, expire_at)) = replacement(&calls, &context) {
+                let row = Row { value, expire_at };
+                assert_eq!(after(stored, &state), Rows::from([(Bytes::new(), row)]));
+                assert_eq!(answer, pegasus_redis::answer::ok());
             }
-            rounds += 1;
-            assert!(rounds < 100, "evaluation ends");
-        };
-        self.rounds_max = self.rounds_max.max(rounds);
-        for (sort_key, row) in state.writes() {
-            match row {
-                Some(row) => stored.insert(sort_key.clone(), row.clone()),
-                None => stored.remove(sort_key),
-            };
         }
+        self.rounds_max = self.rounds_max.max(rounds);
+        *stored = after(stored, &state);
         answer
     }
 
@@ -92,6 +94,35 @@ impl Store {
             .map(|row| row.expire_at)
             .collect()
     }
+}
+
+/// The answer, what is to be written, and how often rows were asked for.
+fn evaluated(
+    calls: &Calls,
+    mut state: State,
+    context: &Context,
+    stored: &Rows,
+) -> (Value, State, usize) {
+    let mut rounds = 0;
+    loop {
+        match evaluate(calls, &mut state, context) {
+            Ok(answer) => return (answer, state, rounds),
+            Err(need) => load(stored, need, &mut state),
+        }
+        rounds += 1;
+        assert!(rounds < 100, "evaluation ends");
+    }
+}
+
+fn after(stored: &Rows, state: &State) -> Rows {
+    let mut rows = stored.clone();
+    for (sort_key, row) in state.writes() {
+        match row {
+            Some(row) => rows.insert(sort_key.clone(), row.clone()),
+            None => rows.remove(sort_key),
+        };
+    }
+    rows
 }
 
 fn load(stored: &Rows, need: Need, state: &mut State) {

@@ -2,6 +2,7 @@
 //! writes go different ways: of two commands on one key of which one writes, the second is not asked for before the first
 //! has its answer. Writes behind writes are, as reads behind reads: the node keeps writes of one key in order.
 
+use crate::spread::Spread;
 use pegasus_fbs::hash::key_hash;
 use pegasus_redis::Calls;
 use std::collections::HashMap;
@@ -10,7 +11,7 @@ use std::collections::hash_map::Entry;
 /// What unanswered commands do, by hash of the key: two keys with one hash wait for each other without need.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    in_use: HashMap<u64, Uses>,
+    in_use: HashMap<u64, Uses, Spread>,
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +69,7 @@ impl Keys {
             }
         }
         if self.in_use.is_empty() && self.in_use.capacity() > KEYS_KEPT {
-            self.in_use = HashMap::new();
+            self.in_use = HashMap::default();
         }
     }
 }

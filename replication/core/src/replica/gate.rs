@@ -141,7 +141,7 @@ impl Replica {
 
     /// Hands a blind write back if nothing of its gate is being computed; otherwise it waits.
     pub(super) fn pass_gate(&mut self, write: Write, turn: &mut Turn<'_>) -> Option<Write> {
-        if self.gates.is_open() || !self.gates.held.contains_key(&write.gate) {
+        if self.is_gate_open(write.gate) {
             return Some(write);
         }
         self.wait_behind(write.gate, Waiting::Write(write), turn);
@@ -371,6 +371,17 @@ impl Replica {
         }
     }
 
+    /// Whether nothing of this gate is being computed: a write of it that comes now gets its decree at once.
+    pub(crate) fn is_gate_open(&self, gate: u64) -> bool {
+        self.gates.is_open() || !self.gates.held.contains_key(&gate)
+    }
+
+    /// Requests that are being computed, or wait for one that is.
+    pub(super) fn at_gates(&self) -> usize {
+        let held = self.gates.held.values();
+        held.map(|holder| 1 + holder.queue.len()).sum()
+    }
+
     /// Payloads of this gate's mutations that may not be applied, the newest first. A walk over all that is in flight: it
     /// is bounded, and so blind writes pay nothing for it.
     pub(crate) fn inflight_of(&self, gate: u64) -> impl Iterator<Item = &Bytes> {
@@ -378,6 +389,18 @@ impl Replica {
         slots
             .filter(move |slot| slot.gate == gate && !planted!(AtomicOnAppliedRows))
             .map(|slot| &slot.entry.mutation.payload)
+    }
+
+    /// Of these those above `decree`, with their decrees.
+    pub(crate) fn inflight_above(
+        &self,
+        gate: u64,
+        decree: Decree,
+    ) -> impl Iterator<Item = (Decree, &Bytes)> {
+        let slots = self.list.newest_above(self.applied.max(decree));
+        slots
+            .filter(move |slot| slot.gate == gate)
+            .map(|slot| (slot.entry.decree, &slot.entry.mutation.payload))
     }
 
     fn newest_inflight_of(&self, gate: u64) -> Option<Decree> {

@@ -9,7 +9,7 @@ use crate::event::{BusyReason, Effect, Pressure, Reject};
 use crate::ids::{Ballot, Decree, Instant, RequestId, Ticket};
 use crate::log::LogFill;
 use crate::message::{Entry, Mutation};
-use crate::shard::turn::Turn;
+use crate::shard::turn::{Desk, Turn};
 use bytes::Bytes;
 
 /// A client's mutation on its way in.
@@ -213,7 +213,7 @@ impl Replica {
         if !primary.counted().all(takes_part) {
             return Err(Reject::NotEnoughMembers);
         }
-        match self.full_queue(primary, payload_bytes, turn) {
+        match self.full_queue(primary, payload_bytes, desk) {
             None => Ok(()),
             Some(reason) => Err(Reject::Busy {
                 reason,
@@ -227,9 +227,8 @@ impl Replica {
         &self,
         primary: &Primary,
         payload_bytes: usize,
-        turn: &Turn<'_>,
+        desk: &Desk,
     ) -> Option<BusyReason> {
-        let desk = &turn.desk;
         let bytes = payload_bytes + PREPARE_FIXED_BYTES;
         let window = desk.options.peer_window_bytes_max;
         let has_room =
@@ -247,6 +246,18 @@ impl Replica {
         } else {
             None
         }
+    }
+
+    /// Whether a write of so many bytes that comes now would be refused as busy, if not at once then when what is at the
+    /// gates has been computed. A replica that refuses it for another reason is not busy.
+    pub(crate) fn is_busy(&self, payload_bytes: usize, desk: &Desk) -> bool {
+        let Ok(primary) = self.serving_primary() else {
+            return false;
+        };
+        desk.pressure == Pressure::Engine
+            || primary.hand_over.is_some()
+            || self.inflight() + self.at_gates() >= desk.options.prepare_inflight_max
+            || self.full_queue(primary, payload_bytes, desk).is_some()
     }
 
     /// About the time in which a queue of prepares or log bytes empties: a few flushes.

@@ -18,6 +18,9 @@ use pegasus_replication::ids::PartitionId;
 /// Keys looked up in one step: about 100 us of cached rows.
 const KEYS_PER_STEP: usize = 32;
 
+/// Raw keys of one read: each has the hash key in it, so that a short request may name very many bytes.
+const RAW_KEYS_BYTES_MAX: usize = 32 << 20;
+
 /// What a read needs of an engine; pool threads have another handle than the core.
 pub trait RowSource {
     /// See [`Engine::get`].
@@ -359,6 +362,12 @@ impl Keys {
         if names.is_empty() {
             return Err(Failure::new(Code::InvalidArgument, "no keys named"));
         }
+        let bytes = names.iter().map(raw_key_bytes).sum::<usize>();
+        if bytes > RAW_KEYS_BYTES_MAX {
+            let message =
+                format!("keys of {bytes} bytes together, the limit is {RAW_KEYS_BYTES_MAX}");
+            return Err(Failure::new(Code::TooLarge, message));
+        }
         let raw_keys = names.iter().map(raw_key).collect::<Result<_, _>>()?;
         Ok(Self {
             names,
@@ -381,11 +390,18 @@ impl Keys {
         tier: Tier,
         pace: Pace,
     ) -> Result<Option<Reply>, ReadError> {
-        let end = match pace {
-            Pace::Step => self.raw_keys.len().min(self.next + KEYS_PER_STEP),
-            Pace::Whole => self.raw_keys.len(),
+        let (end, rows) = match pace {
+            Pace::Step => {
+                let end = self.raw_keys.len().min(self.next + KEYS_PER_STEP);
+                let raw_keys = &self.raw_keys[self.next..end];
+                (end, source.rows(partition, raw_keys, now_s, tier)?)
+            }
+            Pace::Whole => {
+                let raw_keys = &self.raw_keys[self.next..];
+                let rows = distinct_rows(source, partition, raw_keys, now_s, tier)?;
+                (self.raw_keys.len(), rows)
+            }
         };
-        let rows = source.rows(partition, &self.raw_keys[self.next..end], now_s, tier)?;
         for (index, row) in (self.next..end).zip(rows) {
             let Some(row) = row else { continue };
             // A live row follows and a limit is reached: the answer is not complete.
@@ -447,6 +463,23 @@ impl Keys {
     }
 }
 
+/// One for each key, in order; a row that is named several times is read once.
+fn distinct_rows(
+    source: &impl RowSource,
+    partition: PartitionId,
+    raw_keys: &[Bytes],
+    now_s: u32,
+    tier: Tier,
+) -> Result<Vec<Option<EngineRow>>, ReadError> {
+    let mut distinct = raw_keys.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let rows = source.rows(partition, &distinct, now_s, tier)?;
+    let place = |raw_key: &Bytes| distinct.binary_search(raw_key).ok();
+    let row = |raw_key| rows.get(place(raw_key)?)?.clone();
+    Ok(raw_keys.iter().map(row).collect())
+}
+
 fn read_point(
     source: &impl RowSource,
     partition: PartitionId,
@@ -472,6 +505,10 @@ fn point(key: &Key, want: Want) -> Result<Plan, Failure> {
         raw_key: raw_key(key)?,
         want,
     })
+}
+
+const fn raw_key_bytes(key: &Key) -> usize {
+    key::HASH_KEY_LENGTH_BYTES + key.hash_key.len() + key.sort_key.len()
 }
 
 pub(super) fn raw_key(key: &Key) -> Result<Bytes, Failure> {

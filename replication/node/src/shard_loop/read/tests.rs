@@ -15,6 +15,8 @@ const PARTITION: PartitionId = PartitionId {
 #[derive(Default)]
 struct Changing {
     calls: Cell<u8>,
+    /// Rows that were asked for by name.
+    named: Cell<usize>,
 }
 
 impl Changing {
@@ -47,6 +49,7 @@ impl RowSource for Changing {
         _: Tier,
     ) -> Result<Vec<Option<EngineRow>>, ReadError> {
         self.calls.set(self.calls.get() + 1);
+        self.named.set(self.named.get() + raw_keys.len());
         Ok(raw_keys.iter().map(|_| Some(self.row_now())).collect())
     }
 
@@ -109,6 +112,35 @@ fn rows_of_one_hash_key_read_by_name_are_of_one_state_of_the_replica() {
     let names = (0..count).map(|n| Bytes::from(format!("s{n}")));
     let values = values_after_a_change(multi_get(MultiGetRows::Named(names.collect())));
     assert_eq!(values, vec![2; count]);
+}
+
+#[test]
+fn a_row_that_is_named_again_and_again_is_read_once() {
+    let source = Changing::default();
+    let names = ["b", "a"].map(Bytes::from).into_iter().cycle();
+    let names = names.take(3 * KEYS_PER_STEP).collect();
+    let outcome = multi_get(MultiGetRows::Named(names)).finish(&source);
+    let ReadOutcome::Answer(Ok(Response::Rows(rows))) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(source.named.get(), 2);
+    let found = rows.rows.iter().map(|row| &row.sort_key[..]);
+    let expected = [&b"b"[..], b"a"].into_iter().cycle();
+    assert!(found.eq(expected.take(3 * KEYS_PER_STEP)));
+}
+
+#[test]
+fn keys_of_too_many_bytes_are_refused_before_they_are_made() {
+    let names = (0..1024_u32).map(|n| Bytes::copy_from_slice(&n.to_be_bytes()));
+    let operation = Operation::MultiGet(MultiGet {
+        hash_key: Bytes::from(vec![b'h'; 60_000]),
+        rows: MultiGetRows::Named(names.collect()),
+        max_rows: 0,
+        max_bytes: 0,
+        no_value: false,
+    });
+    let refused = ReadTask::new(PARTITION, operation, 1).expect_err("60 MB of keys");
+    assert_eq!(refused.code, Code::TooLarge);
 }
 
 #[test]

@@ -11,7 +11,7 @@ impl ShardLog {
     /// Queues a record for the next write. On a failed log it is dropped, and never becomes durable.
     ///
     /// # Panics
-    /// If the payload is over [`LogOptions::payload_bytes_max`], or an entry has decree 0: admission's mistake.
+    /// If the payload is over [`LogOptions::payload_bytes_max`](super::LogOptions::payload_bytes_max), or an entry has decree 0: admission's mistake.
     pub fn append(&mut self, record: Record) {
         self.check_record(&record);
         self.withdraw_voided(&record);

@@ -75,6 +75,12 @@ impl ReplyTo {
     pub const fn connection_number(&self) -> u64 {
         self.connection.token()
     }
+
+    /// Bytes of the request as it came.
+    #[must_use]
+    pub const fn request_bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 /// When a request came in, by [`clock::now_ns`].
@@ -242,6 +248,12 @@ impl CoreIo {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether the last `poll` had to leave something behind that has come.
+    #[must_use]
+    pub fn has_undecoded(&self) -> bool {
+        !self.ready.is_empty() || !self.completions.is_empty()
     }
 
     /// When `poll` returned, by [`clock::now_ns`].
@@ -429,6 +441,8 @@ impl CoreIo {
         self.counters.output_bytes_queued -= connection.output.len() as u64;
         self.counters.input_bytes_kept -= connection.input_kept as u64;
         connection.input_kept = 0;
+        self.counters.request_bytes_inflight -= connection.request_bytes as u64;
+        connection.request_bytes = 0;
         connection.output = Vec::new();
         for receipts in [
             &mut connection.sending_receipts,

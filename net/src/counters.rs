@@ -77,7 +77,7 @@ impl CloseReason {
     }
 }
 
-/// Grows only, except `connections`, `output_bytes_queued` and `input_bytes_kept`.
+/// Grows only, except `connections`, `request_bytes_inflight`, `output_bytes_queued` and `input_bytes_kept`.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Open now, clients and peers.
@@ -96,6 +96,8 @@ pub struct Counters {
     pub bytes_out: u64,
     pub receives: u64,
     pub sends: u64,
+    /// Bytes of requests of clients that are decoded and not answered now.
+    pub request_bytes_inflight: u64,
     /// Bytes received and not decoded now.
     pub input_bytes_kept: u64,
     /// Bytes waiting to be sent now.

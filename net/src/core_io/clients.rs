@@ -55,6 +55,7 @@ impl CoreIo {
         connection.output_receipts.extend(receipt);
         connection.requests -= 1;
         connection.request_bytes -= to.bytes;
+        self.counters.request_bytes_inflight -= to.bytes as u64;
         let Role::Client(Some(frontend)) = &mut connection.role else {
             return;
         };
@@ -356,6 +357,7 @@ impl CoreIo {
             }) => {
                 connection.requests += 1;
                 connection.request_bytes += bytes;
+                self.counters.request_bytes_inflight += bytes as u64;
                 let arrival = Arrival {
                     received_ns: connection.received_ns,
                     looked_at_ns: self.looked_at_ns,

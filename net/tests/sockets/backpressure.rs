@@ -50,6 +50,29 @@ fn the_window_counts_bytes_too() {
 }
 
 #[test]
+fn bytes_of_requests_are_counted_until_they_are_answered_or_their_connection_is_gone() {
+    let (hand, held) = channel();
+    let core = Core::start(options(), move |_, from, _| hand.send(from).unwrap());
+    let mut client = core.connect();
+    for _ in 0..3 {
+        client.send(&get(1, &"k".repeat(600)));
+    }
+    core.wait_for("three requests", |counters| counters.requests == 3);
+    let bytes = core.counters().request_bytes_inflight;
+    assert!((1800..3000).contains(&bytes), "{bytes}");
+    // With a reset: a client that only has nothing more to say is still answered.
+    let at_once = Some(std::time::Duration::ZERO);
+    socket2::SockRef::from(&client.stream)
+        .set_linger(at_once)
+        .unwrap();
+    drop(client);
+    core.wait_for("nothing in work for anybody", |counters| {
+        counters.connections == 0 && counters.request_bytes_inflight == 0
+    });
+    drop(held);
+}
+
+#[test]
 fn a_client_that_does_not_read_is_paused_then_its_sender_blocks_and_memory_stays_bounded() {
     let value = Bytes::from(vec![1; 64 << 10]);
     let core = Core::start(options(), move |io, from, _| {

@@ -104,6 +104,8 @@ pub struct MemoryConfig {
     pub memtables: ByteSize,
     /// Requests in work, per core. Default 65536, at least 64. Over it clients get busy.
     pub requests_max: usize,
+    /// Bytes of the requests in work, per core. Default 256 MiB, at least 16 MiB. Over it clients get busy.
+    pub requests: ByteSize,
     /// Bytes of answers waiting for slow clients, per core. Default 64 MiB, at least 4 MiB.
     pub network: ByteSize,
     /// Where memory comes from on machines of several NUMA nodes. Default local.
@@ -291,8 +293,11 @@ impl Config {
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         let memory = &self.process.memory;
-        let core =
-            memory.cache.0 + memory.memtables.0 + memory.network.0 + self.cluster.log_pending_max.0;
+        let core = memory.cache.0
+            + memory.memtables.0
+            + memory.requests.0
+            + memory.network.0
+            + self.cluster.log_pending_max.0;
         core.saturating_mul(self.process.cpu.cores.count() as u64)
     }
 

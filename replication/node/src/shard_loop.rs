@@ -9,10 +9,13 @@
 
 mod admit;
 mod answer;
+mod arrivals;
 pub(crate) mod atomic;
 mod collect;
 mod engine_work;
+mod fair;
 mod gauges;
+mod hot_gates;
 mod learning;
 mod outbox;
 mod peers;
@@ -24,6 +27,7 @@ mod refusal;
 mod report;
 mod requests;
 mod scanners;
+mod throttling;
 mod waits;
 mod write;
 
@@ -41,8 +45,10 @@ use crate::stall::{Phase, Pulse};
 use crate::stats::Stats;
 use crate::stats::relay::StatsRelay;
 use crate::transfer::Transfers;
+use arrivals::Arrivals;
 use crossbeam_channel::Receiver;
 use engine_work::EngineWork;
+use hot_gates::HotGates;
 use learning::Learning;
 use outbox::Outbox;
 use peers::Peers;
@@ -63,6 +69,7 @@ use scanners::Scanners;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use throttling::Throttling;
 use waits::Waits;
 
 /// How long requests in work may take to end when the node stops.
@@ -107,6 +114,8 @@ pub struct CoreHandles {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CoreLimits {
     pub requests_max: usize,
+    /// Bytes of all requests of clients that have no answer yet.
+    pub request_bytes_max: u64,
     pub write_bytes_max: usize,
 }
 
@@ -141,16 +150,19 @@ pub struct ShardLoop {
     outbox: Outbox,
     peers: Peers,
     directory: Arc<Directory>,
+    arrivals: Arrivals,
+    throttling: Throttling,
     requests: Requests,
     redis: RedisWork,
     scanners: Scanners,
     engine_work: EngineWork,
+    hot_gates: HotGates,
     held: Held,
     learning: Learning,
     /// The replication core waits for entries of these.
     learning_due: Vec<PartitionId>,
     /// Fetches that could not be started, and why.
-    learning_failed: Vec<(PartitionId, String)>,
+    learning_failed: Vec<PartitionId>,
     reports: Reports,
     stats: Stats,
     pulse: Arc<Pulse>,
@@ -171,6 +183,7 @@ pub struct ShardLoop {
     is_without_segment: bool,
     pressure: Pressure,
     stop_at: Option<Instant>,
+    request_bytes_max: u64,
     write_bytes_max: usize,
 }
 
@@ -232,10 +245,13 @@ impl ShardLoop {
             outbox,
             peers: Peers::default(),
             directory: Arc::default(),
+            arrivals: Arrivals::default(),
+            throttling: Throttling::default(),
             requests: Requests::new(limits.requests_max),
             redis: RedisWork::new(redis_table, limits.requests_max, clock::now()),
             scanners: Scanners::default(),
             engine_work: EngineWork::default(),
+            hot_gates: HotGates::default(),
             held: Held::default(),
             learning: Learning::default(),
             learning_due: Vec::new(),
@@ -256,6 +272,7 @@ impl ShardLoop {
             is_without_segment: false,
             pressure: Pressure::None,
             stop_at: None,
+            request_bytes_max: limits.request_bytes_max,
             write_bytes_max: limits.write_bytes_max,
         }
     }
@@ -288,7 +305,13 @@ impl ShardLoop {
         self.io.take_sent(&mut self.sent);
         self.stats.sent(&mut self.sent);
         let started = self.now;
+        self.arrivals.begin_turn(self.now);
+        self.resume_delayed();
+        self.collect_io();
+        self.look_again()?;
         self.collect();
+        self.take_queued();
+        self.admit_waiting();
         self.continue_learning();
         if self.stats.measures_stages() {
             self.stamp = clock::now();
@@ -297,9 +320,11 @@ impl ShardLoop {
         if self.engine_work.is_waiting() || self.engine_work.is_stuck() {
             self.submit()?;
             self.stamp = self.work();
+            self.take_queued();
             self.perform();
         }
         self.settle_redis();
+        self.hot_gates.cool(&self.shard);
         self.relieve_pressure();
         self.report();
         self.outbox.flush(&mut self.mesh);
@@ -341,6 +366,7 @@ impl ShardLoop {
             || !self.learning_due.is_empty()
             || !self.learning_failed.is_empty()
             || self.redis.has_work()
+            || !self.arrivals.is_empty()
             || self.engine_work.is_waiting();
         if has_work {
             return Duration::ZERO;
@@ -356,6 +382,10 @@ impl ShardLoop {
             .map_or(until, |deadline| until.min(deadline));
         until = self
             .redis
+            .deadline()
+            .map_or(until, |deadline| until.min(deadline));
+        until = self
+            .throttling
             .deadline()
             .map_or(until, |deadline| until.min(deadline));
         if self.outbox.is_waiting() || self.engine_work.is_stuck() {
@@ -392,6 +422,8 @@ impl ShardLoop {
             return false;
         };
         let is_idle = self.requests.count() == 0
+            && self.arrivals.is_empty()
+            && self.throttling.delayed_count() == 0
             && self.redis.is_idle()
             && self.io.log_writes_in_flight() == 0
             && self.events.is_empty()

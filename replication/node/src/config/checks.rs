@@ -99,6 +99,12 @@ impl MemoryConfig {
             "at least 64 are needed",
         )?;
         require(
+            self.requests.0 >= 16 << 20,
+            "process.memory.requests",
+            &self.requests,
+            "at least 16 MiB is needed",
+        )?;
+        require(
             self.network.0 >= 4 << 20,
             "process.memory.network",
             &self.network,

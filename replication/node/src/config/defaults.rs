@@ -60,6 +60,7 @@ impl Default for MemoryConfig {
             row_cache_percent: 25,
             memtables: ByteSize::mib(64),
             requests_max: 65_536,
+            requests: ByteSize::mib(256),
             network: ByteSize::mib(64),
             numa: NumaSetting::default(),
         }

@@ -193,6 +193,7 @@ pub(super) fn assemble(
             pulse: Arc::clone(&pulses[index]),
             limits: CoreLimits {
                 requests_max: process.memory.requests_max,
+                request_bytes_max: process.memory.requests.0,
                 write_bytes_max: config.cluster.write_max.usize(),
             },
             redis_table: Arc::from(process.redis_table.as_str()),

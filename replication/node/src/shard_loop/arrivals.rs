@@ -176,14 +176,20 @@ impl ShardLoop {
     pub(super) fn is_over_share(&self, table: TableId) -> bool {
         let waiting = self.arrivals.len() + self.throttling.delayed_count();
         let own = self.requests.count_of(table) + self.arrivals.queue.len_of(table.0);
-        self.requests.count() + waiting + own >= self.requests.max()
+        self.requests.count() + waiting + own >= self.requests.max() || self.is_memory_full()
+    }
+
+    /// Whether the requests of this core's clients hold as much memory as they may.
+    fn is_memory_full(&self) -> bool {
+        self.io.counters().request_bytes_inflight >= self.request_bytes_max
     }
 
     pub(super) fn over_share(&mut self) -> Failure {
-        self.busy(
-            Counter::RejectRequests,
-            "too many requests of this table are in work on this core",
-        )
+        let why = match self.is_memory_full() {
+            true => "requests in work on this core hold as much memory as they may",
+            false => "too many requests of this table are in work on this core",
+        };
+        self.busy(Counter::RejectRequests, why)
     }
 }
 

@@ -16,6 +16,10 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 #[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(
+    not(feature = "fuzzing"),
+    allow(unreachable_pub, reason = "public with the feature")
+)]
 pub mod any_bytes;
 mod compact;
 mod core_stats;

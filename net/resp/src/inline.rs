@@ -8,7 +8,7 @@ use crate::DecodeError;
 /// Cuts a line into words.
 pub(crate) fn words(line: &[u8], words_max: usize) -> Result<Vec<Vec<u8>>, DecodeError> {
     let mut words = Vec::new();
-    let mut rest = line.trim_ascii_start();
+    let mut rest = trimmed(line);
     while !rest.is_empty() {
         if words.len() == words_max {
             return Err(DecodeError::TooLarge {
@@ -19,9 +19,16 @@ pub(crate) fn words(line: &[u8], words_max: usize) -> Result<Vec<Vec<u8>>, Decod
         }
         let (word, after) = word(rest)?;
         words.push(word);
-        rest = after.trim_ascii_start();
+        rest = trimmed(after);
     }
     Ok(words)
+}
+
+/// What begins with the next word. A vertical tab is space here and not to `trim_ascii_start`: a word would begin, and end at
+/// once, with no byte taken, again and again.
+fn trimmed(line: &[u8]) -> &[u8] {
+    let start = line.iter().position(|byte| !is_space(*byte));
+    line.get(start.unwrap_or(line.len())..).unwrap_or_default()
 }
 
 fn word(mut rest: &[u8]) -> Result<(Vec<u8>, &[u8]), DecodeError> {
@@ -106,6 +113,10 @@ mod tests {
             [b"SET".to_vec(), b"a".to_vec(), b"b".to_vec()]
         );
         assert!(cut(" \t").is_empty());
+        assert_eq!(
+            cut("\x0bPING\x0c\x0b x\x0b"),
+            [b"PING".to_vec(), b"x".to_vec()]
+        );
     }
 
     #[test]

@@ -20,6 +20,12 @@ pub(crate) fn run(input: &[u8]) {
     let (whole, end, _) = decode([stream].into_iter());
     let (pieces, refused, kept) = decode(stream.chunks(usize::from(*size) + 1));
     assert_eq!(pieces, whole);
+    // A typed line has no more words than bytes; a number of arguments can be claimed.
+    let is_typed = !stream.contains(&b'*');
+    if let Some(DecodeError::TooLarge { what, .. }) = &end {
+        let is_counted = *what == "number of arguments";
+        assert!(!is_typed || !is_counted || stream.len() > LIMITS.elements_max);
+    }
     // A line over the bound is refused when the bound is passed, so its length may be told differently.
     match (refused, end) {
         (

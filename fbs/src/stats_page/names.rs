@@ -141,6 +141,20 @@ numbered! {
         RejectHandOver = "reject_hand_over",
         /// Too many requests wait for an atomic operation of their hash key.
         RejectGate = "reject_gate",
+        // Throttles of tables: requests that were executed later, and those that were not.
+        ThrottleDelayedReads = "throttle_delayed_reads",
+        ThrottleRejectedReads = "throttle_rejected_reads",
+        ThrottleDelayedWrites = "throttle_delayed_writes",
+        ThrottleRejectedWrites = "throttle_rejected_writes",
+        // What the core's time went to, in nanoseconds.
+        /// Requests that waited for their table's turn: looked at and given to the replication core.
+        AdmitTime = "admit_time_ns",
+        /// Committed mutations, put into the engine.
+        ApplyTime = "apply_time_ns",
+        /// Point reads.
+        ReadTime = "read_time_ns",
+        /// Steps of long reads.
+        RangeTime = "range_time_ns",
     }
 }
 

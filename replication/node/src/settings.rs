@@ -1,5 +1,6 @@
 //! Settings of a table as meta pushes them with it, and what follows from those that act on requests.
 
+use crate::throttle::Throttles;
 use std::collections::BTreeMap;
 
 /// The key of [`Settings::denial`].
@@ -10,6 +11,7 @@ const DENY_CLIENT_REQUEST: &str = "replica.deny_client_request";
 pub struct Settings {
     envs: BTreeMap<String, String>,
     deny: Option<Deny>,
+    throttles: Option<Throttles>,
 }
 
 /// Which requests are denied.
@@ -33,7 +35,19 @@ impl Settings {
     #[must_use]
     pub fn of(envs: BTreeMap<String, String>) -> Self {
         let deny = envs.get(DENY_CLIENT_REQUEST).and_then(|it| Deny::of(it));
-        Self { envs, deny }
+        let throttles = Throttles::of(&envs);
+        Self {
+            envs,
+            deny,
+            throttles,
+        }
+    }
+
+    /// Those of requests, if any are set.
+    #[must_use]
+    #[inline]
+    pub const fn throttles(&self) -> Option<&Throttles> {
+        self.throttles.as_ref()
     }
 
     /// By key.

@@ -91,6 +91,12 @@ impl Stats {
         self.writer.add(counter, amount);
     }
 
+    /// Of a counter of nanoseconds.
+    pub fn add_time(&mut self, counter: Counter, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.writer.add(counter, nanos);
+    }
+
     pub fn set_counter(&mut self, counter: Counter, value: u64) {
         self.writer.set_counter(counter, value);
     }

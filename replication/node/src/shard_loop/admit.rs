@@ -2,17 +2,21 @@
 
 use super::ShardLoop;
 use super::answer::MeshMessage;
+use super::arrivals::Waiting;
 use super::atomic::AtomicTask;
 use super::requests::{Measure, Origin, Pending, Work};
+use super::throttling::{Delayed, Load, is_free};
 use super::write::{Moment, Write, write_of};
 use crate::clock;
 use crate::directory::Table;
 use crate::http::CoreState;
 use crate::route_relay::{RouteAsker, RouteQuestion};
 use crate::settings::Denial;
+use crate::stats::of_operation;
 use crate::stats::relay::{About, Ask, StatsQuestion};
-use crate::stats::{TraceId, of_operation};
+use crate::throttle::Verdict;
 use bytes::Bytes;
+use pegasus_engine::Engine;
 use pegasus_engine::value::seconds_since_epoch;
 use pegasus_fbs::code::Code;
 use pegasus_fbs::hash::{key_hash, partition_of};
@@ -35,12 +39,7 @@ impl ShardLoop {
     pub(super) fn take_request(&mut self, to: ReplyTo, request: Request, arrival: Arrival) {
         let (counter, timing) = of_operation(&request.operation);
         self.stats.count(counter);
-        let received = Instant(arrival.received_ns);
-        let untraced = Measure {
-            timing,
-            received,
-            trace: TraceId::NONE,
-        };
+        let untraced = Measure::untraced(timing, Instant(arrival.received_ns));
         match request.operation {
             Operation::Ping => self.send_answer(Origin::Here(to), untraced, Ok(Response::Pong)),
             Operation::Route { table_name } => self.ask_route(to, untraced, table_name),
@@ -59,7 +58,7 @@ impl ShardLoop {
             }
             _ => match self.other_core(&request) {
                 Some(core) => self.hand_over(core, to, request, arrival),
-                None => self.admit(Origin::Here(to), request, untraced, &arrival),
+                None => self.take_in(Origin::Here(to), request, untraced, arrival),
             },
         }
     }
@@ -73,12 +72,23 @@ impl ShardLoop {
         arrival: Arrival,
     ) {
         let (_, timing) = of_operation(&request.operation);
-        let measure = Measure {
-            timing,
-            received: Instant(arrival.received_ns),
-            trace: TraceId::NONE,
+        let measure = Measure::untraced(timing, Instant(arrival.received_ns));
+        self.take_in(Origin::Core { core, to }, request, measure, arrival);
+    }
+
+    /// At once, or when its table's turn comes.
+    fn take_in(&mut self, origin: Origin, request: Request, measure: Measure, arrival: Arrival) {
+        if self.arrivals.note(request.table) {
+            return self.admit(origin, request, measure, &arrival);
+        }
+        let partition = partition_id(&request);
+        let waiting = Waiting::Request {
+            origin,
+            request,
+            measure,
+            arrival,
         };
-        self.admit(Origin::Core { core, to }, request, measure, &arrival);
+        self.keep_waiting(partition, waiting);
     }
 
     fn ask_route(&mut self, to: ReplyTo, measure: Measure, table_name: String) {
@@ -153,26 +163,84 @@ impl ShardLoop {
         }
     }
 
-    fn admit(&mut self, origin: Origin, request: Request, mut measure: Measure, arrival: &Arrival) {
+    pub(super) fn admit(
+        &mut self,
+        origin: Origin,
+        request: Request,
+        mut measure: Measure,
+        arrival: &Arrival,
+    ) {
         let partition = partition_id(&request);
-        let timeout = request.timeout.unwrap_or(TIMEOUT_DEFAULT).min(TIMEOUT_MAX);
-        let deadline = measure.received.after(timeout);
         let key_hash = key_hash_of(&request.operation);
         let stats = &mut self.stats;
         measure.trace = stats.begin(measure.timing, &request, key_hash, arrival, self.now);
-        if let Some(denial) = self.denial(partition, request.operation.is_write()) {
-            return self.deny(origin, measure, denial);
+        if let Some(table) = self.directory.tables.get(&partition.table) {
+            if let Some(denial) = table.settings.denial(request.operation.is_write()) {
+                return self.deny(origin, measure, denial);
+            }
+            if table.settings.throttles().is_some() {
+                return self.admit_throttled(origin, request, measure);
+            }
         }
+        self.start_hashed(origin, request, measure, key_hash);
+    }
+
+    fn admit_throttled(&mut self, origin: Origin, request: Request, measure: Measure) {
+        let bytes = match &origin {
+            Origin::Here(to) | Origin::Core { to, .. } => to.request_bytes() as u64,
+            Origin::Part(_)
+            | Origin::Direct(_)
+            | Origin::CorePart { .. }
+            | Origin::Peer { .. } => 0,
+        };
+        let is_write = request.operation.is_write();
+        let verdict = if is_free(&request.operation) {
+            Verdict::Pass
+        } else {
+            self.judge(Load {
+                partition: partition_id(&request),
+                is_write,
+                bytes,
+                timeout: timeout_of(&request),
+            })
+        };
+        match verdict {
+            Verdict::Pass => self.start(origin, request, measure),
+            Verdict::Delay(_) if self.is_over_share(TableId(request.table)) => {
+                let failure = self.over_share();
+                self.refuse(origin, measure, failure);
+            }
+            Verdict::Delay(pause) => {
+                let delayed = Delayed::Request {
+                    origin,
+                    request,
+                    measure,
+                };
+                self.delay(pause, is_write, delayed);
+            }
+            Verdict::Reject(pause) => self.reject_throttled(pause, is_write, origin, measure),
+        }
+    }
+
+    /// Past all that operators have set.
+    pub(super) fn start(&mut self, origin: Origin, request: Request, measure: Measure) {
+        let key_hash = key_hash_of(&request.operation);
+        self.start_hashed(origin, request, measure, key_hash);
+    }
+
+    fn start_hashed(
+        &mut self,
+        origin: Origin,
+        request: Request,
+        measure: Measure,
+        key_hash: Option<u64>,
+    ) {
+        let partition = partition_id(&request);
+        let deadline = measure.received.after(timeout_of(&request));
         match self.prepare(partition, request.operation, key_hash) {
             Ok(prepared) => self.decide_request(prepared, origin, partition, deadline, measure),
             Err(failure) => self.refuse(origin, measure, failure),
         }
-    }
-
-    /// An operator has denied such requests to the table.
-    pub(super) fn denial(&self, partition: PartitionId, is_write: bool) -> Option<Denial> {
-        let table = self.directory.tables.get(&partition.table)?;
-        table.settings.denial(is_write)
     }
 
     fn deny(&mut self, origin: Origin, measure: Measure, denial: Denial) {
@@ -193,11 +261,8 @@ impl ShardLoop {
         if self.is_stopping() {
             return Err(Failure::new(Code::NotServing, "this node is stopping"));
         }
-        if self.requests.is_full() {
-            return Err(self.busy(
-                Counter::RejectRequests,
-                "too many requests are in work on this core",
-            ));
+        if self.is_over_share(partition.table) {
+            return Err(self.over_share());
         }
         let Some(table) = self.directory.tables.get(&partition.table) else {
             return Err(self.unknown_table(partition));
@@ -231,7 +296,7 @@ impl ShardLoop {
         } else {
             let (task, scanner) = self.read_of(partition, operation, now_s)?;
             Ok(Prepared {
-                work: Work::Read(Box::new(task)),
+                work: Work::Read(task),
                 ask: Wanted::Read,
                 scanner: scanner.map(Box::new),
             })
@@ -276,15 +341,18 @@ impl ShardLoop {
                 gate,
                 wall_us,
                 payload,
-            } => Event::Write {
-                partition,
-                ticket,
-                request_id: RequestId::default(),
-                gate,
-                wall_us,
-                payload,
-                deadline,
-            },
+            } => {
+                self.engine.foresee(partition, &payload);
+                Event::Write {
+                    partition,
+                    ticket,
+                    request_id: RequestId::default(),
+                    gate,
+                    wall_us,
+                    payload,
+                    deadline,
+                }
+            }
             Wanted::Atomic {
                 request_id,
                 gate,
@@ -372,6 +440,10 @@ struct Prepared {
     ask: Wanted,
     /// The scanner of which this is a page.
     scanner: Option<Box<OpenScanner>>,
+}
+
+fn timeout_of(request: &Request) -> Duration {
+    request.timeout.unwrap_or(TIMEOUT_DEFAULT).min(TIMEOUT_MAX)
 }
 
 const fn partition_id(request: &Request) -> PartitionId {

@@ -61,6 +61,10 @@ impl ShardLoop {
                     count,
                 })
             }
+            Work::Stored { bytes } => {
+                self.count_written(measure, 1, bytes);
+                Ok(Response::Redis(pegasus_redis::answer::ok()))
+            }
             Work::Answered(reply) => match scanner {
                 Some(scanner) => self.keep_scanner(partition, *scanner, reply),
                 None => self.with_cursor(partition, reply),
@@ -138,6 +142,10 @@ impl ShardLoop {
                 Some(receipt) => self.io.reply_with_receipt(to, &reply, receipt),
                 None => self.io.reply(to, &reply),
             },
+            Origin::Direct(direct) => {
+                self.stats.handed_back(measure.trace, code, self.stamp);
+                self.on_direct(direct, reply);
+            }
             Origin::Part(part) => {
                 self.stats.handed_back(measure.trace, code, self.stamp);
                 self.on_part(part, value_of(reply));

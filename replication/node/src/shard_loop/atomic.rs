@@ -4,6 +4,7 @@
 //! A write with a request id takes the same way, because it must not be done twice: the engine's window is asked first.
 
 use super::ShardLoop;
+use super::hot_gates::HOT_FROM;
 use super::read::raw_key;
 use super::redis::RedisWrite;
 use super::requests::Work;
@@ -24,6 +25,7 @@ use pegasus_net::request::{
 };
 use pegasus_replication::event::{Compute, Computed, Event};
 use pegasus_replication::ids::{self, PartitionId, Ticket};
+use std::cell::Cell;
 
 /// One atomic operation that waits for its turn.
 #[derive(Debug)]
@@ -353,9 +355,14 @@ impl ShardLoop {
             }) => {
                 let bytes = payload.len();
                 pending.work = Work::Write { count, rows, bytes };
+                self.engine.foresee(compute.partition, &payload);
                 Some(Computed::Write { payload })
             }
-            Plan::Dependent(dependent) => {
+            Plan::Dependent(mut dependent) => {
+                if let Dependent::Redis(write) = &mut dependent {
+                    // Nothing else of its gate gets a decree before it is computed: what is true now stays so.
+                    write.set_plain(self.engine.is_plain(compute.partition, write.key()));
+                }
                 let wall_us = compute.wall_us;
                 let moment = atomic::Moment {
                     wall_us,
@@ -383,7 +390,18 @@ impl ShardLoop {
             partition,
             tier: Tier::CacheOnly,
         };
-        match computation.run(|| shard.inflight(partition, gate), &source) {
+        let looked_at = Cell::new(0);
+        let evaluated = match self.hot_gates.rows(shard, partition, gate) {
+            Some(prepared) => computation.run_over(prepared, &source),
+            None => {
+                let look = |_: &&Bytes| looked_at.set(looked_at.get() + 1);
+                computation.run(|| shard.inflight(partition, gate).inspect(look), &source)
+            }
+        };
+        if looked_at.get() >= HOT_FROM {
+            self.hot_gates.add(shard, partition, gate);
+        }
+        match evaluated {
             Ok(evaluation) => {
                 self.stats.count(Counter::ReadsFromMemory);
                 Some(self.settle(ticket, evaluation))
@@ -429,6 +447,7 @@ impl ShardLoop {
     /// An operation has come back from the pool.
     pub(super) fn on_compute_outcome(&mut self, compute: Compute, outcome: ComputeOutcome) {
         self.engine_work.one_returns();
+        self.send_miss_away();
         // A request that was refused meanwhile is gone.
         let Some(pending) = self.requests.get_mut(compute.ticket) else {
             return;
@@ -472,6 +491,7 @@ impl ShardLoop {
             return Computed::Answer;
         }
         let payload = batch.encode_with_result(&result);
+        self.engine.foresee(pending.partition, &payload);
         pending.work = Work::Computed {
             reply: Box::new(answer),
             rows: batch.count(),

@@ -24,12 +24,17 @@ use std::io;
 const INPUTS_PER_TURN: usize = 64;
 
 impl ShardLoop {
-    pub(super) fn collect(&mut self) {
+    /// What the ring has reported.
+    pub(super) fn collect_io(&mut self) {
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
             self.on_io(event);
         }
         self.events = events;
+    }
+
+    /// What the other cores, the other threads and the clock say.
+    pub(super) fn collect(&mut self) {
         self.pulse.enter(Phase::Mesh);
         for _ in 0..INPUTS_PER_TURN {
             let Some(message) = self.mesh.receive() else {
@@ -206,6 +211,7 @@ impl ShardLoop {
             }),
             CoreInput::Directory(directory) => {
                 self.directory = directory;
+                self.throttling.update(&self.directory);
                 self.peers.update(&self.directory, &mut self.io);
                 self.check_redis_tables();
             }

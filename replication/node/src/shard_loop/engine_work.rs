@@ -1,6 +1,7 @@
 //! Work for the engine: committed mutations to apply, reads, range reads step by step; bounded in time for each turn.
 
 use super::ShardLoop;
+use super::fair::FairQueue;
 use super::read::{ReadOutcome, Step};
 use super::requests::Work;
 use crate::clock;
@@ -19,6 +20,12 @@ use std::time::Duration;
 
 /// Engine time of one turn; what is left waits for the next, so that log completions are never long behind.
 const TURN_TIME: Duration = Duration::from_micros(200);
+/// What applies may take of it while reads wait: neither class keeps the other from its work.
+const APPLY_TIME: Duration = Duration::from_micros(100);
+/// Jobs of this core on the pool at once; what else misses memory waits here, where tables are told apart.
+const AWAY_MAX: usize = 32;
+/// What a read of the disk is charged with among those that wait for it.
+const MISS_COST: Duration = Duration::from_micros(100);
 /// Flushes begun in one turn.
 const FLUSHES_PER_TURN: usize = 4;
 
@@ -31,6 +38,8 @@ pub(super) struct EngineWork {
     reads: VecDeque<Ticket>,
     /// Reads that take several turns, one step each in turn.
     ranges: VecDeque<Ticket>,
+    /// Reads that wait for their way to the pool, by table.
+    misses: FairQueue<Ticket>,
     /// Reads on the pool.
     away: usize,
     /// The engine could not write; said once until it can again.
@@ -82,21 +91,46 @@ impl EngineWork {
         self.away -= 1;
     }
 
-    pub(super) const fn away_count(&self) -> usize {
-        self.away
+    /// Reads on the pool, or on their way to it.
+    pub(super) fn away_count(&self) -> usize {
+        self.away + self.misses.len()
+    }
+
+    /// Reads that wait for their turn on the core.
+    pub(super) fn read_count(&self) -> usize {
+        self.reads.len() + self.ranges.len()
     }
 }
 
 impl ShardLoop {
     /// Applies and reads until everything is done or the turn's engine time is over; when that was.
+    ///
+    /// Three classes share it: applies, without which nothing that is replicated moves on, are first, and have half of it
+    /// while reads wait; point reads have what is left; long reads have a step in any case. What nobody else wanted goes to
+    /// applies again.
     pub(super) fn work(&mut self) -> Instant {
         let started = clock::now();
         self.stats.end_encoding(started);
         let until = started.after(TURN_TIME);
+        let apply_until = if self.engine_work.read_count() > 0 {
+            started.after(APPLY_TIME)
+        } else {
+            until
+        };
         self.unstick();
-        let applied = self.apply_until(started, until);
+        let applied = self.apply_until(started, apply_until);
         let read = self.read_until(applied, until);
-        self.range_until(read, until)
+        let ranged = self.range_until(read, until);
+        let ended = if self.engine_work.applies.is_empty() {
+            ranged
+        } else {
+            self.apply_until(ranged, until)
+        };
+        let apply_time = applied.since(started) + ended.since(ranged);
+        self.stats.add_time(Counter::ApplyTime, apply_time);
+        self.stats.add_time(Counter::ReadTime, read.since(applied));
+        self.stats.add_time(Counter::RangeTime, ranged.since(read));
+        ended
     }
 
     fn unstick(&mut self) {
@@ -233,18 +267,24 @@ impl ShardLoop {
         started
     }
 
-    /// One step for each range read, oldest first, so that a long one is not in the way of the others.
+    /// One step for each range read, oldest first, so that a long one is not in the way of the others. At least one, so that
+    /// they go on whatever else is to be done.
     fn range_until(&mut self, mut now: Instant, until: Instant) -> Instant {
-        for _ in 0..self.engine_work.ranges.len() {
-            if now >= until {
+        for step in 0..self.engine_work.ranges.len() {
+            if step > 0 && now >= until {
                 break;
             }
             let Some(ticket) = self.engine_work.ranges.pop_front() else {
                 break;
             };
             self.pulse.enter(Phase::RangeRead);
+            let table = self.requests.get_mut(ticket).map(|it| it.partition.table);
             self.read_step(ticket);
-            now = clock::now();
+            let ended = clock::now();
+            if let Some(table) = table {
+                self.arrivals.charge(table, ended.since(now));
+            }
+            now = ended;
             self.step_out_of_read(ticket, now);
         }
         now
@@ -291,12 +331,15 @@ impl ShardLoop {
         false
     }
 
-    /// Moves a read to the pool, where it may block.
+    /// Moves a read to the pool, where it may block, or lets it wait for that.
     fn read_away(&mut self, ticket: Ticket) {
         let Some(pending) = self.requests.get_mut(ticket) else {
             return;
         };
         let partition = pending.partition;
+        if self.engine_work.away >= AWAY_MAX {
+            return self.engine_work.misses.push(partition.table.0, ticket);
+        }
         let Work::Read(task) = std::mem::replace(&mut pending.work, Work::Away) else {
             return;
         };
@@ -317,6 +360,7 @@ impl ShardLoop {
     /// A read has come back from the pool.
     pub(super) fn on_read_outcome(&mut self, ticket: Ticket, outcome: ReadOutcome) {
         self.engine_work.away -= 1;
+        self.send_miss_away();
         // A request that was refused meanwhile is gone.
         let Some(pending) = self.requests.get_mut(ticket) else {
             return;
@@ -331,6 +375,27 @@ impl ShardLoop {
         self.step_out_of_read(ticket, self.now);
     }
 
+    /// There is room on the pool for the next read that waits for it.
+    pub(super) fn send_miss_away(&mut self) {
+        while self.engine_work.away < AWAY_MAX
+            && let Some(ticket) = self.engine_work.misses.pop()
+        {
+            let Some(pending) = self.requests.get_mut(ticket) else {
+                continue;
+            };
+            let partition = pending.partition;
+            // Each costs the disk about as much as any other.
+            self.engine_work.misses.charge(partition.table.0, MISS_COST);
+            if pending.deadline <= self.now {
+                let message = "the deadline passed before there was room to read the disk";
+                let failure = Failure::new(Code::Expired, message);
+                self.on_answered(ticket, partition, Err(failure));
+                continue;
+            }
+            self.read_away(ticket);
+        }
+    }
+
     fn on_damaged(&mut self, ticket: Ticket, partition: PartitionId, error: String) {
         let failure = Failure::new(
             Code::OutOfService,
@@ -343,6 +408,7 @@ impl ShardLoop {
     /// The read has its answer; whether it may be given is decided now.
     fn on_answered(&mut self, ticket: Ticket, partition: PartitionId, reply: Reply) {
         let bytes = self.count_rows(&reply);
+        self.after_read(partition, &reply, bytes);
         if let Some(pending) = self.requests.get_mut(ticket) {
             self.stats.set_bytes(pending.measure.trace, bytes);
             pending.work = Work::Answered(reply);

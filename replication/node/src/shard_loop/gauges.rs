@@ -79,10 +79,11 @@ impl ShardLoop {
         let log = self.shard.log();
         let pending = log.pending_bytes() as u64;
         let used = log.used_bytes();
+        let requests =
+            self.requests.count() + self.arrivals.len() + self.throttling.delayed_count();
         self.stats.set(Gauge::LogPendingBytes, pending);
         self.stats.set(Gauge::LogUsedBytes, used);
-        self.stats
-            .set(Gauge::RequestsInflight, self.requests.count() as u64);
+        self.stats.set(Gauge::RequestsInflight, requests as u64);
         self.stats
             .set(Gauge::ApplyQueue, self.engine_work.apply_count() as u64);
         self.stats

@@ -53,12 +53,16 @@ impl ShardLoop {
         self.send_acks();
         self.create_all();
         self.pulse.enter(Phase::Reply);
-        for answer in std::mem::take(&mut self.held.answers) {
+        let mut answers = std::mem::take(&mut self.held.answers);
+        for answer in answers.drain(..) {
             match answer {
                 Answer::Reply(ticket, decree) => self.reply(ticket, decree),
                 Answer::Reject(ticket, reason) => self.reject(ticket, reason),
             }
         }
+        // Kept for its memory; what answers may have left behind is the next turn's.
+        answers.append(&mut self.held.answers);
+        self.held.answers = answers;
     }
 
     /// Writes of this turn are in the log; the writes to the disk have taken what they could.

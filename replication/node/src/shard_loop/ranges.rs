@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// Time of one step.
 const STEP_TIME: Duration = Duration::from_micros(100);
+/// Pages of removed rows, each of some milliseconds, after which a scan answers with what it has.
+const RESTS_MAX: u32 = 8;
 /// Smallest and largest raw keys of a partition that clients' rows may have.
 const FIRST_KEY: &[u8] = &[0, 0];
 
@@ -30,6 +32,8 @@ pub(super) struct Range {
     shape: Shape,
     rows: Vec<KeyedRow>,
     count: u64,
+    /// Pages of the engine in which there was nothing but removed rows.
+    rests: u32,
 }
 
 /// What the answer looks like.
@@ -224,7 +228,8 @@ fn page(shape: Shape, rows: Vec<KeyedRow>, count: u64, last: Option<Bytes>) -> R
 }
 
 impl Range {
-    fn new(spec: ScanSpec, shape: Shape) -> Self {
+    fn new(mut spec: ScanSpec, shape: Shape) -> Self {
+        spec.may_rest_between_rows = matches!(shape, Shape::Page { .. } | Shape::Scan { .. });
         let stepwise = ScanSpec {
             turn_time_max: Some(STEP_TIME),
             ..spec.clone()
@@ -235,6 +240,7 @@ impl Range {
             shape,
             rows: Vec::new(),
             count: 0,
+            rests: 0,
         }
     }
 
@@ -260,11 +266,16 @@ impl Range {
         let mut page = source.page(partition, &self.spec, tier)?;
         self.count += page.count as u64;
         self.rows.append(&mut page.rows);
-        if let Some(rest) = self.spec.resume(&page) {
+        self.rests += u32::from(page.examined == 0);
+        if let Some(rest) = self.spec.resume(&page)
+            && self.rests < RESTS_MAX
+        {
             self.spec = rest;
             return Ok(None);
         }
         let last = match page.stop {
+            // The client goes on from there: nobody waits long for rows that are gone.
+            Stop::Yield { after } if self.rests >= RESTS_MAX => Some(after),
             Stop::Limit { after } => Some(after),
             Stop::Exhausted | Stop::Yield { .. } => None,
         };

@@ -18,6 +18,12 @@ use pegasus_replication::ids::PartitionId;
 /// Keys looked up in one step: about 100 us of cached rows.
 const KEYS_PER_STEP: usize = 32;
 
+/// Bytes of values after which a step looks up no more keys: 100 us and more of large rows.
+const BYTES_PER_STEP: usize = 256 << 10;
+
+/// Longest raw key that a point read holds without memory of its own.
+const SHORT_KEY_BYTES_MAX: usize = 62;
+
 /// Raw keys of one read: each has the hash key in it, so that a short request may name very many bytes.
 const RAW_KEYS_BYTES_MAX: usize = 32 << 20;
 
@@ -57,6 +63,12 @@ pub trait RowSource {
         spec: &ScanSpec,
         tier: Tier,
     ) -> Result<ScanPage, ReadError>;
+
+    /// See [`Engine::is_plain`]; false where only files are looked at.
+    fn is_plain(&self, partition: PartitionId, hash_key: &[u8]) -> bool {
+        let _ = (partition, hash_key);
+        false
+    }
 }
 
 /// One read in work; may move from the core to a pool thread between two steps.
@@ -82,16 +94,43 @@ pub(super) enum Pace {
 #[derive(Debug)]
 enum Plan {
     Point {
-        raw_key: Bytes,
+        raw_key: PointKey,
         want: Want,
     },
-    Keys(Keys),
-    /// Boxed, so that point reads stay small.
+    /// Boxed like those that follow, so that point reads stay small.
+    Keys(Box<Keys>),
     Range(Box<Range>),
     Redis(Box<RedisRead>),
     RedisPage(Box<RedisScan>),
     /// Nothing to read, for example an empty range.
     Nothing(Reply),
+}
+
+/// A raw key; short ones take no memory of their own.
+#[derive(Debug)]
+enum PointKey {
+    Short {
+        bytes: [u8; SHORT_KEY_BYTES_MAX],
+        length: u8,
+    },
+    Long(Bytes),
+}
+
+impl PointKey {
+    fn of(key: &Key) -> Result<Self, Failure> {
+        let mut bytes = [0; SHORT_KEY_BYTES_MAX];
+        match key::encode_short(&key.hash_key, &key.sort_key, &mut bytes) {
+            Some(length) => Ok(Self::Short { bytes, length }),
+            None => raw_key(key).map(Self::Long),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short { bytes, length } => &bytes[..usize::from(*length)],
+            Self::Long(bytes) => bytes,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -162,9 +201,9 @@ impl ReadTask {
                 keys.bytes_max = bounded(max_bytes, MULTI_GET_BYTES_MAX);
                 keys.no_value = no_value;
                 keys.may_be_partial = true;
-                Plan::Keys(keys)
+                Plan::Keys(Box::new(keys))
             }
-            Operation::BatchGet(names) => Plan::Keys(Keys::new(names)?),
+            Operation::BatchGet(names) => Plan::Keys(Box::new(Keys::new(names)?)),
             operation => match range_of(operation, now_s)? {
                 Ok(range) => Plan::Range(Box::new(range)),
                 Err(empty) => Plan::Nothing(Ok(empty)),
@@ -237,6 +276,7 @@ impl ReadTask {
     pub fn step(&mut self, source: &impl RowSource, tier: Tier) -> Step {
         let result = match &mut self.plan {
             Plan::Point { raw_key, want } => {
+                let raw_key = raw_key.as_bytes();
                 read_point(source, self.partition, raw_key, *want, self.now_s, tier)
             }
             Plan::Keys(keys) => keys.step(source, self.partition, self.now_s, tier, self.pace),
@@ -323,6 +363,10 @@ impl RowSource for RocksEngine {
     ) -> Result<ScanPage, ReadError> {
         self.scan(partition, spec, tier)
     }
+
+    fn is_plain(&self, partition: PartitionId, hash_key: &[u8]) -> bool {
+        Engine::is_plain(self, partition, hash_key)
+    }
 }
 
 /// Always reads the disk too, whatever the tier: it is used on pool threads only.
@@ -392,9 +436,8 @@ impl Keys {
     ) -> Result<Option<Reply>, ReadError> {
         let (end, rows) = match pace {
             Pace::Step => {
-                let end = self.raw_keys.len().min(self.next + KEYS_PER_STEP);
-                let raw_keys = &self.raw_keys[self.next..end];
-                (end, source.rows(partition, raw_keys, now_s, tier)?)
+                let rows = self.rows_of_step(source, partition, now_s, tier)?;
+                (self.next + rows.len(), rows)
             }
             Pace::Whole => {
                 let raw_keys = &self.raw_keys[self.next..];
@@ -429,6 +472,26 @@ impl Keys {
         }
         self.next = end;
         Ok((self.next == self.raw_keys.len()).then(|| Ok(self.take_rows(true))))
+    }
+
+    /// Those of the next keys. One by one, which costs no more than one call for all and lets large rows end the step.
+    fn rows_of_step(
+        &self,
+        source: &impl RowSource,
+        partition: PartitionId,
+        now_s: u32,
+        tier: Tier,
+    ) -> Result<Vec<Option<EngineRow>>, ReadError> {
+        let (mut rows, mut bytes) = (Vec::with_capacity(KEYS_PER_STEP), 0);
+        for raw_key in self.raw_keys[self.next..].iter().take(KEYS_PER_STEP) {
+            let row = source.row(partition, raw_key, now_s, tier)?;
+            bytes += row.as_ref().map_or(0, |row| row.data.len());
+            rows.push(row);
+            if bytes >= BYTES_PER_STEP {
+                break;
+            }
+        }
+        Ok(rows)
     }
 
     fn restart(&mut self) {
@@ -502,7 +565,7 @@ fn read_point(
 
 fn point(key: &Key, want: Want) -> Result<Plan, Failure> {
     Ok(Plan::Point {
-        raw_key: raw_key(key)?,
+        raw_key: PointKey::of(key)?,
         want,
     })
 }

@@ -16,17 +16,20 @@
 
 mod about;
 mod commands;
+mod direct;
 mod failed;
 mod forward;
 mod lines;
 mod order;
 mod part;
+mod queue;
 mod read;
 mod scan;
 mod tables;
 mod write;
 
 pub use commands::PartId;
+pub(super) use direct::DirectRead;
 pub(super) use forward::value_of;
 pub(super) use read::RedisRead;
 pub(super) use scan::{Cursors, RedisScan};
@@ -35,7 +38,7 @@ pub use write::RedisWrite;
 use super::ShardLoop;
 use super::requests::Origin;
 use crate::route_relay::{RouteAsker, RouteQuestion};
-use commands::{CommandId, Commands, Failed, Goal, InWork, Part, TableAt, parts_of};
+use commands::{CommandId, Commands, Failed, Goal, InWork, Part, parts_of};
 use failed::may_take_effect;
 use forward::Away;
 use order::{LineId, Order};
@@ -44,9 +47,10 @@ use pegasus_fbs::hash::key_hash;
 use pegasus_fbs::stats_page::Counter;
 use pegasus_net::request::{Failure, Redis, Response, Route};
 use pegasus_net::{Arrival, ReplyTo};
-use pegasus_redis::{Calls, Kind};
-use pegasus_replication::ids::{Instant, PartitionId, TableId};
+use pegasus_redis::{Call, Calls, Kind};
+use pegasus_replication::ids::{Instant, PartitionId};
 use pegasus_resp::Value;
+use queue::Queues;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,11 +73,14 @@ pub(super) struct RedisWork {
     order: Order,
     /// Looked at when nothing else is in the middle of its work.
     failed: Failed,
+    /// Direct reads that failed; looked at likewise.
+    again: Vec<(Box<DirectRead>, Failure)>,
     /// Lines that may have something to send; looked at likewise.
     woken: Vec<LineId>,
     timers: BTreeMap<(Instant, u64), Due>,
     next_timer: u64,
     away: Away,
+    queues: Queues,
     pub(super) cursors: Cursors,
 }
 
@@ -90,6 +97,8 @@ enum Due {
     AskAgain(CommandId),
     /// A core of another node has not answered this question.
     Silence(u64),
+    /// The first write that waits for room in this partition has waited too long.
+    Queue(PartitionId),
 }
 
 /// A part as it is asked for, wherever that is.
@@ -101,6 +110,18 @@ pub struct Asked {
     pub deadline: Instant,
 }
 
+impl Asked {
+    pub(super) fn is_write(&self) -> bool {
+        commands::goes_to_gate(&self.calls)
+    }
+
+    /// Of all arguments.
+    pub(super) fn bytes(&self) -> u64 {
+        let bytes_of = |call: &Call| call.command.arguments().map(<[u8]>::len).sum::<usize>();
+        self.calls.as_slice().iter().map(bytes_of).sum::<usize>() as u64
+    }
+}
+
 impl RedisWork {
     pub(super) fn new(default_table: Arc<str>, commands_max: usize, started: Instant) -> Self {
         Self {
@@ -110,10 +131,12 @@ impl RedisWork {
             tables: Tables::default(),
             order: Order::default(),
             failed: Failed::new(),
+            again: Vec::new(),
             woken: Vec::new(),
             timers: BTreeMap::new(),
             next_timer: 0,
             away: Away::default(),
+            queues: Queues::default(),
             cursors: Cursors::default(),
         }
     }
@@ -125,11 +148,11 @@ impl RedisWork {
 
     /// Whether there is something to do at once.
     pub(super) fn has_work(&self) -> bool {
-        !self.failed.is_empty() || !self.woken.is_empty()
+        !(self.failed.is_empty() && self.again.is_empty() && self.woken.is_empty())
     }
 
-    pub(super) const fn is_idle(&self) -> bool {
-        self.commands.count() == 0
+    pub(super) fn is_idle(&self) -> bool {
+        self.commands.count() == 0 && self.queues.is_empty() && self.again.is_empty()
     }
 
     /// Remembers to do something at a time; the timer's name.
@@ -160,6 +183,10 @@ impl ShardLoop {
         if let Some(value) = self.tell_about(&calls) {
             return self.io.reply(to, &Ok(Response::Redis(value)));
         }
+        let table = table.unwrap_or_else(|| self.redis.default_table.clone());
+        if let Some(partition) = self.own_partition(&table, &calls) {
+            return self.read_directly(to, (table, calls), partition, received);
+        }
         let (goal, parts) = match scan::page_call(&calls) {
             Some(call) if call.spec.kind == Kind::Scan => match scan::Options::of(call) {
                 Ok(options) => {
@@ -173,7 +200,6 @@ impl ShardLoop {
             },
             _ => parts_of(calls, |key| key_hash(key, b"")),
         };
-        let table = table.unwrap_or_else(|| self.redis.default_table.clone());
         let times = (received, received.after(TIMEOUT));
         let command = InWork::new(to, table, times, goal, parts);
         let command = self.redis.commands.insert(command);
@@ -191,7 +217,7 @@ impl ShardLoop {
         };
         command.spread(table.partition_count);
         if command.is_answered() {
-            return self.finish_command(id, table);
+            return self.finish_command(id);
         }
         while let Some(part) = self.redis.commands.take_next(id) {
             match self.redis.commands.line_of(part) {
@@ -327,24 +353,25 @@ impl ShardLoop {
         let Some(command) = self.redis.commands.get_mut(id) else {
             return;
         };
-        let is_last = command.answer(part, value);
-        let table = self.redis.tables.find(&command.table, &self.directory);
-        match (is_last, table) {
-            (true, table) => {
-                let none = TableAt {
-                    table: TableId(0),
-                    partition_count: 0,
-                };
-                self.finish_command(id, table.unwrap_or(none));
-            }
-            (false, Some(_)) => self.go_on(id),
-            (false, None) => self.ask_for_table(id),
+        if command.answer(part, value) {
+            return self.finish_command(id);
+        }
+        if !command.has_all_asked() {
+            self.go_on(id);
         }
     }
 
-    fn finish_command(&mut self, id: CommandId, table: TableAt) {
+    fn finish_command(&mut self, id: CommandId) {
         if let Some(command) = self.redis.commands.remove(id) {
-            let (to, value) = command.finish(table.partition_count);
+            let partition_count = match command.goal {
+                Goal::Page { .. } => self
+                    .redis
+                    .tables
+                    .find(&command.table, &self.directory)
+                    .map_or(0, |table| table.partition_count),
+                _ => 0,
+            };
+            let (to, value) = command.finish(partition_count);
             self.io.reply(to, &Ok(Response::Redis(value)));
         }
     }
@@ -377,6 +404,9 @@ impl ShardLoop {
                 self.on_failed(part, failure);
             }
         }
+        for (direct, failure) in std::mem::take(&mut self.redis.again) {
+            self.read_again(*direct, failure);
+        }
         for line in std::mem::take(&mut self.redis.woken) {
             self.go_on_line(line, RETRY_PAUSE);
         }
@@ -390,6 +420,7 @@ impl ShardLoop {
                 Due::AskAgain(id) => self.go_on(id),
                 Due::Expire(id) => self.expire(id),
                 Due::Silence(question) => self.on_silence(question),
+                Due::Queue(partition) => self.expire_queued(partition),
             }
         }
     }

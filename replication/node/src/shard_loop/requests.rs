@@ -1,13 +1,14 @@
 //! Requests in work on a core, found again by the ticket that the replication core carries around.
 
 use super::atomic::AtomicTask;
+use super::fair::FLOWS;
 use super::read::ReadTask;
-use super::redis::PartId;
+use super::redis::{DirectRead, PartId};
 use crate::stats::TraceId;
 use pegasus_fbs::stats_page::Timing;
 use pegasus_net::ReplyTo;
 use pegasus_net::request::{OpenScanner, Reply};
-use pegasus_replication::ids::{CoreAddress, Instant, PartitionId, Ticket};
+use pegasus_replication::ids::{CoreAddress, Instant, PartitionId, TableId, Ticket};
 
 /// Where the answer goes.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) enum Origin {
     Core { core: usize, to: ReplyTo },
     /// A Redis command of a connection of this core.
     Part(PartId),
+    /// A Redis read of a connection of this core, which has its row.
+    Direct(Box<DirectRead>),
     /// One of another core of this node.
     CorePart { core: usize, part: PartId },
     /// One of a core of another node, by its own number.
@@ -33,7 +36,12 @@ pub(super) enum Work {
         rows: usize,
         bytes: usize,
     },
-    Read(Box<ReadTask>),
+    /// A string of a Redis client is put, whatever was there: the answer is OK.
+    Stored {
+        bytes: usize,
+    },
+    /// Not boxed: most requests are point reads, which allocate nothing.
+    Read(ReadTask),
     Atomic(Box<AtomicTask>),
     /// The read, or the atomic operation, is on the engine pool.
     Away,
@@ -57,6 +65,17 @@ pub(super) struct Measure {
     pub(super) trace: TraceId,
 }
 
+impl Measure {
+    /// Of a request whose stages are not followed.
+    pub(super) const fn untraced(timing: Option<Timing>, received: Instant) -> Self {
+        Self {
+            timing,
+            received,
+            trace: TraceId::NONE,
+        }
+    }
+}
+
 /// One request in work.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -76,6 +95,8 @@ pub(super) struct Requests {
     free: Vec<u32>,
     count: usize,
     max: usize,
+    /// How many there are of tables whose numbers are equal modulo [`FLOWS`].
+    by_flow: Box<[u32; FLOWS]>,
 }
 
 #[derive(Debug)]
@@ -86,12 +107,13 @@ struct Slot {
 }
 
 impl Requests {
-    pub(super) const fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
             count: 0,
             max,
+            by_flow: Box::new([0; FLOWS]),
         }
     }
 
@@ -99,14 +121,20 @@ impl Requests {
         self.count
     }
 
-    pub(super) const fn is_full(&self) -> bool {
-        self.count >= self.max
+    pub(super) const fn max(&self) -> usize {
+        self.max
     }
 
-    /// Takes a request in; the caller has asked `is_full`.
+    /// Of this table, and perhaps of another one in the same flow.
+    pub(super) const fn count_of(&self, table: TableId) -> usize {
+        self.by_flow[table.0 as usize % FLOWS] as usize
+    }
+
+    /// Takes a request in; the caller has asked whether there is room.
     pub(super) fn insert(&mut self, pending: Pending) -> Ticket {
-        assert!(!self.is_full(), "more requests than allowed");
+        assert!(self.count < self.max, "more requests than allowed");
         self.count += 1;
+        self.by_flow[pending.partition.table.0 as usize % FLOWS] += 1;
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 generation: 0,
@@ -128,6 +156,7 @@ impl Requests {
         let slot = self.slot(ticket)?;
         let pending = slot.pending.take()?;
         self.count -= 1;
+        self.by_flow[pending.partition.table.0 as usize % FLOWS] -= 1;
         self.free.push(index_of(ticket));
         Some(pending)
     }

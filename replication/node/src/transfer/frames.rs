@@ -1,8 +1,8 @@
 //! Frames of transfers: bytes <-> structs. Whatever arrives is checked; sizes are bounded before memory is taken.
 
 use pegasus_fbs::body::{self, BodyError, FailureBody};
-use pegasus_fbs::flatbuffers::FlatBufferBuilder;
 use pegasus_fbs::code::Code;
+use pegasus_fbs::flatbuffers::FlatBufferBuilder;
 use pegasus_fbs::frame::{Frame, FrameKind};
 use pegasus_fbs::transfer as wire;
 use pegasus_replication::ids::{

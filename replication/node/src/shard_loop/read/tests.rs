@@ -111,7 +111,9 @@ fn rows_of_one_hash_key_read_by_name_are_of_one_state_of_the_replica() {
     let count = 3 * KEYS_PER_STEP;
     let names = (0..count).map(|n| Bytes::from(format!("s{n}")));
     let values = values_after_a_change(multi_get(MultiGetRows::Named(names.collect())));
-    assert_eq!(values, vec![2; count]);
+    // All are of the one call on the pool, after the calls of the step.
+    let last_call = u8::try_from(KEYS_PER_STEP + 1).expect("a small step");
+    assert_eq!(values, vec![last_call; count]);
 }
 
 #[test]
@@ -141,6 +143,108 @@ fn keys_of_too_many_bytes_are_refused_before_they_are_made() {
     });
     let refused = ReadTask::new(PARTITION, operation, 1).expect_err("60 MB of keys");
     assert_eq!(refused.code, Code::TooLarge);
+}
+
+/// Counts the rows that are asked for, each of so many bytes.
+struct Large {
+    bytes: usize,
+    asked: Cell<usize>,
+}
+
+impl RowSource for Large {
+    fn row(
+        &self,
+        _: PartitionId,
+        _: &[u8],
+        _: u32,
+        _: Tier,
+    ) -> Result<Option<EngineRow>, ReadError> {
+        self.asked.set(self.asked.get() + 1);
+        Ok(Some(EngineRow {
+            expire_at: 0,
+            timetag: 0,
+            data: Bytes::from(vec![0; self.bytes]),
+        }))
+    }
+
+    fn rows(
+        &self,
+        partition: PartitionId,
+        raw_keys: &[Bytes],
+        now_s: u32,
+        tier: Tier,
+    ) -> Result<Vec<Option<EngineRow>>, ReadError> {
+        let row = |raw_key: &Bytes| self.row(partition, raw_key, now_s, tier);
+        raw_keys.iter().map(row).collect()
+    }
+
+    fn page(&self, _: PartitionId, _: &ScanSpec, _: Tier) -> Result<ScanPage, ReadError> {
+        Ok(ScanPage::empty())
+    }
+}
+
+#[test]
+fn a_step_over_large_rows_ends_early_and_one_over_small_rows_after_so_many_keys() {
+    for (bytes, asked_in_a_step) in [(1 << 20, 1), (100 << 10, 3), (100, KEYS_PER_STEP)] {
+        let names = (0..KEYS_PER_STEP + 1).map(|n| Key {
+            hash_key: Bytes::from(format!("h{n}")),
+            sort_key: Bytes::new(),
+        });
+        let batch_get = Operation::BatchGet(names.collect());
+        let mut task = ReadTask::new(PARTITION, batch_get, 1).expect("a good request");
+        let source = Large {
+            bytes,
+            asked: Cell::new(0),
+        };
+        assert!(matches!(task.step(&source, Tier::CacheOnly), Step::More));
+        assert_eq!(source.asked.get(), asked_in_a_step, "rows of {bytes} bytes");
+    }
+}
+
+#[test]
+fn point_reads_ask_for_the_raw_key_whatever_its_length() {
+    struct Asked(std::cell::RefCell<Vec<u8>>);
+    impl RowSource for Asked {
+        fn row(
+            &self,
+            _: PartitionId,
+            raw_key: &[u8],
+            _: u32,
+            _: Tier,
+        ) -> Result<Option<EngineRow>, ReadError> {
+            *self.0.borrow_mut() = raw_key.to_vec();
+            Ok(None)
+        }
+
+        fn rows(
+            &self,
+            _: PartitionId,
+            _: &[Bytes],
+            _: u32,
+            _: Tier,
+        ) -> Result<Vec<Option<EngineRow>>, ReadError> {
+            Ok(Vec::new())
+        }
+
+        fn page(&self, _: PartitionId, _: &ScanSpec, _: Tier) -> Result<ScanPage, ReadError> {
+            Ok(ScanPage::empty())
+        }
+    }
+    for length in [0, 1, 20, 30, 31, 32, 200] {
+        let key = Key {
+            hash_key: Bytes::from(vec![b'h'; length]),
+            sort_key: Bytes::from(vec![b's'; 30]),
+        };
+        let expected = key::encode(&key.hash_key, &key.sort_key).expect("short keys");
+        let source = Asked(std::cell::RefCell::default());
+        let mut task = ReadTask::new(PARTITION, Operation::Get(key), 1).expect("a good request");
+        assert!(matches!(task.step(&source, Tier::CacheOnly), Step::Done(_)));
+        assert_eq!(
+            source.0.borrow()[..],
+            expected[..],
+            "hash key of {length} bytes"
+        );
+    }
 }
 
 #[test]

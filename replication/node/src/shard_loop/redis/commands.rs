@@ -43,6 +43,8 @@ pub(super) struct InWork {
     next: usize,
     away: usize,
     unanswered: usize,
+    /// What the answers that have come take in memory.
+    answer_bytes: usize,
 }
 
 /// What the answers of the parts become.
@@ -65,6 +67,8 @@ pub(super) enum Goal {
 pub(super) struct Part {
     pub(super) calls: Arc<Calls>,
     pub(super) aim: Aim,
+    /// Whether it is executed under the gate of its key.
+    is_write: bool,
     /// Who was asked last.
     pub(super) asked: Option<CoreAddress>,
     /// Whether that one was known to execute writes.
@@ -100,8 +104,10 @@ impl Aim {
 
 /// The parts of what a client asks.
 pub(super) fn parts_of(calls: Arc<Calls>, key_hash: impl Fn(&[u8]) -> u64) -> (Goal, Vec<Part>) {
+    let is_write = goes_to_gate(&calls);
     let part = |calls: Arc<Calls>, key: &[u8]| Part {
         calls,
+        is_write,
         aim: Aim::Hash(key_hash(key)),
         asked: None,
         was_proven: false,
@@ -138,6 +144,7 @@ impl Part {
     pub(super) const fn of_partition(calls: Arc<Calls>, index: u32) -> Self {
         Self {
             calls,
+            is_write: false,
             aim: Aim::Index(index),
             asked: None,
             was_proven: false,
@@ -162,6 +169,7 @@ impl InWork {
             goal,
             next: 0,
             away: 0,
+            answer_bytes: 0,
             unanswered: parts.len(),
             parts,
         }
@@ -196,7 +204,14 @@ impl InWork {
             return false;
         };
         if matches!(found.state, PartState::Away) {
-            found.state = PartState::Answered(value);
+            // Answers wait here for those of the other parts: they must not become more than one answer may be.
+            let bytes = self.answer_bytes + pegasus_redis::answer::bytes(&value);
+            found.state = PartState::Answered(if bytes > pegasus_redis::ANSWER_BYTES_MAX {
+                pegasus_redis::answer::error(pegasus_redis::answer::BIG_ANSWER)
+            } else {
+                self.answer_bytes = bytes;
+                value
+            });
             self.away -= 1;
             self.unanswered -= 1;
         }
@@ -215,12 +230,18 @@ impl InWork {
     pub(super) fn line_of(&self, part: PartId) -> Option<LineId> {
         let found = self.part(part)?;
         match found.aim {
-            Aim::Hash(key) if goes_to_gate(&found.calls) => Some(LineId {
+            Aim::Hash(key) if found.is_write => Some(LineId {
                 connection: self.to.connection_number(),
                 key,
             }),
             Aim::Hash(_) | Aim::Index(_) => None,
         }
+    }
+
+    /// Whether a part is executed under the gate of its key, by somebody who is not known to execute writes.
+    pub(super) fn has_to_prove(&self, part: PartId) -> bool {
+        self.part(part)
+            .is_some_and(|found| found.is_write && !found.was_proven)
     }
 
     /// All parts that are made, of this command.
@@ -237,6 +258,11 @@ impl InWork {
     /// Whether none of its parts has been asked for.
     pub(super) const fn is_untouched(&self) -> bool {
         self.next == 0
+    }
+
+    /// Whether no part is left that has not been asked for.
+    pub(super) const fn has_all_asked(&self) -> bool {
+        self.next >= self.parts.len()
     }
 
     pub(super) const fn is_answered(&self) -> bool {

@@ -38,13 +38,8 @@ impl ShardLoop {
         self.stats.count(Counter::MeshForwarded);
         let from = usize::from(self.address.core.0);
         let message = MeshMessage::Part { from, part, asked };
-        if self.mesh.send(usize::from(core.core.0), message).is_err() {
-            let failure = self.busy(
-                Counter::RejectRequests,
-                "the ring to the owning core is full",
-            );
-            self.fail_part(part, failure);
-        }
+        // Behind those that found the ring full; bounded by the commands in work and their parts.
+        self.outbox.mesh(usize::from(core.core.0), message);
     }
 
     pub(super) fn ask_node(&mut self, core: CoreAddress, part: PartId, asked: &Asked) {

@@ -1,7 +1,7 @@
 //! Writes of one connection on one key are sent in their order: [`Order`](super::order::Order) says what may go, this sends it.
 
 use super::super::ShardLoop;
-use super::commands::{CommandId, PartId, goes_to_gate};
+use super::commands::{CommandId, PartId};
 use super::failed::OVERTAKEN;
 use super::order::{LineId, Next};
 use super::{Due, RedisWork};
@@ -55,12 +55,12 @@ impl ShardLoop {
         let Some(command) = commands.get_mut(part.command()) else {
             return;
         };
+        if !command.has_to_prove(part) {
+            return;
+        }
         let Some(found) = command.part(part) else {
             return;
         };
-        if found.was_proven || !goes_to_gate(&found.calls) {
-            return;
-        }
         if let Some(table) = tables.find(&command.table, &self.directory) {
             let partition = found.aim.partition(table.partition_count);
             if tables

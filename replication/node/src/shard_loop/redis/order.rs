@@ -11,6 +11,7 @@
 //! the key after what the client has sent later, so they are not sent again.
 
 use super::commands::PartId;
+use pegasus_net::spread::Spread;
 use pegasus_replication::ids::CoreAddress;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -25,7 +26,9 @@ pub(super) struct LineId {
 /// All lines with writes that are not answered.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    lines: HashMap<LineId, Line>,
+    lines: HashMap<LineId, Line, Spread>,
+    /// Of lines that are over, for new ones.
+    spare: Vec<VecDeque<Place>>,
 }
 
 #[derive(Debug, Default)]
@@ -83,7 +86,14 @@ impl Order {
             state: State::Coming,
             is_overtaken: false,
         };
-        self.lines.entry(line).or_default().places.push_back(place);
+        let line = match self.lines.entry(line) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Line {
+                places: self.spare.pop().unwrap_or_default(),
+                ..Line::default()
+            }),
+        };
+        line.places.push_back(place);
     }
 
     /// Its command asks for it. Returns what the line needs now.
@@ -166,9 +176,12 @@ impl Order {
         let overtaken = line.leave(part, took_effect);
         let next = line.next();
         if line.places.is_empty() {
-            entry.remove();
+            let Line { places, .. } = entry.remove();
+            if self.spare.len() < SPARE_MAX && places.capacity() <= SPARE_PLACES_MAX {
+                self.spare.push(places);
+            }
             if self.lines.is_empty() && self.lines.capacity() > LINES_KEPT {
-                self.lines = HashMap::new();
+                self.lines = HashMap::default();
             }
         }
         (overtaken, next)
@@ -232,11 +245,14 @@ impl Line {
     }
 }
 
-/// Writes of a line that are sent without an answer. A primary that is busy refuses some and takes later ones: the fewer are
-/// on their way, the fewer are overtaken, and a partition has room for many such lines.
-const AWAY_MAX: usize = 16;
+/// Writes of a line that are sent without an answer: as many as a connection may have in work. Whoever executes them keeps
+/// them in order while it has no room for them; only when their primary is lost may some be overtaken.
+const AWAY_MAX: usize = 256;
 /// Room for lines that an idle core keeps.
 const LINES_KEPT: usize = 4096;
+/// Room for places of lines to come: so many, of so many places each.
+const SPARE_MAX: usize = 1024;
+const SPARE_PLACES_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -288,7 +304,7 @@ mod tests {
 
     #[test]
     fn only_so_many_of_a_line_are_on_their_way() {
-        let (mut order, parts) = line(20);
+        let (mut order, parts) = line(AWAY_MAX as u32 + 4);
         assert_eq!(send_all(&mut order), parts[..AWAY_MAX]);
         let next = order.leave(LINE, parts[0], true).1;
         assert!(matches!(next, Next::Send { part, .. } if part == parts[AWAY_MAX]));

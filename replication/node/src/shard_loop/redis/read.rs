@@ -2,6 +2,7 @@
 
 use crate::shard_loop::read::RowSource;
 use bytes::Bytes;
+use pegasus_engine::key::HASH_KEY_LENGTH_BYTES;
 use pegasus_engine::range::hash_key_range;
 use pegasus_engine::scan::{Stop, TURN_EXAMINED_DEFAULT};
 use pegasus_engine::{ReadError, Row as EngineRow, Tier, key};
@@ -56,6 +57,9 @@ impl RedisRead {
     ) -> Result<Option<Reply>, ReadError> {
         if let Some(value) = self.get(source, partition, tier)? {
             return Ok(Some(Ok(Response::Redis(Value::Bulk(value)))));
+        }
+        if source.is_plain(partition, self.key()) {
+            self.state.know_plain();
         }
         loop {
             match evaluate(&self.calls, &mut self.state, &self.context) {
@@ -138,6 +142,10 @@ impl RedisRead {
         let head = head.collect();
         self.state.know_head(head, asked);
         Ok(())
+    }
+
+    fn key(&self) -> &[u8] {
+        self.prefix.get(HASH_KEY_LENGTH_BYTES..).unwrap_or_default()
     }
 
     fn raw_key(&self, sort_key: &[u8]) -> Bytes {

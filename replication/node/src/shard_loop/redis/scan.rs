@@ -157,6 +157,7 @@ impl RedisScan {
             Fields::NoValue
         };
         spec.rows_max = options.count;
+        spec.may_rest_between_rows = true;
         Ok(Ok(Self {
             options,
             spec,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use pegasus_engine::atomic::{Evaluation, Moment, Need, Program, Rows};
+use pegasus_engine::key::HASH_KEY_LENGTH_BYTES;
 use pegasus_engine::{Batch, BatchError, Row as EngineRow, key};
 use pegasus_fbs::code::Code;
 use pegasus_net::request::Failure;
@@ -15,6 +16,8 @@ pub struct RedisWrite {
     calls: Arc<Calls>,
     /// The raw key of the key with an empty sort key.
     prefix: Bytes,
+    /// The key is no hash.
+    is_plain: bool,
 }
 
 impl RedisWrite {
@@ -23,11 +26,28 @@ impl RedisWrite {
     pub(in crate::shard_loop) fn new(calls: Arc<Calls>) -> Result<Self, Failure> {
         let prefix = key::encode(&super::commands::key_of(&calls), b"")
             .map_err(|error| Failure::new(Code::TooLarge, error.to_string()))?;
-        Ok(Self { calls, prefix })
+        Ok(Self {
+            calls,
+            prefix,
+            is_plain: false,
+        })
+    }
+
+    /// The key that it is about.
+    pub(in crate::shard_loop) fn key(&self) -> &[u8] {
+        self.prefix.get(HASH_KEY_LENGTH_BYTES..).unwrap_or_default()
+    }
+
+    /// Whether the key is known to have no row with a sort key, neither applied nor in flight.
+    pub(in crate::shard_loop) const fn set_plain(&mut self, is_plain: bool) {
+        self.is_plain = is_plain;
     }
 
     fn state(&self, rows: &Rows) -> State {
         let mut state = State::new(WRITE_ROWS_MAX);
+        if self.is_plain {
+            state.know_plain();
+        }
         let sort_key = |raw_key: &Bytes| raw_key.slice(self.prefix.len().min(raw_key.len())..);
         if let Some(head) = rows.head() {
             let found = head

@@ -7,13 +7,14 @@ BIN := $(CARGO_TARGET_DIR)/release
 PURE := -p pegasus-replication -p pegasus-meta -p sim
 DEMO_DIR ?= $(HOME)/.local/share/pegasus-demo
 
-.PHONY: demo test setup build sim soak failover fuzz help
+.PHONY: demo test setup build sim soak failover fuzz bench-quick help
 
 help:
 	@echo 'make demo   build, start a local cluster (1 meta, 3 replica nodes), load it, measure it, leave it running'
 	@echo 'make test   build and run all tests'
 	@echo 'make sim    1,000 fresh simulator seeds'
 	@echo 'make fuzz   every decoder against random bytes, FUZZ_SECONDS (60) each; needs a nightly compiler and cargo-fuzz'
+	@echo 'make bench-quick   instructions of the hot paths against those recorded in bench/quick/counts.toml; UPDATE=1 records anew'
 	@echo 'make soak   the long checks: twenty power cuts, every fault scenario (some minutes)'
 	@echo 'make failover   measure: KILLS (20) kills of a node with primaries, SECONDS_OF_LOAD (600) of load without a false failover'
 
@@ -49,6 +50,11 @@ fuzz:
 	  cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target "$(FUZZ_CORPUS)/$$target" tests/fuzz/corpus/$$target -- \
 	    -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -verbosity=0; \
 	done
+
+# Instructions, not time: whatever else the machine does, the counts are the same.
+bench-quick: setup
+	cargo build --release -p pegasus-quick
+	$(BIN)/pegasus-quick $(if $(UPDATE),update --commit "$$(git rev-parse --short HEAD)",check) --counts bench/quick/counts.toml
 
 soak: build
 	cargo test --release -p e2e -- --ignored --nocapture --test-threads 1 --skip how_long_ --skip a_saturating_load

@@ -432,7 +432,7 @@ impl Opening<'_> {
             engine: EngineOptions {
                 compaction_bytes_per_s: self.budgets.compaction_bytes_per_s,
                 block_cache_bytes: process.memory.cache.usize() - row_cache_bytes,
-            row_cache_bytes,
+                row_cache_bytes,
                 memtable_bytes_max: memtables,
                 replica_memtable_bytes_max: defaults.replica_memtable_bytes_max.min(memtables),
                 ..defaults

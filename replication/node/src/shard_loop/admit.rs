@@ -188,10 +188,9 @@ impl ShardLoop {
     fn admit_throttled(&mut self, origin: Origin, request: Request, measure: Measure) {
         let bytes = match &origin {
             Origin::Here(to) | Origin::Core { to, .. } => to.request_bytes() as u64,
-            Origin::Part(_)
-            | Origin::Direct(_)
-            | Origin::CorePart { .. }
-            | Origin::Peer { .. } => 0,
+            Origin::Part(_) | Origin::Direct(_) | Origin::CorePart { .. } | Origin::Peer { .. } => {
+                0
+            }
         };
         let is_write = request.operation.is_write();
         let verdict = if is_free(&request.operation) {

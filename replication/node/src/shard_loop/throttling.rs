@@ -226,10 +226,7 @@ impl ShardLoop {
         self.stats.count(counter);
         let failure = throttled(key);
         let reply = match origin {
-            Origin::Part(_)
-            | Origin::Direct(_)
-            | Origin::CorePart { .. }
-            | Origin::Peer { .. } => {
+            Origin::Part(_) | Origin::Direct(_) | Origin::CorePart { .. } | Origin::Peer { .. } => {
                 // An answer: what is not answered would be asked for again until the command's time is over.
                 Ok(Response::Redis(error_of(&failure)))
             }

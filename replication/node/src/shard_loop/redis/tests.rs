@@ -11,7 +11,7 @@ use pegasus_engine::{Batch, Engine, MemEngine, ReadError, Row, Tier, key};
 use pegasus_redis::Call;
 use pegasus_redis::Context;
 use pegasus_replication::ids;
-use pegasus_replication::ids::{Ballot, Decree, ReplicaIncarnation};
+use pegasus_replication::ids::{Ballot, Decree, ReplicaIncarnation, TableId};
 use pegasus_resp::CommandDecoder;
 use std::cell::Cell;
 

@@ -46,7 +46,7 @@ fn replicas_and_connections_take_bounded_memory() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(dir.path(), 1, 1).unwrap();
     let process = cluster.pid("node-1").unwrap();
-    cluster.create_table("small", 1, 1).unwrap();
+    cluster.create_table("small", 4, 1).unwrap();
     let before = resident_kib(process);
     cluster
         .create_table("wide", u32::try_from(REPLICAS).unwrap(), 1)

@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn only_so_many_of_a_line_are_on_their_way() {
-        let (mut order, parts) = line(AWAY_MAX as u32 + 4);
+        let (mut order, parts) = line(260);
         assert_eq!(send_all(&mut order), parts[..AWAY_MAX]);
         let next = order.leave(LINE, parts[0], true).1;
         assert!(matches!(next, Next::Send { part, .. } if part == parts[AWAY_MAX]));

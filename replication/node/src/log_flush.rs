@@ -143,6 +143,7 @@ pub fn choose(dir: &Path, setting: FlushSetting) -> LogFlush {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
     use std::fs;

@@ -115,7 +115,8 @@ impl Line {
     /// Growth in percent.
     fn growth(&self) -> Option<f64> {
         let (recorded, counted) = (self.recorded?, self.counted?);
-        Some((counted as f64 / recorded.max(1) as f64 - 1.0) * 100.0)
+        let (recorded, counted) = (recorded.max(1) as f64, counted as f64);
+        Some((counted - recorded) * 100.0 / recorded)
     }
 
     fn is_fine(&self) -> bool {

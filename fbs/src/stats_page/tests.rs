@@ -180,7 +180,7 @@ fn other_files_are_refused_by_name() {
     assert_eq!(refusal(file.path()), PageError::Version { found: 2 });
     let sentence = older.to_string();
     assert!(
-        sentence.contains("format 2, this program reads 5"),
+        sentence.contains("format 2, this program reads 6"),
         "{sentence}"
     );
     assert!(

@@ -27,7 +27,12 @@ pub(crate) struct PreparedList {
     /// Ballot of the entry at `base`, kept because the next prepare is matched against it.
     base_ballot: Ballot,
     slots: VecDeque<Slot>,
+    /// Stamps of what was released, as runs: the first decree of each, and its ballot. The last one ends at `base`.
+    runs: VecDeque<(Decree, Ballot)>,
 }
+
+/// So many runs are remembered: a run is as long as a configuration.
+const RUNS_MAX: usize = 64;
 
 impl PreparedList {
     pub(crate) fn new(base: Decree, base_ballot: Ballot) -> Self {
@@ -35,6 +40,7 @@ impl PreparedList {
             base,
             base_ballot,
             slots: VecDeque::new(),
+            runs: VecDeque::from([(base, base_ballot)]),
         }
     }
 
@@ -100,9 +106,15 @@ impl PreparedList {
                 "released entry {} with a client waiting",
                 slot.entry.decree
             );
+            if slot.entry.ballot != self.base_ballot {
+                self.runs.push_back((slot.entry.decree, slot.entry.ballot));
+            }
             self.base = slot.entry.decree;
             self.base_ballot = slot.entry.ballot;
             keep(slot.entry);
+        }
+        while self.runs.len() > RUNS_MAX {
+            self.runs.pop_front();
         }
     }
 
@@ -142,6 +154,15 @@ impl PreparedList {
             return Some(self.base_ballot);
         }
         self.entry(decree).map(|entry| entry.ballot)
+    }
+
+    /// The same, also of an entry that was released in this life, as far as stamps of those are remembered.
+    pub(crate) fn stamp_ever(&self, decree: Decree) -> Option<Ballot> {
+        if decree >= self.base {
+            return self.stamp(decree);
+        }
+        let after = self.runs.partition_point(|(first, _)| *first <= decree);
+        Some(self.runs.get(after.checked_sub(1)?)?.1)
     }
 
     pub(crate) fn base(&self) -> Decree {
@@ -215,6 +236,28 @@ mod tests {
         );
         list.release_to(Decree(9), drop);
         assert_eq!((list.base(), list.last_ballot()), (Decree(3), Ballot(3)));
+    }
+
+    #[test]
+    fn stamps_of_released_entries_are_remembered_as_far_back_as_this_life_goes() {
+        let mut list = list(4, &[1, 2, 2, 5]);
+        list.release_to(Decree(7), drop);
+        let known = |decree| list.stamp_ever(Decree(decree)).map(|ballot| ballot.0);
+        assert_eq!(
+            (3..=9).map(known).collect::<Vec<_>>(),
+            [None, Some(1), Some(1), Some(2), Some(2), Some(5), None]
+        );
+        assert_eq!(list.stamp(Decree(5)), None);
+    }
+
+    #[test]
+    fn no_more_than_so_many_runs_are_remembered() {
+        let stamps: Vec<u64> = (2..200).collect();
+        let mut list = list(0, &stamps);
+        list.release_to(Decree(198), drop);
+        assert_eq!(list.runs.len(), RUNS_MAX);
+        assert_eq!(list.stamp_ever(Decree(134)), None);
+        assert_eq!(list.stamp_ever(Decree(135)), Some(Ballot(136)));
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Replica {
         self.remove_peer(|peer| peer.kind == Kind::Learner, turn);
         self.end_session(turn);
         let matches = state.prepared <= self.last()
-            && self.list.stamp(state.prepared) == Some(state.prepared_ballot);
+            && self.list.stamp_ever(state.prepared) == Some(state.prepared_ballot);
         let held = if matches {
             state.prepared
         } else {

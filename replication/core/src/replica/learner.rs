@@ -48,8 +48,8 @@ pub(crate) struct Learner {
     stage: LearnStage,
     /// All entries up to here are committed, as the primary has said.
     known: Decree,
-    /// How often in a row a log did not hold what its primary had sent this copy to it for.
-    misses: u32,
+    /// How often a log did not hold what follows this decree, though its primary had said so.
+    misses: (Decree, u32),
 }
 
 /// So many misses are believed: a log may be read while it is being cut.
@@ -95,7 +95,7 @@ impl Replica {
         self.role = Role::Learner(Learner {
             stage,
             known: Decree::ZERO,
-            misses: 0,
+            misses: (Decree::ZERO, 0),
         });
         self.ask_where_to_go_on(turn);
     }
@@ -133,14 +133,21 @@ impl Replica {
     }
 
     fn note_missing(&mut self) {
+        let last = self.last();
         if let Role::Learner(learner) = &mut self.role {
-            learner.misses += 1;
+            let before = if learner.misses.0 == last {
+                learner.misses.1
+            } else {
+                0
+            };
+            learner.misses = (last, before + 1);
         }
     }
 
     /// The primary's log does not hold what the primary says: another step is needed.
     fn misses_log(&self) -> bool {
-        matches!(&self.role, Role::Learner(learner) if learner.misses >= MISSES_MAX)
+        matches!(&self.role, Role::Learner(learner)
+            if learner.misses.0 == self.last() && learner.misses.1 >= MISSES_MAX)
     }
 
     fn set_stage(&mut self, stage: LearnStage) {
@@ -345,7 +352,7 @@ impl Replica {
             return;
         }
         if let Role::Learner(learner) = &mut self.role {
-            (learner.known, learner.misses) = (self.list.last(), 0);
+            learner.known = self.list.last();
         }
         self.set_stage(LearnStage::FetchingLog {
             to,

@@ -3,7 +3,9 @@
 //!
 //! RocksDB can be told to give up after so many, but does not say where it was. So a scan that gives up looks at pieces of
 //! its range that it can be through with: first the keys that differ from where it stands in their last byte only, then in
-//! their last two, and so on. A page that found nothing ends between rows, at the end of the last piece.
+//! their last two, and so on. A page that found nothing ends between rows, at the end of the last piece. Keys that begin with
+//! one another (`a`, `a0`, `a00`, all zeros) lie in one piece however long what its keys have in common: such a piece is
+//! looked through to its end.
 
 use crate::scan::{Order, ScanPage, ScanSpec, Stop};
 use crate::{ReadError, key};
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant};
 /// Pieces of one page, and those that were too large.
 const PIECES_MAX: usize = 512;
 const CUT_OFF_MAX: usize = 4;
+/// Of those from one place: a piece that is smaller still is looked through, however many removed rows it has.
+const NARROWED_MAX: usize = 64;
 /// After this no further piece is begun.
 const TIME_MAX: Duration = Duration::from_millis(5);
 /// The smallest raw key.
@@ -30,7 +34,7 @@ pub(super) fn may_rest(spec: &ScanSpec) -> bool {
     spec.may_rest_between_rows && spec.order == Order::Ascending
 }
 
-/// One page; `attempt` reads a page of whatever range it is given.
+/// One page; `attempt` reads a page of whatever range it is given, and is cut off only where the read may rest.
 pub(super) fn scan(
     spec: &ScanSpec,
     attempt: impl Fn(&ScanSpec) -> Result<Attempt, ReadError>,
@@ -62,10 +66,11 @@ pub(super) fn scan(
             break;
         }
     }
+    let after = walk
+        .passed
+        .expect("pieces are passed after NARROWED_MAX that were too large");
     Ok(ScanPage {
-        stop: walk
-            .passed
-            .map_or(Stop::Exhausted, |after| Stop::Yield { after }),
+        stop: Stop::Yield { after },
         ..ScanPage::empty()
     })
 }
@@ -121,6 +126,7 @@ impl Walk {
             start: Bound::Included(self.from.clone()),
             stop,
             within: None,
+            may_rest_between_rows: self.cut_off < NARROWED_MAX,
             ..spec.clone()
         };
         (!spec.is_empty()).then_some(Piece {

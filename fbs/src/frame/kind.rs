@@ -26,6 +26,10 @@ pub enum FrameKind {
     // Client to any core, for its whole node.
     Scrub = 23,
     Compact = 27,
+    // Client to any core, for that core or another one of the node.
+    HotKeys = 28,
+    // Operator to any core, or to meta.
+    RemoteCommand = 29,
     // Client to a core: atomic operations.
     Incr = 24,
     CheckAndSet = 25,
@@ -47,6 +51,8 @@ pub enum FrameKind {
     ShowCluster = 51,
     SetLevel = 52,
     Rebalance = 53,
+    DecommissionNode = 54,
+    ShowDrain = 55,
     // Node to meta and back.
     Register = 40,
     RegisterReply = 41,
@@ -81,7 +87,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind; later ones at the end, so that each keeps its place.
-    pub const ALL: [Self; 61] = [
+    pub const ALL: [Self; 65] = [
         Self::Get,
         Self::Put,
         Self::Remove,
@@ -140,9 +146,13 @@ impl FrameKind {
         Self::ShowCluster,
         Self::SetLevel,
         Self::Rebalance,
+        Self::DecommissionNode,
+        Self::ShowDrain,
         Self::Forward,
         Self::ForwardReply,
         Self::Compact,
+        Self::RemoteCommand,
+        Self::HotKeys,
     ];
 
     /// The number in the header.
@@ -176,6 +186,7 @@ impl TryFrom<u8> for FrameKind {
             25 => Self::CheckAndSet,
             26 => Self::CheckAndMutate,
             27 => Self::Compact,
+            29 => Self::RemoteCommand,
             30 => Self::CreateTable,
             31 => Self::DropTable,
             32 => Self::ListTables,
@@ -192,6 +203,8 @@ impl TryFrom<u8> for FrameKind {
             51 => Self::ShowCluster,
             52 => Self::SetLevel,
             53 => Self::Rebalance,
+            54 => Self::DecommissionNode,
+            55 => Self::ShowDrain,
             40 => Self::Register,
             41 => Self::RegisterReply,
             42 => Self::RegisterProof,

@@ -6,6 +6,8 @@ pub mod pegasus {
     use super::*;
     mod health_generated;
     pub use self::health_generated::*;
+    mod drain_kind_generated;
+    pub use self::drain_kind_generated::*;
     mod env_operation_generated;
     pub use self::env_operation_generated::*;
     mod create_table_generated;
@@ -48,10 +50,16 @@ pub mod pegasus {
     pub use self::drain_node_generated::*;
     mod undrain_node_generated;
     pub use self::undrain_node_generated::*;
+    mod decommission_node_generated;
+    pub use self::decommission_node_generated::*;
     mod rebalance_generated;
     pub use self::rebalance_generated::*;
     mod change_reply_generated;
     pub use self::change_reply_generated::*;
+    mod show_drain_generated;
+    pub use self::show_drain_generated::*;
+    mod show_drain_reply_generated;
+    pub use self::show_drain_reply_generated::*;
     mod recall_table_generated;
     pub use self::recall_table_generated::*;
     mod rename_table_generated;
@@ -151,6 +159,16 @@ pub mod pegasus {
     pub use self::compact_request_generated::*;
     mod compact_reply_generated;
     pub use self::compact_reply_generated::*;
+    mod remote_command_request_generated;
+    pub use self::remote_command_request_generated::*;
+    mod remote_command_reply_generated;
+    pub use self::remote_command_reply_generated::*;
+    mod hot_keys_request_generated;
+    pub use self::hot_keys_request_generated::*;
+    mod hot_key_generated;
+    pub use self::hot_key_generated::*;
+    mod hot_keys_reply_generated;
+    pub use self::hot_keys_reply_generated::*;
   } // kv
   pub mod meta {
     use super::*;

@@ -24,7 +24,7 @@ roots! {
     meta::ProposeNextBallot,
     peer::Hello, peer::HelloReply, peer::HelloProof, peer::Prepare, peer::PrepareReject, peer::PrepareAcks,
     peer::Beacon, peer::BeaconAck,
-    meta::ProposeChange, admin::MovePrimary, admin::MoveReplica, admin::DrainNode, admin::UndrainNode, admin::Rebalance, admin::ChangeReply,
+    meta::ProposeChange, admin::MovePrimary, admin::MoveReplica, admin::DrainNode, admin::UndrainNode, admin::Rebalance, admin::DecommissionNode, admin::ShowDrain, admin::ShowDrainReply, admin::ChangeReply,
     peer::LearnRequest, peer::LearnReply, peer::Yield,
     transfer::Open, transfer::Manifest, transfer::Fetch, transfer::Chunk, transfer::Entries, transfer::EntryList,
     kv::CoreStatsRequest, kv::CoreStatsReply, kv::ScrubRequest, kv::ScrubReply,

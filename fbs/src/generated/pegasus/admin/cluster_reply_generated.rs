@@ -24,6 +24,9 @@ impl<'a> ClusterReply<'a> {
   pub const VT_LEVEL: ::flatbuffers::VOffsetT = 10;
   pub const VT_KEYS: ::flatbuffers::VOffsetT = 12;
   pub const VT_VALUES: ::flatbuffers::VOffsetT = 14;
+  pub const VT_VERSION: ::flatbuffers::VOffsetT = 16;
+  pub const VT_HEAL_DELAY_MS: ::flatbuffers::VOffsetT = 18;
+  pub const VT_NOW_UNIX_MS: ::flatbuffers::VOffsetT = 20;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -35,8 +38,11 @@ impl<'a> ClusterReply<'a> {
     args: &'args ClusterReplyArgs<'args>
   ) -> ::flatbuffers::WIPOffset<ClusterReply<'bldr>> {
     let mut builder = ClusterReplyBuilder::new(_fbb);
+    builder.add_now_unix_ms(args.now_unix_ms);
+    builder.add_heal_delay_ms(args.heal_delay_ms);
     builder.add_cluster_low(args.cluster_low);
     builder.add_cluster_high(args.cluster_high);
+    if let Some(x) = args.version { builder.add_version(x); }
     if let Some(x) = args.values { builder.add_values(x); }
     if let Some(x) = args.keys { builder.add_keys(x); }
     if let Some(x) = args.name { builder.add_name(x); }
@@ -87,6 +93,27 @@ impl<'a> ClusterReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>>>(ClusterReply::VT_VALUES, None)}
   }
+  #[inline]
+  pub fn version(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(ClusterReply::VT_VERSION, None)}
+  }
+  #[inline]
+  pub fn heal_delay_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ClusterReply::VT_HEAL_DELAY_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn now_unix_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ClusterReply::VT_NOW_UNIX_MS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ClusterReply<'_> {
@@ -101,6 +128,9 @@ impl ::flatbuffers::Verifiable for ClusterReply<'_> {
      .visit_field::<u16>("level", Self::VT_LEVEL, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<&'_ str>>>>("keys", Self::VT_KEYS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<&'_ str>>>>("values", Self::VT_VALUES, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("version", Self::VT_VERSION, false)?
+     .visit_field::<u64>("heal_delay_ms", Self::VT_HEAL_DELAY_MS, false)?
+     .visit_field::<u64>("now_unix_ms", Self::VT_NOW_UNIX_MS, false)?
      .finish();
     Ok(())
   }
@@ -112,6 +142,9 @@ pub struct ClusterReplyArgs<'a> {
     pub level: u16,
     pub keys: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>>>,
     pub values: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<&'a str>>>>,
+    pub version: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub heal_delay_ms: u64,
+    pub now_unix_ms: u64,
 }
 impl<'a> Default for ClusterReplyArgs<'a> {
   #[inline]
@@ -123,6 +156,9 @@ impl<'a> Default for ClusterReplyArgs<'a> {
       level: 0,
       keys: None,
       values: None,
+      version: None,
+      heal_delay_ms: 0,
+      now_unix_ms: 0,
     }
   }
 }
@@ -157,6 +193,18 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ClusterReplyBuilder<'a, 'b, A
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ClusterReply::VT_VALUES, values);
   }
   #[inline]
+  pub fn add_version(&mut self, version: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ClusterReply::VT_VERSION, version);
+  }
+  #[inline]
+  pub fn add_heal_delay_ms(&mut self, heal_delay_ms: u64) {
+    self.fbb_.push_slot::<u64>(ClusterReply::VT_HEAL_DELAY_MS, heal_delay_ms, 0);
+  }
+  #[inline]
+  pub fn add_now_unix_ms(&mut self, now_unix_ms: u64) {
+    self.fbb_.push_slot::<u64>(ClusterReply::VT_NOW_UNIX_MS, now_unix_ms, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ClusterReplyBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ClusterReplyBuilder {
@@ -180,6 +228,9 @@ impl ::core::fmt::Debug for ClusterReply<'_> {
       ds.field("level", &self.level());
       ds.field("keys", &self.keys());
       ds.field("values", &self.values());
+      ds.field("version", &self.version());
+      ds.field("heal_delay_ms", &self.heal_delay_ms());
+      ds.field("now_unix_ms", &self.now_unix_ms());
       ds.finish()
   }
 }

@@ -26,6 +26,8 @@ impl<'a> MemberDetail<'a> {
   pub const VT_REASON: ::flatbuffers::VOffsetT = 14;
   pub const VT_COMMITTED: ::flatbuffers::VOffsetT = 16;
   pub const VT_PREPARED: ::flatbuffers::VOffsetT = 18;
+  pub const VT_SINCE_UNIX_MS: ::flatbuffers::VOffsetT = 20;
+  pub const VT_BYTES: ::flatbuffers::VOffsetT = 22;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -37,6 +39,8 @@ impl<'a> MemberDetail<'a> {
     args: &'args MemberDetailArgs<'args>
   ) -> ::flatbuffers::WIPOffset<MemberDetail<'bldr>> {
     let mut builder = MemberDetailBuilder::new(_fbb);
+    builder.add_bytes(args.bytes);
+    builder.add_since_unix_ms(args.since_unix_ms);
     builder.add_prepared(args.prepared);
     builder.add_committed(args.committed);
     if let Some(x) = args.reason { builder.add_reason(x); }
@@ -105,6 +109,20 @@ impl<'a> MemberDetail<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(MemberDetail::VT_PREPARED, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn since_unix_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(MemberDetail::VT_SINCE_UNIX_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(MemberDetail::VT_BYTES, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for MemberDetail<'_> {
@@ -121,6 +139,8 @@ impl ::flatbuffers::Verifiable for MemberDetail<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("reason", Self::VT_REASON, false)?
      .visit_field::<u64>("committed", Self::VT_COMMITTED, false)?
      .visit_field::<u64>("prepared", Self::VT_PREPARED, false)?
+     .visit_field::<u64>("since_unix_ms", Self::VT_SINCE_UNIX_MS, false)?
+     .visit_field::<u64>("bytes", Self::VT_BYTES, false)?
      .finish();
     Ok(())
   }
@@ -134,6 +154,8 @@ pub struct MemberDetailArgs<'a> {
     pub reason: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub committed: u64,
     pub prepared: u64,
+    pub since_unix_ms: u64,
+    pub bytes: u64,
 }
 impl<'a> Default for MemberDetailArgs<'a> {
   #[inline]
@@ -147,6 +169,8 @@ impl<'a> Default for MemberDetailArgs<'a> {
       reason: None,
       committed: 0,
       prepared: 0,
+      since_unix_ms: 0,
+      bytes: 0,
     }
   }
 }
@@ -189,6 +213,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> MemberDetailBuilder<'a, 'b, A
     self.fbb_.push_slot::<u64>(MemberDetail::VT_PREPARED, prepared, 0);
   }
   #[inline]
+  pub fn add_since_unix_ms(&mut self, since_unix_ms: u64) {
+    self.fbb_.push_slot::<u64>(MemberDetail::VT_SINCE_UNIX_MS, since_unix_ms, 0);
+  }
+  #[inline]
+  pub fn add_bytes(&mut self, bytes: u64) {
+    self.fbb_.push_slot::<u64>(MemberDetail::VT_BYTES, bytes, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> MemberDetailBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     MemberDetailBuilder {
@@ -214,6 +246,8 @@ impl ::core::fmt::Debug for MemberDetail<'_> {
       ds.field("reason", &self.reason());
       ds.field("committed", &self.committed());
       ds.field("prepared", &self.prepared());
+      ds.field("since_unix_ms", &self.since_unix_ms());
+      ds.field("bytes", &self.bytes());
       ds.finish()
   }
 }

@@ -30,6 +30,14 @@ impl<'a> NodeDetail<'a> {
   pub const VT_CORES: ::flatbuffers::VOffsetT = 22;
   pub const VT_DRAINING: ::flatbuffers::VOffsetT = 24;
   pub const VT_UNKNOWN_REPLICAS: ::flatbuffers::VOffsetT = 26;
+  pub const VT_VERSION: ::flatbuffers::VOffsetT = 28;
+  pub const VT_PROTOCOL: ::flatbuffers::VOffsetT = 30;
+  pub const VT_DISK_FORMAT: ::flatbuffers::VOffsetT = 32;
+  pub const VT_STARTED_UNIX_MS: ::flatbuffers::VOffsetT = 34;
+  pub const VT_CLOCK_AHEAD_MS: ::flatbuffers::VOffsetT = 36;
+  pub const VT_WRITES_REFUSED: ::flatbuffers::VOffsetT = 38;
+  pub const VT_LEAVING: ::flatbuffers::VOffsetT = 40;
+  pub const VT_DECOMMISSIONED: ::flatbuffers::VOffsetT = 42;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -41,16 +49,24 @@ impl<'a> NodeDetail<'a> {
     args: &'args NodeDetailArgs<'args>
   ) -> ::flatbuffers::WIPOffset<NodeDetail<'bldr>> {
     let mut builder = NodeDetailBuilder::new(_fbb);
+    builder.add_clock_ahead_ms(args.clock_ahead_ms);
+    builder.add_started_unix_ms(args.started_unix_ms);
     builder.add_unknown_replicas(args.unknown_replicas);
     builder.add_disk_free(args.disk_free);
     builder.add_disk_total(args.disk_total);
     builder.add_last_heartbeat_ms(args.last_heartbeat_ms);
     builder.add_incarnation(args.incarnation);
+    if let Some(x) = args.version { builder.add_version(x); }
     if let Some(x) = args.cores { builder.add_cores(x); }
     if let Some(x) = args.stats_dir { builder.add_stats_dir(x); }
     builder.add_pid(args.pid);
     if let Some(x) = args.host { builder.add_host(x); }
     builder.add_node(args.node);
+    builder.add_disk_format(args.disk_format);
+    builder.add_protocol(args.protocol);
+    builder.add_decommissioned(args.decommissioned);
+    builder.add_leaving(args.leaving);
+    builder.add_writes_refused(args.writes_refused);
     builder.add_draining(args.draining);
     builder.add_alive(args.alive);
     builder.finish()
@@ -141,6 +157,62 @@ impl<'a> NodeDetail<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(NodeDetail::VT_UNKNOWN_REPLICAS, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn version(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(NodeDetail::VT_VERSION, None)}
+  }
+  #[inline]
+  pub fn protocol(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(NodeDetail::VT_PROTOCOL, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn disk_format(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(NodeDetail::VT_DISK_FORMAT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn started_unix_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NodeDetail::VT_STARTED_UNIX_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn clock_ahead_ms(&self) -> i64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<i64>(NodeDetail::VT_CLOCK_AHEAD_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn writes_refused(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(NodeDetail::VT_WRITES_REFUSED, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn leaving(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(NodeDetail::VT_LEAVING, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn decommissioned(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(NodeDetail::VT_DECOMMISSIONED, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for NodeDetail<'_> {
@@ -161,6 +233,14 @@ impl ::flatbuffers::Verifiable for NodeDetail<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<CoreDetail>>>>("cores", Self::VT_CORES, false)?
      .visit_field::<bool>("draining", Self::VT_DRAINING, false)?
      .visit_field::<u64>("unknown_replicas", Self::VT_UNKNOWN_REPLICAS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("version", Self::VT_VERSION, false)?
+     .visit_field::<u16>("protocol", Self::VT_PROTOCOL, false)?
+     .visit_field::<u16>("disk_format", Self::VT_DISK_FORMAT, false)?
+     .visit_field::<u64>("started_unix_ms", Self::VT_STARTED_UNIX_MS, false)?
+     .visit_field::<i64>("clock_ahead_ms", Self::VT_CLOCK_AHEAD_MS, false)?
+     .visit_field::<bool>("writes_refused", Self::VT_WRITES_REFUSED, false)?
+     .visit_field::<bool>("leaving", Self::VT_LEAVING, false)?
+     .visit_field::<bool>("decommissioned", Self::VT_DECOMMISSIONED, false)?
      .finish();
     Ok(())
   }
@@ -178,6 +258,14 @@ pub struct NodeDetailArgs<'a> {
     pub cores: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<CoreDetail<'a>>>>>,
     pub draining: bool,
     pub unknown_replicas: u64,
+    pub version: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub protocol: u16,
+    pub disk_format: u16,
+    pub started_unix_ms: u64,
+    pub clock_ahead_ms: i64,
+    pub writes_refused: bool,
+    pub leaving: bool,
+    pub decommissioned: bool,
 }
 impl<'a> Default for NodeDetailArgs<'a> {
   #[inline]
@@ -195,6 +283,14 @@ impl<'a> Default for NodeDetailArgs<'a> {
       cores: None,
       draining: false,
       unknown_replicas: 0,
+      version: None,
+      protocol: 0,
+      disk_format: 0,
+      started_unix_ms: 0,
+      clock_ahead_ms: 0,
+      writes_refused: false,
+      leaving: false,
+      decommissioned: false,
     }
   }
 }
@@ -253,6 +349,38 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> NodeDetailBuilder<'a, 'b, A> 
     self.fbb_.push_slot::<u64>(NodeDetail::VT_UNKNOWN_REPLICAS, unknown_replicas, 0);
   }
   #[inline]
+  pub fn add_version(&mut self, version: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(NodeDetail::VT_VERSION, version);
+  }
+  #[inline]
+  pub fn add_protocol(&mut self, protocol: u16) {
+    self.fbb_.push_slot::<u16>(NodeDetail::VT_PROTOCOL, protocol, 0);
+  }
+  #[inline]
+  pub fn add_disk_format(&mut self, disk_format: u16) {
+    self.fbb_.push_slot::<u16>(NodeDetail::VT_DISK_FORMAT, disk_format, 0);
+  }
+  #[inline]
+  pub fn add_started_unix_ms(&mut self, started_unix_ms: u64) {
+    self.fbb_.push_slot::<u64>(NodeDetail::VT_STARTED_UNIX_MS, started_unix_ms, 0);
+  }
+  #[inline]
+  pub fn add_clock_ahead_ms(&mut self, clock_ahead_ms: i64) {
+    self.fbb_.push_slot::<i64>(NodeDetail::VT_CLOCK_AHEAD_MS, clock_ahead_ms, 0);
+  }
+  #[inline]
+  pub fn add_writes_refused(&mut self, writes_refused: bool) {
+    self.fbb_.push_slot::<bool>(NodeDetail::VT_WRITES_REFUSED, writes_refused, false);
+  }
+  #[inline]
+  pub fn add_leaving(&mut self, leaving: bool) {
+    self.fbb_.push_slot::<bool>(NodeDetail::VT_LEAVING, leaving, false);
+  }
+  #[inline]
+  pub fn add_decommissioned(&mut self, decommissioned: bool) {
+    self.fbb_.push_slot::<bool>(NodeDetail::VT_DECOMMISSIONED, decommissioned, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> NodeDetailBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     NodeDetailBuilder {
@@ -282,6 +410,14 @@ impl ::core::fmt::Debug for NodeDetail<'_> {
       ds.field("cores", &self.cores());
       ds.field("draining", &self.draining());
       ds.field("unknown_replicas", &self.unknown_replicas());
+      ds.field("version", &self.version());
+      ds.field("protocol", &self.protocol());
+      ds.field("disk_format", &self.disk_format());
+      ds.field("started_unix_ms", &self.started_unix_ms());
+      ds.field("clock_ahead_ms", &self.clock_ahead_ms());
+      ds.field("writes_refused", &self.writes_refused());
+      ds.field("leaving", &self.leaving());
+      ds.field("decommissioned", &self.decommissioned());
       ds.finish()
   }
 }

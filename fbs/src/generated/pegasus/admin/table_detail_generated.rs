@@ -28,6 +28,7 @@ impl<'a> TableDetail<'a> {
   pub const VT_PARTITIONS: ::flatbuffers::VOffsetT = 18;
   pub const VT_DROPPED_UNIX_MS: ::flatbuffers::VOffsetT = 20;
   pub const VT_KEPT_UNTIL_UNIX_MS: ::flatbuffers::VOffsetT = 22;
+  pub const VT_MIN_REPLICAS: ::flatbuffers::VOffsetT = 24;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -42,6 +43,7 @@ impl<'a> TableDetail<'a> {
     builder.add_kept_until_unix_ms(args.kept_until_unix_ms);
     builder.add_dropped_unix_ms(args.dropped_unix_ms);
     builder.add_created_unix_ms(args.created_unix_ms);
+    builder.add_min_replicas(args.min_replicas);
     if let Some(x) = args.partitions { builder.add_partitions(x); }
     builder.add_healthy_partitions(args.healthy_partitions);
     builder.add_replica_count(args.replica_count);
@@ -123,6 +125,13 @@ impl<'a> TableDetail<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(TableDetail::VT_KEPT_UNTIL_UNIX_MS, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn min_replicas(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(TableDetail::VT_MIN_REPLICAS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for TableDetail<'_> {
@@ -141,6 +150,7 @@ impl ::flatbuffers::Verifiable for TableDetail<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<PartitionDetail>>>>("partitions", Self::VT_PARTITIONS, false)?
      .visit_field::<u64>("dropped_unix_ms", Self::VT_DROPPED_UNIX_MS, false)?
      .visit_field::<u64>("kept_until_unix_ms", Self::VT_KEPT_UNTIL_UNIX_MS, false)?
+     .visit_field::<u32>("min_replicas", Self::VT_MIN_REPLICAS, false)?
      .finish();
     Ok(())
   }
@@ -156,6 +166,7 @@ pub struct TableDetailArgs<'a> {
     pub partitions: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<PartitionDetail<'a>>>>>,
     pub dropped_unix_ms: u64,
     pub kept_until_unix_ms: u64,
+    pub min_replicas: u32,
 }
 impl<'a> Default for TableDetailArgs<'a> {
   #[inline]
@@ -171,6 +182,7 @@ impl<'a> Default for TableDetailArgs<'a> {
       partitions: None,
       dropped_unix_ms: 0,
       kept_until_unix_ms: 0,
+      min_replicas: 0,
     }
   }
 }
@@ -221,6 +233,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TableDetailBuilder<'a, 'b, A>
     self.fbb_.push_slot::<u64>(TableDetail::VT_KEPT_UNTIL_UNIX_MS, kept_until_unix_ms, 0);
   }
   #[inline]
+  pub fn add_min_replicas(&mut self, min_replicas: u32) {
+    self.fbb_.push_slot::<u32>(TableDetail::VT_MIN_REPLICAS, min_replicas, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TableDetailBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     TableDetailBuilder {
@@ -248,6 +264,7 @@ impl ::core::fmt::Debug for TableDetail<'_> {
       ds.field("partitions", &self.partitions());
       ds.field("dropped_unix_ms", &self.dropped_unix_ms());
       ds.field("kept_until_unix_ms", &self.kept_until_unix_ms());
+      ds.field("min_replicas", &self.min_replicas());
       ds.finish()
   }
 }

@@ -24,6 +24,13 @@ impl<'a> Heartbeat<'a> {
   pub const VT_DISK_TOTAL: ::flatbuffers::VOffsetT = 10;
   pub const VT_DISK_FREE: ::flatbuffers::VOffsetT = 12;
   pub const VT_TABLES: ::flatbuffers::VOffsetT = 14;
+  pub const VT_WALL_UNIX_MS: ::flatbuffers::VOffsetT = 16;
+  pub const VT_LEAVING: ::flatbuffers::VOffsetT = 18;
+  pub const VT_WRITES_REFUSED: ::flatbuffers::VOffsetT = 20;
+  pub const VT_VERSION: ::flatbuffers::VOffsetT = 22;
+  pub const VT_PROTOCOL: ::flatbuffers::VOffsetT = 24;
+  pub const VT_DISK_FORMAT: ::flatbuffers::VOffsetT = 26;
+  pub const VT_STARTED_UNIX_MS: ::flatbuffers::VOffsetT = 28;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -35,11 +42,18 @@ impl<'a> Heartbeat<'a> {
     args: &'args HeartbeatArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Heartbeat<'bldr>> {
     let mut builder = HeartbeatBuilder::new(_fbb);
+    builder.add_started_unix_ms(args.started_unix_ms);
+    builder.add_wall_unix_ms(args.wall_unix_ms);
     builder.add_disk_free(args.disk_free);
     builder.add_disk_total(args.disk_total);
     builder.add_digest(args.digest);
+    if let Some(x) = args.version { builder.add_version(x); }
     if let Some(x) = args.tables { builder.add_tables(x); }
     if let Some(x) = args.replicas { builder.add_replicas(x); }
+    builder.add_disk_format(args.disk_format);
+    builder.add_protocol(args.protocol);
+    builder.add_writes_refused(args.writes_refused);
+    builder.add_leaving(args.leaving);
     builder.add_full(args.full);
     builder.finish()
   }
@@ -87,6 +101,55 @@ impl<'a> Heartbeat<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<TableInfo>>>>(Heartbeat::VT_TABLES, None)}
   }
+  #[inline]
+  pub fn wall_unix_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Heartbeat::VT_WALL_UNIX_MS, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn leaving(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Heartbeat::VT_LEAVING, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn writes_refused(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Heartbeat::VT_WRITES_REFUSED, Some(false)).unwrap()}
+  }
+  #[inline]
+  pub fn version(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Heartbeat::VT_VERSION, None)}
+  }
+  #[inline]
+  pub fn protocol(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(Heartbeat::VT_PROTOCOL, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn disk_format(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(Heartbeat::VT_DISK_FORMAT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn started_unix_ms(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Heartbeat::VT_STARTED_UNIX_MS, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Heartbeat<'_> {
@@ -101,6 +164,13 @@ impl ::flatbuffers::Verifiable for Heartbeat<'_> {
      .visit_field::<u64>("disk_total", Self::VT_DISK_TOTAL, false)?
      .visit_field::<u64>("disk_free", Self::VT_DISK_FREE, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<TableInfo>>>>("tables", Self::VT_TABLES, false)?
+     .visit_field::<u64>("wall_unix_ms", Self::VT_WALL_UNIX_MS, false)?
+     .visit_field::<bool>("leaving", Self::VT_LEAVING, false)?
+     .visit_field::<bool>("writes_refused", Self::VT_WRITES_REFUSED, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("version", Self::VT_VERSION, false)?
+     .visit_field::<u16>("protocol", Self::VT_PROTOCOL, false)?
+     .visit_field::<u16>("disk_format", Self::VT_DISK_FORMAT, false)?
+     .visit_field::<u64>("started_unix_ms", Self::VT_STARTED_UNIX_MS, false)?
      .finish();
     Ok(())
   }
@@ -112,6 +182,13 @@ pub struct HeartbeatArgs<'a> {
     pub disk_total: u64,
     pub disk_free: u64,
     pub tables: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<TableInfo<'a>>>>>,
+    pub wall_unix_ms: u64,
+    pub leaving: bool,
+    pub writes_refused: bool,
+    pub version: Option<::flatbuffers::WIPOffset<&'a str>>,
+    pub protocol: u16,
+    pub disk_format: u16,
+    pub started_unix_ms: u64,
 }
 impl<'a> Default for HeartbeatArgs<'a> {
   #[inline]
@@ -123,6 +200,13 @@ impl<'a> Default for HeartbeatArgs<'a> {
       disk_total: 0,
       disk_free: 0,
       tables: None,
+      wall_unix_ms: 0,
+      leaving: false,
+      writes_refused: false,
+      version: None,
+      protocol: 0,
+      disk_format: 0,
+      started_unix_ms: 0,
     }
   }
 }
@@ -157,6 +241,34 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> HeartbeatBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Heartbeat::VT_TABLES, tables);
   }
   #[inline]
+  pub fn add_wall_unix_ms(&mut self, wall_unix_ms: u64) {
+    self.fbb_.push_slot::<u64>(Heartbeat::VT_WALL_UNIX_MS, wall_unix_ms, 0);
+  }
+  #[inline]
+  pub fn add_leaving(&mut self, leaving: bool) {
+    self.fbb_.push_slot::<bool>(Heartbeat::VT_LEAVING, leaving, false);
+  }
+  #[inline]
+  pub fn add_writes_refused(&mut self, writes_refused: bool) {
+    self.fbb_.push_slot::<bool>(Heartbeat::VT_WRITES_REFUSED, writes_refused, false);
+  }
+  #[inline]
+  pub fn add_version(&mut self, version: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Heartbeat::VT_VERSION, version);
+  }
+  #[inline]
+  pub fn add_protocol(&mut self, protocol: u16) {
+    self.fbb_.push_slot::<u16>(Heartbeat::VT_PROTOCOL, protocol, 0);
+  }
+  #[inline]
+  pub fn add_disk_format(&mut self, disk_format: u16) {
+    self.fbb_.push_slot::<u16>(Heartbeat::VT_DISK_FORMAT, disk_format, 0);
+  }
+  #[inline]
+  pub fn add_started_unix_ms(&mut self, started_unix_ms: u64) {
+    self.fbb_.push_slot::<u64>(Heartbeat::VT_STARTED_UNIX_MS, started_unix_ms, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> HeartbeatBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     HeartbeatBuilder {
@@ -180,6 +292,13 @@ impl ::core::fmt::Debug for Heartbeat<'_> {
       ds.field("disk_total", &self.disk_total());
       ds.field("disk_free", &self.disk_free());
       ds.field("tables", &self.tables());
+      ds.field("wall_unix_ms", &self.wall_unix_ms());
+      ds.field("leaving", &self.leaving());
+      ds.field("writes_refused", &self.writes_refused());
+      ds.field("version", &self.version());
+      ds.field("protocol", &self.protocol());
+      ds.field("disk_format", &self.disk_format());
+      ds.field("started_unix_ms", &self.started_unix_ms());
       ds.finish()
   }
 }

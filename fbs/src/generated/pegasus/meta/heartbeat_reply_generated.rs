@@ -19,6 +19,7 @@ impl<'a> ::flatbuffers::Follow<'a> for HeartbeatReply<'a> {
 
 impl<'a> HeartbeatReply<'a> {
   pub const VT_DIGEST: ::flatbuffers::VOffsetT = 4;
+  pub const VT_HELD: ::flatbuffers::VOffsetT = 6;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -31,6 +32,7 @@ impl<'a> HeartbeatReply<'a> {
   ) -> ::flatbuffers::WIPOffset<HeartbeatReply<'bldr>> {
     let mut builder = HeartbeatReplyBuilder::new(_fbb);
     builder.add_digest(args.digest);
+    builder.add_held(args.held);
     builder.finish()
   }
 
@@ -42,6 +44,13 @@ impl<'a> HeartbeatReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(HeartbeatReply::VT_DIGEST, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn held(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(HeartbeatReply::VT_HELD, Some(4294967295)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for HeartbeatReply<'_> {
@@ -51,18 +60,21 @@ impl ::flatbuffers::Verifiable for HeartbeatReply<'_> {
   ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
     v.visit_table(pos)?
      .visit_field::<u64>("digest", Self::VT_DIGEST, false)?
+     .visit_field::<u32>("held", Self::VT_HELD, false)?
      .finish();
     Ok(())
   }
 }
 pub struct HeartbeatReplyArgs {
     pub digest: u64,
+    pub held: u32,
 }
 impl<'a> Default for HeartbeatReplyArgs {
   #[inline]
   fn default() -> Self {
     HeartbeatReplyArgs {
       digest: 0,
+      held: 4294967295,
     }
   }
 }
@@ -75,6 +87,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> HeartbeatReplyBuilder<'a, 'b,
   #[inline]
   pub fn add_digest(&mut self, digest: u64) {
     self.fbb_.push_slot::<u64>(HeartbeatReply::VT_DIGEST, digest, 0);
+  }
+  #[inline]
+  pub fn add_held(&mut self, held: u32) {
+    self.fbb_.push_slot::<u32>(HeartbeatReply::VT_HELD, held, 4294967295);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> HeartbeatReplyBuilder<'a, 'b, A> {
@@ -95,6 +111,7 @@ impl ::core::fmt::Debug for HeartbeatReply<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("HeartbeatReply");
       ds.field("digest", &self.digest());
+      ds.field("held", &self.held());
       ds.finish()
   }
 }

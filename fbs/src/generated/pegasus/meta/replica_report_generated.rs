@@ -28,6 +28,7 @@ impl<'a> ReplicaReport<'a> {
   pub const VT_APPLIED: ::flatbuffers::VOffsetT = 18;
   pub const VT_CORE: ::flatbuffers::VOffsetT = 20;
   pub const VT_CONFIGURATION: ::flatbuffers::VOffsetT = 22;
+  pub const VT_BYTES: ::flatbuffers::VOffsetT = 24;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -39,6 +40,7 @@ impl<'a> ReplicaReport<'a> {
     args: &'args ReplicaReportArgs<'args>
   ) -> ::flatbuffers::WIPOffset<ReplicaReport<'bldr>> {
     let mut builder = ReplicaReportBuilder::new(_fbb);
+    builder.add_bytes(args.bytes);
     builder.add_applied(args.applied);
     builder.add_prepared_ballot(args.prepared_ballot);
     builder.add_prepared(args.prepared);
@@ -123,6 +125,13 @@ impl<'a> ReplicaReport<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<super::peer::Configuration>>(ReplicaReport::VT_CONFIGURATION, None)}
   }
+  #[inline]
+  pub fn bytes(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ReplicaReport::VT_BYTES, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ReplicaReport<'_> {
@@ -141,6 +150,7 @@ impl ::flatbuffers::Verifiable for ReplicaReport<'_> {
      .visit_field::<u64>("applied", Self::VT_APPLIED, false)?
      .visit_field::<u16>("core", Self::VT_CORE, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<super::peer::Configuration>>("configuration", Self::VT_CONFIGURATION, false)?
+     .visit_field::<u64>("bytes", Self::VT_BYTES, false)?
      .finish();
     Ok(())
   }
@@ -156,6 +166,7 @@ pub struct ReplicaReportArgs<'a> {
     pub applied: u64,
     pub core: u16,
     pub configuration: Option<::flatbuffers::WIPOffset<super::peer::Configuration<'a>>>,
+    pub bytes: u64,
 }
 impl<'a> Default for ReplicaReportArgs<'a> {
   #[inline]
@@ -171,6 +182,7 @@ impl<'a> Default for ReplicaReportArgs<'a> {
       applied: 0,
       core: 65535,
       configuration: None,
+      bytes: 0,
     }
   }
 }
@@ -221,6 +233,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ReplicaReportBuilder<'a, 'b, 
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<super::peer::Configuration>>(ReplicaReport::VT_CONFIGURATION, configuration);
   }
   #[inline]
+  pub fn add_bytes(&mut self, bytes: u64) {
+    self.fbb_.push_slot::<u64>(ReplicaReport::VT_BYTES, bytes, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ReplicaReportBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ReplicaReportBuilder {
@@ -248,6 +264,7 @@ impl ::core::fmt::Debug for ReplicaReport<'_> {
       ds.field("applied", &self.applied());
       ds.field("core", &self.core());
       ds.field("configuration", &self.configuration());
+      ds.field("bytes", &self.bytes());
       ds.finish()
   }
 }

@@ -24,6 +24,7 @@ pub mod any_bytes;
 mod compact;
 mod core_stats;
 mod info;
+mod remote;
 mod scrub;
 mod settings;
 

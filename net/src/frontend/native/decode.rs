@@ -38,6 +38,7 @@ pub(super) fn operation(kind: FrameKind, body: &Bytes) -> Result<Operation, Fail
         FrameKind::CoreStats => core_stats(body),
         FrameKind::Scrub => scrub(body),
         FrameKind::Compact => compact(body),
+        FrameKind::RemoteCommand => remote_command(body),
         _ => Err(Failure::new(
             Code::Unsupported,
             "a data node does not answer this request: ask a meta process",
@@ -213,6 +214,23 @@ fn compact(body: &Bytes) -> Result<Operation, Failure> {
     Ok(Operation::Compact {
         table: Some(request.table_id()).filter(|table| *table != 0),
         start: request.start(),
+    })
+}
+
+/// Arguments of a remote command.
+const ARGUMENTS_MAX: usize = 1024;
+
+fn remote_command(body: &Bytes) -> Result<Operation, Failure> {
+    let request = read::<kv::RemoteCommandRequest<'_>>(body).map_err(malformed)?;
+    let arguments = request.arguments();
+    let count = arguments.map_or(0, |them| them.len());
+    if count > ARGUMENTS_MAX {
+        let message = format!("{count} arguments, the limit is {ARGUMENTS_MAX}");
+        return Err(Failure::new(Code::TooLarge, message));
+    }
+    Ok(Operation::RemoteCommand {
+        name: request.name().unwrap_or_default().to_owned(),
+        arguments: arguments.iter().flatten().map(str::to_owned).collect(),
     })
 }
 

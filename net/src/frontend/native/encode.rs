@@ -26,7 +26,6 @@ pub(super) fn reply(
         Ok(
             Response::Page(_)
             | Response::InvalidArgument(_)
-            | Response::Text(_)
             | Response::Http(_)
             | Response::Redis(_),
         ) => {
@@ -140,10 +139,15 @@ fn response_body(response: &Response, builder: &mut FlatBufferBuilder<'static>) 
         }
         Response::Scrub(scrubbing) => scrub_body(scrubbing, builder),
         Response::Compact(compacting) => compact_body(*compacting, builder),
+        Response::Text(text) => {
+            let text = Some(builder.create_string(text));
+            let args = kv::RemoteCommandReplyArgs { text };
+            let root = kv::RemoteCommandReply::create(builder, &args);
+            builder.finish(root, None);
+        }
         Response::Page(_)
         | Response::Silent
         | Response::InvalidArgument(_)
-        | Response::Text(_)
         | Response::Http(_)
         | Response::Redis(_) => unreachable!("answered as a failure"),
     }

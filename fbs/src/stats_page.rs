@@ -18,16 +18,21 @@
 //! | 9 | 1: the core has ended as it should; 0: it runs, or has died |
 //! | 10 | number of slow slots (low 32 bits), words of each (high 32 bits) |
 //! | 11 | 1: the stages of requests are measured; 0: they are switched off |
-//! | 12..16 | 0 |
+//! | 12 | number of partition slots (low 32 bits), words of each (high 32 bits) |
+//! | 13 | number of counters of a partition (low 32 bits), of gauges (high 32 bits) |
+//! | 14 | partition slots that have been used: those behind are empty |
+//! | 15 | 0 |
 //! | 16.. | counters, in the order of [`Counter`] |
 //! | then | gauges, in the order of [`Gauge`] |
 //! | then | histograms, in the order of [`Timing`]; see [`Histogram`] |
 //! | then | slots of the slowest requests of the last minutes; see [`SlowRequest`] |
+//! | then | slots of the replicas of the core; see [`PartitionStats`] |
 //!
 //! Counters and gauges change in the writer's own memory and are copied into the page by [`Writer::publish`], under the
 //! sequence: a reader sees one moment. Histogram words only grow, each by itself, so they need no sequence and recording
 //! is one add in place; a reader may see a few recordings more than the counters say. Each slow slot has a sequence of
-//! its own: a reader takes whole records only.
+//! its own: a reader takes whole records only. So has each partition slot, for whose it is; its counters only grow, each by
+//! itself.
 //!
 //! Histograms of stages count every request, and their sums have every request's time; but where many requests are
 //! answered together, one of them stands for a few in the buckets and in the longest duration
@@ -36,15 +41,18 @@
 mod compact;
 mod histogram;
 mod names;
+mod partitions;
 mod reader;
 mod slow;
 
 pub use compact::{COMPACT_WORDS_MAX, compact, expand};
 pub use histogram::{HISTOGRAM_WORDS, Histogram};
-pub use names::{Class, Counter, Gauge, Stage, Timing};
+pub use names::{Class, Counter, Gauge, PartitionCounter, PartitionGauge, Role, Stage, Timing};
+pub use partitions::{PARTITION_WORDS, PARTITIONS_MAX, PartitionSlot, PartitionStats};
 pub use reader::{Identity, Interval, PageError, ReadError, Snapshot, copy_of, read_at};
 pub use slow::{MINUTES_KEPT, RequestTimes, SLOW_PER_MINUTE, SLOW_SLOTS, SLOW_WORDS, SlowRequest};
 
+use partitions::PartitionSlots;
 use slow::SlowSlots;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
@@ -52,9 +60,9 @@ use std::time::Duration;
 /// `PGSSTATS` as a little-endian word.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"PGSSTATS");
 /// The layout above. Readers refuse another.
-pub const VERSION: u64 = 6;
+pub const VERSION: u64 = 7;
 /// Words of a page; the file has eight times as many bytes.
-pub const PAGE_WORDS: usize = SLOW_AT + SLOW_SLOTS * SLOW_WORDS;
+pub const PAGE_WORDS: usize = PARTITIONS_AT + PARTITIONS_MAX * PARTITION_WORDS;
 /// Bytes of a page: what the node gives the file before mapping it.
 pub const PAGE_BYTES: usize = PAGE_WORDS * 8;
 
@@ -62,16 +70,23 @@ const SEQUENCE_AT: usize = 7;
 const PUBLISHED_AT: usize = 8;
 const STOPPED_AT: usize = 9;
 const STAGES_ON_AT: usize = 11;
+const PARTITIONS_USED_AT: usize = 14;
 const COUNTERS_AT: usize = 16;
 const GAUGES_AT: usize = COUNTERS_AT + Counter::COUNT;
 const HISTOGRAMS_AT: usize = GAUGES_AT + Gauge::COUNT;
 const SLOW_AT: usize = HISTOGRAMS_AT + Timing::COUNT * HISTOGRAM_WORDS;
+const PARTITIONS_AT: usize = SLOW_AT + SLOW_SLOTS * SLOW_WORDS;
 
-/// What words 5, 6 and 10 have to say for a reader of this version.
-const SHAPE: [(usize, u64); 3] = [
+/// What words 5, 6, 10, 12 and 13 have to say for a reader of this version.
+const SHAPE: [(usize, u64); 5] = [
     (5, pair(Counter::COUNT as u64, Gauge::COUNT as u64)),
     (6, pair(Timing::COUNT as u64, HISTOGRAM_WORDS as u64)),
     (10, pair(SLOW_SLOTS as u64, SLOW_WORDS as u64)),
+    (12, pair(PARTITIONS_MAX as u64, PARTITION_WORDS as u64)),
+    (
+        13,
+        pair(PartitionCounter::COUNT as u64, PartitionGauge::COUNT as u64),
+    ),
 ];
 
 /// The writing side: the one thread that owns the core. Recording costs a few nanoseconds and never blocks.
@@ -82,6 +97,7 @@ pub struct Writer<P> {
     values: Box<[u64; HISTOGRAMS_AT - COUNTERS_AT]>,
     sequence: u64,
     slow: SlowSlots,
+    partitions: PartitionSlots,
 }
 
 impl<P: AsRef<[AtomicU64]>> Writer<P> {
@@ -114,7 +130,7 @@ impl<P: AsRef<[AtomicU64]>> Writer<P> {
             store(&words[at], value);
         }
         let mut slow = SlowSlots::default();
-        slow.turn_over(&words[SLOW_AT..PAGE_WORDS], started_unix_us);
+        slow.turn_over(&words[SLOW_AT..PARTITIONS_AT], started_unix_us);
         store(&words[PUBLISHED_AT], started_unix_us);
         fence(Ordering::Release);
         store(&words[0], MAGIC);
@@ -123,6 +139,7 @@ impl<P: AsRef<[AtomicU64]>> Writer<P> {
             values: Box::new([0; HISTOGRAMS_AT - COUNTERS_AT]),
             sequence: 0,
             slow,
+            partitions: PartitionSlots::default(),
         }
     }
 
@@ -201,8 +218,69 @@ impl<P: AsRef<[AtomicU64]>> Writer<P> {
 
     /// Keeps a request for which [`Writer::is_slow`] holds. `wall_us`: microseconds since 1970.
     pub fn keep_slow(&mut self, request: &RequestTimes, wall_us: u64) {
-        let words = &self.page.as_ref()[SLOW_AT..PAGE_WORDS];
+        let words = &self.page.as_ref()[SLOW_AT..PARTITIONS_AT];
         self.slow.keep(words, request, wall_us);
+    }
+
+    /// The slot of a replica, found or taken: a few nanoseconds. [`PartitionSlot::NONE`] when all are taken.
+    #[inline]
+    pub fn take_partition(&mut self, table: u32, partition: u32) -> PartitionSlot {
+        if let Some(slot) = self.partitions.find(table, partition) {
+            return slot;
+        }
+        let words = self.page.as_ref();
+        let slot = self
+            .partitions
+            .take(&words[PARTITIONS_AT..PAGE_WORDS], table, partition);
+        let used = self.partitions.used();
+        store(&words[PARTITIONS_USED_AT], used as u64);
+        slot
+    }
+
+    /// The slot of a replica, if it has one.
+    #[inline]
+    pub fn find_partition(&self, table: u32, partition: u32) -> PartitionSlot {
+        let slot = self.partitions.find(table, partition);
+        slot.unwrap_or(PartitionSlot::NONE)
+    }
+
+    /// The replica is gone: its slot is for others. Costs some microseconds.
+    pub fn release_partition(&mut self, table: u32, partition: u32) {
+        let words = &self.page.as_ref()[PARTITIONS_AT..PAGE_WORDS];
+        self.partitions.release(words, table, partition);
+    }
+
+    /// All replicas with a slot, as table and partition.
+    pub fn partitions(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.partitions.taken()
+    }
+
+    /// Adds to a counter of a replica, visible to readers at once; of none, nothing.
+    #[inline]
+    pub fn add_of(&mut self, slot: PartitionSlot, counter: PartitionCounter, amount: u64) {
+        if let Some(word) = self.partition_word(slot, partitions::place_of(counter)) {
+            store(word, load(word).wrapping_add(amount));
+        }
+    }
+
+    /// Sets a gauge of a replica, visible to readers at once; of none, nothing.
+    pub fn set_of(&mut self, slot: PartitionSlot, gauge: PartitionGauge, value: u64) {
+        if let Some(word) = self.partition_word(slot, partitions::place_of_gauge(gauge)) {
+            store(word, value);
+        }
+    }
+
+    /// What the page says of a replica now, for whoever owns the core.
+    pub fn partition(&self, table: u32, partition: u32) -> Option<PartitionStats> {
+        let slot = self.partitions.find(table, partition)?;
+        let words = self.page.as_ref()[PARTITIONS_AT..PAGE_WORDS].iter();
+        let words = words.skip(slot.start()).take(PARTITION_WORDS);
+        PartitionStats::of_words(&words.map(load).collect::<Vec<_>>())
+    }
+
+    #[inline]
+    fn partition_word(&self, slot: PartitionSlot, place: usize) -> Option<&AtomicU64> {
+        self.page.as_ref()[PARTITIONS_AT..PAGE_WORDS].get(slot.start() + place)
     }
 
     /// Copies counters and gauges into the page, about 1 KiB. Call it at the end of a turn of the loop, at most every
@@ -222,7 +300,7 @@ impl<P: AsRef<[AtomicU64]>> Writer<P> {
         self.sequence += 2;
         store(&words[SEQUENCE_AT], self.sequence);
         self.slow
-            .turn_over(&words[SLOW_AT..PAGE_WORDS], now_unix_us);
+            .turn_over(&words[SLOW_AT..PARTITIONS_AT], now_unix_us);
     }
 
     /// Publishes for the last time and says that the core has ended as it should, so that tools can tell a stop from a

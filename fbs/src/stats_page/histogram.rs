@@ -131,6 +131,22 @@ impl Histogram {
         None
     }
 
+    /// How many durations did not exceed each of these bounds, which must grow; those in the same bucket as a bound count
+    /// as longer, so that it is at most 1.6 % off.
+    #[must_use]
+    pub fn within(&self, bounds: &[Duration]) -> Vec<u64> {
+        let mut index = 0;
+        let mut seen = 0_u64;
+        let mut count_until = |bound: &Duration| {
+            while index < BUCKETS && u128::from(upper_ns(index)) <= bound.as_nanos() {
+                seen = seen.saturating_add(self.buckets[index]);
+                index += 1;
+            }
+            seen
+        };
+        bounds.iter().map(&mut count_until).collect()
+    }
+
     /// The longest duration; `None` when nothing was recorded.
     #[must_use]
     pub fn max(&self) -> Option<Duration> {
@@ -232,6 +248,18 @@ mod tests {
             (histogram.quantile(0.5), histogram.max(), histogram.mean()),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn durations_are_counted_up_to_bounds_that_grow() {
+        let mut histogram = Histogram::default();
+        for micros in [1, 50, 50, 900, 5_000] {
+            histogram.record(Duration::from_micros(micros));
+        }
+        let bounds = [10, 100, 1_000, 1_000_000].map(Duration::from_micros);
+        assert_eq!(histogram.within(&bounds), [1, 3, 4, 5]);
+        assert_eq!(histogram.within(&[Duration::from_secs(1_000)]), [5]);
+        assert_eq!(histogram.within(&[]), [0; 0]);
     }
 
     #[test]

@@ -155,6 +155,8 @@ numbered! {
         ReadTime = "read_time_ns",
         /// Steps of long reads.
         RangeTime = "range_time_ns",
+        /// Commands of Redis clients of this core. Their parts, one for each key, count by what they do, where the key is.
+        RequestRedis = "request_redis",
     }
 }
 
@@ -191,7 +193,92 @@ numbered! {
         /// 1 while writes are refused for lack of disk space.
         DiskFull = "disk_full",
         Learners = "learners",
+        // Bounds, as configured, of what other gauges have, and what had no gauge.
+        /// Of blocks and rows together.
+        CacheBytesMax = "cache_bytes_max",
+        RowCacheBytesMax = "row_cache_bytes_max",
+        MemtableBytesMax = "memtable_bytes_max",
+        /// Bytes of requests taken and not yet answered.
+        RequestBytes = "request_bytes",
+        RequestBytesMax = "request_bytes_max",
+        RequestsInflightMax = "requests_inflight_max",
+        NetBufferBytesMax = "net_buffer_bytes_max",
+        LogPendingBytesMax = "log_pending_bytes_max",
+        LogUsedBytesMax = "log_used_bytes_max",
+        /// Files in level 0, of the replica that has most of them: many mean that compactions are behind.
+        Level0Files = "level0_files",
+        /// Full memtables that wait for their flush, of the replica that has most of them.
+        ImmutableMemtables = "immutable_memtables",
+        /// 0: writes are taken; 1: refused while flushes or compactions are behind; 2: refused because the disk is full.
+        WritesRefused = "writes_refused",
+        /// Replicas without a slot of their own in this page.
+        PartitionsUntold = "partitions_untold",
     }
+}
+
+numbered! {
+    /// A number of one replica that only grows while it is on the core.
+    PartitionCounter {
+        // Requests by operation, in the order of [`Timing::operations`]; parts of Redis commands by what they do.
+        Get = "request_get",
+        Put = "request_put",
+        Remove = "request_remove",
+        Exist = "request_exist",
+        Ttl = "request_ttl",
+        MultiPut = "request_multi_put",
+        MultiGet = "request_multi_get",
+        MultiRemove = "request_multi_remove",
+        Incr = "request_incr",
+        CheckAndSet = "request_check_and_set",
+        CheckAndMutate = "request_check_and_mutate",
+        BatchGet = "request_batch_get",
+        SortKeyCount = "request_sort_key_count",
+        Scan = "request_scan",
+        /// Answers that report a failure, busy and throttled ones too (not found is none).
+        Failures = "failures",
+        /// Answers that told the client to come back.
+        Busy = "busy",
+        /// Requests that a throttle has delayed or rejected.
+        Throttled = "throttled",
+        // Rows and bytes that reads have returned, and that answered writes have put or removed (bytes as logged).
+        RowsRead = "rows_read",
+        RowsWritten = "rows_written",
+        BytesRead = "bytes_read",
+        BytesWritten = "bytes_written",
+        /// Mutations put into the engine, whoever is primary.
+        Applied = "applied",
+        /// Their bytes, as logged.
+        AppliedBytes = "applied_bytes",
+    }
+}
+
+numbered! {
+    /// A number of one replica, as it was within the last second.
+    PartitionGauge {
+        /// The number of its [`Role`].
+        Role = "role",
+        /// Members of its configuration.
+        Members = "members",
+        Ballot = "ballot",
+        /// Highest decree that is committed.
+        Committed = "committed",
+        /// Prepared mutations that are not committed.
+        PreparesInflight = "prepares_inflight",
+        /// Bytes in memtables that are not in files.
+        UnflushedBytes = "unflushed_bytes",
+    }
+}
+
+/// What a replica is to its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Role {
+    /// It is being created, or belongs to no configuration.
+    None = 0,
+    Primary = 1,
+    Secondary = 2,
+    Learner = 3,
+    OutOfService = 4,
 }
 
 numbered! {
@@ -333,6 +420,72 @@ impl Counter {
     #[must_use]
     pub fn rejects() -> &'static [Self] {
         &Self::ALL[Self::RejectRequests as usize..=Self::RejectReadQueue as usize]
+    }
+}
+
+impl PartitionCounter {
+    /// The counter of requests of an operation; `None` for what is no whole operation.
+    #[must_use]
+    pub const fn request(operation: Timing) -> Option<Self> {
+        if operation as usize <= Timing::Scan as usize {
+            Some(Self::ALL[operation as usize])
+        } else {
+            None
+        }
+    }
+
+    /// All counters of requests that read.
+    #[must_use]
+    pub const fn reads() -> &'static [Self] {
+        &[
+            Self::Get,
+            Self::Exist,
+            Self::Ttl,
+            Self::MultiGet,
+            Self::BatchGet,
+            Self::SortKeyCount,
+            Self::Scan,
+        ]
+    }
+
+    /// All counters of requests that write.
+    #[must_use]
+    pub const fn writes() -> &'static [Self] {
+        &[
+            Self::Put,
+            Self::Remove,
+            Self::MultiPut,
+            Self::MultiRemove,
+            Self::Incr,
+            Self::CheckAndSet,
+            Self::CheckAndMutate,
+        ]
+    }
+}
+
+impl Role {
+    /// Of the word in a page; what is not known means nothing.
+    #[must_use]
+    pub const fn of_word(word: u64) -> Self {
+        match word {
+            1 => Self::Primary,
+            2 => Self::Secondary,
+            3 => Self::Learner,
+            4 => Self::OutOfService,
+            _ => Self::None,
+        }
+    }
+
+    /// The word in JSON and tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+            Self::Learner => "learner",
+            Self::OutOfService => "out_of_service",
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Reading a page: one consistent copy, and the difference of two.
 
+use super::partitions::{self, PARTITION_WORDS, PARTITIONS_MAX, PartitionStats};
 use super::slow::{self, SLOW_WORDS, SlowRequest};
 use super::{
     COUNTERS_AT, Class, Counter, GAUGES_AT, Gauge, HISTOGRAM_WORDS, HISTOGRAMS_AT, Histogram,
-    MAGIC, PAGE_WORDS, PUBLISHED_AT, SEQUENCE_AT, SHAPE, SLOW_AT, STAGES_ON_AT, STOPPED_AT, Stage,
-    Timing, VERSION, halves, load,
+    MAGIC, PAGE_WORDS, PARTITIONS_AT, PARTITIONS_USED_AT, PUBLISHED_AT, SEQUENCE_AT, SHAPE,
+    SLOW_AT, STAGES_ON_AT, STOPPED_AT, Stage, Timing, VERSION, halves, load,
 };
 use std::convert::Infallible;
 use std::fs::File;
@@ -40,6 +41,7 @@ pub struct Snapshot {
     values: Vec<u64>,
     histograms: Vec<Histogram>,
     slow: Vec<SlowRequest>,
+    partitions: Vec<PartitionStats>,
 }
 
 /// What happened between two snapshots of a page.
@@ -69,7 +71,7 @@ pub enum ReadError {
     Page { path: PathBuf, source: PageError },
 }
 
-/// Reads the page at `path` (about 450 KiB) by ordinary file reads, without disturbing its writer.
+/// Reads the page at `path` (about 700 KiB) by ordinary file reads, without disturbing its writer.
 ///
 /// # Errors
 /// When the file cannot be read or is no page of this version.
@@ -119,26 +121,38 @@ pub fn copy_of(page: &[AtomicU64]) -> Vec<u64> {
 fn copy<E>(read: impl Fn(usize, &mut [u64]) -> Result<(), E>) -> Result<Vec<u64>, E> {
     let mut words = vec![0; PAGE_WORDS];
     read(HISTOGRAMS_AT, &mut words[HISTOGRAMS_AT..SLOW_AT])?;
-    copy_slow(&read, &mut words[SLOW_AT..])?;
+    copy_slots(
+        &read,
+        SLOW_AT,
+        SLOW_WORDS,
+        &mut words[SLOW_AT..PARTITIONS_AT],
+    )?;
+    let mut used = [0];
+    read(PARTITIONS_USED_AT, &mut used)?;
+    let used = usize::try_from(used[0]).map_or(PARTITIONS_MAX, |used| used.min(PARTITIONS_MAX));
+    let partitions = &mut words[PARTITIONS_AT..][..used * PARTITION_WORDS];
+    copy_slots(&read, PARTITIONS_AT, PARTITION_WORDS, partitions)?;
     if !copy_values(&read, &mut words[..HISTOGRAMS_AT])? {
         words[SEQUENCE_AT] |= 1;
     }
     Ok(words)
 }
 
-/// Empties the slots that were written meanwhile.
-fn copy_slow<E>(
+/// Copies slots of `length` words, which begin with their sequence, and empties those that were written meanwhile.
+fn copy_slots<E>(
     read: &impl Fn(usize, &mut [u64]) -> Result<(), E>,
+    start: usize,
+    length: usize,
     slots: &mut [u64],
 ) -> Result<(), E> {
     let mut before = vec![0; slots.len()];
     let mut after = before.clone();
-    read(SLOW_AT, &mut before)?;
-    read(SLOW_AT, slots)?;
-    read(SLOW_AT, &mut after)?;
-    for start in (0..slots.len()).step_by(SLOW_WORDS) {
-        if before[start] != slots[start] || after[start] != slots[start] {
-            slots[start] = 0;
+    read(start, &mut before)?;
+    read(start, slots)?;
+    read(start, &mut after)?;
+    for at in (0..slots.len()).step_by(length) {
+        if before[at] != slots[at] || after[at] != slots[at] {
+            slots[at] = 0;
         }
     }
     Ok(())
@@ -214,7 +228,8 @@ impl Snapshot {
             histograms: histograms
                 .map(|words| Histogram::from_words(words.iter().copied()))
                 .collect(),
-            slow: slow::decode(&words[SLOW_AT..PAGE_WORDS]),
+            slow: slow::decode(&words[SLOW_AT..PARTITIONS_AT]),
+            partitions: partitions::decode(&words[PARTITIONS_AT..PAGE_WORDS]),
         })
     }
 
@@ -253,6 +268,13 @@ impl Snapshot {
     #[must_use]
     pub fn slow_requests(&self) -> &[SlowRequest] {
         &self.slow
+    }
+
+    /// The replicas of the core, by table and partition: at most
+    /// [`PARTITIONS_MAX`](super::PARTITIONS_MAX), [`Gauge::PartitionsUntold`] are left out.
+    #[must_use]
+    pub fn partitions(&self) -> &[PartitionStats] {
+        &self.partitions
     }
 
     /// Total since the start of the process.
@@ -310,6 +332,15 @@ impl Snapshot {
             .retain(|slow| slow.answered_unix_us > earlier.published_unix_us);
         for (now, then) in later.histograms.iter_mut().zip(&earlier.histograms) {
             *now = now.since(then);
+        }
+        for now in &mut later.partitions {
+            let name = (now.table, now.partition);
+            let then = earlier
+                .partitions
+                .binary_search_by_key(&name, |it| (it.table, it.partition));
+            if let Ok(then) = then {
+                *now = now.since(&earlier.partitions[then]);
+            }
         }
         let elapsed_us = self
             .published_unix_us
@@ -371,6 +402,12 @@ impl Interval {
     #[must_use]
     pub fn slow_requests(&self) -> &[SlowRequest] {
         &self.later.slow
+    }
+
+    /// The replicas of the core, by table and partition, with what was counted within the interval.
+    #[must_use]
+    pub fn partitions(&self) -> &[PartitionStats] {
+        &self.later.partitions
     }
 
     /// The stages of all requests of a class within the interval, in the order in which a request goes through them.

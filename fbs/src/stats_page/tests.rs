@@ -168,7 +168,7 @@ fn other_files_are_refused_by_name() {
     assert_eq!(refusal(file.path()), PageError::NotAPage, "short");
     save(&writer(), file.path());
     let handle = OpenOptions::new().write(true).open(file.path()).unwrap();
-    for word in [5, 6, 10] {
+    for word in [5, 6, 10, 12, 13] {
         save(&writer(), file.path());
         handle
             .write_all_at(&99_u64.to_le_bytes(), word * 8)
@@ -180,7 +180,7 @@ fn other_files_are_refused_by_name() {
     assert_eq!(refusal(file.path()), PageError::Version { found: 2 });
     let sentence = older.to_string();
     assert!(
-        sentence.contains("format 2, this program reads 6"),
+        sentence.contains("format 2, this program reads 7"),
         "{sentence}"
     );
     assert!(

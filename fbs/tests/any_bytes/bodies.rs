@@ -31,7 +31,8 @@ roots! {
     kv::IncrRequest, kv::CheckAndSetRequest, kv::CheckAndMutateRequest, kv::IncrReply, kv::CheckReply,
     admin::RecallTable, admin::RenameTable, admin::ShowEnvs, admin::ShowEnvsReply, admin::ChangeEnvs, admin::ShowCluster,
     admin::ClusterReply, admin::SetLevel, admin::SetLevelReply,
-    kv::CompactRequest, kv::CompactReply,
+    kv::CompactRequest, kv::CompactReply, kv::HotKeysRequest, kv::HotKeysReply,
+    admin::SetReplicas, admin::ShowBalance, admin::OrderBalance, admin::BalanceReply,
 }
 
 /// The first byte says which table the rest is read as.

@@ -11,7 +11,9 @@ use pegasus_fbs::body::FailureBody;
 use pegasus_fbs::code::Code;
 use pegasus_fbs::flatbuffers::FlatBufferBuilder;
 use pegasus_fbs::frame::{FrameKind, Header, encode_frame};
-use pegasus_fbs::stats_page::{MAGIC, PAGE_WORDS, SLOW_SLOTS, SLOW_WORDS};
+use pegasus_fbs::stats_page::{
+    MAGIC, PAGE_WORDS, PARTITION_WORDS, PARTITIONS_MAX, SLOW_SLOTS, SLOW_WORDS,
+};
 use pegasus_fbs::{kv, peer};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -56,7 +58,9 @@ fn pages_with_anything_in_them_are_refused_or_computed_with() {
         }
         input
     };
-    let slow = u32::try_from(PAGE_WORDS - SLOW_SLOTS * SLOW_WORDS).unwrap();
+    let partitions = PAGE_WORDS - PARTITIONS_MAX * PARTITION_WORDS;
+    let slow = u32::try_from(partitions - SLOW_SLOTS * SLOW_WORDS).unwrap();
+    let partitions = u32::try_from(partitions).unwrap();
     let seeds = [
         ("good", vec![1]),
         ("short", b"\0PGSSTATS".to_vec()),
@@ -72,6 +76,16 @@ fn pages_with_anything_in_them_are_refused_or_computed_with() {
             "slow_huge",
             edit(&[slow + 6, slow + 7, slow + 8, slow + 22], u64::MAX),
         ),
+        ("partition_odd", edit(&[partitions], 5)),
+        (
+            "partition_twice",
+            edit(&[partitions + 1, partitions + 33], 8),
+        ),
+        (
+            "partition_huge",
+            edit(&[partitions + 2, partitions + 4, partitions + 26], u64::MAX),
+        ),
+        ("partitions_more_than_there_are", edit(&[14], u64::MAX)),
         ("wire_good", vec![3]),
         ("wire_overlap", [&[3], &1_u64.to_le_bytes()[..]].concat()),
         (

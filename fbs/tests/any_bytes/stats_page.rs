@@ -3,8 +3,9 @@
 
 use pegasus_fbs::code::Code;
 use pegasus_fbs::stats_page::{
-    Counter, Gauge, Histogram, PAGE_BYTES, PAGE_WORDS, RequestTimes, SLOW_SLOTS, SlowRequest,
-    Snapshot, Stage, Timing, Writer, compact, expand, read_at,
+    Counter, Gauge, Histogram, PAGE_BYTES, PAGE_WORDS, PARTITIONS_MAX, PartitionCounter,
+    PartitionGauge, RequestTimes, Role, SLOW_SLOTS, SlowRequest, Snapshot, Stage, Timing, Writer,
+    compact, expand, read_at,
 };
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,6 +86,11 @@ fn good_page() -> Vec<u8> {
         slow.stages[Stage::Queue as usize] = 1_000;
         writer.record_request(&slow, || 7);
     }
+    for partition in 0..2 {
+        let slot = writer.take_partition(1, partition);
+        writer.add_of(slot, PartitionCounter::Get, 5);
+        writer.set_of(slot, PartitionGauge::Role, Role::Primary as u64);
+    }
     writer.publish(5);
     let bytes = words
         .iter()
@@ -108,6 +114,7 @@ fn compute(snapshot: &Snapshot) {
             check(interval.histogram(timing));
         }
     }
+    check_partitions(snapshot, &good);
     let slow = snapshot.slow_requests();
     assert!(slow.len() <= SLOW_SLOTS);
     assert!(slow.is_sorted_by_key(|slow| std::cmp::Reverse(slow.request.total())));
@@ -124,6 +131,21 @@ fn compute(snapshot: &Snapshot) {
         all.merge(good.histogram(timing));
     }
     check(&all);
+}
+
+fn check_partitions(snapshot: &Snapshot, good: &Snapshot) {
+    assert!(snapshot.partitions().len() <= PARTITIONS_MAX);
+    assert!(
+        snapshot
+            .partitions()
+            .is_sorted_by_key(|it| (it.table, it.partition))
+    );
+    for earlier in [snapshot, good] {
+        for it in snapshot.since(earlier).partitions() {
+            assert!(it.requests() >= it.reads().max(it.writes()));
+            assert!(!it.role().name().is_empty());
+        }
+    }
 }
 
 fn check(histogram: &Histogram) {

@@ -4,6 +4,7 @@ use crate::exit::{Exit, Failed};
 use futures::future::join_all;
 use pegasus_client::{Client, ClientOptions, Table};
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How to reach the cluster.
@@ -11,11 +12,35 @@ use std::time::Duration;
 pub(crate) struct Connect {
     meta: Vec<String>,
     timeout: Option<Duration>,
+    /// The client of one command after the other, where they share one.
+    kept: Option<Arc<Mutex<Option<Client>>>>,
 }
 
 impl Connect {
     pub(crate) fn new(meta: Vec<String>, timeout: Option<Duration>) -> Self {
-        Self { meta, timeout }
+        let kept = None;
+        Self {
+            meta,
+            timeout,
+            kept,
+        }
+    }
+
+    /// One whose client stays connected from command to command.
+    pub(crate) fn keeping(meta: Vec<String>, timeout: Option<Duration>) -> Self {
+        let kept = Some(Arc::default());
+        Self {
+            meta,
+            timeout,
+            kept,
+        }
+    }
+
+    /// The next command connects anew.
+    pub(crate) fn forget(&self) {
+        if let Some(kept) = &self.kept {
+            *kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     /// What `--timeout` says, else `default`.
@@ -24,7 +49,16 @@ impl Connect {
     }
 
     pub(crate) async fn client(&self) -> anyhow::Result<Client> {
-        self.client_with(|_| ()).await
+        let Some(kept) = &self.kept else {
+            return self.client_with(|_| ()).await;
+        };
+        let there = (kept.lock().unwrap_or_else(PoisonError::into_inner)).clone();
+        if let Some(client) = there {
+            return Ok(client);
+        }
+        let client = self.client_with(|_| ()).await?;
+        *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
+        Ok(client)
     }
 
     /// A client with options other than the usual ones.

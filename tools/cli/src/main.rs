@@ -25,6 +25,7 @@ mod progress;
 mod rows;
 mod scan;
 mod scrub;
+mod shell;
 mod tables;
 mod text;
 mod tune;
@@ -117,6 +118,8 @@ enum Command {
     Import(import::Import),
     /// Write all rows of a table into a file
     Export(export::Export),
+    /// All of this at a prompt, or from a file; also by the names of Apache Pegasus' shell
+    Shell(shell::Shell),
     /// Becomes a process of its own session; used by `local start`
     #[command(name = process::BACKGROUND_COMMAND, hide = true)]
     InBackground {
@@ -220,6 +223,9 @@ fn run(cli: Cli, out: &mut Output) -> anyhow::Result<()> {
     {
         return process::become_background(pid_file, program, arguments);
     }
+    if let Command::Shell(options) = cli.command {
+        return shell::run(options, cli.meta, timeout(cli.timeout)?, out);
+    }
     let connect = Connect::new(cli.meta, timeout(cli.timeout)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -250,7 +256,9 @@ async fn dispatch(command: Command, connect: &Connect, out: &mut Output) -> anyh
         Command::Scan(options) => scan::run(&options, connect, out).await,
         Command::Import(options) => import::run(&options, connect, out).await,
         Command::Export(options) => export::run(&options, connect, out).await,
-        Command::InBackground { .. } => unreachable!("handled before there is a runtime"),
+        Command::Shell(_) | Command::InBackground { .. } => {
+            unreachable!("handled before there is a runtime")
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! What goes to standard output: tables for people, JSON for machines. Everything else goes to standard error.
 
+use crate::text;
 use comfy_table::presets::{UTF8_BORDERS_ONLY, UTF8_FULL_CONDENSED};
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
 use serde::Serialize;
-use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 /// Who reads the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,29 +15,67 @@ pub(crate) enum Style {
     Json,
 }
 
-/// Standard output, buffered. A reader that has gone away (`| head`) ends the command quietly.
-#[derive(Debug)]
+/// Which bytes of keys and values people see as escapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Escapes {
+    /// Those that a terminal cannot show.
+    Needed,
+    All,
+}
+
+/// Standard output, or a file, buffered. A reader that has gone away (`| head`) ends the command quietly.
 pub(crate) struct Output {
     pub(crate) style: Style,
-    out: BufWriter<Stdout>,
+    pub(crate) escapes: Escapes,
+    out: BufWriter<Box<dyn Write>>,
+    is_terminal: bool,
+    is_empty: bool,
 }
 
 impl Output {
     pub(crate) fn new(style: Style) -> Self {
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        Self::to(Box::new(stdout), is_terminal, style)
+    }
+
+    pub(crate) fn to_file(file: File, style: Style) -> Self {
+        Self::to(Box::new(file), false, style)
+    }
+
+    fn to(out: Box<dyn Write>, is_terminal: bool, style: Style) -> Self {
         Self {
             style,
-            out: BufWriter::new(io::stdout()),
+            escapes: Escapes::Needed,
+            out: BufWriter::new(out),
+            is_terminal,
+            is_empty: true,
         }
     }
 
     /// A line of text.
     pub(crate) fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
+        self.is_empty = false;
         writeln!(self.out, "{}", text.as_ref())
     }
 
     /// Bytes as they are, without a newline.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.is_empty &= bytes.is_empty();
         self.out.write_all(bytes)
+    }
+
+    /// Bytes of a key or value as people see them.
+    pub(crate) fn escape(&self, bytes: &[u8]) -> String {
+        match self.escapes {
+            Escapes::Needed => text::escape(bytes),
+            Escapes::All => text::escape_all(bytes),
+        }
+    }
+
+    /// Whether nothing was written since the last time that this was asked.
+    pub(crate) const fn take_is_empty(&mut self) -> bool {
+        std::mem::replace(&mut self.is_empty, true)
     }
 
     /// One JSON value, indented.
@@ -57,7 +98,7 @@ impl Output {
 
     /// Before a table that takes the place of the last one; where there is no terminal, an empty line.
     pub(crate) fn clear_screen(&mut self) -> io::Result<()> {
-        if io::stdout().is_terminal() {
+        if self.is_terminal {
             return self.raw(b"\x1b[H\x1b[2J");
         }
         self.line("")
@@ -65,6 +106,15 @@ impl Output {
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output")
+            .field("style", &self.style)
+            .field("is_terminal", &self.is_terminal)
+            .finish_non_exhaustive()
     }
 }
 

@@ -93,7 +93,10 @@ pub(crate) async fn get(get: &Get, connect: &Connect, out: &mut Output) -> anyho
             &sort_key,
             [("value", text::to_json(&value))],
         )),
-        Style::People => Ok(out.line(text::escape(&value))?),
+        Style::People => {
+            let line = out.escape(&value);
+            Ok(out.line(line)?)
+        }
     }
 }
 

@@ -136,12 +136,12 @@ fn print(scan: &Scan, row: &Row, out: &mut Output) -> anyhow::Result<()> {
         (Style::People, no_value) => {
             let mut line = format!(
                 "{}\t{}",
-                text::escape(&row.hash_key),
-                text::escape(&row.sort_key)
+                out.escape(&row.hash_key),
+                out.escape(&row.sort_key)
             );
             if !no_value {
                 line.push('\t');
-                line.push_str(&text::escape(&row.value));
+                line.push_str(&out.escape(&row.value));
             }
             Ok(out.line(line)?)
         }

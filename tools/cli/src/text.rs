@@ -23,6 +23,15 @@ pub(crate) fn escape(bytes: &[u8]) -> String {
     out
 }
 
+/// Every byte as `\xHH`.
+pub(crate) fn escape_all(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() * 4);
+    for &byte in bytes {
+        push_hex(byte, &mut out);
+    }
+    out
+}
+
 /// As `escape`, cut after about `letters_max` letters; the cut shows as an ellipsis and the full length.
 pub(crate) fn escape_short(bytes: &[u8], letters_max: usize) -> String {
     let full = escape(bytes);
@@ -100,7 +109,7 @@ pub(crate) fn unescape(text: &[u8]) -> Result<Vec<u8>, BadEscape> {
 }
 
 /// The byte that the letters after a backslash stand for, and how many letters that took.
-fn escaped_byte(rest: &[u8]) -> Option<(u8, usize)> {
+pub(crate) fn escaped_byte(rest: &[u8]) -> Option<(u8, usize)> {
     match rest.first()? {
         b'\\' => Some((b'\\', 1)),
         b't' => Some((b'\t', 1)),

@@ -171,7 +171,7 @@ impl CheckArgs {
             }
             Style::People => {
                 let before = match &outcome.checked {
-                    CheckedRow::Found(value) => format!("the row was {}", text::escape(value)),
+                    CheckedRow::Found(value) => format!("the row was {}", out.escape(value)),
                     CheckedRow::Missing => "there was no row".to_owned(),
                     CheckedRow::Forgotten => "the row was long".to_owned(),
                 };

@@ -3,7 +3,8 @@
 //! Never does I/O, never reads a clock, never panics on bytes, and keeps no more memory than received bytes and the
 //! [`Limits`] account for. Bodies have a length; chunked ones are refused. Heads are parsed by `httparse`.
 //!
-//! Reading order: `sniff` (is it HTTP at all), `request`, `query` (arguments behind the `?`), `response`.
+//! Reading order: `sniff` (is it HTTP at all), `request`, `query` (arguments behind the `?`), `response`; `exposition` is what
+//! collectors of metrics read.
 //!
 //! ```
 //! use bytes::BytesMut;
@@ -23,12 +24,14 @@
 #![forbid(unsafe_code)]
 
 mod date;
+mod exposition;
 mod query;
 mod request;
 mod response;
 mod sniff;
 
 pub use date::utc;
+pub use exposition::{Exposition, Family, FamilyKind, Label, Samples, TextFormat};
 pub use query::{Arguments, QueryError, QueryErrorKind};
 pub use request::{DecodeError, Limits, Method, ReplyForm, Request, RequestDecoder};
 pub use response::{CONTINUE, Response, Status};

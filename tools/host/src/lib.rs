@@ -5,7 +5,7 @@
 //! so that tests can show it a machine that does not exist.
 //!
 //! Reading order: [`root`], [`cpus`], [`numa`], [`mount`], [`drive`], [`interrupts`], [`limits`]; then [`blocks`], [`measure`] (a drive, measured)
-//! and [`speed`] (what came out, as a file that the node reads); [`units`] are sizes and lists of CPUs as settings spell them.
+//! and [`speed`] (what came out, as a file that the node reads); [`process`] is what the calling process takes; [`units`] are sizes and lists of CPUs as settings spell them.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -21,6 +21,7 @@ pub mod limits;
 pub mod measure;
 pub mod mount;
 pub mod numa;
+pub mod process;
 pub mod root;
 pub mod speed;
 pub mod units;

@@ -53,6 +53,9 @@ pub enum FrameKind {
     Rebalance = 53,
     DecommissionNode = 54,
     ShowDrain = 55,
+    SetReplicas = 56,
+    ShowBalance = 57,
+    OrderBalance = 58,
     // Node to meta and back.
     Register = 40,
     RegisterReply = 41,
@@ -87,7 +90,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind; later ones at the end, so that each keeps its place.
-    pub const ALL: [Self; 65] = [
+    pub const ALL: [Self; 68] = [
         Self::Get,
         Self::Put,
         Self::Remove,
@@ -153,6 +156,9 @@ impl FrameKind {
         Self::Compact,
         Self::RemoteCommand,
         Self::HotKeys,
+        Self::SetReplicas,
+        Self::ShowBalance,
+        Self::OrderBalance,
     ];
 
     /// The number in the header.
@@ -186,6 +192,7 @@ impl TryFrom<u8> for FrameKind {
             25 => Self::CheckAndSet,
             26 => Self::CheckAndMutate,
             27 => Self::Compact,
+            28 => Self::HotKeys,
             29 => Self::RemoteCommand,
             30 => Self::CreateTable,
             31 => Self::DropTable,
@@ -205,6 +212,9 @@ impl TryFrom<u8> for FrameKind {
             53 => Self::Rebalance,
             54 => Self::DecommissionNode,
             55 => Self::ShowDrain,
+            56 => Self::SetReplicas,
+            57 => Self::ShowBalance,
+            58 => Self::OrderBalance,
             40 => Self::Register,
             41 => Self::RegisterReply,
             42 => Self::RegisterProof,

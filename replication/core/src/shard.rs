@@ -142,6 +142,7 @@ impl Shard {
             computes: VecDeque::new(),
             acknowledgements: BTreeSet::new(),
             fence: Fence::default(),
+            started_at: Instant::default(),
         };
         Self {
             replicas,
@@ -156,6 +157,7 @@ impl Shard {
 
     /// Before the first event: replays what is committed into the engine and names the replicas that are damaged.
     pub fn start(&mut self, now: Instant, effects: &mut Effects) {
+        self.desk.started_at = now;
         for partition in std::mem::take(&mut self.suspects) {
             let reason = self
                 .replicas
@@ -435,6 +437,14 @@ impl Shard {
     pub fn may_read(&self, partition: PartitionId, now: Instant) -> bool {
         let replica = self.replicas.get(&partition);
         replica.is_some_and(|replica| replica.may_read(now, &self.desk).is_ok())
+    }
+
+    /// Whether a read of what is applied at `now` may be answered, by somebody who asks without an event: who has read the
+    /// clock after the read came in, and applies nothing in between. As with an event, a shard that is late trusts no lease.
+    #[must_use]
+    pub fn may_answer(&mut self, partition: PartitionId, now: Instant) -> bool {
+        self.fence_if_late(now);
+        self.may_read(partition, now)
     }
 
     /// How many replicas serve as primary; for statistics.

@@ -14,6 +14,10 @@ impl Replica {
     /// How often a proposal is repeated: meta may be away, or its answer lost.
     pub(super) const PROPOSE_PERIOD: Duration = Duration::from_millis(200);
 
+    /// How many grace periods of its life a primary waits for members of which it has not heard in it: 2.2 s by default. Longer:
+    /// a start beside a dead node stops writes for longer; shorter: nodes that start later are removed, and have to come back.
+    const START_PATIENCE_GRACES: u32 = 4;
+
     /// Proposes what is wanted now, unless that has just been done.
     pub(crate) fn propose(&mut self, turn: &mut Turn<'_>) {
         let wanted = self.wanted_proposal(turn);
@@ -96,7 +100,8 @@ impl Replica {
         }
         let is_gone = turn.desk.links.is_gone(peer.member.address);
         // Before the member can ask to take over: a primary that lives removes who is silent, and not the other way round.
-        if is_gone || silence(peer.heard_at) >= options.lease_period {
+        let is_silent = is_gone || silence(peer.heard_at) >= options.lease_period;
+        if is_silent && !Self::may_be_starting(peer, turn) {
             return Some(RemovalCause::Down);
         }
         let lags = peer
@@ -105,6 +110,14 @@ impl Replica {
         let (slow, lately) = (options.slow_own_flush, options.slow_lag);
         let is_ours = turn.desk.log_pace.is_slow(turn.now, slow, lately);
         (lags && !is_ours && self.may_remove_slow(peer)).then_some(RemovalCause::Slow)
+    }
+
+    /// Whether the member's node may be on its way up, as ours has just been: where all nodes are started one after the other, who
+    /// is first would else remove the others one by one.
+    fn may_be_starting(peer: &Progress, turn: &Turn<'_>) -> bool {
+        let patience = turn.desk.options.grace_period * Self::START_PATIENCE_GRACES;
+        !turn.desk.links.was_up(peer.member.address)
+            && turn.now.since(turn.desk.started_at) < patience
     }
 
     /// Whether we, and not the members, may be the one that the network has left: some are silent, none of several has been heard

@@ -17,6 +17,8 @@ pub(crate) struct Links {
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     pub(crate) up: bool,
+    /// It has been open in this life.
+    was_up: bool,
     /// Its disk reserve is used up, as it said last on this link.
     pub(crate) disk_full: bool,
     /// Number of the last beacon sent.
@@ -83,6 +85,11 @@ impl Links {
         self.peers.get(&peer).is_some_and(|link| link.refused)
     }
 
+    /// Whether the link has been open in this life.
+    pub(crate) fn was_up(&self, peer: CoreAddress) -> bool {
+        self.peers.get(&peer).is_some_and(|link| link.was_up)
+    }
+
     /// The link to `peer`; a new one is down.
     pub(crate) fn link(&mut self, peer: CoreAddress) -> &mut Link {
         self.peers.entry(peer).or_default()
@@ -91,6 +98,7 @@ impl Links {
     pub(crate) fn on_up(&mut self, peer: CoreAddress) {
         let link = self.link(peer);
         link.up = true;
+        link.was_up = true;
         link.down_since = None;
         link.gone = false;
         link.refused = false;

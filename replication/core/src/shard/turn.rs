@@ -26,6 +26,8 @@ pub(crate) struct Desk {
     /// Replicas that owe their primary an acknowledgement; sent once each when the turn ends.
     pub(crate) acknowledgements: BTreeSet<PartitionId>,
     pub(crate) fence: Fence,
+    /// When this life began.
+    pub(crate) started_at: Instant,
 }
 
 /// Counts the times when our clock could not be trusted.

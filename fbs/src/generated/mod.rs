@@ -10,6 +10,8 @@ pub mod pegasus {
     pub use self::drain_kind_generated::*;
     mod env_operation_generated;
     pub use self::env_operation_generated::*;
+    mod balance_operation_generated;
+    pub use self::balance_operation_generated::*;
     mod create_table_generated;
     pub use self::create_table_generated::*;
     mod create_table_reply_generated;
@@ -80,6 +82,16 @@ pub mod pegasus {
     pub use self::set_level_generated::*;
     mod set_level_reply_generated;
     pub use self::set_level_reply_generated::*;
+    mod set_replicas_generated;
+    pub use self::set_replicas_generated::*;
+    mod show_balance_generated;
+    pub use self::show_balance_generated::*;
+    mod order_balance_generated;
+    pub use self::order_balance_generated::*;
+    mod move_detail_generated;
+    pub use self::move_detail_generated::*;
+    mod balance_reply_generated;
+    pub use self::balance_reply_generated::*;
   } // admin
   pub mod kv {
     use super::*;

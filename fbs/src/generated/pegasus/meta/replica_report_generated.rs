@@ -29,6 +29,8 @@ impl<'a> ReplicaReport<'a> {
   pub const VT_CORE: ::flatbuffers::VOffsetT = 20;
   pub const VT_CONFIGURATION: ::flatbuffers::VOffsetT = 22;
   pub const VT_BYTES: ::flatbuffers::VOffsetT = 24;
+  pub const VT_READS_PER_SECOND: ::flatbuffers::VOffsetT = 26;
+  pub const VT_WRITES_PER_SECOND: ::flatbuffers::VOffsetT = 28;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -46,6 +48,8 @@ impl<'a> ReplicaReport<'a> {
     builder.add_prepared(args.prepared);
     builder.add_committed(args.committed);
     builder.add_ballot(args.ballot);
+    builder.add_writes_per_second(args.writes_per_second);
+    builder.add_reads_per_second(args.reads_per_second);
     if let Some(x) = args.configuration { builder.add_configuration(x); }
     if let Some(x) = args.reason { builder.add_reason(x); }
     if let Some(x) = args.key { builder.add_key(x); }
@@ -132,6 +136,20 @@ impl<'a> ReplicaReport<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(ReplicaReport::VT_BYTES, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn reads_per_second(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ReplicaReport::VT_READS_PER_SECOND, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn writes_per_second(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(ReplicaReport::VT_WRITES_PER_SECOND, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ReplicaReport<'_> {
@@ -151,6 +169,8 @@ impl ::flatbuffers::Verifiable for ReplicaReport<'_> {
      .visit_field::<u16>("core", Self::VT_CORE, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<super::peer::Configuration>>("configuration", Self::VT_CONFIGURATION, false)?
      .visit_field::<u64>("bytes", Self::VT_BYTES, false)?
+     .visit_field::<u32>("reads_per_second", Self::VT_READS_PER_SECOND, false)?
+     .visit_field::<u32>("writes_per_second", Self::VT_WRITES_PER_SECOND, false)?
      .finish();
     Ok(())
   }
@@ -167,6 +187,8 @@ pub struct ReplicaReportArgs<'a> {
     pub core: u16,
     pub configuration: Option<::flatbuffers::WIPOffset<super::peer::Configuration<'a>>>,
     pub bytes: u64,
+    pub reads_per_second: u32,
+    pub writes_per_second: u32,
 }
 impl<'a> Default for ReplicaReportArgs<'a> {
   #[inline]
@@ -183,6 +205,8 @@ impl<'a> Default for ReplicaReportArgs<'a> {
       core: 65535,
       configuration: None,
       bytes: 0,
+      reads_per_second: 0,
+      writes_per_second: 0,
     }
   }
 }
@@ -237,6 +261,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ReplicaReportBuilder<'a, 'b, 
     self.fbb_.push_slot::<u64>(ReplicaReport::VT_BYTES, bytes, 0);
   }
   #[inline]
+  pub fn add_reads_per_second(&mut self, reads_per_second: u32) {
+    self.fbb_.push_slot::<u32>(ReplicaReport::VT_READS_PER_SECOND, reads_per_second, 0);
+  }
+  #[inline]
+  pub fn add_writes_per_second(&mut self, writes_per_second: u32) {
+    self.fbb_.push_slot::<u32>(ReplicaReport::VT_WRITES_PER_SECOND, writes_per_second, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ReplicaReportBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ReplicaReportBuilder {
@@ -265,6 +297,8 @@ impl ::core::fmt::Debug for ReplicaReport<'_> {
       ds.field("core", &self.core());
       ds.field("configuration", &self.configuration());
       ds.field("bytes", &self.bytes());
+      ds.field("reads_per_second", &self.reads_per_second());
+      ds.field("writes_per_second", &self.writes_per_second());
       ds.finish()
   }
 }

@@ -9,8 +9,8 @@ mod scanner;
 
 pub use redis::Redis;
 pub use reply::{
-    Checked, CheckedValue, Compacting, Failure, Incremented, PartitionRoute, Reply, Response,
-    Route, Row, Rows, Scrubbing,
+    Checked, CheckedValue, Compacting, Failure, HotKey, HotKeys, Incremented, PartitionRoute,
+    Reply, Response, Route, Row, Rows, Scrubbing,
 };
 pub use scanner::{Invalid, NextPage, OpenScanner, Page, ScannedRow};
 
@@ -29,7 +29,7 @@ pub const TABLE_NAME_BYTES_MAX: usize = 128;
 /// One operation on one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// 0 where no partition is addressed (`Route`, `Ping`, `CoreStats`, `Scrub`, `Compact`).
+    /// 0 where no partition is addressed (`Route`, `Ping`, `CoreStats`, `HotKeys`, `Scrub`, `Compact`).
     pub table: u32,
     /// Index of the partition, from 0.
     pub partition: u32,
@@ -80,6 +80,10 @@ pub enum Operation {
     CoreStats {
         core: Option<u16>,
     },
+    /// The keys that this core (`None`), or another one of this node by its index, is asked for most.
+    HotKeys {
+        core: Option<u16>,
+    },
     /// How scrubbing of this node is; with `start` a pass is ordered first.
     Scrub {
         start: bool,
@@ -123,6 +127,7 @@ impl Operation {
             Self::Route { .. }
                 | Self::Ping
                 | Self::CoreStats { .. }
+                | Self::HotKeys { .. }
                 | Self::Scrub { .. }
                 | Self::Compact { .. }
                 | Self::RemoteCommand { .. }
@@ -154,6 +159,7 @@ impl Operation {
             Self::Route { .. } => "route",
             Self::Ping => "ping",
             Self::CoreStats { .. } => "core_stats",
+            Self::HotKeys { .. } => "hot_keys",
             Self::Scrub { .. } => "scrub",
             Self::Compact { .. } => "compact",
             Self::RemoteCommand { .. } => "remote_command",

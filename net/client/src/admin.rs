@@ -23,15 +23,18 @@ use tokio::time::{Instant, timeout_at};
 pub mod any_bytes;
 mod compact;
 mod core_stats;
+mod hot_keys;
 mod info;
 mod remote;
 mod scrub;
 mod settings;
 
 pub use compact::CompactInfo;
+pub use hot_keys::{HotKey, HotKeys};
 pub use info::{
-    BackoffInfo, ChangeOutcome, ClusterInfo, CoreInfo, CreateTable, CreatedTable, Health,
-    LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ReplicaHealth, TableInfo,
+    BackoffInfo, ChangeOutcome, ClusterInfo, CoreInfo, CreateTable, CreatedTable, DrainInfo,
+    DrainKind, Health, LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ProgramInfo,
+    ReplicaHealth, TableInfo,
 };
 pub use scrub::ScrubInfo;
 pub use settings::{ClusterSummary, EnvInfo};
@@ -237,6 +240,37 @@ impl Client {
             builder.finish(request, None);
         };
         self.order(FrameKind::UndrainNode, &body).await
+    }
+
+    /// Everything leaves `node`, then the cluster forgets it. Refused if a replica had nowhere to go.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] for an unknown node, or with the partitions that would be lost or have too few replicas;
+    /// [`Error::Unknown`] when the answer was lost.
+    pub async fn decommission_node(&self, node: u32) -> Result<ChangeOutcome> {
+        let body = |builder: &mut Builder| {
+            let arguments = admin::DecommissionNodeArgs { node };
+            let request = admin::DecommissionNode::create(builder, &arguments);
+            builder.finish(request, None);
+        };
+        self.order(FrameKind::DecommissionNode, &body).await
+    }
+
+    /// How far `node` is with being emptied; changes nothing.
+    ///
+    /// # Errors
+    /// No meta answers.
+    pub async fn show_drain(&self, node: u32) -> Result<DrainInfo> {
+        let body = |builder: &mut Builder| {
+            let request = admin::ShowDrain::create(builder, &admin::ShowDrainArgs { node });
+            builder.finish(request, None);
+        };
+        let answer = self
+            .ask_meta(FrameKind::ShowDrain, Class::Read, &body)
+            .await?;
+        Ok(info::drain_info(read::<admin::ShowDrainReply<'_>>(
+            &answer,
+        )?))
     }
 
     /// Spreads primaries evenly over nodes and cores, one hand-over at a time, as soon as nothing is missing anywhere.

@@ -50,8 +50,8 @@ mod table;
 pub use admin::any_bytes;
 pub use admin::{
     BackoffInfo, ChangeOutcome, ClusterInfo, ClusterSummary, CompactInfo, CoreInfo, CreateTable,
-    CreatedTable, EnvInfo, Health, LearnerInfo, MemberInfo, NodeInfo, PartitionInfo, ReplicaHealth,
-    ScrubInfo, TableInfo,
+    CreatedTable, DrainInfo, DrainKind, EnvInfo, Health, HotKey, HotKeys, LearnerInfo, MemberInfo,
+    NodeInfo, PartitionInfo, ProgramInfo, ReplicaHealth, ScrubInfo, TableInfo,
 };
 pub use atomic::{Check, CheckKind, CheckOutcome, CheckedRow, Expiry, IncrExpiry, Mutation, Set};
 pub use bytes::Bytes;

@@ -178,7 +178,7 @@ pub(crate) fn read<'a, T: Follow<'a> + Verifiable + 'a>(frame: &'a [u8]) -> Resu
         .map_err(|error| Error::failed(Code::Internal, format!("answer: {error}")))
 }
 
-fn slice(frame: &Bytes, vector: Option<Vector<'_, u8>>) -> Bytes {
+pub(crate) fn slice(frame: &Bytes, vector: Option<Vector<'_, u8>>) -> Bytes {
     match body::bytes(vector) {
         [] => Bytes::new(),
         data => frame.slice_ref(data),

@@ -98,6 +98,14 @@ impl Scanner {
         }
     }
 
+    /// Every range that was not begun goes on behind a raw key.
+    pub(crate) fn after(mut self, raw_key: Bytes) -> Self {
+        for cursor in &mut self.waiting {
+            cursor.resume_key = raw_key.clone();
+        }
+        self
+    }
+
     /// The next row, or `None` at the end.
     pub async fn next(&mut self) -> Option<Result<Row>> {
         StreamExt::next(self).await

@@ -298,9 +298,34 @@ impl Table {
         )
     }
 
+    /// The rows of one partition behind this one, which need not be there any more: a scan that was cut short goes on so.
+    ///
+    /// # Errors
+    /// When the hash key is longer than that of any row.
+    pub fn partition_scan_after(
+        &self,
+        partition: u32,
+        options: &FullScan,
+        (hash_key, sort_key): (&[u8], &[u8]),
+    ) -> Result<Scanner> {
+        let too_long = |_| Error::failed(Code::InvalidArgument, "a hash key of 64 KiB and more");
+        let length = u16::try_from(hash_key.len()).map_err(too_long)?;
+        let raw_key = [&length.to_be_bytes(), hash_key, sort_key].concat();
+        let scanner = self.partition_scan(partition, options);
+        Ok(scanner.after(raw_key.into()))
+    }
+
     /// How many rows pass the filters, counted by the servers.
     pub async fn count(&self, options: &FullScan) -> Result<u64> {
         Scanner::counting(self.clone(), 0..self.partition_count(), options)
+            .sum_counts()
+            .await
+    }
+
+    /// The same for one partition.
+    pub async fn partition_count_rows(&self, partition: u32, options: &FullScan) -> Result<u64> {
+        let partitions = partition..partition.saturating_add(1);
+        Scanner::counting(self.clone(), partitions, options)
             .sum_counts()
             .await
     }

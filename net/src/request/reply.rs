@@ -4,6 +4,7 @@ use super::Page;
 use bytes::Bytes;
 use pegasus_fbs::code::Code;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// What an operation is answered with.
 pub type Reply = Result<Response, Failure>;
@@ -43,6 +44,7 @@ pub enum Response {
     Pong,
     /// To `CoreStats`: the page without its zeros (`pegasus_fbs::stats_page::compact`).
     CoreStats(Vec<u64>),
+    HotKeys(Arc<HotKeys>),
     Scrub(Scrubbing),
     Compact(Compacting),
     /// To `OpenScanner` and `NextPage`.
@@ -86,6 +88,35 @@ pub enum CheckedValue {
     Found(Bytes),
     /// This is the answer to a retry, and the value was too long to be remembered for it.
     Forgotten,
+}
+
+/// The keys that a core was asked for most in the last seconds, from a sample of its requests.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct HotKeys {
+    /// The time that all counts are of.
+    pub window_ms: u64,
+    /// All requests of that time that read and have one hash key, and of those that write.
+    pub reads: u64,
+    pub writes: u64,
+    /// The most asked for first.
+    pub keys: Vec<HotKey>,
+}
+
+/// One of them. Counts are of requests, estimated from the sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HotKey {
+    pub table: u32,
+    pub partition: u32,
+    /// Whether the requests write it; false: they read it.
+    pub is_write: bool,
+    /// The hash key, or the sort key where that is empty; cut if it is long.
+    pub key: Bytes,
+    /// Length of the whole key.
+    pub key_bytes: u32,
+    /// At most so many requests ...
+    pub count: u64,
+    /// ... of which at most so many were for other keys.
+    pub error: u64,
 }
 
 /// How compacting by hand on a node is.

@@ -4,6 +4,7 @@
 //! `traces` follows the requests in work through their stages, `relay` answers clients that ask for a page.
 
 mod groups;
+mod hot_keys;
 #[allow(
     unsafe_code,
     reason = "mapping a file into memory; each block says why it may"
@@ -17,13 +18,17 @@ pub use traces::TraceId;
 use crate::clock;
 use crate::config::StagesConfig;
 use groups::Groups;
+use hot_keys::HotKeys;
 use page_map::PageMap;
 use pegasus_fbs::code::Code;
-use pegasus_fbs::stats_page::{Counter, Gauge, Stage, Timing, Writer};
+use pegasus_fbs::stats_page::{
+    Counter, Gauge, PartitionCounter, PartitionGauge, PartitionSlot, PartitionStats, Stage, Timing,
+    Writer,
+};
 use pegasus_net::request::{Operation, Request};
 use pegasus_net::{Arrival, Sent};
-use pegasus_replication::ids::{CoreId, Instant, NodeId, PartitionId};
-use relay::Pages;
+use pegasus_replication::ids::{CoreId, Instant, NodeId, PartitionId, TableId};
+use relay::{CorePage, Pages};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -39,6 +44,7 @@ pub struct Stats {
     page: PageMap,
     traces: Traces,
     groups: Groups,
+    hot_keys: HotKeys,
     publish_at: Instant,
     /// Answers were given since the last publication.
     has_news: bool,
@@ -72,15 +78,19 @@ impl Stats {
             page,
             traces: Traces::new(is_on),
             groups: Groups::default(),
+            hot_keys: HotKeys::new(clock::now()),
             publish_at: Instant::default(),
             has_news: false,
         })
     }
 
-    /// The mapped page, for the threads that answer questions about it.
+    /// The mapped page and the board of hot keys, for the threads that answer questions about them.
     #[must_use]
     pub fn page(&self) -> Pages {
-        Pages(vec![self.page.clone()])
+        Pages(vec![CorePage {
+            page: self.page.clone(),
+            hot_keys: self.hot_keys.board(),
+        }])
     }
 
     pub fn count(&mut self, counter: Counter) {
@@ -107,6 +117,81 @@ impl Stats {
 
     pub fn record(&mut self, timing: Timing, duration: Duration) {
         self.writer.record(timing, duration);
+    }
+
+    /// A client asks this replica for something: counted where the replica is known, found again by the slot.
+    #[inline]
+    pub fn count_request(
+        &mut self,
+        partition: PartitionId,
+        operation: Option<Timing>,
+    ) -> PartitionSlot {
+        let Some(counter) = operation.and_then(PartitionCounter::request) else {
+            return PartitionSlot::NONE;
+        };
+        let slot = self
+            .writer
+            .find_partition(partition.table.0, partition.index);
+        self.writer.add_of(slot, counter, 1);
+        slot
+    }
+
+    /// Adds to a counter of a replica; of none, nothing.
+    #[inline]
+    pub fn add_of(&mut self, slot: PartitionSlot, counter: PartitionCounter, amount: u64) {
+        self.writer.add_of(slot, counter, amount);
+    }
+
+    /// The slot of a replica of this core, if it has one.
+    #[inline]
+    #[must_use]
+    pub fn slot_of(&self, partition: PartitionId) -> PartitionSlot {
+        self.writer
+            .find_partition(partition.table.0, partition.index)
+    }
+
+    /// A replica is on this core: it gets a slot, as long as there are some. False: there is none left.
+    pub fn keep_partition(&mut self, partition: PartitionId) -> PartitionSlot {
+        self.writer
+            .take_partition(partition.table.0, partition.index)
+    }
+
+    /// Gives back the slots of all replicas for which `is_here` does not hold.
+    pub fn forget_partitions(&mut self, is_here: impl Fn(PartitionId) -> bool) {
+        let id = |(table, index)| PartitionId {
+            table: TableId(table),
+            index,
+        };
+        let gone: Vec<PartitionId> = self.writer.partitions().map(id).collect();
+        for PartitionId { table, index } in gone.into_iter().filter(|it| !is_here(*it)) {
+            self.writer.release_partition(table.0, index);
+        }
+    }
+
+    pub fn set_of(&mut self, slot: PartitionSlot, gauge: PartitionGauge, value: u64) {
+        self.writer.set_of(slot, gauge, value);
+    }
+
+    /// All that was counted for a replica since it is on this core.
+    #[must_use]
+    pub fn partition(&self, partition: PartitionId) -> Option<PartitionStats> {
+        self.writer.partition(partition.table.0, partition.index)
+    }
+
+    /// A client asks for a key of this replica. `name`: hash key and sort key. One of many requests is looked at, to know
+    /// the keys that are asked for most.
+    #[inline]
+    pub fn note_key(
+        &mut self,
+        partition: PartitionId,
+        is_write: bool,
+        hash: u64,
+        name: (&[u8], &[u8]),
+    ) {
+        if self.hot_keys.is_sampled(is_write) {
+            let key = if name.0.is_empty() { name.1 } else { name.0 };
+            self.hot_keys.look_at(partition, is_write, key, hash);
+        }
     }
 
     /// The loop begins a turn.
@@ -241,6 +326,9 @@ impl Stats {
         self.has_news = false;
         self.publish_at = now.after(PUBLISH_PERIOD);
         self.writer.publish(wall_us);
+        if self.hot_keys.is_due(now) {
+            self.hot_keys.tell(now);
+        }
     }
 }
 
@@ -268,14 +356,15 @@ pub const fn of_operation(operation: &Operation) -> (Counter, Option<Timing>) {
         Operation::Scan(_) | Operation::OpenScanner(_) | Operation::NextPage { .. } => {
             (Counter::RequestScan, Some(Timing::Scan))
         }
+        Operation::Redis(_) => (Counter::RequestRedis, None),
         Operation::Route { .. } => (Counter::RequestRoute, None),
         Operation::Ping => (Counter::RequestPing, None),
         Operation::CoreStats { .. }
+        | Operation::HotKeys { .. }
         | Operation::Scrub { .. }
         | Operation::Compact { .. }
         | Operation::RemoteCommand { .. }
         | Operation::Http(_)
-        | Operation::Redis(_)
         | Operation::CloseScanner { .. }
         | Operation::Invalid(_) => (Counter::RequestCoreStats, None),
     }

@@ -1,7 +1,7 @@
 //! Answers of servers: any body is refused by an error, or becomes values that share the body's memory. Run by the tests
 //! and by the fuzz target `client_replies`.
 
-use super::{compact, info, scrub};
+use super::{compact, hot_keys, info, scrub};
 use crate::error::{Error, Result};
 use crate::reply::{self, Row, Ttl};
 use bytes::Bytes;
@@ -57,6 +57,12 @@ pub fn run(input: &[u8]) {
         }),
         12 => check(compact::read_compact(&frame), |compact| {
             assert!(compact.finished_unix_s != Some(0));
+        }),
+        13 => check(hot_keys::read_hot_keys(&frame), |told| {
+            for key in &told.keys {
+                assert_within(&frame, &key.key);
+                assert!(key.at_least() <= key.count);
+            }
         }),
         _ => {
             if let Ok(failure) = FailureBody::read(&frame) {
@@ -195,6 +201,22 @@ mod tests {
             };
             kv::CompactReply::create(b, &arguments)
         };
+        let hot_keys = |b: &mut Builder| {
+            let arguments = kv::HotKeyArgs {
+                key: Some(b.create_vector(b"Ada")),
+                key_bytes: u32::MAX,
+                count: 1,
+                error: 2,
+                ..Default::default()
+            };
+            let key = kv::HotKey::create(b, &arguments);
+            let arguments = kv::HotKeysReplyArgs {
+                window_ms: u64::MAX,
+                keys: Some(b.create_vector(&[key])),
+                ..Default::default()
+            };
+            kv::HotKeysReply::create(b, &arguments)
+        };
         let failure = |b: &mut Builder| {
             let message = Some(b.create_string("later"));
             let arguments = kv::FailureArgs {
@@ -223,6 +245,8 @@ mod tests {
             ("scrub", answer(11, scrub)),
             ("compact", answer(12, compacting)),
             ("scrub_as_table", answer(7, scrub)),
+            ("hot_keys", answer(13, hot_keys)),
+            ("hot_keys_as_rows", answer(5, hot_keys)),
         ]
     }
 

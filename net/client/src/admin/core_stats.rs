@@ -10,12 +10,12 @@ use pegasus_fbs::kv;
 use pegasus_fbs::stats_page::Snapshot;
 
 /// In a request: the core that is asked. Everything below is the index of a core within the node.
-const ASKED_CORE: u16 = u16::MAX;
+pub(super) const ASKED_CORE: u16 = u16::MAX;
 
 impl Client {
     /// The statistics of a core, as its page has them now: `core` is its index within the node one of whose cores listens
     /// for clients at `address` (`host:port`), `None` = that core itself. Any core of a node answers for the others, so
-    /// that one that is stuck can be looked at. About 40 KiB; needs no authentication, like a ping. Within the timeout for
+    /// that one that is stuck can be looked at. About 40 KiB, and 150 bytes for each replica; needs no authentication, like a ping. Within the timeout for
     /// admin calls.
     ///
     /// # Errors

@@ -60,6 +60,8 @@ pub struct TableInfo {
     pub health: Health,
     pub healthy_partitions: u32,
     pub created_unix_ms: u64,
+    /// Members that writes need; 0 if meta does not say.
+    pub min_replicas: u32,
     /// Of a dropped table: since when, and until when it can be recalled; 0 otherwise.
     pub dropped_unix_ms: u64,
     pub kept_until_unix_ms: u64,
@@ -124,6 +126,10 @@ pub struct MemberInfo {
     pub reason: String,
     pub committed: u64,
     pub prepared: u64,
+    /// Unix milliseconds since when it is as it is: its node has said so, or has fallen silent. `None`: not known.
+    pub since_unix_ms: Option<u64>,
+    /// Of its files, as its node last said; 0 = not said.
+    pub bytes: u64,
 }
 
 /// The cluster's identity and nodes.
@@ -151,6 +157,57 @@ pub struct NodeInfo {
     pub is_draining: bool,
     /// Copies on it that no table knows; they are kept.
     pub unknown_replicas: u64,
+    /// It is being emptied for good.
+    pub is_decommissioned: bool,
+    /// It was told to stop.
+    pub is_leaving: bool,
+    /// Its disk is too full for writes.
+    pub refuses_writes: bool,
+    /// Its wall clock less that of meta, in milliseconds.
+    pub clock_ahead_ms: i64,
+    /// What runs there; `None` if it has not said since meta started.
+    pub program: Option<ProgramInfo>,
+}
+
+/// What runs on a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramInfo {
+    /// Of the release.
+    pub version: String,
+    /// Of the wire.
+    pub protocol: u32,
+    /// Of the data directory.
+    pub disk_format: u32,
+    /// On the node's own clock.
+    pub started_unix_ms: u64,
+}
+
+/// How far a node is with being emptied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainInfo {
+    pub kind: DrainKind,
+    pub is_done: bool,
+    /// Nothing is under way and nothing can be begun.
+    pub is_blocked: bool,
+    /// What it waits for; empty when done.
+    pub waits_for: String,
+    pub primaries_left: u32,
+    pub replicas_left: u32,
+    /// Of the files of those replicas, as far as their node has said.
+    pub bytes_left: u64,
+}
+
+/// What is to leave a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DrainKind {
+    /// Nothing.
+    None,
+    Primaries,
+    Replicas,
+    /// Everything, for good.
+    Decommission,
+    /// It has left: the cluster does not know it any more.
+    Forgotten,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,6 +230,7 @@ pub(super) fn table_info(table: admin::TableDetail<'_>) -> TableInfo {
         created_unix_ms: table.created_unix_ms(),
         dropped_unix_ms: table.dropped_unix_ms(),
         kept_until_unix_ms: table.kept_until_unix_ms(),
+        min_replicas: table.min_replicas(),
         partitions: table
             .partitions()
             .map(|all| all.iter().map(partition_info).collect())
@@ -233,6 +291,8 @@ fn member_info(member: admin::MemberDetail<'_>) -> MemberInfo {
         reason: text(member.reason()),
         committed: member.committed(),
         prepared: member.prepared(),
+        since_unix_ms: Some(member.since_unix_ms()).filter(|it| *it > 0),
+        bytes: member.bytes(),
     }
 }
 
@@ -253,6 +313,34 @@ pub(super) fn node_info(node: admin::NodeDetail<'_>) -> NodeInfo {
             .unwrap_or_default(),
         is_draining: node.draining(),
         unknown_replicas: node.unknown_replicas(),
+        is_decommissioned: node.decommissioned(),
+        is_leaving: node.leaving(),
+        refuses_writes: node.writes_refused(),
+        clock_ahead_ms: node.clock_ahead_ms(),
+        program: node.version().map(|version| ProgramInfo {
+            version: version.to_owned(),
+            protocol: node.protocol().into(),
+            disk_format: node.disk_format().into(),
+            started_unix_ms: node.started_unix_ms(),
+        }),
+    }
+}
+
+pub(super) fn drain_info(reply: admin::ShowDrainReply<'_>) -> DrainInfo {
+    DrainInfo {
+        kind: match reply.kind() {
+            admin::DrainKind::Primaries => DrainKind::Primaries,
+            admin::DrainKind::Replicas => DrainKind::Replicas,
+            admin::DrainKind::Decommission => DrainKind::Decommission,
+            admin::DrainKind::Forgotten => DrainKind::Forgotten,
+            _ => DrainKind::None,
+        },
+        is_done: reply.done(),
+        is_blocked: reply.blocked(),
+        waits_for: text(reply.message()),
+        primaries_left: reply.primaries_left(),
+        replicas_left: reply.replicas_left(),
+        bytes_left: reply.bytes_left(),
     }
 }
 

@@ -25,6 +25,12 @@ pub struct ClusterSummary {
     pub name: String,
     /// How much meta does by itself: 100 stopped, 200 blind, 300 freezed, 400 steady, 500 lively.
     pub level: u16,
+    /// Of meta's program; empty if it does not say.
+    pub version: String,
+    /// After which a lost member is replaced, in milliseconds.
+    pub heal_delay_ms: u64,
+    /// What meta's clock shows; 0 if it does not say.
+    pub now_unix_ms: u64,
     /// What Apache Pegasus' tools are told, with the keys they know.
     pub details: Vec<(String, String)>,
 }
@@ -170,6 +176,9 @@ impl Client {
             cluster_id: (u128::from(reply.cluster_high()) << 64) | u128::from(reply.cluster_low()),
             name: reply.name().unwrap_or_default().to_owned(),
             level: reply.level(),
+            version: reply.version().unwrap_or_default().to_owned(),
+            heal_delay_ms: reply.heal_delay_ms(),
+            now_unix_ms: reply.now_unix_ms(),
             details: details
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect(),

@@ -36,6 +36,7 @@ pub(super) fn operation(kind: FrameKind, body: &Bytes) -> Result<Operation, Fail
         FrameKind::Route => route(body),
         FrameKind::Ping => Ok(Operation::Ping),
         FrameKind::CoreStats => core_stats(body),
+        FrameKind::HotKeys => hot_keys(body),
         FrameKind::Scrub => scrub(body),
         FrameKind::Compact => compact(body),
         FrameKind::RemoteCommand => remote_command(body),
@@ -194,12 +195,19 @@ fn route(body: &Bytes) -> Result<Operation, Failure> {
     })
 }
 
+/// The core that is asked, in `kv.CoreStatsRequest` and `kv.HotKeysRequest`.
+const ASKED_CORE: u16 = u16::MAX;
+
 fn core_stats(body: &Bytes) -> Result<Operation, Failure> {
-    /// The core that is asked, in `kv.CoreStatsRequest`.
-    const ASKED_CORE: u16 = u16::MAX;
     let request = read::<kv::CoreStatsRequest<'_>>(body).map_err(malformed)?;
     let core = Some(request.core()).filter(|core| *core != ASKED_CORE);
     Ok(Operation::CoreStats { core })
+}
+
+fn hot_keys(body: &Bytes) -> Result<Operation, Failure> {
+    let request = read::<kv::HotKeysRequest<'_>>(body).map_err(malformed)?;
+    let core = Some(request.core()).filter(|core| *core != ASKED_CORE);
+    Ok(Operation::HotKeys { core })
 }
 
 fn scrub(body: &Bytes) -> Result<Operation, Failure> {

@@ -2,8 +2,8 @@
 
 use crate::frontend::Tag;
 use crate::request::{
-    Checked, CheckedValue, Compacting, Failure, Incremented, PartitionRoute, Reply, Response,
-    Route, Row, Rows, Scrubbing,
+    Checked, CheckedValue, Compacting, Failure, HotKeys, Incremented, PartitionRoute, Reply,
+    Response, Route, Row, Rows, Scrubbing,
 };
 use pegasus_fbs::body::FailureBody;
 use pegasus_fbs::code::Code;
@@ -36,24 +36,43 @@ pub(super) fn reply(
         Ok(response) => {
             builder.reset();
             response_body(response, builder);
-            let body = builder.finished_data();
-            if body.len() <= BODY_BYTES_MAX {
-                encode_frame(output, &header.reply(), body);
-                return;
-            }
-            let message = format!(
-                "answer of {} bytes, the limit is {BODY_BYTES_MAX}: ask for less",
-                body.len()
-            );
-            failure(
-                &header,
-                &Failure::new(Code::TooLarge, message),
-                builder,
-                output,
-            );
+            finished(&header, builder, output);
         }
         Err(reason) => failure(&header, reason, builder, output),
     }
+}
+
+/// The answer to a get that found this value.
+pub(super) fn value_reply(
+    tag: &Tag,
+    value: &[u8],
+    builder: &mut FlatBufferBuilder<'static>,
+    output: &mut Vec<u8>,
+) {
+    let kind = FrameKind::try_from(tag.kind).expect("the tag was made from a frame's header");
+    let header = Header::request(kind, tag.id).to_partition(tag.table, tag.partition);
+    builder.reset();
+    value_body(value, builder);
+    finished(&header, builder, output);
+}
+
+/// Sends what the builder has finished, if it fits into a frame.
+fn finished(header: &Header, builder: &mut FlatBufferBuilder<'static>, output: &mut Vec<u8>) {
+    let body = builder.finished_data();
+    if body.len() <= BODY_BYTES_MAX {
+        encode_frame(output, &header.reply(), body);
+        return;
+    }
+    let bytes = body.len();
+    let message = format!("answer of {bytes} bytes, the limit is {BODY_BYTES_MAX}: ask for less");
+    let reason = Failure::new(Code::TooLarge, message);
+    failure(header, &reason, builder, output);
+}
+
+fn value_body(value: &[u8], builder: &mut FlatBufferBuilder<'static>) {
+    let value = Some(builder.create_vector(value));
+    let root = kv::ValueReply::create(builder, &kv::ValueReplyArgs { value });
+    builder.finish(root, None);
 }
 
 fn failure(
@@ -107,11 +126,7 @@ fn response_body(response: &Response, builder: &mut FlatBufferBuilder<'static>) 
             checked_value,
             decree,
         } => check_body(*outcome, checked_value, *decree, builder),
-        Response::Value(value) => {
-            let value = Some(builder.create_vector(value));
-            let root = kv::ValueReply::create(builder, &kv::ValueReplyArgs { value });
-            builder.finish(root, None);
-        }
+        Response::Value(value) => value_body(value, builder),
         Response::Exists(exists) => {
             let root = kv::ExistReply::create(builder, &kv::ExistReplyArgs { exists: *exists });
             builder.finish(root, None);
@@ -137,6 +152,7 @@ fn response_body(response: &Response, builder: &mut FlatBufferBuilder<'static>) 
             let root = kv::CoreStatsReply::create(builder, &kv::CoreStatsReplyArgs { words });
             builder.finish(root, None);
         }
+        Response::HotKeys(told) => hot_keys_body(told, builder),
         Response::Scrub(scrubbing) => scrub_body(scrubbing, builder),
         Response::Compact(compacting) => compact_body(*compacting, builder),
         Response::Text(text) => {
@@ -191,6 +207,35 @@ fn scrub_body(scrubbing: &Scrubbing, builder: &mut FlatBufferBuilder<'static>) {
         began: scrubbing.began,
     };
     let root = kv::ScrubReply::create(builder, &args);
+    builder.finish(root, None);
+}
+
+fn hot_keys_body(told: &HotKeys, builder: &mut FlatBufferBuilder<'static>) {
+    let keys: Vec<_> = told
+        .keys
+        .iter()
+        .map(|it| {
+            let key = Some(builder.create_vector(&it.key));
+            let args = kv::HotKeyArgs {
+                table_id: it.table,
+                partition: it.partition,
+                write: it.is_write,
+                key,
+                key_bytes: it.key_bytes,
+                count: it.count,
+                error: it.error,
+            };
+            kv::HotKey::create(builder, &args)
+        })
+        .collect();
+    let keys = Some(builder.create_vector(&keys));
+    let args = kv::HotKeysReplyArgs {
+        window_ms: told.window_ms,
+        reads: told.reads,
+        writes: told.writes,
+        keys,
+    };
+    let root = kv::HotKeysReply::create(builder, &args);
     builder.finish(root, None);
 }
 

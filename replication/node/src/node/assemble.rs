@@ -28,6 +28,7 @@ use crate::transfer::{TransferCore, TransferOptions, TransferThreads, Transfers}
 use crate::{clock, data_dir, log_flush};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use pegasus_engine::rocks::EngineOptions;
+use pegasus_fbs::stats_page::Gauge;
 use pegasus_host::Root;
 use pegasus_net::mesh::{MeshEnd, mesh};
 use pegasus_net::waker::Waker;
@@ -153,7 +154,7 @@ pub(super) fn assemble(
         cluster: format!("{:032x}", known.cluster.0),
         addresses: client_addresses.clone(),
     };
-    let stats = create_stats(process, &dir, node, count)?;
+    let stats = create_stats(config, &dir, node, count)?;
     let pages = stats.iter().map(Stats::page).collect();
     let (stats_relay, stats_thread) =
         StatsRelay::start(pages, names, scrub.clone(), compaction.clone())
@@ -340,18 +341,39 @@ fn start_compaction(
 
 /// The pages of all cores, before any core runs: each answers for all.
 fn create_stats(
-    process: &ProcessConfig,
+    config: &Config,
     dir: &DataDir,
     node: NodeId,
     count: u16,
 ) -> Result<Vec<Stats>, NodeError> {
     let started_us = clock::wall_us();
+    let stages = config.process.stats.stages;
     let create = |core| {
         let path = dir.stats_page(CoreId(core));
-        Stats::create(&path, node, CoreId(core), started_us, process.stats.stages)
-            .map_err(|error| NodeError::Stats { core, error })
+        let mut stats = Stats::create(&path, node, CoreId(core), started_us, stages)
+            .map_err(|error| NodeError::Stats { core, error })?;
+        for (gauge, bound) in bounds(config) {
+            stats.set(gauge, bound);
+        }
+        Ok(stats)
     };
     (0..count).map(create).collect()
+}
+
+/// What the statistics page has gauges for and the configuration bounds.
+fn bounds(config: &Config) -> [(Gauge, u64); 8] {
+    let memory = &config.process.memory;
+    let row_cache = memory.cache.0 / 100 * u64::from(memory.row_cache_percent);
+    [
+        (Gauge::CacheBytesMax, memory.cache.0),
+        (Gauge::RowCacheBytesMax, row_cache),
+        (Gauge::MemtableBytesMax, memory.memtables.0),
+        (Gauge::RequestBytesMax, memory.requests.0),
+        (Gauge::RequestsInflightMax, memory.requests_max as u64),
+        (Gauge::NetBufferBytesMax, memory.network.0),
+        (Gauge::LogPendingBytesMax, config.cluster.log_pending_max.0),
+        (Gauge::LogUsedBytesMax, config.process.log_budget_bytes()),
+    ]
 }
 
 fn handles(

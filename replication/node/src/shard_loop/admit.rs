@@ -20,7 +20,7 @@ use pegasus_engine::Engine;
 use pegasus_engine::value::seconds_since_epoch;
 use pegasus_fbs::code::Code;
 use pegasus_fbs::hash::{key_hash, partition_of};
-use pegasus_fbs::stats_page::Counter;
+use pegasus_fbs::stats_page::{Counter, PartitionSlot};
 use pegasus_net::request::{
     CheckAndMutate, CheckAndSet, Failure, Key, MultiGet, MultiPut, MultiRemove, Mutate,
     OpenScanner, Operation, Request, Response, Scan, ScanRows,
@@ -37,14 +37,26 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 impl ShardLoop {
     /// A request from a connection of this core.
     pub(super) fn take_request(&mut self, to: ReplyTo, request: Request, arrival: Arrival) {
-        let (counter, timing) = of_operation(&request.operation);
+        let (counter, _) = of_operation(&request.operation);
         self.stats.count(counter);
+        if let Some((to, request)) = self.keep_quick(to, request, arrival) {
+            self.take_long_way(to, request, arrival);
+        }
+    }
+
+    /// Past the short way of gets whose rows are in memory.
+    pub(super) fn take_long_way(&mut self, to: ReplyTo, request: Request, arrival: Arrival) {
+        let (_, timing) = of_operation(&request.operation);
         let untraced = Measure::untraced(timing, Instant(arrival.received_ns));
         match request.operation {
             Operation::Ping => self.send_answer(Origin::Here(to), untraced, Ok(Response::Pong)),
             Operation::Route { table_name } => self.ask_route(to, untraced, table_name),
             Operation::CoreStats { core } => {
                 let about = About::Core(core.unwrap_or(self.address.core.0));
+                self.ask_stats(to, untraced, about);
+            }
+            Operation::HotKeys { core } => {
+                let about = About::HotKeys(core.unwrap_or(self.address.core.0));
                 self.ask_stats(to, untraced, about);
             }
             Operation::Scrub { start } => self.ask_stats(to, untraced, About::Scrub { start }),
@@ -158,6 +170,7 @@ impl ShardLoop {
                 timing,
                 received: Instant(arrival.received_ns),
                 trace: stats.begin(timing, &request, key_hash, &arrival, self.now),
+                slot: PartitionSlot::NONE,
             };
             self.refuse(Origin::Here(to), measure, failure);
         }
@@ -174,11 +187,18 @@ impl ShardLoop {
         let key_hash = key_hash_of(&request.operation);
         let stats = &mut self.stats;
         measure.trace = stats.begin(measure.timing, &request, key_hash, arrival, self.now);
+        measure.slot = stats.count_request(partition, measure.timing);
+        if let (Some(name), Some(hash)) = (key_of(&request.operation), key_hash) {
+            stats.note_key(partition, request.operation.is_write(), hash, name);
+        }
         if let Some(table) = self.directory.tables.get(&partition.table) {
             if let Some(denial) = table.settings.denial(request.operation.is_write()) {
                 return self.deny(origin, measure, denial);
             }
-            if table.settings.throttles().is_some() {
+            let is_write = request.operation.is_write();
+            if table.settings.throttles().is_some()
+                || self.throttling.holds_back(partition, is_write)
+            {
                 return self.admit_throttled(origin, request, measure);
             }
         }
@@ -258,6 +278,7 @@ impl ShardLoop {
         key_hash: Option<u64>,
     ) -> Result<Prepared, Failure> {
         if self.is_stopping() {
+            self.asked_at = self.now;
             return Err(Failure::new(Code::NotServing, "this node is stopping"));
         }
         if self.is_over_share(partition.table) {
@@ -441,11 +462,11 @@ struct Prepared {
     scanner: Option<Box<OpenScanner>>,
 }
 
-fn timeout_of(request: &Request) -> Duration {
+pub(super) fn timeout_of(request: &Request) -> Duration {
     request.timeout.unwrap_or(TIMEOUT_DEFAULT).min(TIMEOUT_MAX)
 }
 
-const fn partition_id(request: &Request) -> PartitionId {
+pub(super) const fn partition_id(request: &Request) -> PartitionId {
     PartitionId {
         table: TableId(request.table),
         index: request.partition,
@@ -572,6 +593,7 @@ fn check_partition(
             | Operation::Route { .. }
             | Operation::Ping
             | Operation::CoreStats { .. }
+            | Operation::HotKeys { .. }
             | Operation::Scrub { .. }
             | Operation::Compact { .. } => true,
         };

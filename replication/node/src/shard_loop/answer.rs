@@ -7,7 +7,7 @@ use super::refusal;
 use super::requests::{Measure, Origin, Pending, Work};
 use crate::clock;
 use pegasus_fbs::code::Code;
-use pegasus_fbs::stats_page::Counter;
+use pegasus_fbs::stats_page::{Counter, PartitionCounter, PartitionSlot};
 use pegasus_net::request::{Failure, NextPage, OpenScanner, Reply, Response};
 use pegasus_net::{Arrival, ReplyTo};
 use pegasus_replication::event::{BusyReason, Reject};
@@ -84,6 +84,11 @@ impl ShardLoop {
     fn count_written(&mut self, measure: Measure, rows: usize, bytes: usize) {
         self.stats.add(Counter::RowsWritten, rows as u64);
         self.stats.add(Counter::BytesWritten, bytes as u64);
+        let slot = measure.slot;
+        self.stats
+            .add_of(slot, PartitionCounter::RowsWritten, rows as u64);
+        self.stats
+            .add_of(slot, PartitionCounter::BytesWritten, bytes as u64);
         self.stats.set_bytes(measure.trace, bytes as u64);
     }
 
@@ -130,6 +135,9 @@ impl ShardLoop {
         let code = reply
             .as_ref()
             .map_or_else(|failure| failure.code, |_| Code::Ok);
+        if !matches!(code, Code::Ok | Code::NotFound) {
+            self.count_failure(measure.slot, code);
+        }
         if !self.stats.measures_stages()
             && let Some(timing) = measure.timing
         {
@@ -164,6 +172,13 @@ impl ShardLoop {
                 self.stats.handed_back(measure.trace, code, self.stamp);
                 self.outbox.mesh(core, MeshMessage::Reply { to, reply });
             }
+        }
+    }
+
+    fn count_failure(&mut self, slot: PartitionSlot, code: Code) {
+        self.stats.add_of(slot, PartitionCounter::Failures, 1);
+        if code == Code::Busy {
+            self.stats.add_of(slot, PartitionCounter::Busy, 1);
         }
     }
 

@@ -5,10 +5,10 @@ use crate::clock;
 use crate::stall::Phase;
 use pegasus_engine::Engine;
 use pegasus_engine::rocks::EngineActivity;
-use pegasus_fbs::stats_page::{Counter, Gauge};
+use pegasus_fbs::stats_page::{Counter, Gauge, PartitionGauge, PartitionSlot, Role};
 use pegasus_net::counters::CloseReason;
 use pegasus_replication::event::{Event, Pressure};
-use pegasus_replication::replica::{Health, RoleName};
+use pegasus_replication::replica::{Health, Replica, RoleName};
 
 impl ShardLoop {
     pub(super) fn publish(&mut self) {
@@ -94,6 +94,12 @@ impl ShardLoop {
             Gauge::DiskFull,
             u64::from(self.pressure == Pressure::DiskFull),
         );
+        let refused = match self.pressure {
+            Pressure::None => 0,
+            Pressure::Engine => 1,
+            Pressure::DiskFull => 2,
+        };
+        self.stats.set(Gauge::WritesRefused, refused);
         let links = self.shard.peers().filter(|(_, is_up, _)| *is_up).count();
         self.stats.set(Gauge::PeerLinks, links as u64);
     }
@@ -112,8 +118,44 @@ impl ShardLoop {
         self.stats.set_counter(Counter::RowCacheHits, rows.hits);
         self.stats.set_counter(Counter::RowCacheMisses, rows.misses);
         self.stats.set(Gauge::RowCacheBytes, rows.bytes);
+        let pressure = self.engine.pressure();
         self.stats
-            .set(Gauge::MemtableBytes, self.engine.pressure().memtable_bytes);
+            .set(Gauge::MemtableBytes, pressure.memtable_bytes);
+        self.stats
+            .set(Gauge::Level0Files, pressure.level0_files.into());
+        self.stats.set(
+            Gauge::ImmutableMemtables,
+            pressure.immutable_memtables.into(),
+        );
+    }
+
+    /// What replicas are, each for itself; once a second.
+    pub(super) fn gather_partitions(&mut self) {
+        let (shard, stats, engine) = (&self.shard, &mut self.stats, &self.engine);
+        stats.forget_partitions(|partition| shard.replica(partition).is_some());
+        let mut untold = 0;
+        for replica in shard.replicas() {
+            let partition = replica.partition();
+            let slot = stats.keep_partition(partition);
+            untold += u64::from(slot == PartitionSlot::NONE);
+            let members = replica
+                .configuration()
+                .map_or(0, |configuration| configuration.members().count());
+            for (gauge, value) in [
+                (PartitionGauge::Role, role_of(replica) as u64),
+                (PartitionGauge::Members, members as u64),
+                (PartitionGauge::Ballot, replica.ballot().0),
+                (PartitionGauge::Committed, replica.committed().0),
+                (PartitionGauge::PreparesInflight, replica.inflight() as u64),
+                (
+                    PartitionGauge::UnflushedBytes,
+                    engine.unflushed_bytes(partition),
+                ),
+            ] {
+                stats.set_of(slot, gauge, value);
+            }
+        }
+        stats.set(Gauge::PartitionsUntold, untold);
     }
 
     fn gather_network(&mut self) {
@@ -132,6 +174,8 @@ impl ShardLoop {
         let garbage = garbage.iter().map(|reason| counters.closed(*reason)).sum();
         self.stats.set(Gauge::Connections, counters.connections);
         self.stats
+            .set(Gauge::RequestBytes, counters.request_bytes_inflight);
+        self.stats
             .set(Gauge::NetBufferBytes, counters.output_bytes_queued);
         self.stats
             .set_counter(Counter::ConnectionsAccepted, counters.accepted);
@@ -142,5 +186,18 @@ impl ShardLoop {
         self.stats
             .set_counter(Counter::NetBytesSent, counters.bytes_out);
         self.stats.set_counter(Counter::Sleeps, counters.sleeps);
+    }
+}
+
+fn role_of(replica: &Replica) -> Role {
+    if replica.health() == Health::OutOfService {
+        return Role::OutOfService;
+    }
+    match replica.role() {
+        RoleName::Primary(_) => Role::Primary,
+        RoleName::Secondary => Role::Secondary,
+        RoleName::Learner => Role::Learner,
+        RoleName::OutOfService => Role::OutOfService,
+        RoleName::Creating | RoleName::Idle => Role::None,
     }
 }

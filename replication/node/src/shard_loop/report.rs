@@ -1,7 +1,10 @@
 //! What meta is told of this core's replicas: changes of health at once, positions once a second.
 
+mod load;
+
 use super::ShardLoop;
-use crate::meta_link::{Health, ReplicaKey, Report};
+use crate::meta_link::{Health, ReplicaKey, ReplicaLoad, Report};
+use load::Loads;
 use pegasus_replication::config::Configuration;
 use pegasus_replication::ids::{Ballot, CoreAddress, Decree, Instant, PartitionId};
 use pegasus_replication::replica::{self, Replica};
@@ -20,6 +23,7 @@ pub(super) struct Reports {
     watched: BTreeSet<PartitionId>,
     watch_at: Instant,
     sweep_at: Instant,
+    loads: Loads,
 }
 
 impl Reports {
@@ -50,6 +54,10 @@ pub(super) const fn gone() -> Report {
         prepared_ballot: Ballot::NONE,
         applied: Decree::ZERO,
         configuration: None,
+        load: ReplicaLoad {
+            reads: 0,
+            writes: 0,
+        },
     }
 }
 
@@ -66,8 +74,10 @@ impl ShardLoop {
         if self.now >= self.reports.sweep_at {
             self.reports.sweep_at = self.now.after(SWEEP_PERIOD);
             self.forget_useless_peers();
+            self.gather_partitions();
             let partitions: Vec<PartitionId> =
                 self.shard.replicas().map(Replica::partition).collect();
+            self.measure_loads(&partitions);
             for partition in partitions {
                 self.report_one(partition);
             }
@@ -82,6 +92,26 @@ impl ShardLoop {
         useful.extend(linked.map(|(peer, _, _)| peer));
         self.peers
             .forget(|core| !useful.contains(&core), &mut self.io);
+    }
+
+    fn measure_loads(&mut self, partitions: &[PartitionId]) {
+        self.reports.loads.keep(partitions);
+        for &partition in partitions {
+            let Some(replica) = self.shard.replica(partition) else {
+                continue;
+            };
+            // What a learner fetches is not what it has to do.
+            if matches!(replica.role(), replica::RoleName::Learner) {
+                self.reports.loads.forget(partition);
+                continue;
+            }
+            let reads = self.stats.partition(partition).map_or(0, |it| it.reads());
+            let total = load::Totals {
+                reads,
+                writes: replica.applied().0,
+            };
+            self.reports.loads.measure(partition, total, self.now);
+        }
     }
 
     /// Reports a replica if it has changed. True: its health is one that lasts.
@@ -103,6 +133,7 @@ impl ShardLoop {
             prepared_ballot: replica.state().prepared_ballot,
             applied: replica.applied(),
             configuration: replica.configuration().cloned(),
+            load: self.reports.loads.told(partition),
         };
         let is_settled = is_settled(replica);
         let is_news = self

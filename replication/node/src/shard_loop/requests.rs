@@ -5,7 +5,7 @@ use super::fair::FLOWS;
 use super::read::ReadTask;
 use super::redis::{DirectRead, PartId};
 use crate::stats::TraceId;
-use pegasus_fbs::stats_page::Timing;
+use pegasus_fbs::stats_page::{PartitionSlot, Timing};
 use pegasus_net::ReplyTo;
 use pegasus_net::request::{OpenScanner, Reply};
 use pegasus_replication::ids::{CoreAddress, Instant, PartitionId, TableId, Ticket};
@@ -63,6 +63,8 @@ pub(super) struct Measure {
     /// When its last byte was found.
     pub(super) received: Instant,
     pub(super) trace: TraceId,
+    /// Where its replica is counted.
+    pub(super) slot: PartitionSlot,
 }
 
 impl Measure {
@@ -72,6 +74,7 @@ impl Measure {
             timing,
             received,
             trace: TraceId::NONE,
+            slot: PartitionSlot::NONE,
         }
     }
 }

@@ -1,13 +1,15 @@
-//! Throttles of tables at work: what each partition has used, and the requests that wait because it was too much.
+//! Throttles of tables at work: what each partition has used, and the requests that wait because it was too much. Writes of
+//! replicas whose compactions are behind wait here, too.
 
 use super::ShardLoop;
 use super::redis::Asked;
 use super::requests::{Measure, Origin};
+use super::write_pace::WritePace;
 use crate::clock;
 use crate::directory::Directory;
 use crate::throttle::{Moment, Usage, Verdict};
 use pegasus_fbs::code::Code;
-use pegasus_fbs::stats_page::Counter;
+use pegasus_fbs::stats_page::{Counter, PartitionCounter};
 use pegasus_net::frontend::resp::error_of;
 use pegasus_net::request::{Failure, Operation, Reply, Request, Response};
 use pegasus_replication::ids::{Instant, PartitionId};
@@ -20,6 +22,7 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(super) struct Throttling {
     partitions: HashMap<PartitionId, Throttled>,
+    pub(super) pace: WritePace,
     /// By time, and in order of arrival.
     delayed: BTreeMap<(Instant, u64), Delayed>,
     next: u64,
@@ -82,6 +85,17 @@ impl Throttling {
         });
     }
 
+    /// Whether requests to a partition of a table without throttles may have to wait all the same. Usually two comparisons.
+    #[inline]
+    pub(super) fn holds_back(&self, partition: PartitionId, is_write: bool) -> bool {
+        let has_parts = || {
+            self.partitions
+                .get(&partition)
+                .is_some_and(|it| it.parts > 0)
+        };
+        is_write && self.pace.is_behind() || !self.delayed.is_empty() && has_parts()
+    }
+
     /// When something is to be done.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.delayed.first_key_value().map(|((at, _), _)| *at)
@@ -117,8 +131,43 @@ impl Throttling {
 }
 
 impl ShardLoop {
-    /// What the throttles of its table say to a request. Only called where there are some.
+    /// What the throttles of its table, and the pace of its replica, say to a request. Only called where there are some.
     pub(super) fn judge(&mut self, load: Load) -> Verdict {
+        // Whoever cannot be served here is told so first.
+        let role = self.shard.replica(load.partition).map(|it| it.role());
+        let counts = match role {
+            Some(RoleName::Primary(_)) => true,
+            Some(RoleName::Secondary) => !load.is_write,
+            _ => false,
+        };
+        if !counts {
+            return Verdict::Pass;
+        }
+        match self.judge_by_table(load) {
+            Verdict::Pass if load.is_write && self.throttling.pace.is_behind() => self.pace(load),
+            verdict => verdict,
+        }
+    }
+
+    /// Compactions are behind: not faster than the replica can take it.
+    fn pace(&mut self, load: Load) -> Verdict {
+        let files = self.engine.level0_files(load.partition);
+        let longest = load.timeout / 2;
+        let Load {
+            partition, bytes, ..
+        } = load;
+        let pause = self
+            .throttling
+            .pace
+            .pause(partition, files, bytes, self.now, longest);
+        if pause.is_zero() {
+            Verdict::Pass
+        } else {
+            Verdict::Delay(pause)
+        }
+    }
+
+    fn judge_by_table(&mut self, load: Load) -> Verdict {
         let Load {
             partition,
             is_write,
@@ -130,16 +179,6 @@ impl ShardLoop {
         else {
             return Verdict::Pass;
         };
-        // Whoever cannot be served here is told so first.
-        let role = self.shard.replica(partition).map(|it| it.role());
-        let counts = match role {
-            Some(RoleName::Primary(_)) => true,
-            Some(RoleName::Secondary) => !is_write,
-            _ => false,
-        };
-        if !counts {
-            return Verdict::Pass;
-        }
         let usage = &mut self
             .throttling
             .partitions
@@ -187,6 +226,11 @@ impl ShardLoop {
         } else {
             Counter::ThrottleDelayedReads
         });
+        let slot = match &delayed {
+            Delayed::Request { measure, .. } | Delayed::Answer { measure, .. } => measure.slot,
+            Delayed::Part { asked, .. } => self.stats.slot_of(asked.partition),
+        };
+        self.stats.add_of(slot, PartitionCounter::Throttled, 1);
         self.throttling.delay(self.now.after(pause), delayed);
     }
 
@@ -224,6 +268,8 @@ impl ShardLoop {
             (Counter::ThrottleRejectedReads, "read_throttling")
         };
         self.stats.count(counter);
+        self.stats
+            .add_of(measure.slot, PartitionCounter::Throttled, 1);
         let failure = throttled(key);
         let reply = match origin {
             Origin::Part(_) | Origin::Direct(_) | Origin::CorePart { .. } | Origin::Peer { .. } => {

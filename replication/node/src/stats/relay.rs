@@ -4,6 +4,7 @@
 //! So an answer costs no data core more than its sending, and a core that is stuck, or a pool whose threads all wait for a
 //! disk, does not keep its numbers from anybody who asks another core.
 
+use super::hot_keys::Board;
 use super::page_map::PageMap;
 use crate::compaction::Compaction;
 use crate::http::{self, CoreState, Subject};
@@ -36,6 +37,8 @@ pub struct StatsQuestion {
 pub enum About {
     /// The statistics of the core of this index.
     Core(u16),
+    /// The keys that the core of this index is asked for most.
+    HotKeys(u16),
     /// Scrubbing of the node; with `start` a pass is ordered first.
     Scrub { start: bool },
     /// Compacting by hand on the node; with `start` the replicas of a table, or of all, are ordered first.
@@ -82,7 +85,14 @@ pub struct StatsRelay {
 
 /// The mapped pages of all cores of a node, by core; made by [`super::Stats::page`].
 #[derive(Clone, Debug)]
-pub struct Pages(pub(super) Vec<PageMap>);
+pub struct Pages(pub(super) Vec<CorePage>);
+
+/// What one core lets others read.
+#[derive(Clone, Debug)]
+pub(super) struct CorePage {
+    pub(super) page: PageMap,
+    pub(super) hot_keys: Board,
+}
 
 impl FromIterator<Self> for Pages {
     fn from_iter<I: IntoIterator<Item = Self>>(pages: I) -> Self {
@@ -108,6 +118,7 @@ impl StatsRelay {
                 for StatsQuestion { core, to, about } in queue {
                     let reply = match about {
                         About::Core(core) => pages.answer(core),
+                        About::HotKeys(core) => pages.hot_keys(core),
                         About::Scrub { start } => Ok(Response::Scrub(scrubbing(&scrub, start))),
                         About::Compact { table, start } => {
                             Ok(Response::Compact(compacting(&compaction, table, start)))
@@ -163,23 +174,31 @@ fn compacting(compaction: &Compaction, table: Option<u32>, start: bool) -> Compa
 
 impl Pages {
     fn answer(&self, about: u16) -> Reply {
-        let Some(page) = self.0.get(usize::from(about)) else {
+        let page = &self.of_core(about)?.page;
+        Ok(Response::CoreStats(compact(&copy_of(page.as_ref()))))
+    }
+
+    fn hot_keys(&self, about: u16) -> Reply {
+        Ok(Response::HotKeys(self.of_core(about)?.hot_keys.read()))
+    }
+
+    fn of_core(&self, about: u16) -> Result<&CorePage, Failure> {
+        self.0.get(usize::from(about)).ok_or_else(|| {
             let count = self.0.len();
             let message = format!("there is no core {about}, this node has {count} from 0");
-            return Err(Failure::new(Code::NotFound, message));
-        };
-        Ok(Response::CoreStats(compact(&copy_of(page.as_ref()))))
+            Failure::new(Code::NotFound, message)
+        })
     }
 
     fn answer_tool(&self, core: u16, state: CoreState, ask: &Ask, names: &Names) -> Reply {
         let index = usize::from(core);
-        let (Some(page), Some(address)) = (self.0.get(index), names.addresses.get(index)) else {
+        let (Some(it), Some(address)) = (self.0.get(index), names.addresses.get(index)) else {
             return Err(Failure::new(
                 Code::NotFound,
                 format!("there is no core {core}"),
             ));
         };
-        let page = Snapshot::of_words(&copy_of(page.as_ref()))
+        let page = Snapshot::of_words(&copy_of(it.page.as_ref()))
             .map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
         let subject = Subject {
             page,

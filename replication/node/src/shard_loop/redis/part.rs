@@ -37,11 +37,13 @@ impl ShardLoop {
     /// Its turn has come: past the throttles, or into them.
     pub(in crate::shard_loop) fn start_part(&mut self, origin: Origin, asked: Asked) {
         let table = self.directory.tables.get(&asked.partition.table);
-        if table.is_none_or(|table| table.settings.throttles().is_none()) {
+        let is_write = asked.is_write();
+        let is_free = table.is_none_or(|table| table.settings.throttles().is_none());
+        if is_free && !self.throttling.holds_back(asked.partition, is_write) {
             return self.run_part(origin, asked);
         }
-        let is_write = asked.is_write();
-        let measure = Measure::untraced(Some(counted(&asked.calls).1), asked.received);
+        let mut measure = Measure::untraced(Some(counted(&asked.calls).1), asked.received);
+        measure.slot = self.stats.slot_of(asked.partition);
         match self.judge_part(&asked) {
             Verdict::Pass => self.run_part(origin, asked),
             Verdict::Delay(_) if self.is_over_share(asked.partition.table) => {
@@ -81,7 +83,12 @@ impl ShardLoop {
             trace: self
                 .stats
                 .begin_part(timing, partition, hash, received, self.now),
+            slot: self.stats.count_request(partition, Some(timing)),
         };
+        if !key.is_empty() {
+            let is_write = goes_to_gate(&calls);
+            self.stats.note_key(partition, is_write, hash, (&key, b""));
+        }
         let (work, wanted) = match self.prepare_part(partition, calls, &key, hash) {
             Ok(prepared) => prepared,
             Err(reply) => return self.send_answer(origin, measure, reply),
@@ -137,6 +144,7 @@ impl ShardLoop {
         hash: u64,
     ) -> Result<(Work, Wanted), Reply> {
         if self.is_stopping() {
+            self.asked_at = self.now;
             return Err(Err(Failure::new(Code::NotServing, "this node is stopping")));
         }
         if self.is_over_share(partition.table) {

@@ -14,7 +14,9 @@ mod number;
 mod result;
 
 pub use check::{Check, CheckAndMutate, CheckKind, Checked, CheckedValue};
-pub use computation::{Computation, EngineSource, Head, Need, Pending, Prepared, Rows, Source};
+pub use computation::{
+    Computation, EngineSource, Head, Need, Pending, Prepared, ROWS_BYTES_MAX, Rows, Source,
+};
 pub use incr::{Incr, IncrExpiry, Incremented};
 pub use number::parse_number;
 

@@ -156,6 +156,12 @@ pub enum ReadError {
         partition: PartitionId,
         detail: String,
     },
+    /// The rows that one operation has to see take more memory than it may have.
+    #[error("replica {partition}: the rows of one operation exceed {bytes_max} bytes")]
+    TooLarge {
+        partition: PartitionId,
+        bytes_max: usize,
+    },
     /// The disk or the engine failed.
     #[error("replica {partition}: {detail}")]
     Io {

@@ -589,7 +589,10 @@ fn write_error(partition: PartitionId, error: rocksdb::Error) -> ApplyError {
 
 fn to_apply_error(error: ReadError) -> ApplyError {
     match error {
-        ReadError::Incomplete { partition } => ApplyError::Busy { partition },
+        // The second is of operations that look at many rows; nothing is applied by one.
+        ReadError::Incomplete { partition } | ReadError::TooLarge { partition, .. } => {
+            ApplyError::Busy { partition }
+        }
         ReadError::NoReplica { partition } => ApplyError::NoReplica { partition },
         ReadError::Corruption { partition, detail } => ApplyError::Corruption { partition, detail },
         ReadError::Io { partition, detail } => ApplyError::Io { partition, detail },

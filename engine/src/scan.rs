@@ -246,6 +246,14 @@ impl ScanPage {
             stop: Stop::Exhausted,
         }
     }
+
+    /// Whether it is the bytes that have ended the read `spec`, and not its rows.
+    #[must_use]
+    pub fn is_cut_by_bytes(&self, spec: &ScanSpec) -> bool {
+        matches!(self.stop, Stop::Limit { .. })
+            && self.bytes >= spec.bytes_max
+            && self.count < spec.rows_max
+    }
 }
 
 /// A place between the bounds of a read; moves in the order of the read.

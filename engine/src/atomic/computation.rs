@@ -37,7 +37,21 @@ pub trait Source {
     /// # Errors
     /// [`ReadError`]; `Incomplete` if they are not in memory, or too many for one turn, and may not be waited for.
     fn page(&self, spec: &ScanSpec) -> Result<ScanPage, ReadError>;
+
+    /// The replica that is read.
+    fn partition(&self) -> PartitionId;
+
+    /// Rows that one operation may look up here; with more it goes on where it may take its time.
+    fn rows_max(&self) -> usize {
+        usize::MAX
+    }
 }
+
+/// Rows that one operation may look up on a data core: some 200 us.
+const ROWS_PER_TURN: usize = 64;
+
+/// Bytes of all rows that one operation may see. What it needs besides is a small part of them.
+pub const ROWS_BYTES_MAX: usize = 128 << 20;
 
 /// A replica in an engine, read as far as its tier goes.
 #[derive(Debug)]
@@ -65,6 +79,17 @@ impl<E: Engine> Source for EngineSource<'_, E> {
             Stop::Exhausted | Stop::Limit { .. } => Ok(page),
         }
     }
+
+    fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    fn rows_max(&self) -> usize {
+        match self.tier {
+            Tier::CacheOnly => ROWS_PER_TURN,
+            Tier::Full => usize::MAX,
+        }
+    }
 }
 
 /// The first rows of a hash key.
@@ -80,6 +105,8 @@ pub struct Head {
 pub struct Rows {
     named: BTreeMap<Bytes, Option<Row>>,
     head: Option<Head>,
+    /// Of the values of those that are named.
+    named_bytes: usize,
 }
 
 impl Rows {
@@ -179,6 +206,10 @@ impl<P: Program> Computation<P> {
         source: &impl Source,
     ) -> Result<(), ReadError> {
         let now_s = self.moment.now_s();
+        let partition = source.partition();
+        if self.rows.named.len() + raw_keys.len() > source.rows_max() {
+            return Err(ReadError::Incomplete { partition });
+        }
         for raw_key in raw_keys {
             let prepared = match &self.overlay {
                 Some(overlay) => overlay.get(&raw_key).cloned(),
@@ -188,7 +219,11 @@ impl<P: Program> Computation<P> {
                 Some(row) => row.filter(|row| !is_expired(row.expire_at, now_s)),
                 None => source.row(&raw_key, now_s)?,
             };
+            self.rows.named_bytes += row.as_ref().map_or(0, |row| row.data.len());
             self.rows.named.insert(raw_key, row);
+            if self.rows.named_bytes > ROWS_BYTES_MAX {
+                return Err(too_large(partition));
+            }
         }
         Ok(())
     }
@@ -221,7 +256,11 @@ impl<P: Program> Computation<P> {
         // So many that those which are removed leave enough.
         spec.rows_max = asked.saturating_add(removed.len());
         spec.turn_examined_max = usize::MAX;
+        spec.bytes_max = ROWS_BYTES_MAX;
         let page = source.page(&spec)?;
+        if page.is_cut_by_bytes(&spec) {
+            return Err(too_large(source.partition()));
+        }
         let mut rows: BTreeMap<Bytes, Row> =
             page.rows.into_iter().map(|it| (it.key, it.row)).collect();
         for key in &removed {
@@ -232,6 +271,13 @@ impl<P: Program> Computation<P> {
         let rows = rows.map(|(key, row)| KeyedRow { key, row }).collect();
         self.rows.head = Some(Head { rows, asked });
         Ok(())
+    }
+}
+
+const fn too_large(partition: PartitionId) -> ReadError {
+    ReadError::TooLarge {
+        partition,
+        bytes_max: ROWS_BYTES_MAX,
     }
 }
 

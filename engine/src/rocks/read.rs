@@ -1,5 +1,6 @@
 //! Reads of one replica, on its core from memory or on a helper thread from disk.
 
+use super::RocksStore;
 use super::options;
 use super::replica::{RawIterator, Replica};
 use super::sparse::{self, Attempt};
@@ -9,11 +10,14 @@ use crate::{ReadError, Row, Tier};
 use bytes::Bytes;
 use pegasus_replication::ids::PartitionId;
 use rocksdb::{ErrorKind, ReadOptions, ReadTier};
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::time::Instant;
 
 /// Removed rows and old versions of rows that an iterator passes in a row where that is bounded: about 500 us.
 const SKIPPED_MAX: u64 = 4096;
+
+/// Rows looked up at once where many are wanted: enough to be quick, few enough to be bounded if each is large.
+const KEYS_PER_LOOK: usize = 32;
 
 /// Options that are made once: each costs an allocation in C++.
 pub(super) struct Reader {
@@ -61,16 +65,24 @@ impl Reader {
         raw_keys: &[K],
         now_s: u32,
         tier: Tier,
+        seen: impl FnMut(usize, Option<ValueRef<'_>>),
+    ) -> Result<Vec<Option<Row>>, ReadError> {
+        Self::multi_get_with(self.options(tier), replica, raw_keys, now_s, seen)
+    }
+
+    fn multi_get_with<K: AsRef<[u8]>>(
+        options: &ReadOptions,
+        replica: &Replica,
+        raw_keys: &[K],
+        now_s: u32,
         mut seen: impl FnMut(usize, Option<ValueRef<'_>>),
     ) -> Result<Vec<Option<Row>>, ReadError> {
         replica.check()?;
         let partition = replica.name.partition;
-        let answers = replica.db.batched_multi_get_cf_opt(
-            replica.column_family(),
-            raw_keys,
-            false,
-            self.options(tier),
-        );
+        let answers =
+            replica
+                .db
+                .batched_multi_get_cf_opt(replica.column_family(), raw_keys, false, options);
         let row = |(at, answer): (usize, Result<Option<_>, _>)| {
             let stored: Option<rocksdb::DBPinnableSlice<'_>> =
                 answer.map_err(|error| read_error(partition, error))?;
@@ -78,6 +90,36 @@ impl Reader {
                 .map_err(|error| unreadable(partition, error))
         };
         answers.into_iter().enumerate().map(row).collect()
+    }
+}
+
+impl RocksStore {
+    /// Tells `see` the live rows under `raw_keys` one after the other, all as of one moment, until it breaks off. At most
+    /// 32 of them are in memory besides those that it keeps.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn each_row(
+        &self,
+        partition: PartitionId,
+        raw_keys: &[Bytes],
+        now_s: u32,
+        see: &mut dyn FnMut(Option<Row>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let replica = self
+            .find(partition)
+            .ok_or(ReadError::NoReplica { partition })?;
+        let snapshot = replica.db.snapshot();
+        let mut options = options::reads(ReadTier::All);
+        options.set_snapshot(&snapshot);
+        for some in raw_keys.chunks(KEYS_PER_LOOK) {
+            for row in Reader::multi_get_with(&options, &replica, some, now_s, |_, _| ())? {
+                if see(row).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -127,6 +127,11 @@ pub const BIG_HASH_WRITE: &str =
     "ERR the hash has too many fields for one write (3000 at most): HSCAN and HDEL some first";
 pub const BIG_HASH_READ: &str =
     "ERR the hash is too large for one answer (65536 fields, 16 MiB): use HSCAN";
+/// A pattern above [`crate::glob::PATTERN_BYTES_MAX`].
+pub const LONG_PATTERN: &str = "ERR a pattern of more than 1024 bytes";
+/// A command that names too much.
+pub const BIG_COMMAND: &str =
+    "ERR the names of this command, each with its key, are larger than 32 MiB: ask for fewer";
 pub const BIG_ANSWER: &str =
     "ERR the answer is too large (more than 20 MiB): ask for less at a time; nothing was done";
 pub const CROSS_KEYS: &str =

@@ -1,5 +1,8 @@
 //! Patterns of SCAN and HSCAN: `*`, `?`, `[a-z]`, `[^a]`, `\x` (Redis' `stringmatchlen`).
 
+/// Longest pattern that is taken: matching takes time in proportion to it.
+pub const PATTERN_BYTES_MAX: usize = 1024;
+
 /// Whether `text` looks like `pattern`. Takes time in proportion to the product of both lengths at most.
 #[must_use]
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {

@@ -187,7 +187,8 @@ impl Throttle {
             };
         }
         let used = window.units.saturating_add(units);
-        let is_over = |bound: &Bound| used > bound.units / u64::from(partition_count.max(1)) + 1;
+        let count = u64::from(partition_count.max(1));
+        let is_over = |bound: &Bound| used > (bound.units / count).saturating_add(1);
         let pause = |bound: Bound| bound.pause.min(moment.timeout / 2);
         if let Some(bound) = self.reject.filter(is_over) {
             return Verdict::Reject(pause(bound));

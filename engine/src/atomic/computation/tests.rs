@@ -29,7 +29,7 @@ pub(in crate::atomic) fn rows<const N: usize>(rows: [(&[u8], Option<Row>); N]) -
     let named = rows.into_iter();
     Rows {
         named: named.map(|(sort_key, row)| (raw(sort_key), row)).collect(),
-        head: None,
+        ..Rows::default()
     }
 }
 

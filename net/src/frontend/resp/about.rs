@@ -103,6 +103,10 @@ fn group(spec: &Spec) -> &'static str {
 pub(super) fn config(call: &Call) -> Value {
     match &call.argument(1).to_ascii_uppercase()[..] {
         b"GET" if call.count() >= 3 => {
+            let patterns = (2..call.count()).map(|at| call.argument(at).len());
+            if patterns.sum::<usize>() > glob::PATTERN_BYTES_MAX {
+                return answer::error(answer::LONG_PATTERN);
+            }
             let is_asked = |name: &str| {
                 (2..call.count()).any(|at| {
                     glob::matches(&call.argument(at).to_ascii_lowercase(), name.as_bytes())

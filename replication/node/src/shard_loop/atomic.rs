@@ -75,6 +75,10 @@ impl Source for StoreSource {
     fn page(&self, spec: &ScanSpec) -> Result<ScanPage, ReadError> {
         self.store.scan(self.partition, spec)
     }
+
+    fn partition(&self) -> PartitionId {
+        self.partition
+    }
 }
 
 impl AtomicTask {
@@ -546,6 +550,7 @@ impl ComputeOutcome {
         match error {
             ReadError::Corruption { .. } => Self::Damaged(error.to_string()),
             ReadError::NoReplica { .. } => Self::failed(Code::NotHere, error),
+            ReadError::TooLarge { .. } => Self::failed(Code::TooLarge, error),
             ReadError::Io { partition, .. } | ReadError::Incomplete { partition } => {
                 tracing::error!(%partition, %error, "read for an atomic operation failed");
                 Self::failed(Code::NotServing, error)

@@ -22,6 +22,8 @@ use std::time::Duration;
 const TURN_TIME: Duration = Duration::from_micros(200);
 /// What applies may take of it while reads wait: neither class keeps the other from its work.
 const APPLY_TIME: Duration = Duration::from_micros(100);
+/// What point reads get of a turn at least, however long an apply of a large value has taken.
+const READ_TIME_MIN: Duration = Duration::from_micros(50);
 /// Jobs of this core on the pool at once; what else misses memory waits here, where tables are told apart.
 const AWAY_MAX: usize = 32;
 /// What a read of the disk is charged with among those that wait for it.
@@ -106,7 +108,7 @@ impl ShardLoop {
     /// Applies and reads until everything is done or the turn's engine time is over; when that was.
     ///
     /// Three classes share it: applies, without which nothing that is replicated moves on, are first, and have half of it
-    /// while reads wait; point reads have what is left; long reads have a step in any case. What nobody else wanted goes to
+    /// while reads wait; point reads have what is left, and a share in any case; long reads have a step in any case. What nobody else wanted goes to
     /// applies again.
     pub(super) fn work(&mut self) -> Instant {
         let started = clock::now();
@@ -119,7 +121,7 @@ impl ShardLoop {
         };
         self.unstick();
         let applied = self.apply_until(started, apply_until);
-        let read = self.read_until(applied, until);
+        let read = self.read_until(applied, reads_until(applied, until));
         let ranged = self.range_until(read, until);
         let ended = if self.engine_work.applies.is_empty() {
             ranged
@@ -441,5 +443,25 @@ impl ShardLoop {
         self.stats.add(Counter::RowsRead, rows as u64);
         self.stats.add(Counter::BytesRead, bytes as u64);
         bytes as u64
+    }
+}
+
+/// When point reads have to end that can begin at `applied`, in a turn that ends at `until`.
+fn reads_until(applied: Instant, until: Instant) -> Instant {
+    until.max(applied.after(READ_TIME_MIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn point_reads_have_a_share_of_a_turn_however_long_applies_took() {
+        let began = Instant(1_000_000_000);
+        let until = began.after(TURN_TIME);
+        let after_short = reads_until(began.after(APPLY_TIME), until);
+        assert_eq!(after_short, until);
+        let applied = began.after(Duration::from_millis(3));
+        assert!(reads_until(applied, until) > applied);
     }
 }

@@ -14,9 +14,11 @@ use pegasus_net::request::{
     Failure, Key, MultiGet, MultiGetRows, OpenScanner, Operation, Reply, Response, Row, Rows,
 };
 use pegasus_replication::ids::PartitionId;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 /// Keys looked up in one step: about 100 us of cached rows.
-const KEYS_PER_STEP: usize = 32;
+pub(super) const KEYS_PER_STEP: usize = 32;
 
 /// Bytes of values after which a step looks up no more keys: 100 us and more of large rows.
 const BYTES_PER_STEP: usize = 256 << 10;
@@ -25,7 +27,7 @@ const BYTES_PER_STEP: usize = 256 << 10;
 const SHORT_KEY_BYTES_MAX: usize = 62;
 
 /// Raw keys of one read: each has the hash key in it, so that a short request may name very many bytes.
-const RAW_KEYS_BYTES_MAX: usize = 32 << 20;
+pub(super) const RAW_KEYS_BYTES_MAX: usize = 32 << 20;
 
 /// What a read needs of an engine; pool threads have another handle than the core.
 pub trait RowSource {
@@ -41,7 +43,7 @@ pub trait RowSource {
         tier: Tier,
     ) -> Result<Option<EngineRow>, ReadError>;
 
-    /// See [`Engine::multi_get`].
+    /// Tells `see` the live row under each of these raw keys, in order and all as of one moment, until it breaks off.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -51,7 +53,8 @@ pub trait RowSource {
         raw_keys: &[Bytes],
         now_s: u32,
         tier: Tier,
-    ) -> Result<Vec<Option<EngineRow>>, ReadError>;
+        see: &mut dyn FnMut(Option<EngineRow>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError>;
 
     /// See [`Engine::scan`].
     ///
@@ -293,6 +296,9 @@ impl ReadTask {
             Err(error @ ReadError::NoReplica { .. }) => {
                 Step::Done(Err(Failure::new(Code::NotHere, error.to_string())))
             }
+            Err(error @ ReadError::TooLarge { .. }) => {
+                Step::Done(Err(Failure::new(Code::TooLarge, error.to_string())))
+            }
             Err(error @ ReadError::Io { .. }) => {
                 tracing::error!(partition = %self.partition, %error, "read failed");
                 Step::Done(Err(Failure::new(Code::Internal, error.to_string())))
@@ -351,8 +357,11 @@ impl RowSource for RocksEngine {
         raw_keys: &[Bytes],
         now_s: u32,
         tier: Tier,
-    ) -> Result<Vec<Option<EngineRow>>, ReadError> {
-        self.multi_get(partition, raw_keys, now_s, tier)
+        see: &mut dyn FnMut(Option<EngineRow>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let rows = self.multi_get(partition, raw_keys, now_s, tier)?;
+        let _ = rows.into_iter().try_for_each(see);
+        Ok(())
     }
 
     fn page(
@@ -387,8 +396,9 @@ impl RowSource for RocksStore {
         raw_keys: &[Bytes],
         now_s: u32,
         _: Tier,
-    ) -> Result<Vec<Option<EngineRow>>, ReadError> {
-        self.multi_get(partition, raw_keys, now_s)
+        see: &mut dyn FnMut(Option<EngineRow>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.each_row(partition, raw_keys, now_s, see)
     }
 
     fn page(
@@ -434,17 +444,11 @@ impl Keys {
         tier: Tier,
         pace: Pace,
     ) -> Result<Option<Reply>, ReadError> {
-        let (end, rows) = match pace {
-            Pace::Step => {
-                let rows = self.rows_of_step(source, partition, now_s, tier)?;
-                (self.next + rows.len(), rows)
-            }
-            Pace::Whole => {
-                let raw_keys = &self.raw_keys[self.next..];
-                let rows = distinct_rows(source, partition, raw_keys, now_s, tier)?;
-                (self.raw_keys.len(), rows)
-            }
+        let rows = match pace {
+            Pace::Step => self.rows_of_step(source, partition, now_s, tier)?,
+            Pace::Whole => self.rows_of_all(source, partition, now_s, tier)?,
         };
+        let end = self.next + rows.len();
         for (index, row) in (self.next..end).zip(rows) {
             let Some(row) = row else { continue };
             // A live row follows and a limit is reached: the answer is not complete.
@@ -471,7 +475,11 @@ impl Keys {
             });
         }
         self.next = end;
-        Ok((self.next == self.raw_keys.len()).then(|| Ok(self.take_rows(true))))
+        if self.next == self.raw_keys.len() {
+            return Ok(Some(Ok(self.take_rows(true))));
+        }
+        // So large that not even all rows that are there were looked at.
+        Ok((pace == Pace::Whole).then(|| self.partial()))
     }
 
     /// Those of the next keys. One by one, which costs no more than one call for all and lets large rows end the step.
@@ -492,6 +500,45 @@ impl Keys {
             }
         }
         Ok(rows)
+    }
+
+    /// Those of all keys, as far as the answer can hold them; a row that is named several times is read once.
+    fn rows_of_all(
+        &self,
+        source: &impl RowSource,
+        partition: PartitionId,
+        now_s: u32,
+        tier: Tier,
+    ) -> Result<Vec<Option<EngineRow>>, ReadError> {
+        // In the order in which they are named first: what is not read lies behind what fills the answer.
+        let mut places = HashMap::with_capacity(self.raw_keys.len());
+        let mut distinct = Vec::new();
+        for raw_key in &self.raw_keys {
+            places.entry(raw_key).or_insert_with(|| {
+                distinct.push(raw_key.clone());
+                distinct.len() - 1
+            });
+        }
+        let (mut rows, mut bytes) = (Vec::with_capacity(distinct.len()), 0);
+        source.rows(partition, &distinct, now_s, tier, &mut |row| {
+            let row = row.map(|row| EngineRow {
+                data: if self.no_value {
+                    Bytes::new()
+                } else {
+                    row.data
+                },
+                ..row
+            });
+            bytes += row.as_ref().map_or(0, |row| row.data.len());
+            rows.push(row);
+            if bytes > self.bytes_max {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        let row = |raw_key| rows.get(*places.get(raw_key)?).cloned();
+        Ok(self.raw_keys.iter().map_while(row).collect())
     }
 
     fn restart(&mut self) {
@@ -526,23 +573,6 @@ impl Keys {
     }
 }
 
-/// One for each key, in order; a row that is named several times is read once.
-fn distinct_rows(
-    source: &impl RowSource,
-    partition: PartitionId,
-    raw_keys: &[Bytes],
-    now_s: u32,
-    tier: Tier,
-) -> Result<Vec<Option<EngineRow>>, ReadError> {
-    let mut distinct = raw_keys.to_vec();
-    distinct.sort_unstable();
-    distinct.dedup();
-    let rows = source.rows(partition, &distinct, now_s, tier)?;
-    let place = |raw_key: &Bytes| distinct.binary_search(raw_key).ok();
-    let row = |raw_key| rows.get(place(raw_key)?)?.clone();
-    Ok(raw_keys.iter().map(row).collect())
-}
-
 fn read_point(
     source: &impl RowSource,
     partition: PartitionId,
@@ -554,13 +584,18 @@ fn read_point(
     let row = source.row(partition, raw_key, now_s, tier)?;
     let reply = match (want, row) {
         (Want::Exists, row) => Ok(Response::Exists(row.is_some())),
-        (Want::Value | Want::Ttl, None) => Err(Failure::new(Code::NotFound, "no such row")),
+        (Want::Value | Want::Ttl, None) => Err(no_such_row()),
         (Want::Value, Some(row)) => Ok(Response::Value(row.data)),
         (Want::Ttl, Some(row)) => Ok(Response::Ttl(
             (row.expire_at > 0).then(|| row.expire_at.saturating_sub(now_s)),
         )),
     };
     Ok(Some(reply))
+}
+
+/// What a client is told of a row that is not there.
+pub(super) fn no_such_row() -> Failure {
+    Failure::new(Code::NotFound, "no such row")
 }
 
 fn point(key: &Key, want: Want) -> Result<Plan, Failure> {

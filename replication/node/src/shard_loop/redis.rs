@@ -252,7 +252,10 @@ impl ShardLoop {
             return;
         };
         let (name, deadline) = (command.table.clone(), command.deadline);
-        self.redis.at(deadline, Due::Expire(id));
+        // It is asked again and again while meta is away: one timer is enough.
+        if command.begins_to_wait() {
+            self.redis.at(deadline, Due::Expire(id));
+        }
         if !self.redis.tables.wait(&name, id) {
             return;
         }

@@ -140,3 +140,10 @@ fn frequent_looks_lose_no_bytes() {
     }
     assert_eq!(bucket.bytes, 1500);
 }
+
+#[test]
+fn the_largest_number_throttles_nobody() {
+    let throttles = throttles(&[(WRITES, "18446744073709551615*reject*0")]);
+    let mut usage = Usage::default();
+    assert_eq!(throttles.on_write(&mut usage, 1, 1, at(0)), Verdict::Pass);
+}

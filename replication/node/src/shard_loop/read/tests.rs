@@ -47,10 +47,12 @@ impl RowSource for Changing {
         raw_keys: &[Bytes],
         _: u32,
         _: Tier,
-    ) -> Result<Vec<Option<EngineRow>>, ReadError> {
+        see: &mut dyn FnMut(Option<EngineRow>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
         self.calls.set(self.calls.get() + 1);
         self.named.set(self.named.get() + raw_keys.len());
-        Ok(raw_keys.iter().map(|_| Some(self.row_now())).collect())
+        let _ = raw_keys.iter().try_for_each(|_| see(Some(self.row_now())));
+        Ok(())
     }
 
     fn page(&self, _: PartitionId, spec: &ScanSpec, _: Tier) -> Result<ScanPage, ReadError> {
@@ -173,9 +175,14 @@ impl RowSource for Large {
         raw_keys: &[Bytes],
         now_s: u32,
         tier: Tier,
-    ) -> Result<Vec<Option<EngineRow>>, ReadError> {
-        let row = |raw_key: &Bytes| self.row(partition, raw_key, now_s, tier);
-        raw_keys.iter().map(row).collect()
+        see: &mut dyn FnMut(Option<EngineRow>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        for raw_key in raw_keys {
+            if see(self.row(partition, raw_key, now_s, tier)?).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn page(&self, _: PartitionId, _: &ScanSpec, _: Tier) -> Result<ScanPage, ReadError> {
@@ -202,6 +209,22 @@ fn a_step_over_large_rows_ends_early_and_one_over_small_rows_after_so_many_keys(
 }
 
 #[test]
+fn large_rows_of_one_hash_key_are_read_only_as_far_as_the_answer_holds_them() {
+    let source = Large {
+        bytes: 1 << 20,
+        asked: Cell::new(0),
+    };
+    let names = (0..1000).map(|n| Bytes::from(format!("s{n}")));
+    let outcome = multi_get(MultiGetRows::Named(names.collect())).finish(&source);
+    let ReadOutcome::Answer(Ok(Response::Rows(rows))) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(!rows.complete);
+    assert_eq!(rows.rows.len(), MULTI_GET_BYTES_MAX >> 20);
+    assert!(source.asked.get() <= rows.rows.len() + 1);
+}
+
+#[test]
 fn point_reads_ask_for_the_raw_key_whatever_its_length() {
     struct Asked(std::cell::RefCell<Vec<u8>>);
     impl RowSource for Asked {
@@ -222,8 +245,9 @@ fn point_reads_ask_for_the_raw_key_whatever_its_length() {
             _: &[Bytes],
             _: u32,
             _: Tier,
-        ) -> Result<Vec<Option<EngineRow>>, ReadError> {
-            Ok(Vec::new())
+            _: &mut dyn FnMut(Option<EngineRow>) -> ControlFlow<()>,
+        ) -> Result<(), ReadError> {
+            Ok(())
         }
 
         fn page(&self, _: PartitionId, _: &ScanSpec, _: Tier) -> Result<ScanPage, ReadError> {

@@ -45,6 +45,8 @@ pub(super) struct InWork {
     unanswered: usize,
     /// What the answers that have come take in memory.
     answer_bytes: usize,
+    /// It waits, or has waited, for meta to tell where its table is.
+    has_waited: bool,
 }
 
 /// What the answers of the parts become.
@@ -170,9 +172,15 @@ impl InWork {
             next: 0,
             away: 0,
             answer_bytes: 0,
+            has_waited: false,
             unanswered: parts.len(),
             parts,
         }
+    }
+
+    /// It waits for meta's answer; true the first time.
+    pub(super) const fn begins_to_wait(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_waited, true)
     }
 
     /// The parts of all partitions, now that their number is known.

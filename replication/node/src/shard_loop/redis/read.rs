@@ -1,16 +1,20 @@
 //! Reads of Redis clients: the same evaluation as of writes, on rows as they are applied.
 
-use crate::shard_loop::read::RowSource;
+use crate::shard_loop::read::{KEYS_PER_STEP, RAW_KEYS_BYTES_MAX, RowSource};
 use bytes::Bytes;
+use pegasus_engine::atomic::ROWS_BYTES_MAX;
 use pegasus_engine::key::HASH_KEY_LENGTH_BYTES;
 use pegasus_engine::range::hash_key_range;
 use pegasus_engine::scan::{Stop, TURN_EXAMINED_DEFAULT};
 use pegasus_engine::{ReadError, Row as EngineRow, Tier, key};
 use pegasus_fbs::code::Code;
 use pegasus_net::request::{Failure, Reply, Response};
-use pegasus_redis::{Calls, Context, Kind, Need, READ_ROWS_MAX, Row, State, evaluate};
+use pegasus_redis::{
+    ANSWER_BYTES_MAX, Calls, Context, Kind, Need, READ_ROWS_MAX, Row, State, answer, evaluate,
+};
 use pegasus_replication::ids::PartitionId;
 use pegasus_resp::Value;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// One read in work.
@@ -64,7 +68,11 @@ impl RedisRead {
         loop {
             match evaluate(&self.calls, &mut self.state, &self.context) {
                 Ok(value) => return Ok(Some(Ok(Response::Redis(value)))),
-                Err(Need::Rows(sort_keys)) => self.find(sort_keys, source, partition, tier)?,
+                Err(Need::Rows(sort_keys)) => {
+                    if let Some(refusal) = self.find(sort_keys, source, partition, tier)? {
+                        return Ok(Some(Ok(Response::Redis(answer::error(refusal)))));
+                    }
+                }
                 Err(Need::Head(rows)) => self.find_head(rows, source, partition, tier)?,
             }
         }
@@ -90,28 +98,45 @@ impl RedisRead {
         Ok(row.map(|row| row.data))
     }
 
+    /// Looks rows up; or why they are too many or too large for one answer.
     fn find(
         &mut self,
         sort_keys: Vec<Bytes>,
         source: &impl RowSource,
         partition: PartitionId,
         tier: Tier,
-    ) -> Result<(), ReadError> {
+    ) -> Result<Option<&'static str>, ReadError> {
         if let [sort_key] = &sort_keys[..] {
             let raw_key = self.raw_key(sort_key);
             let row = source.row(partition, &raw_key, self.now_s, tier)?;
             self.state.know(sort_key.clone(), row.map(row_of));
-            return Ok(());
+            return Ok(None);
+        }
+        // Only so many on the core, and all as of one moment: the others on the pool.
+        if tier == Tier::CacheOnly && sort_keys.len() > KEYS_PER_STEP {
+            return Err(ReadError::Incomplete { partition });
+        }
+        // Each raw key has the key in it: a short command may name very many bytes.
+        let names = sort_keys.iter().map(|name| self.prefix.len() + name.len());
+        if names.sum::<usize>() > RAW_KEYS_BYTES_MAX {
+            return Ok(Some(answer::BIG_COMMAND));
         }
         let raw_keys: Vec<Bytes> = sort_keys
             .iter()
             .map(|sort_key| self.raw_key(sort_key))
             .collect();
-        let rows = source.rows(partition, &raw_keys, self.now_s, tier)?;
-        for (sort_key, row) in sort_keys.into_iter().zip(rows) {
-            self.state.know(sort_key, row.map(row_of));
-        }
-        Ok(())
+        let (state, mut names, mut bytes) = (&mut self.state, sort_keys.into_iter(), 0);
+        source.rows(partition, &raw_keys, self.now_s, tier, &mut |row| {
+            bytes += row.as_ref().map_or(0, |row| row.data.len());
+            match names.next() {
+                Some(name) if bytes <= ANSWER_BYTES_MAX => {
+                    state.know(name, row.map(row_of));
+                    ControlFlow::Continue(())
+                }
+                _ => ControlFlow::Break(()),
+            }
+        })?;
+        Ok((bytes > ANSWER_BYTES_MAX).then_some(answer::BIG_ANSWER))
     }
 
     fn find_head(
@@ -123,12 +148,20 @@ impl RedisRead {
     ) -> Result<(), ReadError> {
         let mut spec = hash_key_range(self.prefix.clone(), self.now_s);
         spec.rows_max = asked;
+        spec.bytes_max = ROWS_BYTES_MAX;
         // On the core only so much at once, and all of it on the pool otherwise: rows of one key are read as one.
         spec.turn_examined_max = match tier {
             Tier::CacheOnly => TURN_EXAMINED_DEFAULT,
             Tier::Full => usize::MAX,
         };
         let page = source.page(partition, &spec, tier)?;
+        if page.is_cut_by_bytes(&spec) {
+            let bytes_max = ROWS_BYTES_MAX;
+            return Err(ReadError::TooLarge {
+                partition,
+                bytes_max,
+            });
+        }
         let asked = match page.stop {
             Stop::Exhausted => usize::MAX,
             Stop::Limit { .. } => asked,

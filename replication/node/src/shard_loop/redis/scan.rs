@@ -12,7 +12,7 @@ use pegasus_engine::scan::{Fields, ScanSpec, Stop, TURN_EXAMINED_DEFAULT};
 use pegasus_engine::{ReadError, Tier, key};
 use pegasus_fbs::code::Code;
 use pegasus_net::request::{Failure, Reply, Response};
-use pegasus_redis::{Call, Calls, Kind, answer, glob, number};
+use pegasus_redis::{Call, Calls, Kind, READ_BYTES_MAX, answer, glob, number};
 use pegasus_replication::ids::PartitionId;
 use pegasus_resp::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +24,8 @@ const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
 /// Keys or fields of a page, unless COUNT says otherwise, and at most.
 const COUNT_DEFAULT: usize = 10;
 const COUNT_MAX: usize = 1000;
+/// Bytes of names and pattern compared for one page, some 300 us; what takes more for one name is done on the pool.
+const EFFORT_MAX: usize = 256 << 10;
 /// Cursors remembered by a core; the oldest are forgotten.
 const CURSORS_MAX: usize = 10_000;
 const CURSOR_BYTES_MAX: usize = 16 << 20;
@@ -64,6 +66,9 @@ impl Options {
             let is_last = at + 1 >= call.count();
             match &call.argument(at).to_ascii_uppercase()[..] {
                 _ if is_last => return Err(answer::error(answer::SYNTAX)),
+                b"MATCH" if value.len() > glob::PATTERN_BYTES_MAX => {
+                    return Err(answer::error(answer::LONG_PATTERN));
+                }
                 b"MATCH" => options.pattern = Some(value).filter(|pattern| &pattern[..] != b"*"),
                 b"COUNT" => options.count = count_of(&value)?,
                 b"TYPE" if !is_of_hash => options.only = Some(only_of(&value)),
@@ -82,6 +87,12 @@ impl Options {
         self.pattern
             .as_ref()
             .is_none_or(|pattern| glob::matches(pattern, name))
+    }
+
+    /// What it takes at most to compare a name with the pattern, in bytes compared.
+    fn effort(&self, name: &[u8]) -> usize {
+        let pattern = self.pattern.as_ref().map_or(0, Bytes::len);
+        pattern.saturating_mul(name.len())
     }
 }
 
@@ -157,6 +168,7 @@ impl RedisScan {
             Fields::NoValue
         };
         spec.rows_max = options.count;
+        spec.bytes_max = READ_BYTES_MAX;
         spec.may_rest_between_rows = true;
         Ok(Ok(Self {
             options,
@@ -174,16 +186,27 @@ impl RedisScan {
         let mut spec = self.spec.clone();
         spec.turn_examined_max = TURN_EXAMINED_DEFAULT.max(spec.rows_max);
         let page = source.page(partition, &spec, tier)?;
+        let mut before = None;
         let after = match page.stop {
             Stop::Exhausted => None,
             Stop::Limit { after } | Stop::Yield { after } => Some(after),
         };
-        let mut items = Vec::new();
+        let (mut items, mut effort) = (Vec::new(), 0);
         let mut last: Option<Bytes> = None;
         for found in page.rows {
+            if effort > EFFORT_MAX {
+                return Ok(Some(Ok(page_of(before, items))));
+            }
+            before = Some(found.key.clone());
             let Ok((name, sort_key)) = key::decode(&found.key) else {
                 continue;
             };
+            let compared = if self.hash.is_some() { sort_key } else { name };
+            let of_this = self.options.effort(compared);
+            if of_this > EFFORT_MAX && tier == Tier::CacheOnly {
+                return Err(ReadError::Incomplete { partition });
+            }
+            effort += of_this;
             if self.hash.is_some() {
                 if sort_key.is_empty() {
                     return Ok(Some(Ok(Response::Redis(answer::error(answer::WRONG_TYPE)))));

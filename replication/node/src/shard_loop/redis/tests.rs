@@ -14,6 +14,7 @@ use pegasus_replication::ids;
 use pegasus_replication::ids::{Ballot, Decree, ReplicaIncarnation, TableId};
 use pegasus_resp::CommandDecoder;
 use std::cell::Cell;
+use std::ops::ControlFlow;
 
 pub(super) const PARTITION: PartitionId = PartitionId {
     table: TableId(1),
@@ -22,7 +23,11 @@ pub(super) const PARTITION: PartitionId = PartitionId {
 
 pub(super) fn call(line: &str) -> Call {
     let mut bytes = BytesMut::from(format!("{line}\r\n").as_bytes());
-    let command = CommandDecoder::default().decode(&mut bytes).unwrap();
+    let limits = pegasus_resp::Limits {
+        line_bytes_max: 4 << 20,
+        ..pegasus_resp::Limits::DEFAULT
+    };
+    let command = CommandDecoder::new(limits).decode(&mut bytes).unwrap();
     Call::new(command.unwrap()).unwrap()
 }
 
@@ -35,6 +40,8 @@ pub(super) struct Replica {
     engine: MemEngine,
     decree: u64,
     asked: Cell<u32>,
+    /// Rows that were asked for by name, with others.
+    named: Cell<usize>,
 }
 
 impl Default for Replica {
@@ -45,6 +52,7 @@ impl Default for Replica {
             engine,
             decree: 0,
             asked: Cell::new(0),
+            named: Cell::new(0),
         }
     }
 }
@@ -129,9 +137,16 @@ impl RowSource for Replica {
         raw_keys: &[Bytes],
         now_s: u32,
         tier: Tier,
-    ) -> Result<Vec<Option<Row>>, ReadError> {
+        see: &mut dyn FnMut(Option<Row>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
         self.asked.set(self.asked.get() + 1);
-        self.engine.multi_get(partition, raw_keys, now_s, tier)
+        for raw_key in raw_keys {
+            if see(self.engine.get(partition, raw_key, now_s, tier)?).is_break() {
+                break;
+            }
+            self.named.set(self.named.get() + 1);
+        }
+        Ok(())
     }
 
     fn page(
@@ -206,6 +221,92 @@ fn a_hash_that_one_step_cannot_hold_is_read_on_the_pool() {
         panic!("the pool reads to the end");
     };
     assert_eq!(answer, Value::Integer(1000));
+}
+
+fn fields(count: usize) -> String {
+    (0..count).map(|n| format!(" f{n:05}")).collect()
+}
+
+/// One step on the core, which does not suffice, and then one on the pool.
+fn answer_of_pool(replica: &Replica, line: &str) -> pegasus_net::request::Reply {
+    let context = Context {
+        now_ms: 1_800_000_000_000,
+        default_ttl_s: 0,
+    };
+    let read = RedisRead::new(calls(line), context, 0).unwrap();
+    let mut task = ReadTask::of_redis(PARTITION, read, 0);
+    let step = task.step(replica, Tier::CacheOnly);
+    assert!(matches!(step, Step::NeedsDisk), "{step:?}");
+    assert_eq!(replica.named.get(), 0, "rows looked up on the core");
+    match task.step(replica, Tier::Full) {
+        Step::Done(reply) => reply,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn many_fields_are_looked_up_on_the_pool() {
+    let mut replica = Replica::default();
+    replica.put("h", "f00007", "v");
+    let line = format!("HMGET h{}", fields(1000));
+    let Ok(Response::Redis(Value::Array(values))) = answer_of_pool(&replica, &line) else {
+        panic!("an array");
+    };
+    assert_eq!(values.len(), 1000);
+    assert_eq!(values[7], Value::Bulk(Bytes::from_static(b"v")));
+}
+
+#[test]
+fn fields_larger_than_an_answer_are_read_only_as_far_as_that() {
+    let mut replica = Replica::default();
+    let value = "v".repeat(1_000_000);
+    for field in 0..40 {
+        replica.put("h", &format!("f{field:05}"), &value);
+    }
+    let line = format!("HMGET h{}", fields(40));
+    let Ok(Response::Redis(value)) = answer_of_pool(&replica, &line) else {
+        panic!("an answer");
+    };
+    assert_eq!(
+        value,
+        pegasus_redis::answer::error(pegasus_redis::answer::BIG_ANSWER)
+    );
+    assert!(replica.named.get() <= pegasus_redis::ANSWER_BYTES_MAX / 1_000_000);
+}
+
+#[test]
+fn names_that_would_take_too_much_with_their_key_are_refused() {
+    let replica = Replica::default();
+    let key = "k".repeat(60_000);
+    let too_many = pegasus_redis::answer::error(pegasus_redis::answer::BIG_COMMAND);
+    let line = format!("HMGET {key}{}", fields(600));
+    let Ok(Response::Redis(value)) = answer_of_pool(&replica, &line) else {
+        panic!("an answer");
+    };
+    assert_eq!(value, too_many);
+    let (value, payload) = replica.write(&format!("HDEL {key}{}", fields(600)), &[]);
+    assert_eq!(value, too_many);
+    assert!(payload.is_empty());
+}
+
+#[test]
+fn many_fields_are_not_written_by_looking_each_up_on_the_core() {
+    let replica = Replica::default();
+    let program = RedisWrite::new(calls(&format!("HDEL h{}", fields(1000)))).unwrap();
+    let moment = Moment {
+        wall_us: 1_800_000_000_000_000,
+        default_ttl_s: 0,
+    };
+    let source = |tier| EngineSource {
+        engine: &replica.engine,
+        partition: PARTITION,
+        tier,
+    };
+    let mut computation = Computation::new(program, moment);
+    let on_core = computation.run(|| [].iter(), &source(Tier::CacheOnly));
+    assert!(matches!(on_core, Err(ReadError::Incomplete { .. })));
+    let evaluation = computation.run(|| [].iter(), &source(Tier::Full)).unwrap();
+    assert_eq!(evaluation.answer, Value::Integer(0));
 }
 
 #[test]

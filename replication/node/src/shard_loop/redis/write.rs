@@ -1,5 +1,6 @@
 //! Writes of Redis clients, as a program under the gate of their key.
 
+use crate::shard_loop::read::RAW_KEYS_BYTES_MAX;
 use bytes::Bytes;
 use pegasus_engine::atomic::{Evaluation, Moment, Need, Program, Rows};
 use pegasus_engine::key::HASH_KEY_LENGTH_BYTES;
@@ -69,6 +70,15 @@ impl RedisWrite {
         [&self.prefix[..], sort_key].concat().into()
     }
 
+    /// Whether the raw keys of what it needs, each of which has the key in it, are too much to be made.
+    fn is_too_long(&self, need: &rows::Need) -> bool {
+        let rows::Need::Rows(sort_keys) = need else {
+            return false;
+        };
+        let raw_keys = sort_keys.iter().map(|name| self.prefix.len() + name.len());
+        raw_keys.sum::<usize>() > RAW_KEYS_BYTES_MAX
+    }
+
     fn need(&self, need: rows::Need) -> Need {
         match need {
             rows::Need::Rows(sort_keys) => Need::Rows(
@@ -106,7 +116,13 @@ impl Program for RedisWrite {
             default_ttl_s: moment.default_ttl_s,
         };
         let mut state = self.state(rows);
-        let value = evaluate(&self.calls, &mut state, &context).map_err(|need| self.need(need))?;
+        let value = match evaluate(&self.calls, &mut state, &context) {
+            Ok(value) => value,
+            Err(need) if self.is_too_long(&need) => {
+                return Ok(Evaluation::unchanged(answer::error(answer::BIG_COMMAND)));
+            }
+            Err(need) => return Err(self.need(need)),
+        };
         Ok(match self.batch(&state) {
             Ok(batch) => Evaluation {
                 batch,

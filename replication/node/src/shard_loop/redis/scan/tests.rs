@@ -74,6 +74,44 @@ fn a_scan_can_be_narrowed_by_pattern_and_by_type() {
 }
 
 #[test]
+fn a_page_ends_where_comparing_names_has_taken_long() {
+    let (mut replica, mut cursors) = (Replica::default(), Cursors::default());
+    let long = "n".repeat(300);
+    for number in 0..10 {
+        replica.put(&format!("{long}{number}"), "", "v");
+    }
+    let pattern = "*n".repeat(400);
+    let options = format!("COUNT 100 MATCH {pattern}*");
+    let (names, pages) = all(&replica, &mut cursors, "SCAN", &options);
+    assert_eq!(names.len(), 0, "no name has 400 of them");
+    assert!((4..10).contains(&pages), "{pages} pages of 240 KB each");
+    let options = format!("COUNT 100 MATCH {}*", "*n".repeat(300));
+    assert_eq!(all(&replica, &mut cursors, "SCAN", &options).0.len(), 10);
+}
+
+#[test]
+fn what_takes_long_to_compare_is_compared_on_the_pool() {
+    let mut replica = Replica::default();
+    replica.put(&"n".repeat(60_000), "", "v");
+    let call = call(&format!("SCAN 0 MATCH {}", "*n".repeat(100)));
+    let mut scan = RedisScan::new(&call, None, 0).unwrap().unwrap();
+    let on_core = scan.step(&replica, PARTITION, Tier::CacheOnly);
+    assert!(matches!(on_core, Err(ReadError::Incomplete { .. })));
+    assert!(
+        scan.step(&replica, PARTITION, Tier::Full)
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[test]
+fn a_pattern_that_is_too_long_is_refused() {
+    let call = call(&format!("SCAN 0 MATCH {}", "*".repeat(1025)));
+    let refused = RedisScan::new(&call, None, 0).unwrap().err();
+    assert_eq!(refused, Some(answer::error(answer::LONG_PATTERN)));
+}
+
+#[test]
 fn a_hash_is_gone_through_in_pages() {
     let (replica, mut cursors) = (filled(), Cursors::default());
     let (items, pages) = all(&replica, &mut cursors, "HSCAN hash", "COUNT 8");

@@ -18,6 +18,7 @@ mod blockers;
 mod change;
 mod command;
 mod creating;
+mod decommission;
 mod digest;
 mod durable;
 pub mod envs;
@@ -25,6 +26,7 @@ mod group;
 mod heal;
 mod invariants;
 mod kept;
+mod leaving;
 mod lives;
 mod node;
 mod nodes;
@@ -46,13 +48,18 @@ pub use command::{
     Answer, Assignment, Command, CreateTable, EnvChange, HandOver, NodeAddress, Order, Outcome,
     Push, Refusal, Sync, TableInfo,
 };
+pub use decommission::Emptying;
 pub use durable::Durable;
 pub use group::{BACKOFF_MAX_MS, BACKOFF_MIN_MS, Backoff, Goal, Intent, Learner};
 pub use kept::{KEEP_SECONDS, KEEP_SECONDS_MAX};
 pub use node::{CORES_MAX, Core, Live, NODE_TEXT_BYTES_MAX, NODES_MAX, Node};
 pub use options::HealOptions;
 pub use orders::OrderProgress;
-pub use report::{Proposed, REASON_BYTES_MAX, ReplicaHealth, ReplicaKey, ReplicaStatus, Report};
+pub(crate) use report::bounded;
+pub use report::{
+    NodeWords, Program, Proposed, REASON_BYTES_MAX, ReplicaHealth, ReplicaKey, ReplicaStatus,
+    Report, VERSION_BYTES_MAX,
+};
 pub use table::{
     PARTITIONS_MAX, PARTITIONS_PER_TABLE_MAX, Partition, REPLICA_COUNT_MAX, TABLES_MAX, Table,
     may_count_partitions,
@@ -185,6 +192,7 @@ impl State {
                 ..
             } => self.handle_move_replica(&table, index, from, to, &mut work),
             Command::DrainNode { node, drain, .. } => self.handle_drain(node, drain, &mut work),
+            Command::DecommissionNode { node, .. } => self.handle_decommission(node, &mut work),
             Command::Rebalance { .. } => Ok(self.handle_rebalance()),
             Command::Tick { now_ms } => self.handle_tick(now_ms, &mut work),
         };
@@ -216,6 +224,12 @@ impl State {
             "a decided change does not fit: {applied:?}"
         );
         work.changes.push(change);
+    }
+
+    /// How it heals.
+    #[must_use]
+    pub const fn options(&self) -> &HealOptions {
+        &self.options
     }
 
     /// The latest time of any command, in Unix milliseconds.
@@ -264,6 +278,7 @@ const fn time_of(command: &Command) -> u64 {
         | Command::MovePrimary { now_ms, .. }
         | Command::MoveReplica { now_ms, .. }
         | Command::DrainNode { now_ms, .. }
+        | Command::DecommissionNode { now_ms, .. }
         | Command::Rebalance { now_ms }
         | Command::Tick { now_ms }
         | Command::CreateTable(CreateTable { now_ms, .. }) => *now_ms,

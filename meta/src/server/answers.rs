@@ -1,19 +1,20 @@
 //! What clients and operators are shown, as bodies of frames.
 
+use super::clock::wall_ms;
 use super::facts::{Place, cluster_info};
 use super::letter::Failed;
 use super::wire::finished;
 use crate::place::Load;
 use crate::state::envs;
 use crate::state::{
-    Backoff, Goal, Intent, LearnerView, MemberView, Node, PartitionHealth, ReplicaHealth, State,
-    Table,
+    Backoff, Drain, Goal, Intent, LearnerView, MemberView, Node, PartitionHealth, ReplicaHealth,
+    State, Table,
 };
 use pegasus_fbs::code::Code;
 use pegasus_fbs::flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
 use pegasus_fbs::{admin, kv, meta};
 use pegasus_replication::config::{Member, Stage};
-use pegasus_replication::ids::{CoreAddress, CoreId, TableId};
+use pegasus_replication::ids::{CoreAddress, CoreId, NodeId, TableId};
 use std::collections::BTreeMap;
 
 type Builder<'a> = FlatBufferBuilder<'a>;
@@ -124,8 +125,35 @@ pub(super) fn show_cluster(state: &State, place: &Place) -> Vec<u8> {
         level: state.durable().level().number(),
         keys: Some(b.create_vector(&keys)),
         values: Some(b.create_vector(&values)),
+        version: Some(b.create_string(env!("CARGO_PKG_VERSION"))),
+        heal_delay_ms: state.options().heal_delay_ms,
+        now_unix_ms: wall_ms(),
     };
     let root = admin::ClusterReply::create(b, &arguments);
+    finished(builder, root)
+}
+
+/// How far a node is with being emptied.
+pub(super) fn show_drain(state: &State, node: NodeId) -> Vec<u8> {
+    let told = state.emptying(node);
+    let kind = match told.drain {
+        _ if told.is_forgotten => admin::DrainKind::Forgotten,
+        None => admin::DrainKind::None,
+        Some(Drain::Primaries) => admin::DrainKind::Primaries,
+        Some(Drain::Replicas) => admin::DrainKind::Replicas,
+        Some(Drain::Decommission) => admin::DrainKind::Decommission,
+    };
+    let mut builder = Builder::new();
+    let arguments = admin::ShowDrainReplyArgs {
+        kind,
+        done: told.is_done,
+        blocked: told.is_blocked,
+        message: Some(builder.create_string(&told.message)),
+        primaries_left: told.primaries_left,
+        replicas_left: told.replicas_left,
+        bytes_left: told.bytes_left,
+    };
+    let root = admin::ShowDrainReply::create(&mut builder, &arguments);
     finished(builder, root)
 }
 
@@ -207,6 +235,7 @@ fn write_table<'b>(
         partitions,
         dropped_unix_ms: table.dropped_ms.unwrap_or(0),
         kept_until_unix_ms: table.kept_until_ms.unwrap_or(0),
+        min_replicas: u32::from(table.min_replicas),
     };
     admin::TableDetail::create(b, &arguments)
 }
@@ -300,6 +329,8 @@ fn write_member<'b>(
         reason: (!reason.is_empty()).then(|| b.create_shared_string(reason)),
         committed: status.map_or(0, |status| status.committed.0),
         prepared: status.map_or(0, |status| status.prepared.0),
+        since_unix_ms: view.since_ms.unwrap_or(0),
+        bytes: status.map_or(0, |status| status.bytes),
     };
     admin::MemberDetail::create(b, &arguments)
 }
@@ -341,6 +372,8 @@ fn write_node<'b>(
         })
         .collect();
     let live = state.live(node.id);
+    let words = live.map(|live| &live.words);
+    let program = words.and_then(|words| words.program.as_ref());
     let arguments = admin::NodeDetailArgs {
         node: node.id.0,
         alive: state.is_alive(node.id),
@@ -355,6 +388,14 @@ fn write_node<'b>(
         cores: Some(b.create_vector(&cores)),
         draining: state.durable().drain(node.id).is_some(),
         unknown_replicas: live.map_or(0, |live| live.unknown_replicas),
+        version: program.map(|it| b.create_string(&it.version)),
+        protocol: program.map_or(0, |it| it.protocol),
+        disk_format: program.map_or(0, |it| it.disk_format),
+        started_unix_ms: program.map_or(0, |it| it.started_ms),
+        clock_ahead_ms: words.and_then(|it| it.clock_ahead_ms).unwrap_or(0),
+        writes_refused: words.is_some_and(|it| it.refuses_writes),
+        leaving: state.is_leaving(node.id),
+        decommissioned: state.durable().drain(node.id) == Some(Drain::Decommission),
     };
     admin::NodeDetail::create(b, &arguments)
 }

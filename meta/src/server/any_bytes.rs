@@ -108,6 +108,7 @@ impl Meta {
             | FrameKind::MoveReplica
             | FrameKind::DrainNode
             | FrameKind::UndrainNode
+            | FrameKind::DecommissionNode
             | FrameKind::Rebalance => self.apply(wire::order(kind, body, self.now_ms)?),
             _ => self.answer(wire::query(kind, body)?),
         }
@@ -169,6 +170,10 @@ impl Meta {
             Query::ShowEnvs { name } => answers::show_envs(state, &name).map(|_| ()),
             Query::ListTables { dropped } => {
                 answers::list_tables(state, dropped);
+                Ok(())
+            }
+            Query::ShowDrain { node } => {
+                answers::show_drain(state, node);
                 Ok(())
             }
             Query::ShowCluster => {

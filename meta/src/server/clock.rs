@@ -2,6 +2,14 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+/// Unix milliseconds as this machine shows them now.
+pub(super) fn wall_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(0)
+}
+
 /// Unix milliseconds that never go back: the wall clock at start, then a monotonic one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
@@ -11,12 +19,9 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn new() -> Self {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         Self {
             start: Instant::now(),
-            start_unix_ms: u64::try_from(since.as_millis()).unwrap_or(0),
+            start_unix_ms: wall_ms(),
         }
     }
 

@@ -159,7 +159,7 @@ impl Collector {
         };
         session
             .outbox
-            .send(&reply, &wire::heartbeat_reply(report.digest));
+            .send(&reply, &wire::heartbeat_reply(report.digest, None));
         let mut witnesses = self
             .witnesses
             .lock()

@@ -222,6 +222,7 @@ impl Connection<'_> {
             | FrameKind::ShowTable
             | FrameKind::ShowEnvs
             | FrameKind::ShowCluster
+            | FrameKind::ShowDrain
             | FrameKind::ListNodes => {
                 self.ask(header, wire::query(header.kind, &body)).await?;
             }
@@ -235,6 +236,7 @@ impl Connection<'_> {
             | FrameKind::MoveReplica
             | FrameKind::DrainNode
             | FrameKind::UndrainNode
+            | FrameKind::DecommissionNode
             | FrameKind::Rebalance => {
                 self.order(
                     header,

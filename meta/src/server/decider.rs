@@ -265,9 +265,18 @@ impl Decider {
             };
             session.outbox.send(
                 &reply,
-                &wire::heartbeat_reply(self.state.durable().digest(session.node)),
+                &wire::heartbeat_reply(
+                    self.state.durable().digest(session.node),
+                    self.held(session.node),
+                ),
             );
         }
+    }
+
+    /// What a node that leaves waits for.
+    fn held(&self, node: NodeId) -> Option<u32> {
+        let leaves = self.state.is_leaving(node);
+        leaves.then(|| self.state.held_by_leaving(node))
     }
 
     fn take_session(&mut self, session: Session) {
@@ -334,6 +343,7 @@ impl Decider {
             Query::Route { name } => answers::route(&self.state, &name),
             Query::ListTables { dropped } => Ok(answers::list_tables(&self.state, dropped)),
             Query::ShowEnvs { name } => answers::show_envs(&self.state, &name),
+            Query::ShowDrain { node } => Ok(answers::show_drain(&self.state, node)),
             Query::ShowCluster => Ok(answers::show_cluster(&self.state, &self.place)),
             Query::ShowTable { name } => answers::show_table(&self.state, &name),
             Query::ListNodes => Ok(answers::list_nodes(&self.state, now_ms)),

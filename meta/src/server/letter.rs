@@ -93,6 +93,9 @@ pub(super) enum Query {
         name: String,
     },
     ShowCluster,
+    ShowDrain {
+        node: NodeId,
+    },
     ListNodes,
     /// Whether a node could join; asked before it is given a number or a proof.
     MayJoin {
@@ -140,6 +143,8 @@ impl From<&Refusal> for Failed {
             | Refusal::UnknownPartition { .. }
             | Refusal::NoSuchNode(_)
             | Refusal::BadMove { .. }
+            | Refusal::BadDecommission { .. }
+            | Refusal::Forgotten(_)
             | Refusal::CoresMissing { .. } => Code::InvalidArgument,
         };
         Self::new(code, refusal.to_string())

@@ -21,7 +21,7 @@ impl State {
         let mut named = Vec::new();
         let is_concerned = |it: &Partition| match drain {
             Drain::Primaries => it.primary.is_some_and(|it| it.address.node == node),
-            Drain::Replicas => it.members().any(|it| it.address.node == node),
+            Drain::Replicas | Drain::Decommission => it.members().any(|it| it.address.node == node),
         };
         let concerned = self
             .active_partitions()
@@ -82,6 +82,7 @@ impl State {
                 _ if other == node => continue,
                 _ if self.durable().drain(other).is_some() => "being emptied too",
                 _ if !self.is_alive(other) => "not heard of",
+                _ if self.is_leaving(other) => "about to stop",
                 _ if !self.follows(id, partition, it) => "not following yet",
                 _ => continue,
             };
@@ -101,6 +102,7 @@ impl State {
                 }
                 _ if self.durable().drain(other).is_some() => "being emptied too",
                 _ if !self.is_alive(other) => "not heard of",
+                _ if self.is_leaving(other) => "about to stop",
                 _ if self.has_to_wait(partition, other) => "kept out after a failure",
                 _ if self.copies(id, other).next().is_some() => "deleting an old copy",
                 _ => "busy with other new replicas",

@@ -74,12 +74,14 @@ impl Counters {
 }
 
 /// What is to leave a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Drain {
     /// It leads nothing any more.
     Primaries,
     /// It holds nothing any more.
     Replicas,
+    /// The same, and then it is forgotten.
+    Decommission,
 }
 
 /// How much meta does by itself, as Apache Pegasus has it; an operator's switch.
@@ -193,6 +195,8 @@ pub enum Change {
     },
     /// What meta does by itself.
     LevelSet(Level),
+    /// A node that holds nothing is no more of the cluster; its number is never given again.
+    NodeForgotten { node: NodeId },
 }
 
 /// A change that does not fit the state before it: the store is damaged or was written by something else.

@@ -88,6 +88,9 @@ pub enum Command {
         drain: Option<Drain>,
         now_ms: u64,
     },
+    /// Everything leaves the node, then it is forgotten. Refused if a replica had nowhere to go. Answered by
+    /// [`Answer::Ordered`].
+    DecommissionNode { node: NodeId, now_ms: u64 },
     /// Spreads primaries evenly now. Answered by [`Answer::Ordered`].
     Rebalance { now_ms: u64 },
     /// Time passes; due about once in 100 ms to 1 s. Answered by `Done`.
@@ -227,6 +230,12 @@ pub enum Refusal {
     },
     #[error("node {0} has never joined this cluster")]
     NoSuchNode(NodeId),
+    #[error("node {node} cannot be decommissioned: {reason}")]
+    BadDecommission { node: NodeId, reason: String },
+    #[error(
+        "node {0} was decommissioned and is no more of this cluster; stop it, and start it with an empty directory to have it back as a new node"
+    )]
+    Forgotten(NodeId),
     #[error("partition {partition}: {fault}")]
     BadMove {
         partition: PartitionId,

@@ -9,7 +9,7 @@ use super::node::Node;
 use super::table::{Partition, Table};
 use pegasus_replication::config::{Member, Stage};
 use pegasus_replication::ids::{Ballot, NodeId, TableId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything meta has promised. Changed by [`Durable::apply`] only, so that a replay comes to the same state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Durable {
     names: BTreeMap<String, TableId>,
     /// Nodes that are being emptied.
     drained: BTreeMap<NodeId, Drain>,
+    /// Nodes that were decommissioned: they never come back.
+    forgotten: BTreeSet<NodeId>,
     level: Level,
     /// Digest of each node's configurations and drop orders.
     assignments: BTreeMap<NodeId, u64>,
@@ -40,6 +42,7 @@ impl Durable {
             tables: BTreeMap::new(),
             names: BTreeMap::new(),
             drained: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
             level: Level::Steady,
             assignments: BTreeMap::new(),
             shared: 0,
@@ -78,7 +81,10 @@ impl Durable {
             });
         let changes = head.into_iter().chain(nodes).chain(tables);
         let level = (self.level != Level::default()).then_some(Change::LevelSet(self.level));
-        changes.chain(drained).chain(level).collect()
+        let forgotten = self.forgotten.iter();
+        let forgotten = forgotten.map(|&node| Change::NodeForgotten { node });
+        let changes = changes.chain(drained).chain(level);
+        changes.chain(forgotten).collect()
     }
 
     /// Takes one step. On an error nothing has changed.
@@ -109,6 +115,7 @@ impl Durable {
             Change::TableRecalled { table, name } => self.on_recalled(*table, name),
             Change::TableRenamed { table, name } => self.on_renamed(*table, name),
             Change::TableEnvs { table, envs } => self.on_envs(*table, envs),
+            Change::NodeForgotten { node } => self.on_node_forgotten(*node),
             Change::LevelSet(level) => {
                 self.level = *level;
                 Ok(())
@@ -152,6 +159,9 @@ impl Durable {
         }
         if node.id.0 >= self.counters.next_node {
             return fault("its number was never given");
+        }
+        if self.is_forgotten(node.id) {
+            return fault("it was decommissioned");
         }
         let before = self.nodes.insert(node.id, node.clone());
         if let Some(before) = before {
@@ -384,6 +394,25 @@ impl Durable {
         Ok(())
     }
 
+    fn on_node_forgotten(&mut self, node: NodeId) -> Result<(), ChangeError> {
+        let fault = |fault| Err(ChangeError::Node { node, fault });
+        let tables = self.tables.values().flat_map(|table| &table.partitions);
+        let mut holders = tables.flat_map(Partition::holders);
+        if holders.any(|it| it.address.node == node) {
+            return fault("it holds replicas");
+        }
+        if node.0 == 0 || node.0 >= self.counters.next_node {
+            return fault("its number was never given");
+        }
+        // In a snapshot it is not there any more.
+        if let Some(known) = self.nodes.remove(&node) {
+            self.shared ^= digest::of_node(&known);
+        }
+        self.drained.remove(&node);
+        self.forgotten.insert(node);
+        Ok(())
+    }
+
     fn live_table(&self, id: TableId) -> Result<&Table, ChangeError> {
         let table = self.tables.get(&id).ok_or(ChangeError::UnknownTable(id))?;
         if table.is_dropped() {
@@ -432,6 +461,12 @@ impl Durable {
     #[must_use]
     pub fn drain(&self, node: NodeId) -> Option<Drain> {
         self.drained.get(&node).copied()
+    }
+
+    /// Whether `node` was decommissioned.
+    #[must_use]
+    pub fn is_forgotten(&self, node: NodeId) -> bool {
+        self.forgotten.contains(&node)
     }
 
     pub(crate) const fn drained(&self) -> &BTreeMap<NodeId, Drain> {

@@ -106,6 +106,10 @@ pub struct Live {
     /// Replicas of tables that meta knows, as last reported; those of dropped tables until the node says that they are gone.
     /// Copies that are no members are among them.
     pub replicas: BTreeMap<ReplicaKey, ReplicaStatus>,
+    /// What it last said of itself; `program` stays until it is said again.
+    pub words: super::report::NodeWords,
+    /// Since when each replica says what it says of its health, on the clock of the commands.
+    pub(crate) since_ms: BTreeMap<ReplicaKey, u64>,
     /// Reported replicas that no table knows, kept by the node and counted here.
     pub unknown_replicas: u64,
 }
@@ -123,6 +127,8 @@ impl Live {
             disk_free: 0,
             has_told_all: false,
             replicas: BTreeMap::new(),
+            words: super::report::NodeWords::default(),
+            since_ms: BTreeMap::new(),
             unknown_replicas: 0,
         }
     }

@@ -3,7 +3,9 @@
 use super::command::{Answer, Refusal};
 use super::lives::Past;
 use super::node::{Live, NODES_MAX, Node};
-use super::report::{ReplicaHealth, ReplicaKey, ReplicaStatus, Report, UNREPORTED, bounded_reason};
+use super::report::{
+    NodeWords, ReplicaHealth, ReplicaKey, ReplicaStatus, Report, UNREPORTED, bounded_reason,
+};
 use super::sync::drops_of;
 use super::table::Partition;
 use super::{ALIVE_MS, Change, SYNC_SETTLE_MS, State, Work};
@@ -27,6 +29,9 @@ impl State {
             });
         }
         let known = self.durable.nodes().get(&node.id);
+        if self.durable.is_forgotten(node.id) {
+            return Err(Refusal::Forgotten(node.id));
+        }
         if known.is_none() && self.durable.nodes().len() >= NODES_MAX {
             return Err(Refusal::TooManyNodes(NODES_MAX));
         }
@@ -137,6 +142,8 @@ impl State {
     ) -> Result<Answer, Refusal> {
         self.expect_life(node, incarnation)?;
         let (digest, full) = (report.digest, report.full);
+        let words = report.words.clone();
+        self.take_words(node, words, work);
         let named = self.take_report(node, report, now_ms, work);
         let touched = if full {
             self.partitions_on(node)
@@ -153,6 +160,7 @@ impl State {
             self.forget_dropped(work);
         }
         self.heal(Some(&touched), work);
+        self.drive_leaving(Some(&touched), work);
         self.sync_if_behind(node, digest, now_ms, work);
         Ok(Answer::Done)
     }
@@ -172,6 +180,8 @@ impl State {
         self.expire_kept(work);
         self.heal(None, work);
         self.drive_drains(work);
+        self.drive_leaving(None, work);
+        self.forget_emptied(work);
         self.drive_balance(work);
         Ok(Answer::Done)
     }
@@ -191,6 +201,20 @@ impl State {
             });
         }
         Ok(())
+    }
+
+    /// Stores what a node says of itself.
+    fn take_words(&mut self, node: NodeId, words: NodeWords, work: &mut Work) {
+        let begins_to_leave = words.is_leaving && !self.is_leaving(node);
+        if let Some(live) = self.live.get_mut(&node) {
+            let program = words.program.clone().or(live.words.program.take());
+            live.words = NodeWords { program, ..words };
+        }
+        if begins_to_leave {
+            tracing::info!(%node, "a node leaves, what it leads is handed over");
+            self.note_disturbance();
+            self.hand_over_from(node, work);
+        }
     }
 
     /// Stores what a node says; returns the partitions that it said something new of.
@@ -238,6 +262,7 @@ impl State {
         live.heard_ms = live.heard_ms.max(now_ms);
         live.alive = true;
         (live.disk_total, live.disk_free) = (report.disk_total, report.disk_free);
+        note_changes(live, &known, report.full, now_ms);
         if report.full {
             live.replicas = known;
             live.unknown_replicas = unknown;
@@ -245,6 +270,7 @@ impl State {
         } else {
             live.replicas.extend(known);
             live.replicas.retain(|key, _| !gone.contains(key));
+            live.since_ms.retain(|key, _| !gone.contains(key));
         }
         if report.full || !gone.is_empty() {
             self.forget_orders(node);
@@ -416,6 +442,24 @@ enum Standing {
     Dropped,
     /// Of nothing we know.
     Unknown,
+}
+
+/// Remembers since when each replica is as healthy as it says.
+fn note_changes(
+    live: &mut Live,
+    told: &BTreeMap<ReplicaKey, ReplicaStatus>,
+    is_full: bool,
+    now_ms: u64,
+) {
+    for (key, status) in told {
+        let before = live.replicas.get(key).map(|it| it.health);
+        if before != Some(status.health) {
+            live.since_ms.insert(*key, now_ms);
+        }
+    }
+    if is_full {
+        live.since_ms.retain(|key, _| told.contains_key(key));
+    }
 }
 
 fn bounded(status: ReplicaStatus) -> ReplicaStatus {

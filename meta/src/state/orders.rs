@@ -14,7 +14,7 @@ use pegasus_replication::ids::{CoreAddress, NodeId, PartitionId};
 /// How long a secondary may take to become primary before the order is given up, in milliseconds.
 pub(super) const LEAD_MS: u64 = 10_000;
 /// How long a replica may take to move, in milliseconds: a day.
-const MOVE_MS: u64 = 86_400_000;
+pub(super) const MOVE_MS: u64 = 86_400_000;
 /// Hand-overs that a node which is being emptied works on at a time.
 const HANDOVERS_MAX: usize = 16;
 
@@ -104,7 +104,11 @@ impl State {
         if !self.durable.nodes().contains_key(&node) {
             return Err(Refusal::NoSuchNode(node));
         }
-        if self.durable.drain(node) != drain {
+        // Of two operators who empty a node at once, the one who wants more of it wins.
+        let now = self.durable.drain(node);
+        let wanted = drain.map(|drain| now.map_or(drain, |now| now.max(drain)));
+        if now != wanted {
+            let drain = wanted;
             self.change(Change::NodeDrained { node, drain }, work);
             self.note_disturbance();
         }
@@ -255,7 +259,7 @@ impl State {
         let (_, partition) = self.partition(id)?;
         let fits = partition.secondaries.iter().filter(|it| {
             let node = it.address.node;
-            node != except && self.durable.drain(node).is_none() && self.follows(id, partition, it)
+            node != except && !self.is_closed(node) && self.follows(id, partition, it)
         });
         // A stand-in for the load that costs nothing: partitions spread over their secondaries by number.
         let fits: Vec<Member> = fits.copied().collect();
@@ -276,13 +280,13 @@ impl State {
             .collect();
         for (node, drain) in drained {
             self.hand_over_from(node, work);
-            if drain == Drain::Replicas {
+            if drain >= Drain::Replicas {
                 self.move_from(node, work);
             }
         }
     }
 
-    fn hand_over_from(&mut self, node: NodeId, work: &mut Work) {
+    pub(super) fn hand_over_from(&mut self, node: NodeId, work: &mut Work) {
         let leads = |it: &Partition| it.primary.is_some_and(|it| it.address.node == node);
         let is_asked = |id: &PartitionId, it: &Partition| {
             let asked = self.heal.handovers.get(id);
@@ -404,29 +408,18 @@ impl State {
     }
 
     fn drain_progress(&self, node: NodeId, drain: Drain) -> OrderProgress {
-        if self.durable.drain(node) != Some(drain) {
-            return OrderProgress::GivenUp(format!("node {node} was given another order"));
-        }
-        let (mut led, mut held) = (0_u64, 0_u64);
-        for (_, _, partition) in self.active_partitions() {
-            led += u64::from(partition.primary.is_some_and(|it| it.address.node == node));
-            held += u64::from(partition.holders().any(|it| it.address.node == node));
-        }
-        match drain {
-            Drain::Primaries if led == 0 => OrderProgress::Done,
-            Drain::Replicas if held == 0 => OrderProgress::Done,
-            _ => {
-                let left = match drain {
-                    Drain::Primaries => format!("node {node} still leads {led} partitions"),
-                    Drain::Replicas => format!(
-                        "node {node} still holds {held} replicas and leads {led} partitions"
-                    ),
-                };
-                OrderProgress::Waiting(match self.drain_blockers(node, drain) {
-                    Some(blockers) => format!("{left}; waiting: {blockers}"),
-                    None => left,
-                })
-            }
+        let told = self.emptying(node);
+        let is_done = match drain {
+            Drain::Primaries => told.primaries_left == 0,
+            Drain::Replicas => told.replicas_left == 0,
+            Drain::Decommission => told.is_forgotten,
+        };
+        match told.drain {
+            None if !told.is_forgotten => OrderProgress::GivenUp(format!(
+                "node {node} is not being emptied any more: somebody has taken the order back"
+            )),
+            _ if is_done => OrderProgress::Done,
+            _ => OrderProgress::Waiting(told.message),
         }
     }
 }

@@ -46,6 +46,11 @@ pub struct ReplicaStatus {
     pub health: ReplicaHealth,
     /// Of `OutOfService`, at most [`REASON_BYTES_MAX`] bytes.
     pub reason: String,
+    /// Of its files; 0 = not said.
+    pub bytes: u64,
+    /// Requests that it answered without a log, and mutations that it applied, a second, smoothed.
+    pub reads_per_second: u32,
+    pub writes_per_second: u32,
     /// The newest configuration that it has adopted, if the node says. For rebuilding meta only; the state lets go of it.
     pub configuration: Option<Box<Configuration>>,
 }
@@ -74,6 +79,9 @@ pub(crate) const UNREPORTED: ReplicaStatus = ReplicaStatus {
     core: None,
     health: ReplicaHealth::Opening,
     reason: String::new(),
+    bytes: 0,
+    reads_per_second: 0,
+    writes_per_second: 0,
     configuration: None,
 };
 
@@ -89,7 +97,37 @@ pub struct Report {
     pub disk_free: u64,
     /// That the node knows, in a full report. For rebuilding meta only.
     pub tables: Vec<TableInfo>,
+    pub words: NodeWords,
 }
+
+/// What a node says of itself in each heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct NodeWords {
+    /// It was told to stop: what it leads is to be handed over.
+    pub is_leaving: bool,
+    /// Its disk is too full for writes.
+    pub refuses_writes: bool,
+    /// Its wall clock less that of meta when this arrived, in milliseconds; `None` if it does not say.
+    pub clock_ahead_ms: Option<i64>,
+    /// In a full report.
+    pub program: Option<Program>,
+}
+
+/// What runs on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Program {
+    /// Of the release, at most [`VERSION_BYTES_MAX`] bytes.
+    pub version: String,
+    /// Of the wire.
+    pub protocol: u16,
+    /// Of the data directory.
+    pub disk_format: u16,
+    /// Unix milliseconds on the node's own clock.
+    pub started_ms: u64,
+}
+
+/// Longest version kept, in bytes; the rest is cut.
+pub const VERSION_BYTES_MAX: usize = 64;
 
 /// What one replica wants changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,13 +140,18 @@ pub struct Proposed {
 }
 
 /// Cuts `reason` to [`REASON_BYTES_MAX`] at a character's end.
-pub(crate) fn bounded_reason(mut reason: String) -> String {
-    if reason.len() > REASON_BYTES_MAX {
-        let end = (0..=REASON_BYTES_MAX)
+pub(crate) fn bounded_reason(reason: String) -> String {
+    bounded(reason, REASON_BYTES_MAX)
+}
+
+/// Cuts `text` to `bytes_max` at a character's end.
+pub(crate) fn bounded(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        let end = (0..=bytes_max)
             .rev()
-            .find(|&end| reason.is_char_boundary(end))
+            .find(|&end| text.is_char_boundary(end))
             .unwrap_or(0);
-        reason.truncate(end);
+        text.truncate(end);
     }
-    reason
+    text
 }

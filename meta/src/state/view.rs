@@ -29,6 +29,8 @@ pub struct MemberView<'a> {
     pub alive: bool,
     /// `None`: nothing said since meta started.
     pub status: Option<&'a ReplicaStatus>,
+    /// Unix milliseconds since when it is as it is: its node has said so, or has fallen silent. `None`: not known.
+    pub since_ms: Option<u64>,
 }
 
 /// A partition and its members.
@@ -176,10 +178,17 @@ impl State {
             partition: PartitionId { table, index },
             incarnation: member.incarnation,
         };
+        let node = member.address.node;
+        let live = self.live(node);
+        let since_ms = match live {
+            Some(live) if !live.alive => Some(live.heard_ms),
+            live => live.and_then(|live| live.since_ms.get(&key).copied()),
+        };
         MemberView {
             member,
-            alive: self.is_alive(member.address.node),
-            status: self.status(member.address.node, key),
+            alive: self.is_alive(node),
+            status: self.status(node, key),
+            since_ms,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Byte layouts of the store. All integers little-endian; version [`FORMAT`]. Files of formats 1 and 2 are read as well: they
+//! Byte layouts of the store. All integers little-endian; version [`FORMAT`]. Files of formats 1 to 3 are read as well: they
 //! had fewer kinds of changes. A store is brought to the newest format when it is opened.
 //!
 //! File header, 48 bytes:
@@ -6,7 +6,7 @@
 //! | offset | size | field | |
 //! |---|---|---|---|
 //! | 0 | 8 | magic | `PGSMETA` and a zero |
-//! | 8 | 2 | format | 3 |
+//! | 8 | 2 | format | 4 |
 //! | 10 | 1 | kind | 1 snapshot, 2 log |
 //! | 11 | 5 | reserved | 0 |
 //! | 16 | 16 | cluster id | |
@@ -28,7 +28,7 @@ pub mod change;
 use crate::state::{Change, ClusterId};
 
 /// The version that is written.
-pub const FORMAT: u16 = 3;
+pub const FORMAT: u16 = 4;
 /// The oldest version that is read.
 pub const FORMAT_MIN: u16 = 1;
 pub const HEADER_BYTES: usize = 48;

@@ -92,6 +92,11 @@ fn changes() -> Vec<Change> {
         },
         Change::TableExpired { table: TableId(1) },
         Change::TableForgotten { table: TableId(1) },
+        Change::NodeDrained {
+            node: NodeId(1),
+            drain: Some(Drain::Decommission),
+        },
+        Change::NodeForgotten { node: NodeId(1) },
     ]
 }
 

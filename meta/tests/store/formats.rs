@@ -118,7 +118,7 @@ fn a_store_of_format_1_is_read_and_brought_to_the_format_of_today() {
     for entry in fs::read_dir(old.path()).unwrap() {
         let path = entry.unwrap().path();
         if path.file_name().unwrap() != "LOCK" {
-            assert_eq!(fs::read(&path).unwrap()[8], 3, "{}", path.display());
+            assert_eq!(fs::read(&path).unwrap()[8], 4, "{}", path.display());
         }
     }
     let (mut store, durable) = FileStore::open(old.path()).unwrap();
@@ -210,16 +210,26 @@ fn a_store_of_format_2_is_brought_to_the_format_of_today() {
     for entry in fs::read_dir(old.path()).unwrap() {
         let path = entry.unwrap().path();
         if path.file_name().unwrap() != "LOCK" {
-            assert_eq!(fs::read(&path).unwrap()[8], 3, "{}", path.display());
+            assert_eq!(fs::read(&path).unwrap()[8], 4, "{}", path.display());
         }
     }
+    assert_eq!(FileStore::open(old.path()).unwrap().1, durable);
+}
+
+#[test]
+fn a_store_of_format_3_is_brought_to_the_format_of_today() {
+    let old = copy_dir(&golden(3));
+    let (store, durable) = FileStore::open(old.path()).unwrap();
+    drop(store);
+    assert_eq!(durable.nodes().len(), 4);
+    assert_eq!(durable.drain(NodeId(2)), Some(Drain::Replicas));
     assert_eq!(FileStore::open(old.path()).unwrap().1, durable);
 }
 
 /// Every kind of change that is written. `UPDATE_GOLDEN=1` writes the files anew, which is right only together with a new
 /// format number.
 #[test]
-fn files_of_format_3_stay_readable_byte_for_byte() {
+fn files_of_format_4_stay_readable_byte_for_byte() {
     let dir = TempDir::new().unwrap();
     let mut store = FileStore::create(dir.path(), &cluster()).unwrap();
     let mut state = State::new(cluster());
@@ -277,6 +287,15 @@ fn files_of_format_3_stay_readable_byte_for_byte() {
             now_ms: 4_300,
         },
         Command::Tick { now_ms: 4_400 },
+        Command::NumberNode,
+        Command::JoinNode {
+            node: node(5, 1, 1),
+            now_ms: 4_500,
+        },
+        Command::DecommissionNode {
+            node: NodeId(5),
+            now_ms: 4_500,
+        },
     ];
     for order in orders {
         carry_out(&mut state, &mut store, order);
@@ -296,15 +315,16 @@ fn files_of_format_3_stay_readable_byte_for_byte() {
             continue;
         }
         if std::env::var("UPDATE_GOLDEN").is_ok() {
-            fs::create_dir_all(golden(3)).unwrap();
-            fs::copy(&path, golden(3).join(&name)).unwrap();
+            fs::create_dir_all(golden(4)).unwrap();
+            fs::copy(&path, golden(4).join(&name)).unwrap();
         }
         assert_eq!(
             fs::read(&path).unwrap(),
-            fs::read(golden(3).join(&name)).unwrap(),
+            fs::read(golden(4).join(&name)).unwrap(),
             "{name}"
         );
     }
-    let copy = copy_dir(&golden(3));
+    assert!(state.durable().is_forgotten(NodeId(5)));
+    let copy = copy_dir(&golden(4));
     assert_eq!(FileStore::open(copy.path()).unwrap().1, *state.durable());
 }

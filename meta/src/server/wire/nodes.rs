@@ -3,8 +3,8 @@
 use super::super::letter::Failed;
 use crate::state::envs::ENVS_MAX;
 use crate::state::{
-    CORES_MAX, ClusterId, Core, Node, Proposed, ReplicaHealth, ReplicaKey, ReplicaStatus, Report,
-    TableInfo,
+    CORES_MAX, ClusterId, Core, Node, NodeWords, Program, Proposed, ReplicaHealth, ReplicaKey,
+    ReplicaStatus, Report, TableInfo, VERSION_BYTES_MAX, bounded,
 };
 use pegasus_fbs::body::{self, BodyError};
 use pegasus_fbs::code::Code;
@@ -116,7 +116,30 @@ pub(in crate::server) fn report(bytes: &[u8]) -> Result<Report, BodyError> {
             .flatten()
             .map(|table| read_table(&table))
             .collect(),
+        words: words(&it),
     })
+}
+
+fn words(it: &meta::Heartbeat<'_>) -> NodeWords {
+    let program = it.version().map(|version| Program {
+        version: bounded(version.to_owned(), VERSION_BYTES_MAX),
+        protocol: it.protocol(),
+        disk_format: it.disk_format(),
+        started_ms: it.started_unix_ms(),
+    });
+    NodeWords {
+        is_leaving: it.leaving(),
+        refuses_writes: it.writes_refused(),
+        clock_ahead_ms: clock_ahead_ms(it.wall_unix_ms(), super::super::clock::wall_ms()),
+        program,
+    }
+}
+
+/// `None` if the node has not said what its clock shows.
+fn clock_ahead_ms(theirs: u64, ours: u64) -> Option<i64> {
+    let difference = i128::from(theirs) - i128::from(ours);
+    let bounded = difference.clamp(i128::from(i64::MIN), i128::from(i64::MAX));
+    i64::try_from(bounded).ok().filter(|_| theirs > 0)
 }
 
 fn status(replica: &meta::ReplicaReport<'_>) -> ReplicaStatus {
@@ -139,6 +162,9 @@ fn status(replica: &meta::ReplicaReport<'_>) -> ReplicaStatus {
             _ => ReplicaHealth::Unknown,
         },
         reason: replica.reason().unwrap_or_default().to_owned(),
+        bytes: replica.bytes(),
+        reads_per_second: replica.reads_per_second(),
+        writes_per_second: replica.writes_per_second(),
         configuration: replica
             .configuration()
             .map(|it| Box::new(read_configuration(&it))),

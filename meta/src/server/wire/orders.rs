@@ -40,6 +40,12 @@ pub(in crate::server) fn query(kind: FrameKind, bytes: &[u8]) -> Result<Query, F
             })
         }
         FrameKind::ShowCluster => Ok(Query::ShowCluster),
+        FrameKind::ShowDrain => {
+            let it = body::read::<admin::ShowDrain<'_>>(bytes)?;
+            Ok(Query::ShowDrain {
+                node: NodeId(it.node()),
+            })
+        }
         _ => Ok(Query::ListNodes),
     }
 }
@@ -114,6 +120,13 @@ pub(in crate::server) fn order(
         FrameKind::UndrainNode => {
             let it = body::read::<admin::UndrainNode<'_>>(bytes)?;
             Ok(drain_node(it.node(), None, now_ms))
+        }
+        FrameKind::DecommissionNode => {
+            let it = body::read::<admin::DecommissionNode<'_>>(bytes)?;
+            Ok(Command::DecommissionNode {
+                node: NodeId(it.node()),
+                now_ms,
+            })
         }
         FrameKind::Rebalance => {
             body::read::<admin::Rebalance<'_>>(bytes)?;

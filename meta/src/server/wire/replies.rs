@@ -31,9 +31,12 @@ pub(in crate::server) fn register_reply(
     finished(builder, root)
 }
 
-pub(in crate::server) fn heartbeat_reply(digest: u64) -> Vec<u8> {
+/// `held`: of a node that leaves, how many partitions can still be taken off it.
+pub(in crate::server) fn heartbeat_reply(digest: u64, held: Option<u32>) -> Vec<u8> {
     let mut builder = Builder::new();
-    let root = meta::HeartbeatReply::create(&mut builder, &meta::HeartbeatReplyArgs { digest });
+    let held = held.unwrap_or(u32::MAX);
+    let arguments = meta::HeartbeatReplyArgs { digest, held };
+    let root = meta::HeartbeatReply::create(&mut builder, &arguments);
     finished(builder, root)
 }
 

@@ -73,10 +73,9 @@ enum Failure {
 }
 
 impl State {
-    /// Nodes that may get new replicas: alive, and not being emptied.
+    /// Nodes that may get new replicas: alive, not being emptied, not about to stop.
     pub(in crate::state) fn open_nodes(&self) -> impl Iterator<Item = NodeId> {
-        self.alive_nodes()
-            .filter(|node| self.durable.drain(*node).is_none())
+        self.alive_nodes().filter(|node| !self.is_closed(*node))
     }
 
     /// Gives a learner up that cannot become a member. Its primary, which may already wait for it, need not do so under the
@@ -93,7 +92,7 @@ impl State {
         let has_room = partition.member_count() < usize::from(table.replica_count);
         let is_moving =
             matches!(partition.goal(), Some(Goal::Move { to, .. }) if to == learner.member.address);
-        let wanted = (has_room || is_moving) && self.durable.drain(node).is_none();
+        let wanted = (has_room || is_moving) && !self.is_closed(node);
         let failure = if wanted {
             let stalled = self.is_stalled(id, &learner, slots);
             let stalled = stalled.then_some(Failure::Failed);

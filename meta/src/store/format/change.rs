@@ -113,6 +113,7 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
                 None => 0,
                 Some(Drain::Primaries) => 1,
                 Some(Drain::Replicas) => 2,
+                Some(Drain::Decommission) => 3,
             });
         }
         Change::TableKept {
@@ -151,6 +152,10 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
         Change::LevelSet(level) => {
             out.push(17);
             out.extend(level.number().to_le_bytes());
+        }
+        Change::NodeForgotten { node } => {
+            out.push(18);
+            out.extend(node.0.to_le_bytes());
         }
     }
 }
@@ -293,6 +298,7 @@ impl Reader<'_> {
                     0 => None,
                     1 => Some(Drain::Primaries),
                     2 => Some(Drain::Replicas),
+                    3 => Some(Drain::Decommission),
                     _ => return None,
                 },
             },
@@ -317,6 +323,9 @@ impl Reader<'_> {
                 envs: self.envs()?,
             },
             17 => Change::LevelSet(Level::from_number(self.u16()?)?),
+            18 => Change::NodeForgotten {
+                node: NodeId(self.u32()?),
+            },
             _ => return None,
         })
     }

@@ -36,6 +36,11 @@ impl Connect {
         }
     }
 
+    /// The same for another cluster.
+    pub(crate) fn at(&self, meta: Vec<String>) -> Self {
+        Self::new(meta, self.timeout)
+    }
+
     /// The next command connects anew.
     pub(crate) fn forget(&self) {
         if let Some(kept) = &self.kept {

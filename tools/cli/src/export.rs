@@ -7,15 +7,15 @@ use crate::exit::{Exit, Failed};
 use crate::import::columns::Format;
 use crate::interrupt::interrupted;
 use crate::output::{Output, Style, note};
+use crate::patience::Patience;
 use crate::progress::Progress;
 use crate::text;
 use anyhow::{Context as _, bail};
 use clap::Args;
-use pegasus_client::{Error, FullScan, Row};
+use pegasus_client::{FullScan, Row};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use target::Target;
 
 #[derive(Debug, Args)]
@@ -138,28 +138,6 @@ async fn write_rows(
         seconds: progress.elapsed().as_secs_f64(),
         sentence: progress.sentence(rows, bytes),
     })
-}
-
-/// Rides out a time in which a partition does not answer.
-struct Patience {
-    tries_left: u32,
-}
-
-impl Patience {
-    fn new() -> Self {
-        Self { tries_left: 30 }
-    }
-
-    /// Waits, or gives the error back when it is final or was met too often in a row.
-    async fn wait_after(&mut self, error: Error) -> anyhow::Result<()> {
-        const PAUSE: Duration = Duration::from_secs(1);
-        if self.tries_left == 0 || !matches!(error, Error::NotExecuted(_)) {
-            return Err(error.into());
-        }
-        self.tries_left -= 1;
-        tokio::time::sleep(PAUSE).await;
-        Ok(())
-    }
 }
 
 fn write_row(format: Format, row: &Row, line: &mut Vec<u8>) -> anyhow::Result<()> {

@@ -12,15 +12,18 @@ mod compact;
 mod confirm;
 mod connect;
 mod cores;
+mod data;
 mod each_node;
 mod exit;
 mod export;
+mod filters;
 mod import;
 mod interrupt;
 mod local;
 mod nodes;
 mod orders;
 mod output;
+mod patience;
 mod progress;
 mod rows;
 mod scan;
@@ -29,6 +32,7 @@ mod shell;
 mod tables;
 mod text;
 mod tune;
+mod walk;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -112,12 +116,30 @@ enum Command {
     CheckAndSet(rows::atomic::CheckAndSet),
     /// Write and delete rows of a hash key, as one, if one of them passes a check (exit code 3 if it does not)
     CheckAndMutate(rows::atomic::CheckAndMutate),
+    /// Write rows of one hash key, all or none of them
+    MultiSet(rows::many::MultiSet),
+    /// Print rows of one hash key, by name or from one to another
+    MultiGet(rows::many::MultiGetArgs),
+    /// Delete rows of one hash key, all or none of them
+    MultiDel(rows::many::MultiDel),
+    /// Delete the rows of one hash key from one sort key to another
+    DelRange(rows::many::DelRange),
+    /// Print how many rows a hash key, or a table, has
+    Count(rows::many::Count),
+    /// Print the hash of a key, its partition and its primary
+    Hash(rows::place::Hash),
     /// Print the rows of a hash key, or of a whole table
     Scan(scan::Scan),
     /// Write the rows of a file into a table
     Import(import::Import),
     /// Write all rows of a table into a file
     Export(export::Export),
+    /// Count the rows of a table, and how large they are
+    CountData(data::count::CountData),
+    /// Copy rows of a table into another one, also of another cluster
+    CopyData(data::copy::CopyData),
+    /// Delete rows of a table, by filters or all
+    ClearData(data::clear::ClearData),
     /// All of this at a prompt, or from a file; also by the names of Apache Pegasus' shell
     Shell(shell::Shell),
     /// Becomes a process of its own session; used by `local start`
@@ -253,9 +275,18 @@ async fn dispatch(command: Command, connect: &Connect, out: &mut Output) -> anyh
         Command::CheckAndMutate(options) => {
             rows::atomic::check_and_mutate(&options, connect, out).await
         }
+        Command::MultiSet(options) => rows::many::multi_set(&options, connect, out).await,
+        Command::MultiGet(options) => rows::many::multi_get(&options, connect, out).await,
+        Command::MultiDel(options) => rows::many::multi_del(&options, connect, out).await,
+        Command::DelRange(options) => rows::many::del_range(&options, connect, out).await,
+        Command::Count(options) => rows::many::count(&options, connect, out).await,
+        Command::Hash(options) => rows::place::hash(&options, connect, out).await,
         Command::Scan(options) => scan::run(&options, connect, out).await,
         Command::Import(options) => import::run(&options, connect, out).await,
         Command::Export(options) => export::run(&options, connect, out).await,
+        Command::CountData(options) => data::count::run(&options, connect, out).await,
+        Command::CopyData(options) => data::copy::run(&options, connect, out).await,
+        Command::ClearData(options) => data::clear::run(&options, connect, out).await,
         Command::Shell(_) | Command::InBackground { .. } => {
             unreachable!("handled before there is a runtime")
         }

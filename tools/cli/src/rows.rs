@@ -1,6 +1,9 @@
-//! `pegasus get|set|del|exist|ttl`: single rows.
+//! `pegasus get|set|del|exist|ttl`: single rows; `atomic` changes them by what they are, `many` is for rows of a hash key,
+//! `place` says where one lives.
 
 pub(crate) mod atomic;
+pub(crate) mod many;
+pub(crate) mod place;
 
 use crate::connect::Connect;
 use crate::exit::{Exit, Failed};
@@ -68,6 +71,14 @@ pub(crate) struct Set {
     /// The value; - reads it from standard input
     #[arg(allow_negative_numbers = true)]
     value: OsString,
+    /// Seconds until the row expires, as --ttl
+    #[arg(
+        value_name = "SECONDS",
+        allow_negative_numbers = true,
+        conflicts_with = "ttl"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=TTL_SECONDS_MAX))]
+    ttl_seconds: Option<u32>,
     /// Seconds until the row expires [default: never]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=TTL_SECONDS_MAX))]
@@ -109,7 +120,8 @@ pub(crate) async fn set(set: &Set, connect: &Connect, out: &mut Output) -> anyho
         bytes(&set.value)?
     };
     let table = connect.table(&set.table).await?;
-    put(&table, &hash_key, &sort_key, &value, set.ttl.unwrap_or(0)).await?;
+    let ttl = set.ttl.or(set.ttl_seconds).unwrap_or(0);
+    put(&table, &hash_key, &sort_key, &value, ttl).await?;
     match out.style {
         Style::Json => out.json(&key_json(&hash_key, &sort_key, [("written", json!(true))])),
         Style::People => Ok(()),
@@ -263,7 +275,7 @@ pub(crate) fn row_json(row: &Row) -> Value {
 }
 
 /// At least 1: 0 would mean that the row never expires.
-fn seconds_left(expires: SystemTime, now: SystemTime) -> u64 {
+pub(crate) fn seconds_left(expires: SystemTime, now: SystemTime) -> u64 {
     expires
         .duration_since(now)
         .map_or(1, |left| left.as_secs().max(1))

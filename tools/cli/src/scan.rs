@@ -1,12 +1,14 @@
 //! `pegasus scan`: the rows of one hash key in the order of their sort keys, or those of a whole table.
 
 use crate::connect::Connect;
+use crate::filters::{Between, HashFilter, SortFilter, ValueFilter, check_partition, passes};
 use crate::output::{Output, Style, count, note};
-use crate::rows::{argument_bytes, row_json};
+use crate::rows::{argument_bytes, row_json, seconds_left};
 use crate::text;
 use clap::Args;
-use pegasus_client::{FullScan, HashScan, Pattern, Row, Scanner, SortKeyRange};
+use pegasus_client::{FullScan, HashScan, Row, Scanner};
 use std::ffi::OsString;
+use std::time::SystemTime;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -23,24 +25,28 @@ pub(crate) struct Scan {
     /// Name of the table
     table: String,
     /// Only this hash key [default: the whole table, partition by partition]
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, conflicts_with_all = ["HashFilter", "partition"])]
     hash_key: Option<OsString>,
-    /// Sort keys from this one on (it included)
-    #[arg(long, value_name = "SORT_KEY", requires = "hash_key")]
-    from: Option<OsString>,
-    /// Sort keys up to this one (it not included)
-    #[arg(long, value_name = "SORT_KEY", requires = "hash_key")]
-    to: Option<OsString>,
+    #[command(flatten)]
+    between: Between,
     #[command(flatten)]
     hash_filter: HashFilter,
     #[command(flatten)]
     sort_filter: SortFilter,
+    #[command(flatten)]
+    value_filter: ValueFilter,
+    /// Only this partition, from 0
+    #[arg(long, value_name = "INDEX")]
+    partition: Option<u32>,
     /// Stop after this many rows; 0 = no limit [default: 1000; with --count no limit]
     #[arg(long, value_name = "ROWS", allow_negative_numbers = true)]
     limit: Option<u64>,
     /// Print keys only
     #[arg(long)]
     no_value: bool,
+    /// Print sizes and times to live too
+    #[arg(long, conflicts_with_all = ["count", "json"])]
+    detailed: bool,
     /// Print only how many rows there are
     #[arg(long)]
     count: bool,
@@ -49,42 +55,18 @@ pub(crate) struct Scan {
     escaped: bool,
 }
 
-#[derive(Debug, Args)]
-#[group(multiple = false, conflicts_with = "hash_key")]
-struct HashFilter {
-    /// Only hash keys that start with this
-    #[arg(long, value_name = "TEXT")]
-    hash_prefix: Option<OsString>,
-    /// Only hash keys that end with this
-    #[arg(long, value_name = "TEXT")]
-    hash_postfix: Option<OsString>,
-    /// Only hash keys that contain this
-    #[arg(long, value_name = "TEXT")]
-    hash_contains: Option<OsString>,
-}
-
-#[derive(Debug, Args)]
-#[group(multiple = false)]
-struct SortFilter {
-    /// Only sort keys that start with this
-    #[arg(long, value_name = "TEXT")]
-    sort_prefix: Option<OsString>,
-    /// Only sort keys that end with this
-    #[arg(long, value_name = "TEXT")]
-    sort_postfix: Option<OsString>,
-    /// Only sort keys that contain this
-    #[arg(long, value_name = "TEXT")]
-    sort_contains: Option<OsString>,
-}
-
 pub(crate) async fn run(scan: &Scan, connect: &Connect, out: &mut Output) -> anyhow::Result<()> {
     let table = connect.table(&scan.table).await?;
-    let mut scanner = match &scan.hash_key {
-        Some(hash_key) => table.hash_scan(
+    let mut scanner = match (&scan.hash_key, scan.partition) {
+        (Some(hash_key), _) => table.hash_scan(
             &argument_bytes(hash_key, scan.escaped)?,
             &scan.hash_options()?,
         )?,
-        None => table.full_scan(&scan.full_options()?),
+        (None, None) => table.full_scan(&scan.full_options()?),
+        (None, Some(partition)) => {
+            check_partition(&table, partition)?;
+            table.partition_scan(partition, &scan.full_options()?)
+        }
     };
     let (rows, more) = print_rows(scan, &mut scanner, out).await?;
     match (out.style, scan.count) {
@@ -114,21 +96,38 @@ async fn print_rows(
         None if scan.count => u64::MAX,
         None => 1000,
     };
+    let value_filter = scan.value_filter.pattern(scan.escaped)?;
+    let shape = Shape {
+        no_value: scan.no_value,
+        detailed: scan.detailed,
+    };
     let mut rows = 0;
     while let Some(row) = scanner.next().await.transpose()? {
+        if !passes(&row, value_filter.as_ref()) {
+            continue;
+        }
         if rows == limit {
             return Ok((rows, true));
         }
         rows += 1;
         if !scan.count {
-            print(scan, &row, out)?;
+            print_row(&row, shape, out)?;
         }
     }
     Ok((rows, false))
 }
 
-fn print(scan: &Scan, row: &Row, out: &mut Output) -> anyhow::Result<()> {
-    match (out.style, scan.no_value) {
+/// How a row is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shape {
+    pub(crate) no_value: bool,
+    /// Sizes and times to live behind each row.
+    pub(crate) detailed: bool,
+}
+
+/// Hash key, sort key and value between tabs, or a JSON object on a line.
+pub(crate) fn print_row(row: &Row, shape: Shape, out: &mut Output) -> anyhow::Result<()> {
+    match (out.style, shape.no_value) {
         (Style::Json, false) => out.json_line(&row_json(row)),
         (Style::Json, true) => out.json_line(&serde_json::json!({
             "hash_key": text::to_json(&row.hash_key), "sort_key": text::to_json(&row.sort_key),
@@ -143,70 +142,46 @@ fn print(scan: &Scan, row: &Row, out: &mut Output) -> anyhow::Result<()> {
                 line.push('\t');
                 line.push_str(&out.escape(&row.value));
             }
+            if shape.detailed {
+                line.push_str(&detail(row));
+            }
             Ok(out.line(line)?)
         }
     }
 }
 
+/// `\t(hash key 6, sort key 4, value 3 bytes; 59 s left)`
+fn detail(row: &Row) -> String {
+    let (hash_key, sort_key) = (row.hash_key.len(), row.sort_key.len());
+    let value = row.value.len();
+    let expiry = match row.expires() {
+        None => "never expires".to_owned(),
+        Some(at) => format!("{} s left", seconds_left(at, SystemTime::now())),
+    };
+    format!("\t(hash key {hash_key}, sort key {sort_key}, value {value} bytes; {expiry})")
+}
+
 impl Scan {
     fn hash_options(&self) -> anyhow::Result<HashScan> {
         Ok(HashScan {
-            range: SortKeyRange {
-                start: self.bytes(self.from.as_ref())?.into(),
-                stop: self.bytes(self.to.as_ref())?.into(),
-                ..SortKeyRange::default()
-            },
-            filter: self.sort_pattern()?,
+            range: self.between.range(self.escaped)?,
+            filter: self.sort_filter.pattern(self.escaped)?,
             no_value: self.without_values(),
             ..HashScan::default()
         })
     }
 
     fn full_options(&self) -> anyhow::Result<FullScan> {
-        let filter = &self.hash_filter;
         Ok(FullScan {
-            hash_filter: self.pattern(
-                &filter.hash_prefix,
-                &filter.hash_postfix,
-                &filter.hash_contains,
-            )?,
-            sort_filter: self.sort_pattern()?,
+            hash_filter: self.hash_filter.pattern(self.escaped)?,
+            sort_filter: self.sort_filter.pattern(self.escaped)?,
             no_value: self.without_values(),
             ..FullScan::default()
         })
     }
 
+    /// Values that are not shown are fetched only to be filtered, or measured.
     fn without_values(&self) -> bool {
-        self.no_value || self.count
-    }
-
-    fn sort_pattern(&self) -> anyhow::Result<Option<Pattern>> {
-        let filter = &self.sort_filter;
-        self.pattern(
-            &filter.sort_prefix,
-            &filter.sort_postfix,
-            &filter.sort_contains,
-        )
-    }
-
-    /// At most one of them is given.
-    fn pattern(
-        &self,
-        prefix: &Option<OsString>,
-        postfix: &Option<OsString>,
-        contains: &Option<OsString>,
-    ) -> anyhow::Result<Option<Pattern>> {
-        Ok(match (prefix, postfix, contains) {
-            (Some(text), _, _) => Some(Pattern::prefix(self.bytes(Some(text))?)),
-            (_, Some(text), _) => Some(Pattern::postfix(self.bytes(Some(text))?)),
-            (_, _, Some(text)) => Some(Pattern::anywhere(self.bytes(Some(text))?)),
-            (None, None, None) => None,
-        })
-    }
-
-    fn bytes(&self, argument: Option<&OsString>) -> anyhow::Result<Vec<u8>> {
-        argument.map_or(Ok(Vec::new()), |argument| {
-            argument_bytes(argument, self.escaped)
-        })
+        (self.no_value || self.count) && self.value_filter.is_empty() && !self.detailed
     }
 }

@@ -24,9 +24,16 @@ A missing row counts as 0. The command is safe to interrupt a server under: each
 pub(crate) struct Incr {
     #[command(flatten)]
     key: Key,
-    /// How much to add
-    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
-    by: i64,
+    /// How much to add, as --by
+    #[arg(
+        value_name = "INCREMENT",
+        allow_negative_numbers = true,
+        conflicts_with = "by"
+    )]
+    increment: Option<i64>,
+    /// How much to add [default: 1]
+    #[arg(long, allow_negative_numbers = true)]
+    by: Option<i64>,
     /// Seconds until the row expires [default: as before]
     #[arg(long, value_name = "SECONDS", conflicts_with = "no_ttl")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=TTL_SECONDS_MAX))]
@@ -199,8 +206,9 @@ pub(crate) async fn incr(incr: &Incr, connect: &Connect, out: &mut Output) -> an
         (false, Some(seconds)) => IncrExpiry::After(Duration::from_secs(seconds.into())),
     };
     let table = connect.table(&incr.key.table).await?;
+    let by = incr.by.or(incr.increment).unwrap_or(1);
     let sum = table
-        .incr_with_expiry(&hash_key, &sort_key, incr.by, expiry)
+        .incr_with_expiry(&hash_key, &sort_key, by, expiry)
         .await?;
     match out.style {
         Style::Json => out.json(&key_json(&hash_key, &sort_key, [("value", json!(sum))])),

@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn verbs_on_rows_take_the_table_in_use_and_others_do_not() {
-        let there = |line| with(line, Some("t"));
+        let there = |line: &str| with(line, Some("t"));
         for verb in [
             "get",
             "set",

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const IMMUTABLE_MEMTABLES: &str = "rocksdb.num-immutable-mem-table";
 const LEVEL0_FILES: &str = "rocksdb.num-files-at-level0";
 const ESTIMATED_ROWS: &str = "rocksdb.estimate-num-keys";
+const FILE_BYTES: &str = "rocksdb.live-sst-files-size";
 
 /// Handle to the database of one core. Clones share it; the last one to go closes it, *without* a flush.
 ///
@@ -357,6 +358,15 @@ impl RocksStore {
 
     pub(super) fn immutable_memtables(&self, replica: &Replica) -> u32 {
         self.count(replica, IMMUTABLE_MEMTABLES)
+    }
+
+    /// Bytes of the replica's files; 0 if it is not there. Cheap, but it takes a lock of the database: not for data threads.
+    #[must_use]
+    pub fn file_bytes(&self, partition: PartitionId) -> u64 {
+        let Ok(replica) = self.replica(partition) else {
+            return 0;
+        };
+        self.property(&replica, FILE_BYTES)
     }
 
     fn count(&self, replica: &Replica, property: &str) -> u32 {

@@ -41,6 +41,7 @@ pub struct ProcessConfig {
     pub log: LogConfig,
     pub disk: DiskConfig,
     pub stall: StallConfig,
+    pub stop: StopConfig,
     pub transfer: TransferConfig,
     pub scrub: ScrubConfig,
     pub stats: StatsConfig,
@@ -175,6 +176,15 @@ pub struct DiskConfig {
 pub struct StallConfig {
     /// A data core that has not returned to its loop for this long is logged. Default 10 ms, 1 to 10000.
     pub limit_ms: Millis,
+}
+
+/// What a node does when it is told to stop.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StopConfig {
+    /// How long it may take to hand over what it leads before it stops. Default 10 s, 0 to 600000; 0 = it does not. Too short:
+    /// clients wait for failovers; too long: a service manager kills it first.
+    pub handover_ms: Millis,
 }
 
 /// Copies of replicas that leave for learners elsewhere, and that learners here fetch.
@@ -354,6 +364,7 @@ impl ProcessConfig {
         self.memory.check()?;
         self.log.check()?;
         self.stall.check()?;
+        self.stop.check()?;
         self.transfer.check()?;
         self.scrub.check()?;
         self.disk.check()

@@ -7,7 +7,7 @@
 use crate::config::{DiskConfig, ProcessConfig};
 use crate::engine_pool::PoolDone;
 use crate::inbox::{CoreInput, InboxSender};
-use crate::meta_link::{MetaMail, MetaSender};
+use crate::meta_link::{MetaMail, MetaSender, ReplicaKey};
 use pegasus_engine::RocksStore;
 use pegasus_engine::rocks::{Notice, NoticeSink};
 use pegasus_replication::event::Pressure;
@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// Free space under so many reserves is near.
 const NEAR_FACTOR: u64 = 4;
+/// How often sizes of replicas are looked at, where files have changed.
+const SIZES_PERIOD: Duration = Duration::from_secs(5);
 
 /// What the databases have told and nobody has looked after yet.
 #[derive(Debug, Default)]
@@ -137,6 +139,7 @@ impl EngineWatch {
             .name("engine-watch".to_owned())
             .spawn(move || {
                 let mut watch = Watch {
+                    resized: (0..cores.len()).collect(),
                     cores,
                     disk,
                     meta,
@@ -165,11 +168,14 @@ struct Watch {
     disk: DiskWatch,
     meta: MetaSender,
     broken: BTreeSet<usize>,
+    /// Cores whose replicas have other files than when they were looked at last.
+    resized: BTreeSet<usize>,
 }
 
 impl Watch {
     fn run(&mut self, board: &NoticeBoard) {
         let mut look_at = Instant::now();
+        let mut sizes_at = look_at;
         loop {
             let notes = board.take(look_at);
             if notes.is_stopped {
@@ -178,6 +184,10 @@ impl Watch {
             self.look_after(notes);
             if Instant::now() >= look_at {
                 self.look_at_disk();
+                if sizes_at <= Instant::now() {
+                    self.look_at_sizes();
+                    sizes_at = Instant::now() + SIZES_PERIOD;
+                }
                 look_at = Instant::now() + self.disk.period();
                 self.resume();
             }
@@ -186,6 +196,7 @@ impl Watch {
 
     fn look_after(&mut self, notes: Notes) {
         for core in notes.changed {
+            self.resized.insert(core);
             self.cores[core].store.refresh_pressure();
         }
         for (core, partition) in notes.flushed {
@@ -246,7 +257,32 @@ impl Watch {
             });
         }
         // Without room meta is told next time.
-        let _ = self.meta.send(MetaMail::Disk { total, free });
+        let is_full = pressure == Pressure::DiskFull;
+        let _ = self.meta.send(MetaMail::Disk {
+            total,
+            free,
+            is_full,
+        });
+    }
+
+    /// Tells meta how large the replicas are of which files have come or gone.
+    fn look_at_sizes(&mut self) {
+        for core in std::mem::take(&mut self.resized) {
+            let store = &self.cores[core].store;
+            let sizes = store.partitions().into_iter();
+            let sizes = sizes.map(|(partition, incarnation)| {
+                let key = ReplicaKey {
+                    partition,
+                    incarnation,
+                };
+                (key, store.file_bytes(partition))
+            });
+            let told = self.meta.send(MetaMail::Sizes(sizes.collect()));
+            if told.is_err() {
+                self.resized.insert(core);
+                return;
+            }
+        }
     }
 }
 

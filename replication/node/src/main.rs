@@ -125,6 +125,9 @@ fn run(config: &Config) -> anyhow::Result<()> {
         std::thread::park_timeout(LOOK_PERIOD);
     }
     tracing::info!("node is stopping");
+    if !node.has_failed() {
+        node.leave(config.process.stop.handover_ms.duration());
+    }
     node.stop()?;
     tracing::info!("node has stopped");
     Ok(())

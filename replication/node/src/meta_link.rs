@@ -10,18 +10,23 @@
 #[cfg(test)]
 mod any_bytes;
 mod assignment;
+mod farewell;
 pub(crate) mod frames;
 mod reports;
 mod session;
 mod told;
 
+pub use farewell::Parting;
 pub use session::{LinkIdentity, Registered, SessionError};
-pub use told::{Health, ReplicaKey, Report, Wish};
+pub use told::{Health, ReplicaKey, ReplicaLoad, Report, Wish};
 
+use crate::clock;
 use crate::inbox::InboxSender;
 use crate::members::Members;
 use assignment::Assignment;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use farewell::Farewell;
+use frames::OwnWords;
 use pegasus_fbs::frame::FrameKind;
 use pegasus_replication::ids::CoreId;
 use reports::Reports;
@@ -36,6 +41,8 @@ use std::time::{Duration, Instant};
 /// Letters of all cores that wait for the link's thread.
 const MAIL_MAX: usize = 65_536;
 const HEARTBEAT_PERIOD: Duration = Duration::from_secs(1);
+/// The same while the node leaves: each answer says how much is still held.
+const LEAVING_PERIOD: Duration = Duration::from_millis(20);
 /// Changes told within this time share one heartbeat: a table's partitions become ready in a burst.
 const GATHER: Duration = Duration::from_millis(2);
 /// Wishes of one event, a node that died for example, share one frame.
@@ -56,7 +63,13 @@ pub enum MetaMail {
     Disk {
         total: u64,
         free: u64,
+        /// It is too full for writes.
+        is_full: bool,
     },
+    /// Bytes of the files of replicas.
+    Sizes(Vec<(ReplicaKey, u64)>),
+    /// The node was told to stop.
+    Leave,
     /// From the reader of the connection.
     Frame {
         session: u64,
@@ -115,6 +128,7 @@ pub type KnownRoutes = assignment::Known;
 #[derive(Debug)]
 pub struct MetaLink {
     sender: MetaSender,
+    farewell: Farewell,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -174,6 +188,8 @@ impl MetaLink {
         mail: Receiver<MetaMail>,
     ) -> io::Result<Self> {
         let letters = sender.sender.clone();
+        let farewell = Farewell::new();
+        let told = farewell.clone();
         let thread = std::thread::Builder::new()
             .name("meta-link".to_owned())
             .spawn(move || {
@@ -191,14 +207,28 @@ impl MetaLink {
                     wishes: Vec::new(),
                     sessions: 0,
                     disk: (0, 0),
+                    own: OwnWords {
+                        started_ms: clock::wall_us() / 1_000,
+                        ..OwnWords::default()
+                    },
+                    farewell: told,
                 };
                 link.run();
                 link.members.close();
             })?;
         Ok(Self {
             sender,
+            farewell,
             thread: Some(thread),
         })
+    }
+
+    /// Asks meta to take over what this node leads and to let go of it, and waits until that is done, for `limit` at most.
+    #[must_use]
+    pub fn leave(&self, limit: Duration) -> Parting {
+        // The mailbox has room unless the link's thread is stuck: then nothing comes of it either.
+        let _ = self.sender.send(MetaMail::Leave);
+        self.farewell.wait(limit)
     }
 
     /// Ends the thread; what meta has not heard it hears after the next start.
@@ -224,6 +254,8 @@ struct Link {
     wishes: Vec<Wish>,
     sessions: u64,
     disk: (u64, u64),
+    own: OwnWords,
+    farewell: Farewell,
 }
 
 /// Why a session's loop has ended.
@@ -239,7 +271,10 @@ impl Link {
             match self.open_session() {
                 Ok(session) => {
                     backoff = BACKOFF_FIRST;
-                    match self.run_session(session) {
+                    self.farewell.link(true);
+                    let end = self.run_session(session);
+                    self.farewell.link(false);
+                    match end {
                         End::Stop => return,
                         End::Lost(error) => {
                             tracing::warn!(%error, "link to meta lost, traffic goes on")
@@ -306,9 +341,13 @@ impl Link {
                 Ok(mail) => {
                     let is_wish = matches!(mail, MetaMail::Propose(_));
                     let is_report = matches!(mail, MetaMail::Report { .. });
+                    let leaves_now = matches!(mail, MetaMail::Leave);
                     self.take(mail);
                     if is_wish && let Err(error) = self.send_wishes(&mut session) {
                         return End::Lost(error.to_string());
+                    }
+                    if leaves_now {
+                        heartbeat_at = Instant::now();
                     }
                     if is_report && self.reports.are_urgent() {
                         heartbeat_at = heartbeat_at.min(Instant::now() + GATHER);
@@ -318,7 +357,7 @@ impl Link {
                     if let Err(error) = self.send_heartbeat(&mut session) {
                         return End::Lost(error.to_string());
                     }
-                    heartbeat_at = Instant::now() + HEARTBEAT_PERIOD;
+                    heartbeat_at = Instant::now() + self.heartbeat_period();
                 }
             }
         }
@@ -334,6 +373,11 @@ impl Link {
                 }
                 Ok(())
             }
+            FrameKind::HeartbeatReply if self.own.is_leaving => {
+                let held = frames::read_held(body).map_err(|error| error.to_string())?;
+                held.into_iter().for_each(|held| self.farewell.hold(held));
+                Ok(())
+            }
             FrameKind::HeartbeatReply => Ok(()),
             other => Err(format!("meta sent a frame of kind {other:?}")),
         }
@@ -345,7 +389,16 @@ impl Link {
                 self.reports.put(core, key, *report, &mut self.members);
             }
             MetaMail::Propose(wish) => self.wishes.push(wish),
-            MetaMail::Disk { total, free } => self.disk = (total, free),
+            MetaMail::Disk {
+                total,
+                free,
+                is_full,
+            } => {
+                self.disk = (total, free);
+                self.own.refuses_writes = is_full;
+            }
+            MetaMail::Sizes(sizes) => self.reports.put_sizes(sizes),
+            MetaMail::Leave => self.own.is_leaving = true,
             // Of a connection that is no more, or handled by the caller.
             MetaMail::Frame { .. } | MetaMail::Lost { .. } | MetaMail::Stop => {}
         }
@@ -353,10 +406,21 @@ impl Link {
 
     fn send_heartbeat(&mut self, session: &mut Session) -> io::Result<()> {
         self.members.save();
-        let heartbeat =
-            self.reports
-                .heartbeat(self.assignment.digest(), self.disk, self.members.tables());
+        self.own.wall_ms = clock::wall_us() / 1_000;
+        let heartbeat = self.reports.heartbeat(
+            self.assignment.digest(),
+            (self.disk, self.own),
+            self.members.tables(),
+        );
         session.send(FrameKind::Heartbeat, &heartbeat)
+    }
+
+    const fn heartbeat_period(&self) -> Duration {
+        if self.own.is_leaving {
+            LEAVING_PERIOD
+        } else {
+            HEARTBEAT_PERIOD
+        }
     }
 
     /// What a turn of a core wants comes in one burst and goes in one frame. Wishes that a newer configuration has answered

@@ -11,7 +11,7 @@ use crate::data_dir::{DataDir, DataDirError};
 use crate::engine_pool::EnginePool;
 use crate::engine_watch::EngineWatch;
 use crate::inbox::{CoreInput, InboxSender};
-use crate::meta_link::{self, LinkIdentity, MetaLink, SessionError};
+use crate::meta_link::{self, LinkIdentity, MetaLink, Parting, SessionError};
 use crate::open_shard::OpenShardError;
 use crate::placement::{self, Machine, MemoryPlan};
 use crate::ports::{self, CoreSockets};
@@ -28,6 +28,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Why a node does not start; each is one sentence that names the thing.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +130,25 @@ impl Node {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.cores.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Has meta take over what this node leads, while it works on, for `limit` at most. Clients are told where to go.
+    pub fn leave(&self, limit: Duration) {
+        if limit.is_zero() {
+            return;
+        }
+        match self.meta.leave(limit) {
+            Parting::Free => tracing::info!("nothing is led from here any more"),
+            Parting::Late(held) => {
+                tracing::warn!(
+                    held,
+                    "time to hand over is up, the rest waits for failovers"
+                );
+            }
+            Parting::Alone => {
+                tracing::warn!("meta is not there to hand over what is led from here")
+            }
+        }
     }
 
     /// Stops accepting, lets requests in work end within a bound, and makes everything applied durable.

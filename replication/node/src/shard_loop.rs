@@ -74,6 +74,10 @@ use waits::Waits;
 
 /// How long requests in work may take to end when the node stops.
 const STOP_TIME: Duration = Duration::from_secs(5);
+/// A core that stops goes when nobody has asked it for this long: clients have heard by then that they are to go elsewhere.
+const QUIET_TIME: Duration = Duration::from_millis(50);
+/// ... and after this long in any case: some ask again and again.
+const QUIET_MAX: Duration = Duration::from_millis(500);
 /// Between two looks at what others had no room for, or the engine refused.
 const RETRY_PERIOD: Duration = Duration::from_millis(1);
 /// Longest sleep: the statistics page shows that the core lives.
@@ -183,6 +187,10 @@ pub struct ShardLoop {
     is_without_segment: bool,
     pressure: Pressure,
     stop_at: Option<Instant>,
+    /// When a request was last refused because the node stops, or it was told to.
+    asked_at: Instant,
+    /// A core that stops waits for quiet until then.
+    quiet_by: Instant,
     request_bytes_max: u64,
     write_bytes_max: usize,
 }
@@ -272,6 +280,8 @@ impl ShardLoop {
             is_without_segment: false,
             pressure: Pressure::None,
             stop_at: None,
+            asked_at: clock::now(),
+            quiet_by: clock::now(),
             request_bytes_max: limits.request_bytes_max,
             write_bytes_max: limits.write_bytes_max,
         }
@@ -388,6 +398,9 @@ impl ShardLoop {
             .throttling
             .deadline()
             .map_or(until, |deadline| until.min(deadline));
+        if self.is_stopping() {
+            until = until.min(self.asked_at.after(QUIET_TIME).min(self.quiet_by));
+        }
         if self.outbox.is_waiting() || self.engine_work.is_stuck() {
             until = until.min(self.now.after(RETRY_PERIOD));
         }
@@ -428,7 +441,9 @@ impl ShardLoop {
             && self.io.log_writes_in_flight() == 0
             && self.events.is_empty()
             && !self.engine_work.is_waiting();
-        is_idle || self.now >= stop_at
+        let quiet_at = self.asked_at.after(QUIET_TIME).min(self.quiet_by);
+        let is_quiet = self.now >= quiet_at;
+        (is_idle && is_quiet) || self.now >= stop_at
     }
 
     /// Puts the markers in place, so that the flush which follows makes all that is applied durable.

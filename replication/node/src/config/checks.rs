@@ -2,7 +2,7 @@
 
 use super::{
     ClusterConfig, ConfigError, CpuConfig, DiskConfig, ListenConfig, LogConfig, MemoryConfig,
-    ScrubConfig, StallConfig, TransferConfig,
+    ScrubConfig, StallConfig, StopConfig, TransferConfig,
 };
 
 impl ListenConfig {
@@ -153,6 +153,18 @@ impl StallConfig {
             "process.stall.limit_ms",
             &limit,
             "1 to 10000 are allowed",
+        )
+    }
+}
+
+impl StopConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let limit = self.handover_ms.0;
+        require(
+            limit <= 600_000,
+            "process.stop.handover_ms",
+            &limit,
+            "0 to 600000 are allowed",
         )
     }
 }

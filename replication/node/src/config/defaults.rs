@@ -3,7 +3,7 @@
 use super::{
     ByteSize, ClusterConfig, Cores, CpuConfig, DiskConfig, FlushSetting, ListenConfig, LogConfig,
     MemoryConfig, Millis, NumaSetting, Poll, ProcessConfig, ScrubConfig, StallConfig, StatsConfig,
-    TransferConfig,
+    StopConfig, TransferConfig,
 };
 use pegasus_replication::config::ReplicationOptions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,6 +22,7 @@ impl Default for ProcessConfig {
             log: LogConfig::default(),
             disk: DiskConfig::default(),
             stall: StallConfig::default(),
+            stop: StopConfig::default(),
             transfer: TransferConfig::default(),
             scrub: ScrubConfig::default(),
             stats: StatsConfig::default(),
@@ -112,6 +113,14 @@ impl Default for StallConfig {
     fn default() -> Self {
         Self {
             limit_ms: Millis(10),
+        }
+    }
+}
+
+impl Default for StopConfig {
+    fn default() -> Self {
+        Self {
+            handover_ms: Millis(10_000),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Bodies of the frames between a node and meta (fbs/schema/meta.fbs).
 
+use super::session::PROTOCOL;
 use super::{Health, ReplicaKey, Report, Wish};
+use crate::data_dir::DISK_FORMAT;
 use crate::directory::{Node, Table};
 use crate::members::Remembered;
 use crate::settings::Settings;
@@ -152,6 +154,27 @@ pub(super) struct HeartbeatHead<'d> {
     pub(super) disk: (u64, u64),
     /// Of a full one: the tables that are known here.
     pub(super) full: Option<&'d HashMap<TableId, Table>>,
+    pub(super) own: OwnWords,
+    /// Bytes of the replicas' files, as far as they are known.
+    pub(super) sizes: &'d HashMap<ReplicaKey, u64>,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OwnWords {
+    /// The wall clock, in Unix milliseconds.
+    pub(super) wall_ms: u64,
+    pub(super) started_ms: u64,
+    /// It was told to stop.
+    pub(super) is_leaving: bool,
+    /// Its disk is too full for writes.
+    pub(super) refuses_writes: bool,
+}
+
+/// Of a node that leaves: how many partitions can still be taken off it. `None`: meta does not say.
+pub(super) fn read_held(bytes: &[u8]) -> Result<Option<u32>, BodyError> {
+    let reply = body::read::<meta::HeartbeatReply<'_>>(bytes)?;
+    Ok(Some(reply.held()).filter(|held| *held != u32::MAX))
 }
 
 pub(super) fn write_heartbeat<'r>(
@@ -160,7 +183,10 @@ pub(super) fn write_heartbeat<'r>(
 ) -> Vec<u8> {
     let mut builder = FlatBufferBuilder::new();
     let written: Vec<_> = replicas
-        .map(|(key, core, report)| write_report(&mut builder, key, core, report))
+        .map(|(key, core, report)| {
+            let bytes = head.sizes.get(&key).copied().unwrap_or(0);
+            write_report(&mut builder, (key, core), report, bytes)
+        })
         .collect();
     let replicas = builder.create_vector(&written);
     let tables = head.full.map(|tables| {
@@ -170,7 +196,17 @@ pub(super) fn write_heartbeat<'r>(
             .collect();
         builder.create_vector(&tables)
     });
+    let version = head
+        .full
+        .map(|_| builder.create_string(env!("CARGO_PKG_VERSION")));
     let arguments = meta::HeartbeatArgs {
+        wall_unix_ms: head.own.wall_ms,
+        leaving: head.own.is_leaving,
+        writes_refused: head.own.refuses_writes,
+        version,
+        protocol: PROTOCOL,
+        disk_format: DISK_FORMAT,
+        started_unix_ms: head.own.started_ms,
         digest: head.digest,
         replicas: Some(replicas),
         full: head.full.is_some(),
@@ -185,9 +221,9 @@ pub(super) fn write_heartbeat<'r>(
 
 fn write_report<'a>(
     builder: &mut FlatBufferBuilder<'a>,
-    key: ReplicaKey,
-    core: CoreId,
+    (key, core): (ReplicaKey, CoreId),
     report: &Report,
+    bytes: u64,
 ) -> WIPOffset<meta::ReplicaReport<'a>> {
     let reason = (!report.reason.is_empty()).then(|| builder.create_string(&report.reason));
     let configuration = report
@@ -206,6 +242,9 @@ fn write_report<'a>(
         applied: report.applied.0,
         core: core.0,
         configuration,
+        bytes,
+        reads_per_second: report.load.reads,
+        writes_per_second: report.load.writes,
     };
     meta::ReplicaReport::create(builder, &arguments)
 }

@@ -3,7 +3,7 @@
 use super::{Health, ReplicaKey, Report};
 use crate::directory::Table;
 use crate::members::Members;
-use crate::meta_link::frames::{self, HeartbeatHead};
+use crate::meta_link::frames::{self, HeartbeatHead, OwnWords};
 use pegasus_replication::ids::{CoreId, TableId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,6 +16,8 @@ pub(super) struct Reports {
     /// The next heartbeat names all replicas.
     is_full: bool,
     is_urgent: bool,
+    /// Bytes of files, as last looked at.
+    sizes: HashMap<ReplicaKey, u64>,
 }
 
 impl Reports {
@@ -47,6 +49,17 @@ impl Reports {
         self.replicas.insert(key, (core, report));
     }
 
+    /// Takes the sizes of replicas of a core. What has not grown or shrunk by much is told with the next word of the replica.
+    pub(super) fn put_sizes(&mut self, sizes: Vec<(ReplicaKey, u64)>) {
+        for (key, bytes) in sizes {
+            let before = self.sizes.insert(key, bytes).unwrap_or(0);
+            let is_known = self.replicas.contains_key(&key);
+            if is_known && bytes.abs_diff(before) > before / 16 {
+                self.changed.insert(key);
+            }
+        }
+    }
+
     /// Whether something waits that should not wait for the next period.
     pub(super) const fn are_urgent(&self) -> bool {
         self.is_urgent
@@ -61,7 +74,7 @@ impl Reports {
     pub(super) fn heartbeat(
         &mut self,
         digest: u64,
-        disk: (u64, u64),
+        (disk, own): ((u64, u64), OwnWords),
         tables: &HashMap<TableId, Table>,
     ) -> Vec<u8> {
         let is_full = std::mem::take(&mut self.is_full);
@@ -76,10 +89,14 @@ impl Reports {
             digest,
             disk,
             full: is_full.then_some(tables),
+            own,
+            sizes: &self.sizes,
         };
         let body = frames::write_heartbeat(&head, named);
         self.replicas
             .retain(|_, (_, report)| report.health != Health::Gone);
+        let replicas = &self.replicas;
+        self.sizes.retain(|key, _| replicas.contains_key(key));
         body
     }
 }
@@ -109,11 +126,16 @@ mod tests {
             prepared_ballot: Ballot(1),
             applied: Decree(0),
             configuration: None,
+            load: crate::meta_link::ReplicaLoad::default(),
         }
     }
 
     fn put(reports: &mut Reports, key: ReplicaKey, health: Health) {
         reports.put(CoreId(0), key, report(health), &mut Members::forgetful());
+    }
+
+    fn said(reports: &mut Reports) -> Vec<u8> {
+        reports.heartbeat(0, ((0, 0), OwnWords::default()), &HashMap::new())
     }
 
     fn named(body: &[u8]) -> usize {
@@ -128,20 +150,33 @@ mod tests {
         put(&mut reports, key(0), Health::Ready);
         put(&mut reports, key(1), Health::Ready);
         assert!(reports.are_urgent());
-        assert_eq!(named(&reports.heartbeat(0, (0, 0), &HashMap::new())), 2);
+        assert_eq!(named(&said(&mut reports)), 2);
         put(&mut reports, key(1), Health::Ready);
         assert!(!reports.are_urgent());
-        assert_eq!(named(&reports.heartbeat(0, (0, 0), &HashMap::new())), 1);
+        assert_eq!(named(&said(&mut reports)), 1);
         reports.all_again();
-        assert_eq!(named(&reports.heartbeat(0, (0, 0), &HashMap::new())), 2);
+        assert_eq!(named(&said(&mut reports)), 2);
     }
 
     #[test]
     fn a_replica_that_is_gone_is_said_once() {
         let mut reports = Reports::default();
         put(&mut reports, key(0), Health::Gone);
-        assert_eq!(named(&reports.heartbeat(0, (0, 0), &HashMap::new())), 1);
+        assert_eq!(named(&said(&mut reports)), 1);
         reports.all_again();
-        assert_eq!(named(&reports.heartbeat(0, (0, 0), &HashMap::new())), 0);
+        assert_eq!(named(&said(&mut reports)), 0);
+    }
+
+    #[test]
+    fn a_size_is_told_when_it_has_changed_by_much() {
+        let mut reports = Reports::default();
+        put(&mut reports, key(0), Health::Ready);
+        said(&mut reports);
+        reports.put_sizes(vec![(key(0), 1_600)]);
+        assert_eq!(named(&said(&mut reports)), 1);
+        reports.put_sizes(vec![(key(0), 1_650)]);
+        assert_eq!(named(&said(&mut reports)), 0);
+        reports.put_sizes(vec![(key(0), 800)]);
+        assert_eq!(named(&said(&mut reports)), 1);
     }
 }

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Version of the protocol between nodes and meta.
-const PROTOCOL: u16 = 1;
+pub(super) const PROTOCOL: u16 = 1;
 const NONCE_BYTES: usize = 16;
 /// For each frame of the registration, and for a heartbeat to leave.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(5);

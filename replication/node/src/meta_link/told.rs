@@ -37,6 +37,16 @@ pub struct Report {
     pub applied: Decree,
     /// The newest known to the replica: what meta is rebuilt from if its store is lost.
     pub configuration: Option<Configuration>,
+    pub load: ReplicaLoad,
+}
+
+/// What a replica has to do, smoothed over a minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaLoad {
+    /// Requests a second that it answers without a log.
+    pub reads: u32,
+    /// Mutations a second that it applies.
+    pub writes: u32,
 }
 
 /// A change that a replica asks meta for.

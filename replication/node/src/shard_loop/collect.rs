@@ -31,6 +31,7 @@ impl ShardLoop {
             self.on_io(event);
         }
         self.events = events;
+        self.answer_quick();
     }
 
     /// What the other cores, the other threads and the clock say.
@@ -234,7 +235,11 @@ impl ShardLoop {
             } => self.on_disk(pressure, total, free),
             CoreInput::Route(answer) => self.on_route(answer),
             CoreInput::Stats(answer) => self.io.reply(answer.to, &answer.reply),
-            CoreInput::Stop => self.stop_at = Some(self.now.after(super::STOP_TIME)),
+            CoreInput::Stop => {
+                self.stop_at = Some(self.now.after(super::STOP_TIME));
+                self.asked_at = self.now;
+                self.quiet_by = self.now.after(super::QUIET_MAX);
+            }
         }
     }
 }

@@ -170,6 +170,7 @@ impl ShardLoop {
         let Redis { table, calls } = redis;
         let received = Instant(arrival.received_ns);
         if self.is_stopping() {
+            self.asked_at = self.now;
             let failure = Failure::new(Code::NotServing, "this node is stopping");
             return self.io.reply(to, &Err(failure));
         }

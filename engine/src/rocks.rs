@@ -18,6 +18,7 @@ mod events;
 mod flush;
 mod options;
 mod pace;
+mod quick;
 mod read;
 mod replica;
 mod scrub;
@@ -25,11 +26,12 @@ mod sparse;
 mod store;
 mod ttl_filter;
 
-pub use crate::row_cache::RowCacheActivity;
+pub use crate::row_cache::{RowCacheActivity, RowHint};
 pub use checkpoint::{EXPORT_FILE, Export, ExportFile};
 pub use events::{Notice, NoticeSink};
 pub use flush::FLUSH_TIME_MAX;
 pub use options::{Clock, EngineOptions};
+pub use quick::{CacheView, CachedRows};
 pub use store::RocksStore;
 
 use crate::atomic::RequestOutcome;

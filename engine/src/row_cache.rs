@@ -30,6 +30,13 @@ use ring::{Record, Ring};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReplicaNumber(u32);
 
+/// A row that is about to be looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowHint {
+    replica: ReplicaNumber,
+    hash: u64,
+}
+
 /// What the cache has done and holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct RowCacheActivity {
@@ -122,17 +129,49 @@ impl RowCache {
             self.misses += 1;
             return None;
         };
-        self.hits += 1;
-        self.index.count_hit(hash, place);
-        let record = ring_of(&self.small, &self.main, place).record(place.position);
-        let live = record
-            .value()
-            .filter(|value| !is_expired(value.expire_at, now_s));
+        self.count_hit(hash, place);
+        let live = live_at(&self.small, &self.main, place, now_s);
         Some(live.map(|value| Row {
             expire_at: value.expire_at,
             timetag: value.timetag,
             data: share(&mut self.answers, value.data),
         }))
+    }
+
+    /// As [`Self::get`], without a copy of the row. A row that is not found is not counted as missed: whoever asks like this
+    /// asks again.
+    pub(crate) fn peek(
+        &mut self,
+        hint: RowHint,
+        raw_key: &[u8],
+        now_s: u32,
+    ) -> Option<Option<&[u8]>> {
+        let place = self.find(hint.hash, hint.replica, raw_key)?;
+        self.count_hit(hint.hash, place);
+        let live = live_at(&self.small, &self.main, place, now_s);
+        Some(live.map(|value| value.data))
+    }
+
+    /// Where a row would be.
+    pub(crate) fn hint(replica: ReplicaNumber, raw_key: &[u8]) -> RowHint {
+        let hash = hash(replica, raw_key);
+        RowHint { replica, hash }
+    }
+
+    /// Has these rows in the CPU's caches soon. What one row waits for does not depend on the others, so that the waits
+    /// overlap: first those for the slots, then those for the records.
+    pub(crate) fn approach(&self, hints: &[RowHint]) {
+        let slots = hints.iter().map(|hint| self.index.touch(hint.hash));
+        std::hint::black_box(slots.fold(0, |all, slot| all ^ slot));
+        let place = |hint: &RowHint| self.index.find(hint.hash, |_| true);
+        let records = hints.iter().filter_map(place);
+        let touch = |place: Place| ring_of(&self.small, &self.main, place).touch(place.position);
+        std::hint::black_box(records.fold(0, |all, place| all ^ touch(place)));
+    }
+
+    fn count_hit(&mut self, hash: u64, place: Place) {
+        self.hits += 1;
+        self.index.count_hit(hash, place);
     }
 
     /// Keeps what the engine has just said of a row (expired ones too): to be called before anything else is applied.
@@ -294,6 +333,12 @@ impl RowCache {
 
 const fn ring_of<'a>(small: &'a Ring, main: &'a Ring, place: Place) -> &'a Ring {
     if place.is_main { main } else { small }
+}
+
+/// The row of a record, unless it is missing or expired.
+fn live_at<'a>(small: &'a Ring, main: &'a Ring, place: Place, now_s: u32) -> Option<ValueRef<'a>> {
+    let value = ring_of(small, main, place).record(place.position).value();
+    value.filter(|value| !is_expired(value.expire_at, now_s))
 }
 
 /// A copy of `data` in a chunk that is used again once nobody holds an answer in it.

@@ -9,8 +9,8 @@ pub mod thrift;
 pub use sniff::{Spoken, sniff};
 
 use crate::counters::CloseReason;
-use crate::request::{Failure, Reply, Request};
-use bytes::BytesMut;
+use crate::request::{Failure, Reply, Request, Response};
+use bytes::{Bytes, BytesMut};
 use pegasus_fbs::flatbuffers::FlatBufferBuilder;
 use pegasus_thrift::Protocol;
 use std::fmt;
@@ -62,6 +62,18 @@ pub trait Frontend {
     /// Appends the answer to the request of `tag` to `output`, and what had to wait for it. Called once for each request,
     /// in any order.
     fn encode(&mut self, tag: &Tag, reply: &Reply, scratch: &mut Scratch, output: &mut Vec<u8>);
+
+    /// As [`Frontend::encode`], of the answer to a get that found this value, which is copied once.
+    fn encode_value(
+        &mut self,
+        tag: &Tag,
+        value: &[u8],
+        scratch: &mut Scratch,
+        output: &mut Vec<u8>,
+    ) {
+        let value = Bytes::copy_from_slice(value);
+        self.encode(tag, &Ok(Response::Value(value)), scratch, output);
+    }
 
     /// Whether the stream stands within a frame, given what is left of its input: an end there is a truncation.
     fn is_within_frame(&self, input: &[u8]) -> bool;

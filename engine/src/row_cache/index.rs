@@ -63,6 +63,12 @@ impl Index {
             .find(|&place| is_it(place))
     }
 
+    /// Reads from the cache line of this hash, to have it near.
+    pub(super) fn touch(&self, hash: u64) -> u8 {
+        let at = self.bucket_at(hash);
+        self.memory.get(at).copied().unwrap_or_default()
+    }
+
     pub(super) fn insert(&mut self, hash: u64, place: Place) {
         let slot = TAKEN | tag(hash) | place_bits(place);
         // Free ones have the fewest hits of all.

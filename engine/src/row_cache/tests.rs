@@ -29,6 +29,31 @@ fn row(data: &[u8], expire_at: u32) -> Row {
 }
 
 #[test]
+fn a_look_without_a_copy_finds_what_a_read_finds_and_counts_no_miss() {
+    let mut cache = RowCache::new(64 << 10);
+    let replica = cache.number_replica();
+    let hints: Vec<RowHint> = (0..4).map(|it| RowCache::hint(replica, &key(it))).collect();
+    cache.approach(&hints);
+    cache.fill(replica, &key(0), Some(value(b"one", 0)));
+    cache.fill(replica, &key(1), Some(value(b"gone", NOW - 1)));
+    cache.fill(replica, &key(2), None);
+    cache.approach(&hints);
+    let mut peek = |it: u32, now_s| {
+        let found = cache.peek(hints[it as usize], &key(it), now_s);
+        found.map(|live| live.map(<[u8]>::to_vec))
+    };
+    assert_eq!(peek(0, NOW), Some(Some(b"one".to_vec())));
+    assert_eq!(peek(1, NOW), Some(None), "expired");
+    assert_eq!(peek(1, NOW - 2), Some(Some(b"gone".to_vec())));
+    assert_eq!(peek(2, NOW), Some(None), "known to be missing");
+    assert_eq!(peek(3, NOW), None, "not known");
+    assert_eq!((cache.activity().hits, cache.activity().misses), (4, 0));
+    let other = cache.number_replica();
+    let hint = RowCache::hint(other, &key(0));
+    assert_eq!(cache.peek(hint, &key(0), NOW), None, "of another replica");
+}
+
+#[test]
 fn a_row_is_found_until_it_is_written_and_then_as_written() {
     let mut cache = RowCache::new(64 << 10);
     let replica = cache.number_replica();

@@ -58,6 +58,11 @@ pub fn encode_value(out: &mut impl BufMut, value: &Value, version: Version) {
     }
 }
 
+/// Appends a bulk string, as [`encode_value`] does with [`Value::Bulk`].
+pub fn encode_bulk(out: &mut impl BufMut, text: &[u8]) {
+    bulk(out, b'$', text);
+}
+
 fn all(out: &mut impl BufMut, marker: u8, values: &[Value], version: Version) {
     header(out, marker, values.len());
     for value in values {

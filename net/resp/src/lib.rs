@@ -21,7 +21,7 @@ mod line;
 mod value;
 
 pub use command::{Command, CommandDecoder};
-pub use encode::{Version, encode_command, encode_value};
+pub use encode::{Version, encode_bulk, encode_command, encode_value};
 pub use error::DecodeError;
 pub use limits::Limits;
 pub use value::{Value, ValueDecoder};

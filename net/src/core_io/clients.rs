@@ -5,7 +5,7 @@ use super::{Arrival, CoreIo, IoEvent, ReplyTo, Sent, give_receipts};
 use crate::clock;
 use crate::connection::{Connection, ConnectionId, Role};
 use crate::counters::CloseReason;
-use crate::frontend::{Decoded, Frontend, Own, frontend_of, sniff};
+use crate::frontend::{Decoded, Frontend, Own, Scratch, Tag, frontend_of, sniff};
 use crate::request::Reply;
 use crate::ring::Chunk;
 use std::io;
@@ -40,7 +40,26 @@ impl CoreIo {
         self.queue_reply(to, reply, Some(receipt));
     }
 
+    /// Answers a get that found this value, with a receipt or without, see [`CoreIo::reply_with_receipt`]. The value is copied
+    /// once.
+    pub fn reply_value(&mut self, to: ReplyTo, value: &[u8], receipt: Option<u32>) {
+        self.queue_answer(to, receipt, |frontend, tag, scratch, output| {
+            frontend.encode_value(tag, value, scratch, output);
+        });
+    }
+
     fn queue_reply(&mut self, to: ReplyTo, reply: &Reply, receipt: Option<u32>) {
+        self.queue_answer(to, receipt, |frontend, tag, scratch, output| {
+            frontend.encode(tag, reply, scratch, output);
+        });
+    }
+
+    fn queue_answer(
+        &mut self,
+        to: ReplyTo,
+        receipt: Option<u32>,
+        encode: impl FnOnce(&mut dyn Frontend, &Tag, &mut Scratch, &mut Vec<u8>),
+    ) {
         let Some(connection) = self
             .connections
             .get_mut(to.connection)
@@ -63,7 +82,8 @@ impl CoreIo {
             connection.output = self.outputs.take();
         }
         let before = connection.output.len();
-        frontend.encode(&to.tag, reply, &mut self.scratch, &mut connection.output);
+        let (scratch, output) = (&mut self.scratch, &mut connection.output);
+        encode(&mut **frontend, &to.tag, scratch, output);
         let added = connection.output.len() - before;
         self.counters.replies += 1;
         if connection.stalled && !connection.ready {

@@ -64,6 +64,17 @@ impl Frontend for Native {
         scratch.trim();
     }
 
+    fn encode_value(
+        &mut self,
+        tag: &Tag,
+        value: &[u8],
+        scratch: &mut Scratch,
+        output: &mut Vec<u8>,
+    ) {
+        encode::value_reply(tag, value, &mut scratch.builder, output);
+        scratch.trim();
+    }
+
     fn is_within_frame(&self, input: &[u8]) -> bool {
         self.skip > 0 || !input.is_empty()
     }

@@ -157,6 +157,11 @@ impl Frontend for Resp {
         self.keys.remove(&touched);
     }
 
+    fn encode_value(&mut self, tag: &Tag, value: &[u8], _: &mut Scratch, output: &mut Vec<u8>) {
+        let touched = self.slots.fill_bulk(tag.id, value, output);
+        self.keys.remove(&touched);
+    }
+
     fn is_within_frame(&self, input: &[u8]) -> bool {
         !input.is_empty() || self.held.is_some()
     }

@@ -20,6 +20,7 @@ mod learning;
 mod outbox;
 mod peers;
 mod perform;
+mod quick;
 mod ranges;
 pub mod read;
 pub mod redis;
@@ -62,6 +63,7 @@ use pegasus_replication::ids::{CoreAddress, CoreId, Instant, PartitionId};
 use pegasus_replication::replica::Replica;
 use pegasus_replication::shard::Shard;
 use perform::Held;
+use quick::QuickReads;
 use redis::RedisWork;
 use report::Reports;
 use requests::Requests;
@@ -156,6 +158,7 @@ pub struct ShardLoop {
     directory: Arc<Directory>,
     arrivals: Arrivals,
     throttling: Throttling,
+    quick: QuickReads,
     requests: Requests,
     redis: RedisWork,
     scanners: Scanners,
@@ -255,6 +258,7 @@ impl ShardLoop {
             directory: Arc::default(),
             arrivals: Arrivals::default(),
             throttling: Throttling::default(),
+            quick: QuickReads::default(),
             requests: Requests::new(limits.requests_max),
             redis: RedisWork::new(redis_table, limits.requests_max, clock::now()),
             scanners: Scanners::default(),

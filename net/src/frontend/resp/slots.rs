@@ -1,7 +1,7 @@
 //! Answers in the order of their commands: one slot for each command that has no answer out yet.
 
 use super::keys::Touched;
-use pegasus_resp::{Value, Version, encode_value};
+use pegasus_resp::{Value, Version, encode_bulk, encode_value};
 use std::collections::VecDeque;
 
 /// The slots of a connection, oldest first. Bounded by the connection's window and, through [`Slots::held_bytes`], by what
@@ -41,6 +41,22 @@ impl Slots {
     /// Appends the answer to `output` if all before it are there, and those that have waited for it.
     /// Returns the keys that the command touched.
     pub(super) fn fill(&mut self, slot: u64, value: &Value, output: &mut Vec<u8>) -> Touched {
+        self.fill_by(slot, output, |out, version| {
+            encode_value(out, value, version)
+        })
+    }
+
+    /// As [`Slots::fill`], with a string, which is copied once.
+    pub(super) fn fill_bulk(&mut self, slot: u64, text: &[u8], output: &mut Vec<u8>) -> Touched {
+        self.fill_by(slot, output, |out, _| encode_bulk(out, text))
+    }
+
+    fn fill_by(
+        &mut self,
+        slot: u64,
+        output: &mut Vec<u8>,
+        encode: impl FnOnce(&mut Vec<u8>, Version),
+    ) -> Touched {
         let Some(offset) = slot.checked_sub(self.first) else {
             return Touched::default();
         };
@@ -51,12 +67,12 @@ impl Slots {
         let touched = std::mem::take(&mut found.touched);
         if index > 0 {
             let mut bytes = Vec::new();
-            encode_value(&mut bytes, value, found.version);
+            encode(&mut bytes, found.version);
             self.held_bytes += bytes.len() + SLOT_BYTES;
             found.answer = Some(bytes);
             return touched;
         }
-        encode_value(output, value, found.version);
+        encode(output, found.version);
         self.slots.pop_front();
         self.first += 1;
         self.release(output);

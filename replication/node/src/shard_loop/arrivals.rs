@@ -89,6 +89,13 @@ impl Arrivals {
         self.queue.is_empty() && !(self.is_shared && self.count > AT_ONCE)
     }
 
+    /// As [`Self::note`], if it is admitted at once; else it has to be noted by whoever lets it wait.
+    #[inline]
+    pub(super) fn note_at_once(&mut self, table: u32) -> bool {
+        let is_at_once = self.queue.is_empty() && !(self.is_shared && self.count >= AT_ONCE);
+        is_at_once && self.note(table)
+    }
+
     /// A read of this table has been answered with so many bytes: about a nanosecond for each.
     #[inline]
     pub(super) fn charge_read(&mut self, table: TableId, bytes: u64) {

@@ -38,7 +38,7 @@ pub use write::RedisWrite;
 use super::ShardLoop;
 use super::requests::Origin;
 use crate::route_relay::{RouteAsker, RouteQuestion};
-use commands::{CommandId, Commands, Failed, Goal, InWork, Part, parts_of};
+use commands::{Aim, CommandId, Commands, Failed, Goal, InWork, Part, parts_of};
 use failed::may_take_effect;
 use forward::Away;
 use order::{LineId, Order};
@@ -57,7 +57,7 @@ use std::time::Duration;
 use tables::{Found, Tables};
 
 /// How long a command may take; Redis clients name no deadline.
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 /// Before a part is asked for again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// What a core of another node may take longer than the deadline it was told.
@@ -206,6 +206,25 @@ impl ShardLoop {
         let command = self.redis.commands.insert(command);
         self.join_lines(command);
         self.go_on(command);
+    }
+
+    /// The partition of the key with this hash, in the table of this name (`None`: the one of clients that have selected
+    /// none), if this core has heard of the table.
+    pub(super) fn partition_by_name(
+        &mut self,
+        table: Option<&Arc<str>>,
+        key_hash: u64,
+    ) -> Option<PartitionId> {
+        let RedisWork {
+            default_table,
+            tables,
+            ..
+        } = &mut self.redis;
+        let found = tables.find(table.unwrap_or(default_table), &self.directory)?;
+        Some(PartitionId {
+            table: found.table,
+            index: Aim::Hash(key_hash).partition(found.partition_count),
+        })
     }
 
     /// Asks for as many parts of a command as may be asked for.

@@ -4,7 +4,7 @@ use crate::histogram::Latency;
 use crate::outcome::Outcome;
 use crate::report::{Finding, Machine, Weight};
 use crate::target::Description;
-use crate::workload::Workload;
+use crate::workload::{Kind, Workload};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -58,7 +58,13 @@ pub(crate) struct Figures {
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
     pub(crate) failed: f64,
+    /// Of reads, the share that found nothing, which is quicker than finding something.
+    #[serde(default)]
+    pub(crate) missed: f64,
 }
+
+/// With a larger share of reads that find nothing it is not the wanted comparison.
+const MISSED_MAX: f64 = 0.01;
 
 impl Figures {
     /// # Errors
@@ -69,6 +75,9 @@ impl Figures {
             all.add_buckets(&measured.histogram)?;
         }
         let percentiles = all.percentiles();
+        let reads = [Kind::Read, Kind::ReadModifyWrite].map(|kind| outcome.latencies.get(&kind));
+        let reads = reads.iter().flatten().map(|it| it.percentiles.count);
+        let reads = reads.sum::<u64>();
         let never_sent = outcome.offered.as_ref().map_or(0, |it| it.never_sent);
         Ok(Self {
             operations_per_second: outcome.operations_per_second,
@@ -76,6 +85,7 @@ impl Figures {
             p99_us: percentiles.p99_us,
             p999_us: percentiles.p999_us,
             failed: (outcome.errors_total + never_sent) as f64,
+            missed: outcome.misses as f64 / reads.max(1) as f64,
         })
     }
 
@@ -88,6 +98,7 @@ impl Figures {
             p99_us: of(|it| it.p99_us),
             p999_us: of(|it| it.p999_us),
             failed: of(|it| it.failed),
+            missed: of(|it| it.missed),
         }
     }
 
@@ -102,6 +113,7 @@ impl Figures {
             p99_us: quotient(self.p99_us, other.p99_us),
             p999_us: quotient(self.p999_us, other.p999_us),
             failed: 0.0,
+            missed: 0.0,
         }
     }
 }
@@ -158,6 +170,19 @@ impl VersusReport {
                 ))
             })
             .collect();
+        let missed = self
+            .rows
+            .iter()
+            .filter(|row| row.median.missed > MISSED_MAX);
+        findings.extend(missed.map(|row| {
+            Finding::bad(format!(
+                "{}, workload {}, {}: {:.0} % of the reads found nothing, which is quicker than finding something: load all servers (--load)",
+                row.server,
+                row.workload.name(),
+                row.shape,
+                row.median.missed * 100.0
+            ))
+        }));
         findings.extend(self.warnings.iter().cloned().map(Finding::doubt));
         findings.extend(self.machine.busy().map(Finding::doubt));
         if findings.is_empty() {
@@ -264,6 +289,7 @@ pub(crate) mod tests {
             p99_us: p50_us * 2.0,
             p999_us: p50_us * 3.0,
             failed: 0.0,
+            missed: 0.0,
         }
     }
 
@@ -319,6 +345,17 @@ pub(crate) mod tests {
         let text = report.text();
         assert!(
             text.contains("FAILED: redis, workload c, 50x1: operations failed (7"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_server_without_the_records_is_not_compared_in_silence() {
+        let mut report = example();
+        report.rows[1].median.missed = 0.97;
+        let text = report.text();
+        assert!(
+            text.contains("FAILED: redis, workload c, 50x1: 97 % of the reads found nothing"),
             "{text}"
         );
     }

@@ -80,6 +80,21 @@ pub struct Applied {
     pub ballot: Ballot,
 }
 
+/// A committed mutation on its way into the engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Mutation<'a> {
+    pub partition: PartitionId,
+    /// Follows the last one applied to the partition.
+    pub decree: Decree,
+    pub ballot: Ballot,
+    /// Unix microseconds, stamped by the primary; goes into the rows' timetags, so that all replicas store the same bytes.
+    pub timestamp_us: u64,
+    /// Of a client other than 0: enters the replica's request window.
+    pub request_id: RequestId,
+    /// An encoded batch (see [`op`]); empty = a no-op.
+    pub payload: &'a [u8],
+}
+
 /// Numbers by which new writes are refused before they get a decree. Cheap to read (no lock, no system call).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct EnginePressure {
@@ -141,6 +156,16 @@ pub enum ApplyError {
     },
 }
 
+/// Where [`Engine::apply_all`] has stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}, after {applied} mutations")]
+pub struct ApplyAllError {
+    /// Mutations before the one that failed: all of them are applied, none behind it is.
+    pub applied: usize,
+    /// Why the next one was not.
+    pub error: ApplyError,
+}
+
 /// Why a read has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -198,6 +223,27 @@ pub trait Engine {
         request_id: RequestId,
         payload: &[u8],
     ) -> Result<(), ApplyError>;
+
+    /// Applies `mutations` one after the other, as [`Engine::apply`] would, in as few writes as the engine can. They may be of
+    /// any partitions; those of one partition next to each other are the cheapest.
+    ///
+    /// # Errors
+    /// Stops at the first that is not applied.
+    fn apply_all(&mut self, mutations: &[Mutation<'_>]) -> Result<(), ApplyAllError> {
+        for (applied, mutation) in mutations.iter().enumerate() {
+            let &Mutation {
+                partition,
+                decree,
+                ballot,
+                timestamp_us,
+                request_id,
+                payload,
+            } = mutation;
+            self.apply(partition, decree, ballot, timestamp_us, request_id, payload)
+                .map_err(|error| ApplyAllError { applied, error })?;
+        }
+        Ok(())
+    }
 
     /// The row under `raw_key` as of second `now_s` (since 2016-01-01 UTC); `None` if missing or expired.
     ///

@@ -303,7 +303,7 @@ impl Engine for MemEngine {
         self.policy.choose(
             self.replicas
                 .iter()
-                .map(|(partition, replica)| (partition, &replica.progress)),
+                .map(|(partition, replica)| (partition, &replica.progress, None)),
         )
     }
 

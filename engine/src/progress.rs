@@ -21,6 +21,8 @@ pub(crate) struct Progress {
     plain: PlainKeys,
     decrees_since_marker: u64,
     bytes_since_marker: u64,
+    /// Mutations that are in the write being put together, and not applied yet.
+    staged: u64,
     /// Bytes applied since the replica was opened.
     bytes_applied: u64,
     /// Of these, how many a durable marker covers.
@@ -85,6 +87,7 @@ impl Progress {
             plain: marker.plain.clone(),
             decrees_since_marker: 0,
             bytes_since_marker: 0,
+            staged: 0,
             bytes_applied: 0,
             bytes_durable: 0,
             markers: VecDeque::new(),
@@ -92,23 +95,38 @@ impl Progress {
         }
     }
 
-    /// Whether `decree` is the next one; `false` if it has been applied already.
+    /// Whether `decree` is the next one; `false` if it has been applied, or staged, already.
     pub(crate) const fn accepts(
         &self,
         partition: PartitionId,
         decree: Decree,
     ) -> Result<bool, ApplyError> {
-        if decree.0 <= self.applied.decree.0 {
+        let last = self.applied.decree.0 + self.staged;
+        if decree.0 <= last {
             return Ok(false);
         }
-        if decree.0 != self.applied.decree.0 + 1 {
+        if decree.0 != last + 1 {
             return Err(ApplyError::OutOfOrder {
                 partition,
-                applied: self.applied.decree,
+                applied: Decree(last),
                 decree,
             });
         }
         Ok(true)
+    }
+
+    /// A mutation goes into the write being put together. It counts as applied by [`Self::advance`] alone.
+    pub(crate) const fn stage(&mut self) {
+        self.staged += 1;
+    }
+
+    /// The write being put together is over, well or not.
+    pub(crate) const fn unstage(&mut self) {
+        self.staged = 0;
+    }
+
+    pub(crate) const fn has_staged(&self) -> bool {
+        self.staged > 0
     }
 
     /// `batch` is going to be applied, at once or later, or perhaps never: its rows are noted before any marker that
@@ -122,15 +140,26 @@ impl Progress {
         self.plain.is_plain(hash_key)
     }
 
-    /// The marker to write in the same batch as `step`, if one is due.
-    pub(crate) fn marker_due(&self, step: &Step) -> Option<Vec<u8>> {
+    /// Whether a marker goes into the same batch as `step`. Of what is staged only the decrees are heeded, not the bytes.
+    pub(crate) fn is_marker_due(&self, step: &Step) -> bool {
         // A long window makes a long marker: so many decrees pay for it.
         let decrees_max = marker::MARKER_DECREES_MAX.max(self.window.len() as u64 / 4);
-        let due = self.decrees_since_marker + 1 >= decrees_max
-            || self.bytes_since_marker + step.bytes >= marker::MARKER_BYTES_MAX;
-        if !due {
+        self.decrees_since_marker + self.staged + 1 >= decrees_max
+            || self.bytes_since_marker + step.bytes >= marker::MARKER_BYTES_MAX
+    }
+
+    /// The marker to write in the same batch as `step`, if one is due.
+    ///
+    /// # Panics
+    /// If one is due and something is staged: the marker does not know of it.
+    pub(crate) fn marker_due(&self, step: &Step) -> Option<Vec<u8>> {
+        if !self.is_marker_due(step) {
             return None;
         }
+        assert_eq!(
+            self.staged, 0,
+            "a marker holds everything before it in the same write"
+        );
         let Applied { decree, ballot } = step.applied;
         Some(marker::encode(
             self.incarnation,
@@ -162,6 +191,7 @@ impl Progress {
             step.applied.decree == self.applied.decree.next(),
             "decrees are applied in order"
         );
+        assert_eq!(self.staged, 0, "what is applied is no longer staged");
         self.applied = step.applied;
         self.window.push(step.window_entry());
         self.decrees_since_marker += 1;
@@ -220,23 +250,27 @@ pub(crate) struct FlushPolicy {
 }
 
 impl FlushPolicy {
-    /// The replica with most to flush, if it alone or all together have too much.
+    /// The replica with most to flush among those that have too much, each by its own bound if it has one; or of all, if
+    /// they have too much together.
     pub(crate) fn choose<'a>(
         &self,
-        replicas: impl Iterator<Item = (&'a PartitionId, &'a Progress)>,
+        replicas: impl Iterator<Item = (&'a PartitionId, &'a Progress, Option<u64>)>,
     ) -> Option<PartitionId> {
         let mut total = 0;
-        let mut largest = None;
-        for (&partition, progress) in replicas.filter(|(_, progress)| !progress.flushing) {
-            total += progress.unflushed_bytes();
+        let (mut largest, mut over) = (None, None);
+        for (&partition, progress, own) in replicas.filter(|(_, progress, _)| !progress.flushing) {
+            let bytes = progress.unflushed_bytes();
+            total += bytes;
             // Ties go to the smaller id, so that the choice does not depend on the order of a hash map.
-            largest = largest.max(Some((
-                progress.unflushed_bytes(),
-                std::cmp::Reverse(partition),
-            )));
+            let this = (bytes > 0).then_some((bytes, std::cmp::Reverse(partition)));
+            largest = largest.max(this);
+            if bytes >= own.unwrap_or(self.replica_bytes_max) {
+                over = over.max(this);
+            }
         }
-        let (bytes, std::cmp::Reverse(partition)) = largest.filter(|&(bytes, _)| bytes > 0)?;
-        (bytes >= self.replica_bytes_max || total >= self.total_bytes_max).then_some(partition)
+        let of_all = largest.filter(|_| total >= self.total_bytes_max);
+        over.or(of_all)
+            .map(|(_, std::cmp::Reverse(partition))| partition)
     }
 }
 
@@ -310,19 +344,46 @@ mod tests {
             replica_bytes_max: 100,
             total_bytes_max: 150,
         };
+        let choose = |replicas: &std::collections::BTreeMap<PartitionId, Progress>| {
+            policy.choose(replicas.iter().map(|(it, progress)| (it, progress, None)))
+        };
         let mut replicas = std::collections::BTreeMap::from([
             (partition(0), progress()),
             (partition(1), progress()),
         ]);
-        assert_eq!(policy.choose(replicas.iter()), None);
+        assert_eq!(choose(&replicas), None);
         advance(replicas.get_mut(&partition(0)).unwrap(), 70);
         advance(replicas.get_mut(&partition(1)).unwrap(), 75);
-        assert_eq!(policy.choose(replicas.iter()), None);
+        assert_eq!(choose(&replicas), None);
         advance(replicas.get_mut(&partition(0)).unwrap(), 10);
-        assert_eq!(policy.choose(replicas.iter()), Some(partition(0)));
+        assert_eq!(choose(&replicas), Some(partition(0)));
         replicas.get_mut(&partition(0)).unwrap().flush_begins();
-        assert_eq!(policy.choose(replicas.iter()), None);
+        assert_eq!(choose(&replicas), None);
         advance(replicas.get_mut(&partition(1)).unwrap(), 25);
-        assert_eq!(policy.choose(replicas.iter()), Some(partition(1)));
+        assert_eq!(choose(&replicas), Some(partition(1)));
+    }
+
+    #[test]
+    fn a_replica_with_a_bound_of_its_own_is_flushed_by_that_unless_all_have_too_much() {
+        let policy = FlushPolicy {
+            replica_bytes_max: 100,
+            total_bytes_max: 1_000,
+        };
+        let mut large = progress();
+        advance(&mut large, 400);
+        let mut small = progress();
+        advance(&mut small, 50);
+        let (first, second) = (partition(0), partition(1));
+        let choose = |of_large, of_small, policy: FlushPolicy| {
+            policy.choose([(&first, &large, of_large), (&second, &small, of_small)].into_iter())
+        };
+        assert_eq!(choose(None, None, policy), Some(first));
+        assert_eq!(choose(Some(500), None, policy), None);
+        assert_eq!(choose(Some(500), Some(50), policy), Some(second));
+        let tight = FlushPolicy {
+            total_bytes_max: 450,
+            ..policy
+        };
+        assert_eq!(choose(Some(500), None, tight), Some(first));
     }
 }

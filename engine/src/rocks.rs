@@ -22,37 +22,42 @@ mod quick;
 mod read;
 mod replica;
 mod scrub;
+mod shape;
 mod sparse;
 mod store;
 mod ttl_filter;
+mod write;
 
 pub use crate::row_cache::{RowCacheActivity, RowHint};
 pub use checkpoint::{EXPORT_FILE, Export, ExportFile};
 pub use events::{Notice, NoticeSink};
-pub use flush::FLUSH_TIME_MAX;
+pub use flush::{Bottommost, FLUSH_TIME_MAX, Thorough};
 pub use options::{Clock, EngineOptions};
 pub use quick::{CacheView, CachedRows};
+pub use shape::{ReplicaSize, Scenario, Shape};
 pub use store::RocksStore;
 
 use crate::atomic::RequestOutcome;
-use crate::marker::{MARKER_KEY, Marker};
-use crate::op::{BatchRef, OpRef};
-use crate::progress::{FlushPolicy, Progress, Step};
+use crate::marker::Marker;
+use crate::op::BatchRef;
+use crate::progress::{FlushPolicy, Progress};
 use crate::row_cache::{ReplicaNumber, RowCache};
 use crate::scan::{ScanPage, ScanSpec};
-use crate::value::{self, Header, ValueRef};
-use crate::{Applied, ApplyError, Engine, EnginePressure, ReadError, Row, Tier};
+use crate::{
+    Applied, ApplyAllError, ApplyError, Engine, EnginePressure, Mutation, ReadError, Row, Tier,
+};
 use bytes::Bytes;
 use pegasus_replication::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation, RequestId};
 use replica::Replica;
-use rocksdb::{ErrorKind, WriteBatch, WriteOptions};
+use rocksdb::{ErrorKind, WriteOptions};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use write::Group;
 
 /// What [`RocksStore::open`] gives.
 #[derive(Debug)]
@@ -172,8 +177,7 @@ pub struct RocksEngine {
     replicas: HashMap<PartitionId, OpenReplica>,
     /// Changed by what is applied, filled by reads of the core; helper threads read past it.
     rows: RefCell<RowCache>,
-    /// Kept for its buffer.
-    batch: WriteBatch,
+    group: Group,
     writes: WriteOptions,
     policy: FlushPolicy,
     timetag_cluster: u8,
@@ -192,7 +196,7 @@ impl RocksEngine {
         let mut engine = Self {
             replicas: HashMap::new(),
             rows: RefCell::new(RowCache::new(options.row_cache_bytes)),
-            batch: WriteBatch::new(),
+            group: Group::default(),
             writes: options::writes(),
             policy: FlushPolicy {
                 replica_bytes_max: options.replica_memtable_bytes_max as u64,
@@ -220,6 +224,15 @@ impl RocksEngine {
         self.replicas.remove(&partition);
     }
 
+    /// Files of a replica that are not sorted into levels, as they were when they were counted last
+    /// ([`RocksStore::refresh_pressure`]). Takes a look-up in a map.
+    #[must_use]
+    pub fn level0_files(&self, partition: PartitionId) -> u32 {
+        self.replicas
+            .get(&partition)
+            .map_or(0, |open| open.handle.level0_files())
+    }
+
     /// What the database has done since it was opened, and holds in memory. Takes about a microsecond.
     #[must_use]
     pub fn activity(&self) -> EngineActivity {
@@ -232,28 +245,8 @@ impl RocksEngine {
         }
     }
 
-    /// The open replica, which may have been created since the last look. Locks the registry only for a new one.
     fn adopt(&mut self, partition: PartitionId) -> Result<&mut OpenReplica, ApplyError> {
-        if self
-            .replicas
-            .get(&partition)
-            .is_none_or(|open| open.handle.is_dropped())
-        {
-            self.replicas.remove(&partition);
-            let handle = self
-                .store
-                .find(partition)
-                .ok_or(ApplyError::NoReplica { partition })?;
-            let open = OpenReplica {
-                progress: Progress::new(&handle.opened_at),
-                number: self.rows.get_mut().number_replica(),
-                handle,
-            };
-            self.replicas.insert(partition, open);
-        }
-        self.replicas
-            .get_mut(&partition)
-            .ok_or(ApplyError::NoReplica { partition })
+        adopt(&mut self.replicas, &self.rows, &self.store, partition)
     }
 
     /// `read` gets the replica, and its number in the row cache if it has one yet.
@@ -331,75 +324,6 @@ impl RocksEngine {
         }
         Ok(answers)
     }
-
-    /// Tells the row cache what has become of the rows of `batch`.
-    fn renew_rows(&mut self, number: ReplicaNumber, batch: BatchRef<'_>, timetag: u64) {
-        let rows = self.rows.get_mut();
-        for op in batch {
-            match op {
-                OpRef::Put {
-                    key,
-                    value: data,
-                    expire_at,
-                } => rows.put(
-                    number,
-                    key,
-                    ValueRef {
-                        expire_at,
-                        timetag,
-                        data,
-                    },
-                ),
-                OpRef::Remove { key } => rows.remove(number, key),
-            }
-        }
-    }
-
-    /// A write has failed: perhaps, whatever the error says, some of it can be read.
-    fn forget_rows(&mut self, number: ReplicaNumber, batch: BatchRef<'_>) {
-        let rows = self.rows.get_mut();
-        for op in batch {
-            let (OpRef::Put { key, .. } | OpRef::Remove { key }) = op;
-            rows.forget(number, key);
-        }
-    }
-
-    /// Fills the write batch with what `batch` and `marker` say and writes it.
-    fn write(
-        &mut self,
-        handle: &Replica,
-        batch: BatchRef<'_>,
-        timetag: u64,
-        marker: Option<&[u8]>,
-    ) -> Result<(), rocksdb::Error> {
-        self.batch.clear();
-        for op in batch {
-            match op {
-                OpRef::Put {
-                    key,
-                    value,
-                    expire_at,
-                } => {
-                    let header = Header::new(expire_at, timetag);
-                    let value = [IoSlice::new(header.as_ref()), IoSlice::new(value)];
-                    self.batch.put_cf_vectored(
-                        handle.column_family(),
-                        &[IoSlice::new(key)],
-                        &value,
-                    )?;
-                }
-                OpRef::Remove { key } => self.batch.delete_cf(handle.column_family(), key),
-            }
-        }
-        if let Some(marker) = marker {
-            self.batch
-                .put_cf(handle.column_family(), MARKER_KEY, marker);
-        }
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        handle.db.write_opt(&self.batch, &self.writes)
-    }
 }
 
 impl Engine for RocksEngine {
@@ -412,31 +336,20 @@ impl Engine for RocksEngine {
         request_id: RequestId,
         payload: &[u8],
     ) -> Result<(), ApplyError> {
-        let open = self.adopt(partition)?;
-        open.handle.check().map_err(to_apply_error)?;
-        if !open.progress.accepts(partition, decree)? {
-            return Ok(());
-        }
-        let batch = BatchRef::parse(payload).map_err(|error| ApplyError::Corruption {
+        let mutation = Mutation {
             partition,
-            detail: error.to_string(),
-        })?;
-        let step = Step::new(decree, ballot, request_id, payload.len(), batch);
-        open.progress.foresee(batch);
-        let marker = open.progress.marker_due(&step);
-        let (handle, number) = (Arc::clone(&open.handle), open.number);
-        let timetag = value::timetag(timestamp_us, self.timetag_cluster);
-        if let Err(error) = self.write(&handle, batch, timetag, marker.as_deref()) {
-            self.forget_rows(number, batch);
-            return Err(write_error(partition, error));
-        }
-        self.renew_rows(number, batch, timetag);
-        let progress = &mut self.adopt(partition)?.progress;
-        progress.advance(&step);
-        if marker.is_some() {
-            progress.marked();
-        }
-        Ok(())
+            decree,
+            ballot,
+            timestamp_us,
+            request_id,
+            payload,
+        };
+        self.apply_mutations(std::slice::from_ref(&mutation))
+            .map_err(|failed| failed.error)
+    }
+
+    fn apply_all(&mut self, mutations: &[Mutation<'_>]) -> Result<(), ApplyAllError> {
+        self.apply_mutations(mutations)
     }
 
     fn get(
@@ -525,14 +438,7 @@ impl Engine for RocksEngine {
     }
 
     fn begin_flush(&mut self, partition: PartitionId) -> Result<(), ApplyError> {
-        let open = self.adopt(partition)?;
-        if let Some(marker) = open.progress.marker_behind() {
-            let handle = Arc::clone(&open.handle);
-            let nothing = BatchRef::parse(b"").expect("the empty payload is a batch");
-            self.write(&handle, nothing, 0, Some(&marker))
-                .map_err(|error| write_error(partition, error))?;
-            self.adopt(partition)?.progress.marked();
-        }
+        self.write_marker(partition)?;
         self.adopt(partition)?.progress.flush_begins();
         Ok(())
     }
@@ -555,8 +461,10 @@ impl Engine for RocksEngine {
             .replicas
             .iter()
             .filter(|(_, open)| open.handle.check().is_ok());
-        self.policy
-            .choose(healthy.map(|(partition, open)| (partition, &open.progress)))
+        self.policy.choose(healthy.map(|(partition, open)| {
+            let own = open.handle.memtable_bytes_max();
+            (partition, &open.progress, own)
+        }))
     }
 
     fn unflushed_bytes(&self, partition: PartitionId) -> u64 {
@@ -578,15 +486,29 @@ impl fmt::Debug for RocksEngine {
     }
 }
 
-fn write_error(partition: PartitionId, error: rocksdb::Error) -> ApplyError {
-    let kind = error.kind();
-    let detail = error.into_string();
-    match kind {
-        // What a write gets that must not sleep.
-        ErrorKind::Incomplete => ApplyError::Busy { partition },
-        ErrorKind::Corruption => ApplyError::Corruption { partition, detail },
-        _ => ApplyError::Io { partition, detail },
+/// The open replica, which may have been created since the last look. Locks the registry only for a new one.
+fn adopt<'a>(
+    replicas: &'a mut HashMap<PartitionId, OpenReplica>,
+    rows: &RefCell<RowCache>,
+    store: &RocksStore,
+    partition: PartitionId,
+) -> Result<&'a mut OpenReplica, ApplyError> {
+    let is_open = |open: &OpenReplica| !open.handle.is_dropped();
+    if !replicas.get(&partition).is_some_and(is_open) {
+        replicas.remove(&partition);
+        let handle = store
+            .find(partition)
+            .ok_or(ApplyError::NoReplica { partition })?;
+        let open = OpenReplica {
+            progress: Progress::new(&handle.opened_at),
+            number: rows.borrow_mut().number_replica(),
+            handle,
+        };
+        replicas.insert(partition, open);
     }
+    replicas
+        .get_mut(&partition)
+        .ok_or(ApplyError::NoReplica { partition })
 }
 
 fn to_apply_error(error: ReadError) -> ApplyError {

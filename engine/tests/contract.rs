@@ -21,3 +21,8 @@ mod rocks_only;
 #[cfg(feature = "rocks")]
 #[path = "contract/rocks_removed.rs"]
 mod rocks_removed;
+#[cfg(feature = "rocks")]
+#[path = "contract/rocks_shape.rs"]
+mod rocks_shape;
+#[path = "contract/together.rs"]
+mod together;

@@ -15,6 +15,27 @@ pub const FLUSH_TIME_MAX: Duration = Duration::from_secs(10);
 /// A completed flush wakes its helper; this is for the one told just before the helper waits.
 const FLUSH_LOOK_AGAIN: Duration = Duration::from_millis(2);
 
+/// Levels that RocksDB has: 0 to 6.
+const LEVELS: u8 = 7;
+
+/// How much a compaction by hand does. The default rewrites everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Thorough {
+    /// The level, from 1 on, in which everything ends; `None`: where RocksDB puts it.
+    pub target_level: Option<u8>,
+    pub bottommost: Bottommost,
+}
+
+/// What becomes of files that are in the last level already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bottommost {
+    /// They are rewritten, so that expired rows in them go.
+    #[default]
+    Rewrite,
+    /// They stay as they are.
+    Skip,
+}
+
 impl RocksStore {
     /// Writes the memtables of a replica to files and returns the durable marker. Call
     /// [`Engine::begin_flush`](crate::Engine::begin_flush) on the core first: only what the marker covers by then
@@ -28,16 +49,23 @@ impl RocksStore {
         self.durable(partition)
     }
 
-    /// Rewrites all files of a replica, dropping what has expired or is overwritten. Takes as long as reading and
+    /// Rewrites the files of a replica, dropping what has expired or is overwritten. Takes as long as reading and
     /// writing it whole.
     ///
     /// # Errors
     /// [`StoreError`]. Damage met on the way is told by [`Notice::Damaged`](super::Notice::Damaged).
-    pub fn compact(&self, partition: PartitionId) -> Result<(), StoreError> {
+    pub fn compact(&self, partition: PartitionId, thorough: Thorough) -> Result<(), StoreError> {
         let replica = self.replica(partition)?;
         let mut how = CompactOptions::default();
         how.set_exclusive_manual_compaction(false);
-        how.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        how.set_bottommost_level_compaction(match thorough.bottommost {
+            Bottommost::Rewrite => BottommostLevelCompaction::Force,
+            Bottommost::Skip => BottommostLevelCompaction::Skip,
+        });
+        if let Some(level) = thorough.target_level {
+            how.set_change_level(true);
+            how.set_target_level(i32::from(level.clamp(1, LEVELS - 1)));
+        }
         self.shared.db.compact_range_cf_opt(
             replica.column_family(),
             None::<&[u8]>,

@@ -5,7 +5,7 @@ use crate::marker::Marker;
 use pegasus_replication::ids::{PartitionId, ReplicaIncarnation, TableId};
 use rocksdb::{BoundColumnFamily, DBRawIteratorWithThreadMode, DBWithThreadMode, MultiThreaded};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub(super) type Db = DBWithThreadMode<MultiThreaded>;
@@ -49,6 +49,13 @@ pub(super) struct Replica {
     /// What it held when it was opened, created or imported: where the engine takes over.
     pub(super) opened_at: Marker,
     dropped: AtomicBool,
+    /// Files that are not sorted into levels, as they were when somebody counted them last.
+    level0_files: AtomicU32,
+    /// Bytes of its memtable at which it is flushed; 0 = those that all replicas have.
+    memtable_bytes_max: AtomicU64,
+    /// Files of level 0 that its shape accounts for, now and once those of a load are sorted.
+    level0_files_allowed: AtomicU32,
+    level0_files_settled: AtomicU32,
     /// Why it must not be used any more.
     damage: OnceLock<String>,
 }
@@ -71,6 +78,10 @@ impl Replica {
             db: Arc::clone(db),
             opened_at,
             dropped: AtomicBool::new(false),
+            level0_files: AtomicU32::new(0),
+            memtable_bytes_max: AtomicU64::new(0),
+            level0_files_allowed: AtomicU32::new(0),
+            level0_files_settled: AtomicU32::new(0),
             damage: OnceLock::new(),
         })
     }
@@ -85,6 +96,38 @@ impl Replica {
 
     pub(super) fn is_dropped(&self) -> bool {
         self.dropped.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_level0_files(&self, count: u32) {
+        self.level0_files.store(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn level0_files(&self) -> u32 {
+        self.level0_files.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_shape(&self, memtable_bytes_max: u64, allowed: u32, settled: u32) {
+        self.memtable_bytes_max
+            .store(memtable_bytes_max, Ordering::Relaxed);
+        self.level0_files_settled.store(settled, Ordering::Relaxed);
+        self.level0_files_allowed.store(allowed, Ordering::Relaxed);
+    }
+
+    /// Its own bound, if it has one.
+    pub(super) fn memtable_bytes_max(&self) -> Option<u64> {
+        Some(self.memtable_bytes_max.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+    }
+
+    /// Files of level 0 that show how far compactions are behind: those that its shape does not account for. What a load has
+    /// left is worked off, and then never allowed again.
+    pub(super) fn level0_files_behind(&self, count: u32) -> u32 {
+        let allowed = self.level0_files_allowed.load(Ordering::Relaxed);
+        let settled = self.level0_files_settled.load(Ordering::Relaxed);
+        if allowed > settled {
+            let fewer = allowed.min(count).max(settled);
+            self.level0_files_allowed.store(fewer, Ordering::Relaxed);
+        }
+        count.saturating_sub(allowed)
     }
 
     /// The first damage found stays.

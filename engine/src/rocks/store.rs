@@ -323,7 +323,10 @@ impl RocksStore {
             immutable_memtables = self.immutable_memtables(&replica).max(immutable_memtables);
             // One that is out of use is not compacted any more: it must not hold the others back.
             if replica.damage().is_none() {
-                level0_files = self.count(&replica, LEVEL0_FILES).max(level0_files);
+                let files = self.count(&replica, LEVEL0_FILES);
+                let files = replica.level0_files_behind(files);
+                replica.set_level0_files(files);
+                level0_files = files.max(level0_files);
             }
         }
         self.shared
@@ -373,7 +376,11 @@ impl RocksStore {
         u32::try_from(self.property(replica, property)).unwrap_or(u32::MAX)
     }
 
-    fn property(&self, replica: &Replica, property: &str) -> u64 {
+    pub(super) fn options(&self) -> &EngineOptions {
+        &self.shared.options
+    }
+
+    pub(super) fn property(&self, replica: &Replica, property: &str) -> u64 {
         let value = self
             .shared
             .db

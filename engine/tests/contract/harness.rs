@@ -3,11 +3,13 @@
 use bytes::Bytes;
 use pegasus_engine::scan::KeyedRow;
 use pegasus_engine::{
-    ApplyError, Batch, Engine, MemEngine, Op, ScanPage, ScanSpec, Stop, Tier, key,
+    ApplyAllError, ApplyError, Batch, Engine, MemEngine, Mutation, Op, ScanPage, ScanSpec, Stop,
+    Tier, key,
 };
 use pegasus_replication::ids::{
     Ballot, Decree, PartitionId, ReplicaIncarnation, RequestId, TableId,
 };
+use std::collections::BTreeMap;
 
 pub(crate) const INCARNATION: ReplicaIncarnation = ReplicaIncarnation(7);
 pub(crate) const BALLOT: Ballot = Ballot::new(0, 3);
@@ -38,6 +40,18 @@ pub(crate) fn put_until(hash_key: &str, sort_key: &str, value: &str, expire_at: 
 pub(crate) fn remove(hash_key: &str, sort_key: &str) -> Op {
     Op::Remove {
         key: raw(hash_key, sort_key),
+    }
+}
+
+/// As the log would replay it.
+pub(crate) fn mutation(partition: PartitionId, decree: Decree, payload: &[u8]) -> Mutation<'_> {
+    Mutation {
+        partition,
+        decree,
+        ballot: BALLOT,
+        timestamp_us: decree.0 * 1000,
+        request_id: RequestId::default(),
+        payload,
     }
 }
 
@@ -100,6 +114,28 @@ pub(crate) trait Subject {
             request_id,
             &payload,
         )
+    }
+
+    /// Applies mutations of several partitions by one call, each with the decree that comes next.
+    fn apply_together(
+        &mut self,
+        mutations: &[(PartitionId, Vec<Op>)],
+    ) -> Result<(), ApplyAllError> {
+        let mut decrees: BTreeMap<PartitionId, Decree> = BTreeMap::new();
+        let mut payloads = Vec::new();
+        for (partition, ops) in mutations {
+            let applied = self.engine().last_applied(*partition);
+            let decree = decrees
+                .entry(*partition)
+                .or_insert(applied.map_or(Decree::ZERO, |applied| applied.decree));
+            *decree = decree.next();
+            payloads.push((*partition, *decree, Batch::from_ops(ops).unwrap().encode()));
+        }
+        let mutations: Vec<Mutation<'_>> = payloads
+            .iter()
+            .map(|(partition, decree, payload)| mutation(*partition, *decree, payload))
+            .collect();
+        self.engine_mut().apply_all(&mutations)
     }
 
     fn value(

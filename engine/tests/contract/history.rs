@@ -17,6 +17,10 @@ enum Action {
         partition: u32,
         ops: Vec<Op>,
     },
+    /// On the one side one by one, on the other by one call.
+    ApplyTogether {
+        mutations: Vec<(u32, Vec<Op>)>,
+    },
     Get {
         partition: u32,
         key: Bytes,
@@ -148,9 +152,11 @@ fn restrict_to_hash_key(spec: &mut ScanSpec) {
 
 fn action() -> impl Strategy<Value = Action> {
     let which = || 0_u32..2;
+    let mutations = prop::collection::vec((which(), prop::collection::vec(op(), 0..4)), 0..12);
     let keys = prop::collection::vec(raw_key(), 0..6);
     prop_oneof![
         12 => (which(), prop::collection::vec(op(), 0..8)).prop_map(|(partition, ops)| Action::Apply { partition, ops }),
+        4 => mutations.prop_map(|mutations| Action::ApplyTogether { mutations }),
         4 => (which(), raw_key(), TIMES).prop_map(|(partition, key, now_s)| Action::Get { partition, key, now_s }),
         2 => (which(), keys, TIMES).prop_map(|(partition, keys, now_s)| Action::MultiGet { partition, keys, now_s }),
         8 => (which(), spec()).prop_map(|(partition, spec)| Action::Scan { partition, spec: Box::new(spec) }),
@@ -230,6 +236,23 @@ fn run<A: Subject, B: Subject>(
                     right.apply(partition(*index), ops)
                 );
                 compare_rows(left, right, partition(*index), ops)?;
+            }
+            Action::ApplyTogether { mutations } => {
+                let mut together = Vec::new();
+                for (index, ops) in mutations {
+                    compare_rows(left, right, partition(*index), ops)?;
+                }
+                for (index, ops) in mutations {
+                    left.apply(partition(*index), ops);
+                    log[*index as usize].push(ops.clone());
+                    together.push((partition(*index), ops.clone()));
+                }
+                prop_assert_eq!(right.apply_together(&together), Ok(()));
+                for (partition, ops) in &together {
+                    let applied = |engine: &dyn Engine| engine.last_applied(*partition);
+                    prop_assert_eq!(applied(left.engine()), applied(right.engine()));
+                    compare_rows(left, right, *partition, ops)?;
+                }
             }
             Action::Get {
                 partition: index,
@@ -330,6 +353,14 @@ proptest! {
                     log[*index as usize].push(ops.clone());
                     crashing.apply(partition(*index), ops);
                     steady.apply(partition(*index), ops);
+                }
+                Action::ApplyTogether { mutations } => {
+                    for (index, ops) in mutations {
+                        log[*index as usize].push(ops.clone());
+                        steady.apply(partition(*index), ops);
+                    }
+                    let of = |(index, ops): &(u32, Vec<Op>)| (partition(*index), ops.clone());
+                    crashing.apply_together(&mutations.iter().map(of).collect::<Vec<_>>()).unwrap();
                 }
                 Action::Flush { partition: index } => drop(crashing.flush(partition(*index))),
                 Action::FlushUnmarked { partition: index } => drop(crashing.flush_unmarked(partition(*index))),

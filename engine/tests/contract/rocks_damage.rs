@@ -1,7 +1,7 @@
 //! One bad file must not take the core: the others go on, and the damaged replica is named.
 
 use crate::harness::{INCARNATION, Rocks, Subject, bulky_value, partition, put, raw};
-use pegasus_engine::rocks::{Notice, StoreError};
+use pegasus_engine::rocks::{Notice, StoreError, Thorough};
 use pegasus_engine::{ApplyError, Engine, ReadError, ScanSpec, Tier};
 use pegasus_replication::ids::Decree;
 use std::fs;
@@ -65,7 +65,7 @@ fn assert_the_other_goes_on(rocks: &mut Rocks) {
     let other = partition(1);
     let decree = rocks.apply(other, &[put("h", "b", "2")]);
     assert_eq!(rocks.flush(other), decree);
-    rocks.store().compact(other).unwrap();
+    rocks.store().compact(other, Thorough::default()).unwrap();
     rocks.store().scrub(other).unwrap();
     assert_eq!(rocks.value(other, "h", "a", 0).as_deref(), Some("1"));
     assert!(!rocks.engine().pressure().stalled);
@@ -127,7 +127,10 @@ fn a_compaction_that_meets_damage_is_told_and_stops_nobody_else() {
     rocks.apply(partition(0), &[put("h", "000", "newer")]);
     rocks.flush(partition(0));
     rocks.take_notices();
-    rocks.store().compact(partition(0)).unwrap();
+    rocks
+        .store()
+        .compact(partition(0), Thorough::default())
+        .unwrap();
     let notices = rocks.take_notices();
     let told = notices.iter().find_map(|notice| match notice {
         Notice::Damaged {

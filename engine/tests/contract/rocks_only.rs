@@ -1,7 +1,7 @@
 //! What only the engine on disk promises: tiers, files, directories, checkpoints, many replicas.
 
 use crate::harness::{INCARNATION, Rocks, Subject, bulky_value, partition, put, put_until, raw};
-use pegasus_engine::rocks::{Notice, NoticeSink, OpenError, RocksStore, StoreError};
+use pegasus_engine::rocks::{Notice, NoticeSink, OpenError, RocksStore, StoreError, Thorough};
 use pegasus_engine::{Applied, Engine, ReadError, ScanSpec, Tier};
 use pegasus_replication::ids::{Decree, PartitionId, ReplicaIncarnation};
 use std::fs;
@@ -123,7 +123,10 @@ fn compaction_drops_expired_rows_and_keeps_the_marker() {
     );
     rocks.flush(partition(0));
     rocks.set_now(500);
-    rocks.store().compact(partition(0)).unwrap();
+    rocks
+        .store()
+        .compact(partition(0), Thorough::default())
+        .unwrap();
     // As of second 0 a row that is still stored would be visible.
     assert_eq!(rocks.value(partition(0), "h", "a", 0), None);
     assert_eq!(rocks.value(partition(0), "h", "b", 0).as_deref(), Some("2"));

@@ -9,6 +9,7 @@ use crate::frontend::{Decoded, Frontend, Own, Scratch, Tag, frontend_of, sniff};
 use crate::request::Reply;
 use crate::ring::Chunk;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -46,6 +47,14 @@ impl CoreIo {
         self.queue_answer(to, receipt, |frontend, tag, scratch, output| {
             frontend.encode_value(tag, value, scratch, output);
         });
+    }
+
+    /// The other end of the connection that a request came on; `None`: it is gone. Asks the kernel, about a microsecond.
+    #[must_use]
+    pub fn client_of(&self, to: &ReplyTo) -> Option<SocketAddr> {
+        let connection = self.connections.get(to.connection)?;
+        let address = socket2::SockRef::from(&*connection.socket).peer_addr();
+        address.ok()?.as_socket()
     }
 
     fn queue_reply(&mut self, to: ReplyTo, reply: &Reply, receipt: Option<u32>) {

@@ -7,6 +7,7 @@ mod checks;
 mod defaults;
 
 pub use pegasus_host::units::{ByteSize, Cores, Millis};
+pub use pegasus_logs::LogsConfig;
 
 use checks::require;
 use pegasus_net::request::TABLE_NAME_BYTES_MAX;
@@ -45,6 +46,8 @@ pub struct ProcessConfig {
     pub transfer: TransferConfig,
     pub scrub: ScrubConfig,
     pub stats: StatsConfig,
+    /// Lines of the log: which, how they look, how often one may repeat itself.
+    pub logs: LogsConfig,
 }
 
 /// Addresses and ports.
@@ -210,12 +213,16 @@ pub struct ScrubConfig {
 }
 
 /// The statistics page of each core.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StatsConfig {
     /// Whether the stages of each request are measured, with the slowest requests. Default on: it costs well under 1 % of a
     /// core. Off: whole operations are still timed, and nobody can tell where a slow request's time went.
     pub stages: StagesConfig,
+    /// Requests that take longer are logged with their stages and kept for `pegasus table slow`; a table's
+    /// `replica.slow_query_threshold` wins. Default 100 ms, 1 to 3600000; 0 = none, but for tables that have their own. Needs
+    /// `stages`.
+    pub slow_request_ms: Millis,
 }
 
 /// Whether the stages of requests are measured.
@@ -277,6 +284,8 @@ pub enum ConfigError {
     },
     #[error("configuration cluster: {0}")]
     Replication(String),
+    #[error("configuration process.logs: {0}")]
+    Logs(String),
 }
 
 impl Config {
@@ -367,6 +376,8 @@ impl ProcessConfig {
         self.stop.check()?;
         self.transfer.check()?;
         self.scrub.check()?;
+        self.stats.check()?;
+        self.logs.check().map_err(ConfigError::Logs)?;
         self.disk.check()
     }
 

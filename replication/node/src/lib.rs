@@ -9,7 +9,7 @@
 //!
 //! **Reading order.** [`config`], [`data_dir`], [`start_checks`], [`node`] (start-up and shutdown), [`open_shard`],
 //! [`shard_loop`], then [`wire`], [`log_file`], [`log_flush`], [`background`], [`engine_pool`], [`engine_watch`], [`meta_link`],
-//! [`route_relay`], [`transfer`], [`scrub`], [`compaction`], [`stats`], [`stall`].
+//! [`route_relay`], [`transfer`], [`scrub`], [`compaction`], [`stats`], [`slow`], [`stall`]; [`view`] and [`http`] are what tools see.
 
 #![deny(unsafe_code)]
 
@@ -40,9 +40,11 @@ pub mod route_relay;
 pub mod scrub;
 pub mod settings;
 pub mod shard_loop;
+pub mod slow;
 pub mod stall;
 pub mod start_checks;
 pub mod stats;
 pub mod throttle;
 pub mod transfer;
+pub mod view;
 pub mod wire;

@@ -7,20 +7,15 @@ use pegasus_replica::config::{ByteSize, Config, Cores, Poll};
 use pegasus_replica::node::Node;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
 
 /// How often it is looked whether all cores still run.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
-
-/// glommio logs an error for every device without polled I/O, and does without.
-const LOG_FILTER: &str = "info,glommio::reactor=off";
 
 /// A data node of Pegasus: one thread per core, each with its partitions, its log and its database.
 #[derive(Debug, Parser)]
@@ -92,7 +87,6 @@ struct RunArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_tracing();
     abort_on_panic();
     match cli.command {
         Command::Run(arguments) => exit(config_of(arguments).and_then(|config| run(&config))),
@@ -112,6 +106,7 @@ fn exit(result: anyhow::Result<()>) -> ExitCode {
 
 fn run(config: &Config) -> anyhow::Result<()> {
     config.check()?;
+    pegasus_logs::start(&config.process.logs)?;
     tracing::info!("configuration:\n{}", config.to_toml());
     let bind = config.process.listen.bind;
     if !bind.is_loopback() {
@@ -123,6 +118,7 @@ fn run(config: &Config) -> anyhow::Result<()> {
     tracing::info!(clients = ?node.client_addresses(), "node is up");
     while !is_stopped.load(Ordering::Relaxed) && !node.has_failed() {
         std::thread::park_timeout(LOOK_PERIOD);
+        pegasus_logs::tell_left_out();
     }
     tracing::info!("node is stopping");
     if !node.has_failed() {
@@ -166,16 +162,6 @@ fn abort_on_panic() {
         tracing::error!(thread = thread.name(), "{info}\n{backtrace}");
         std::process::abort();
     }));
-}
-
-fn start_tracing() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
-    let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(is_terminal)
-        .with_writer(std::io::stderr)
-        .init();
 }
 
 fn config_of(arguments: RunArgs) -> anyhow::Result<Config> {

@@ -9,6 +9,7 @@
 
 mod admit;
 mod answer;
+mod apply;
 mod arrivals;
 pub(crate) mod atomic;
 mod collect;
@@ -31,6 +32,7 @@ mod scanners;
 mod throttling;
 mod waits;
 mod write;
+mod write_pace;
 
 pub use answer::MeshMessage;
 
@@ -413,10 +415,12 @@ impl ShardLoop {
 
     /// Writes are refused before they get a decree when the disk or the engine is too full.
     fn relieve_pressure(&mut self) {
+        let engine = self.engine.pressure();
+        self.throttling.pace.set_files(engine.level0_files);
         let pressure = match self.disk {
             Pressure::DiskFull => Pressure::DiskFull,
             _ if self.is_without_segment => Pressure::DiskFull,
-            _ if self.engine.pressure().is_high() => Pressure::Engine,
+            _ if engine.is_high() => Pressure::Engine,
             _ => Pressure::None,
         };
         if pressure != self.pressure {

@@ -17,6 +17,8 @@ pub use traces::TraceId;
 
 use crate::clock;
 use crate::config::StagesConfig;
+use crate::directory::Directory;
+use crate::slow::{SlowLog, SlowReporter};
 use groups::Groups;
 use hot_keys::HotKeys;
 use page_map::PageMap;
@@ -30,6 +32,7 @@ use pegasus_net::{Arrival, Sent};
 use pegasus_replication::ids::{CoreId, Instant, NodeId, PartitionId, TableId};
 use relay::{CorePage, Pages};
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use traces::{Subject, Traces};
@@ -45,6 +48,7 @@ pub struct Stats {
     traces: Traces,
     groups: Groups,
     hot_keys: HotKeys,
+    slow: SlowReporter,
     publish_at: Instant,
     /// Answers were given since the last publication.
     has_news: bool,
@@ -79,6 +83,7 @@ impl Stats {
             traces: Traces::new(is_on),
             groups: Groups::default(),
             hot_keys: HotKeys::new(clock::now()),
+            slow: SlowLog::default().reporter(Duration::ZERO),
             publish_at: Instant::default(),
             has_news: false,
         })
@@ -276,7 +281,32 @@ impl Stats {
         self.writer.add(Counter::answer(code), 1);
         if let Some(trace) = self.traces.hand_back(trace, code, now.0) {
             self.writer.record_request(&trace.times(), clock::wall_us);
+            if self.slow.may_be_slow(trace.total_ns()) {
+                self.slow.answered(None, trace.times(), clock::wall_us());
+            }
         }
+    }
+
+    /// Where requests go that took too long.
+    pub fn report_slow(&mut self, reporter: SlowReporter) {
+        self.slow = reporter;
+    }
+
+    /// Settings of tables may have changed.
+    pub fn update_slow(&mut self, directory: &Directory) {
+        self.slow.update(directory);
+    }
+
+    /// Whether a request that came at `received` may be slow, so that it is worth knowing who asks: one comparison.
+    #[inline]
+    #[must_use]
+    pub const fn may_be_slow(&self, received: Instant, now: Instant) -> bool {
+        self.slow.may_be_slow(now.0.saturating_sub(received.0))
+    }
+
+    /// Who asked for the answer with this receipt.
+    pub fn note_client(&mut self, receipt: u32, client: Option<SocketAddr>) {
+        self.slow.note_client(receipt, client);
     }
 
     /// Whether answers have been encoded since `end_encoding`.
@@ -293,8 +323,9 @@ impl Stats {
     /// Answers have left.
     pub fn sent(&mut self, sent: &mut Vec<Sent>) {
         self.has_news |= !sent.is_empty();
-        let (traces, writer) = (&mut self.traces, &mut self.writer);
-        self.groups.record(sent, traces, writer, clock::wall_us);
+        let (traces, writer, slow) = (&mut self.traces, &mut self.writer, &mut self.slow);
+        self.groups
+            .record(sent, traces, writer, slow, clock::wall_us);
         sent.clear();
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     ClusterConfig, ConfigError, CpuConfig, DiskConfig, ListenConfig, LogConfig, MemoryConfig,
-    ScrubConfig, StallConfig, StopConfig, TransferConfig,
+    ScrubConfig, StallConfig, StatsConfig, StopConfig, TransferConfig,
 };
 
 impl ListenConfig {
@@ -225,6 +225,17 @@ impl ScrubConfig {
             "process.scrub.share_percent",
             &self.share_percent,
             "1 to 100 are allowed",
+        )
+    }
+}
+
+impl StatsConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        require(
+            self.slow_request_ms.0 <= 3_600_000,
+            "process.stats.slow_request_ms",
+            &self.slow_request_ms,
+            "0 to 3600000 are allowed",
         )
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{
     ByteSize, ClusterConfig, Cores, CpuConfig, DiskConfig, FlushSetting, ListenConfig, LogConfig,
-    MemoryConfig, Millis, NumaSetting, Poll, ProcessConfig, ScrubConfig, StallConfig, StatsConfig,
-    StopConfig, TransferConfig,
+    LogsConfig, MemoryConfig, Millis, NumaSetting, Poll, ProcessConfig, ScrubConfig, StagesConfig,
+    StallConfig, StatsConfig, StopConfig, TransferConfig,
 };
 use pegasus_replication::config::ReplicationOptions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,6 +26,7 @@ impl Default for ProcessConfig {
             transfer: TransferConfig::default(),
             scrub: ScrubConfig::default(),
             stats: StatsConfig::default(),
+            logs: LogsConfig::default(),
         }
     }
 }
@@ -105,6 +106,15 @@ impl Default for ScrubConfig {
         Self {
             period_hours: 168,
             share_percent: 10,
+        }
+    }
+}
+
+impl Default for StatsConfig {
+    fn default() -> Self {
+        Self {
+            stages: StagesConfig::default(),
+            slow_request_ms: Millis(100),
         }
     }
 }

@@ -4,13 +4,18 @@
 //! |---|---|
 //! | `server` | every counter and gauge of the core under its own name, and memory under Apache's names |
 //! | `disk` | room of the disk that the node's directory is on |
+//! | `replica` | what one replica of the core was asked for and takes, under Apache's names where they exist |
 //! | `profiler` | latencies of an operation, under the name of its request |
 //!
-//! There is none for a replica: a core counts for all of its replicas together.
+//! What Apache counts and this does not is left out: its tools take that for zero. Capacity units are worked out from requests
+//! and bytes, each at least one unit of 4 KiB for a request: a lower bound.
 
 use super::Subject;
 use crate::allocator;
-use pegasus_fbs::stats_page::{Counter, Gauge, Histogram, Timing};
+use crate::view::ReplicaFacts;
+use pegasus_fbs::stats_page::{
+    Counter, Gauge, Histogram, PartitionCounter, PartitionGauge, Timing,
+};
 use pegasus_http::Arguments;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -128,8 +133,9 @@ fn pairs(value: &str) -> Result<Vec<(String, String)>, String> {
 
 /// The answer to a query.
 #[must_use]
-pub fn json(subject: &Subject, query: &Query) -> Value {
-    let entities = entities(subject);
+pub fn json(subject: &Subject, replicas: &[ReplicaFacts], query: &Query) -> Value {
+    let mut entities = entities(subject);
+    entities.extend(replicas.iter().map(replica));
     let wanted = entities.iter().filter(|entity| query.wants(entity));
     let wanted = wanted.filter_map(|entity| entity_json(entity, query));
     json!({
@@ -227,7 +233,11 @@ pub fn entities(subject: &Subject) -> Vec<Entity> {
         kind: "server",
         id: "server".to_owned(),
         attributes: Vec::new(),
-        metrics: counters.chain(gauges).chain(memory(subject)).collect(),
+        metrics: counters
+            .chain(gauges)
+            .chain(memory(subject))
+            .chain(of_apache(subject))
+            .collect(),
     };
     let disk = Entity {
         kind: "disk",
@@ -251,6 +261,101 @@ pub fn entities(subject: &Subject) -> Vec<Entity> {
         }
     }
     entities
+}
+
+/// Bytes of a capacity unit.
+const UNIT_BYTES: u64 = 4096;
+
+fn replica(it: &ReplicaFacts) -> Entity {
+    let (stats, size) = (&it.stats, &it.size);
+    let counted = |name, from| Metric {
+        name,
+        amount: Amount::Counter(stats.counter(from)),
+    };
+    let units = |name, requests: u64, bytes: u64| Metric {
+        name,
+        amount: Amount::Counter(requests.max(bytes.div_ceil(UNIT_BYTES))),
+    };
+    let (read, written) = (PartitionCounter::BytesRead, PartitionCounter::BytesWritten);
+    let metrics = vec![
+        counted("get_requests", PartitionCounter::Get),
+        counted("multi_get_requests", PartitionCounter::MultiGet),
+        counted("batch_get_requests", PartitionCounter::BatchGet),
+        counted("put_requests", PartitionCounter::Put),
+        counted("multi_put_requests", PartitionCounter::MultiPut),
+        counted("remove_requests", PartitionCounter::Remove),
+        counted("multi_remove_requests", PartitionCounter::MultiRemove),
+        counted("incr_requests", PartitionCounter::Incr),
+        counted("check_and_set_requests", PartitionCounter::CheckAndSet),
+        counted(
+            "check_and_mutate_requests",
+            PartitionCounter::CheckAndMutate,
+        ),
+        counted("scan_requests", PartitionCounter::Scan),
+        counted("exist_requests", PartitionCounter::Exist),
+        counted("ttl_requests", PartitionCounter::Ttl),
+        counted("sort_key_count_requests", PartitionCounter::SortKeyCount),
+        counted("failed_requests", PartitionCounter::Failures),
+        counted("busy_requests", PartitionCounter::Busy),
+        counted("throttled_requests", PartitionCounter::Throttled),
+        counted("rows_read", PartitionCounter::RowsRead),
+        counted("rows_written", PartitionCounter::RowsWritten),
+        counted("read_bytes", read),
+        counted("written_bytes", written),
+        counted("committed_requests", PartitionCounter::Applied),
+        counted("committed_bytes", PartitionCounter::AppliedBytes),
+        units("read_capacity_units", stats.reads(), stats.counter(read)),
+        units(
+            "write_capacity_units",
+            stats.writes(),
+            stats.counter(written),
+        ),
+        gauge("role", stats.gauge(PartitionGauge::Role)),
+        gauge("members", stats.gauge(PartitionGauge::Members)),
+        gauge("ballot", stats.gauge(PartitionGauge::Ballot)),
+        gauge("committed_decree", stats.gauge(PartitionGauge::Committed)),
+        gauge(
+            "prepares_inflight",
+            stats.gauge(PartitionGauge::PreparesInflight),
+        ),
+        gauge(
+            "unflushed_bytes",
+            stats.gauge(PartitionGauge::UnflushedBytes),
+        ),
+        gauge("rdb_estimated_keys", size.rows),
+        gauge("rdb_total_sst_size_mb", size.file_bytes >> 20),
+        gauge("rdb_total_sst_size_bytes", size.file_bytes),
+        gauge("rdb_total_sst_files", size.files),
+        gauge("rdb_memtable_mem_usage_bytes", size.memtable_bytes),
+        gauge(
+            "rdb_index_and_filter_blocks_mem_usage_bytes",
+            size.table_reader_bytes,
+        ),
+    ];
+    Entity {
+        kind: "replica",
+        id: format!("replica@{}.{}", stats.table, stats.partition),
+        attributes: vec![
+            ("table_id", stats.table.to_string()),
+            ("partition_id", stats.partition.to_string()),
+        ],
+        metrics,
+    }
+}
+
+/// What Apache's servers count under other names.
+fn of_apache(subject: &Subject) -> Vec<Metric> {
+    let page = &subject.page;
+    let named = [
+        ("total_replicas", Gauge::Replicas),
+        ("primary_replicas", Gauge::Primaries),
+        ("secondary_replicas", Gauge::Secondaries),
+        ("learning_replicas", Gauge::Learners),
+        ("error_replicas", Gauge::ReplicasOutOfService),
+        ("network_server_sessions", Gauge::Connections),
+    ];
+    let named = named.map(|(name, from)| gauge(name, page.gauge(from)));
+    named.into_iter().collect()
 }
 
 /// Memory under the names that Apache's tools add up. What a process has is told by each of its cores.

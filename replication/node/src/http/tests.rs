@@ -1,7 +1,14 @@
 use super::*;
+use crate::compaction::{Compaction, CompactionParts};
+use crate::config::ScrubConfig;
+use crate::scrub::Scrub;
+use crate::slow::SlowLog;
+use crate::stats::relay::Names;
+use crate::view::TableTotals;
 use bytes::Bytes;
-use pegasus_fbs::stats_page::{Counter, Gauge, PAGE_WORDS, Timing, Writer};
+use pegasus_fbs::stats_page::{Counter, Gauge, PAGE_WORDS, PartitionCounter, Timing, Writer};
 use serde_json::Value;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -13,9 +20,13 @@ pub(crate) fn subject() -> Subject {
     writer.set(Gauge::DiskTotalBytes, 100 << 20);
     writer.set(Gauge::DiskFreeBytes, 60 << 20);
     writer.record(Timing::Get, Duration::from_micros(10));
+    let slot = writer.take_partition(4, 1);
+    writer.add_of(slot, PartitionCounter::Put, 2);
+    writer.add_of(slot, PartitionCounter::BytesWritten, 9_000);
     writer.publish(1_451_606_401_000_000);
     Subject {
         page: writer.snapshot(),
+        core: 2,
         address: "127.0.0.1:34803".parse().expect("an address"),
         cluster: "c0ffee".to_owned(),
         state: CoreState {
@@ -23,6 +34,39 @@ pub(crate) fn subject() -> Subject {
             failure: None,
         },
     }
+}
+
+/// A node that has no core, for what asks it about anything else.
+pub(crate) fn with_node<T>(ask: impl FnOnce(&mut NodeView) -> T) -> T {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = ScrubConfig {
+        period_hours: 0,
+        ..ScrubConfig::default()
+    };
+    let (scrub, scrubber) = Scrub::start(dir.path(), Vec::new(), &config, || ()).expect("a thread");
+    let known = Arc::default();
+    let parts = CompactionParts {
+        stores: Vec::new(),
+        known: Arc::clone(&known),
+    };
+    let (compaction, compactor) = Compaction::start(parts, dir.path(), || ()).expect("a thread");
+    let mut node = NodeView {
+        names: Names::default(),
+        pages: std::iter::empty().collect(),
+        stores: Vec::new(),
+        known,
+        scrub,
+        compaction: compaction.clone(),
+        slow: SlowLog::default(),
+        configuration: "[process]\n".to_owned(),
+        totals: TableTotals::default(),
+    };
+    let answer = ask(&mut node);
+    compaction.stop();
+    drop(node);
+    scrubber.join().expect("it ends when nobody can ask");
+    compactor.join().expect("it was stopped");
+    answer
 }
 
 fn ask(path: &str, query: &str, accept: &str) -> Response {
@@ -34,7 +78,7 @@ fn ask(path: &str, query: &str, accept: &str) -> Response {
         body: Bytes::new(),
         keep_alive: true,
     };
-    answer(&request, &subject())
+    with_node(|node| answer(&request, &subject(), node))
 }
 
 fn value(response: &Response) -> Value {
@@ -52,7 +96,12 @@ fn a_core_says_what_it_is_and_that_it_is_well() {
     assert_eq!(ask("ready", "", "").status, Status::Ok);
     let paths = value(&ask("", "", ""));
     for path in paths.as_object().expect("an object").keys() {
-        assert_eq!(ask(&path[1..], "", "").status, Status::Ok, "{path}");
+        let query = if path.starts_with("/replica") {
+            "app_id=1"
+        } else {
+            ""
+        };
+        assert_eq!(ask(&path[1..], query, "").status, Status::Ok, "{path}");
     }
     let unknown = ask("meta/apps", "", "");
     assert_eq!(unknown.status, Status::NotFound);
@@ -71,20 +120,25 @@ fn a_core_that_waits_for_meta_is_well_and_not_ready_and_a_failed_one_is_neither(
     };
     let mut subject = subject();
     subject.state.is_ready = false;
-    assert_eq!(answer(&request("health"), &subject).status, Status::Ok);
-    assert_eq!(
-        answer(&request("ready"), &subject).status,
-        Status::ServiceUnavailable
-    );
-    subject.state = CoreState {
-        is_ready: true,
-        failure: Some("the log has failed".to_owned()),
-    };
-    for path in ["health", "ready"] {
-        let response = answer(&request(path), &subject);
-        assert_eq!(response.status, Status::ServiceUnavailable);
-        assert_eq!(&response.body[..], b"the log has failed\n");
-    }
+    with_node(|node| {
+        assert_eq!(
+            answer(&request("health"), &subject, node).status,
+            Status::Ok
+        );
+        assert_eq!(
+            answer(&request("ready"), &subject, node).status,
+            Status::ServiceUnavailable
+        );
+        subject.state = CoreState {
+            is_ready: true,
+            failure: Some("the log has failed".to_owned()),
+        };
+        for path in ["health", "ready"] {
+            let response = answer(&request(path), &subject, node);
+            assert_eq!(response.status, Status::ServiceUnavailable);
+            assert_eq!(&response.body[..], b"the log has failed\n");
+        }
+    });
 }
 
 #[test]
@@ -134,26 +188,44 @@ fn a_query_that_makes_no_sense_is_refused_with_a_sentence() {
 }
 
 #[test]
+fn a_replica_is_told_with_apaches_names() {
+    let told = value(&ask("metrics", "types=replica", ""));
+    let entities = told["entities"].as_array().expect("a list");
+    assert_eq!(entities.len(), 1);
+    assert_eq!(entities[0]["id"], "replica@4.1");
+    assert_eq!(entities[0]["attributes"]["partition_id"], "1");
+    let metrics = entities[0]["metrics"].as_array().expect("a list");
+    let number = |name: &str| {
+        let found = metrics.iter().find(|metric| metric["name"] == name);
+        found.map(|metric| metric["value"].clone())
+    };
+    assert_eq!(number("put_requests"), Some(2.into()));
+    assert_eq!(number("write_capacity_units"), Some(3.into()));
+    assert_eq!(number("get_requests"), Some(0.into()));
+}
+
+#[test]
 fn text_is_given_to_those_who_accept_it() {
-    let text = |response: &Response| String::from_utf8(response.body.to_vec()).expect("text");
-    let prometheus = ask("metrics/prometheus", "", "application/json");
-    assert_eq!(prometheus.content_type, text::PROMETHEUS);
-    assert!(text(&prometheus).contains("\npegasus_request_get{node=\"7\",core=\"2\"} 3\n"));
+    let prometheus = TextFormat::Prometheus.content_type();
+    let told = ask("metrics/prometheus", "", "application/json");
+    assert_eq!(told.content_type, prometheus);
     assert_eq!(
         ask("metrics", "", "text/plain;q=0.5").content_type,
-        text::PROMETHEUS
+        prometheus
     );
-    let open = ask(
-        "metrics",
-        "",
-        "application/openmetrics-text;version=1.0.0,text/plain",
-    );
-    assert!(text(&open).contains("\npegasus_request_get_total{node=\"7\",core=\"2\"} 3\n"));
-    assert!(text(&open).ends_with("# EOF\n"));
-    for line in text(&open).lines() {
-        let is_comment = line.starts_with("# ");
-        let number = line.rsplit(' ').next().map(str::parse::<f64>);
-        assert!(is_comment || matches!(number, Some(Ok(_))), "{line}");
-    }
+    let open = "application/openmetrics-text;version=1.0.0,text/plain";
+    let open = ask("metrics", "replicas=true", open);
+    assert_eq!(open.content_type, TextFormat::OpenMetrics.content_type());
     assert_eq!(ask("metrics", "", "*/*").content_type, "application/json");
+    let senseless = ask("metrics/prometheus", "replicas=some", "");
+    assert_eq!(senseless.status, Status::BadRequest);
+}
+
+#[test]
+fn how_a_table_is_compacted_is_told_as_apache_tells_it() {
+    let told = value(&ask("replica/manual_compaction", "app_id=4", ""));
+    let nothing = serde_json::json!({"idle": 0, "running": 0, "queuing": 0, "finished": 0});
+    assert_eq!(told["status"], nothing);
+    let senseless = ask("replica/manual_compaction", "app_id=x", "");
+    assert_eq!(senseless.status, Status::BadRequest);
 }

@@ -3,7 +3,7 @@
 
 use super::{Node, NodeError, Shared};
 use crate::background::{Background, CoreFiles, SegmentOptions};
-use crate::compaction::Compaction;
+use crate::compaction::{Compaction, CompactionParts};
 use crate::config::{ClusterConfig, Config, Millis, Poll, ProcessConfig};
 use crate::data_dir::DataDir;
 use crate::drive_speed::{self, Budgets};
@@ -11,7 +11,7 @@ use crate::engine_pool::EnginePool;
 use crate::engine_watch::{DiskWatch, EngineWatch, NoticeBoard, WatchedCore};
 use crate::inbox::{CoreInput, InboxSender, inbox};
 use crate::members::Members;
-use crate::meta_link::{LinkIdentity, MetaLink, MetaLinkOptions, MetaSender, mailbox};
+use crate::meta_link::{KnownRoutes, LinkIdentity, MetaLink, MetaLinkOptions, MetaSender, mailbox};
 use crate::open_shard::{OpenOptions, OpenedShard, open_shard};
 use crate::placement::{self, MemoryPlan};
 use crate::ports::{CoreSockets, NodeSockets};
@@ -20,13 +20,16 @@ use crate::scrub::{Scrub, ScrubbedCore};
 use crate::shard_loop::{
     CoreError, CoreHandles, CoreLimits, CoreParts, Finished, MeshMessage, ShardLoop,
 };
+use crate::slow::SlowLog;
 use crate::stall::{Pulse, Watchdog};
 use crate::start_checks::CpuClaims;
 use crate::stats::Stats;
 use crate::stats::relay::{Names, StatsRelay};
 use crate::transfer::{TransferCore, TransferOptions, TransferThreads, Transfers};
+use crate::view::{NodeView, TableTotals};
 use crate::{clock, data_dir, log_flush};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use pegasus_engine::RocksStore;
 use pegasus_engine::rocks::EngineOptions;
 use pegasus_fbs::stats_page::Gauge;
 use pegasus_host::Root;
@@ -36,7 +39,7 @@ use pegasus_net::{CoreIo, Identity, LeaseTerms, LogFlush, NetOptions, PollPolicy
 use pegasus_replication::ids::{CoreAddress, CoreId, NodeId};
 use pegasus_replication::log::{LogIdentity, LogOptions};
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 /// Messages in the ring between two cores.
@@ -130,7 +133,12 @@ pub(super) fn assemble(
 
     let (scrub, scrub_thread) = start_scrub(process, &dir, known, &shards, &inboxes)?;
     helpers.push(scrub_thread);
-    let (compaction, compaction_thread) = start_compaction(process, &shards)?;
+    let stores: Vec<_> = shards
+        .iter()
+        .map(|opened| opened.engine.store().clone())
+        .collect();
+    let tables = Arc::clone(&routes.known);
+    let (compaction, compaction_thread) = start_compaction(process, &dir, &stores, tables)?;
     helpers.push(compaction_thread);
 
     let watched = shards.iter().zip(&inboxes);
@@ -154,11 +162,21 @@ pub(super) fn assemble(
         cluster: format!("{:032x}", known.cluster.0),
         addresses: client_addresses.clone(),
     };
-    let stats = create_stats(config, &dir, node, count)?;
+    let slow = SlowLog::default();
+    let stats = create_stats(config, &dir, node, count, &slow)?;
     let pages = stats.iter().map(Stats::page).collect();
-    let (stats_relay, stats_thread) =
-        StatsRelay::start(pages, names, scrub.clone(), compaction.clone())
-            .map_err(thread("stats relay"))?;
+    let view = NodeView {
+        names,
+        pages,
+        stores,
+        known: Arc::clone(&routes.known),
+        scrub: scrub.clone(),
+        compaction: compaction.clone(),
+        slow,
+        configuration: config.to_toml(),
+        totals: TableTotals::default(),
+    };
+    let (stats_relay, stats_thread) = StatsRelay::start(view).map_err(thread("stats relay"))?;
     helpers.push(stats_thread);
     let mut stats = stats.into_iter();
     let mut cores = Vec::new();
@@ -229,7 +247,7 @@ pub(super) fn assemble(
 
 /// The relay's thread and the routes it shares with the link to meta.
 struct Routes {
-    known: Arc<std::sync::Mutex<crate::meta_link::KnownRoutes>>,
+    known: Arc<Mutex<KnownRoutes>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -331,12 +349,17 @@ fn start_scrub(
 
 fn start_compaction(
     process: &ProcessConfig,
-    shards: &[OpenedShard],
+    dir: &DataDir,
+    stores: &[RocksStore],
+    known: Arc<Mutex<KnownRoutes>>,
 ) -> Result<(Compaction, JoinHandle<()>), NodeError> {
-    let stores = shards.iter().map(|opened| opened.engine.store().clone());
+    let parts = CompactionParts {
+        stores: stores.to_vec(),
+        known,
+    };
     let cpus = process.cpu.background.clone();
     let on_start = move || placement::background(&cpus);
-    Compaction::start(stores.collect(), on_start).map_err(thread("compaction"))
+    Compaction::start(parts, dir.root(), on_start).map_err(thread("compaction"))
 }
 
 /// The pages of all cores, before any core runs: each answers for all.
@@ -345,6 +368,7 @@ fn create_stats(
     dir: &DataDir,
     node: NodeId,
     count: u16,
+    slow: &SlowLog,
 ) -> Result<Vec<Stats>, NodeError> {
     let started_us = clock::wall_us();
     let stages = config.process.stats.stages;
@@ -352,6 +376,8 @@ fn create_stats(
         let path = dir.stats_page(CoreId(core));
         let mut stats = Stats::create(&path, node, CoreId(core), started_us, stages)
             .map_err(|error| NodeError::Stats { core, error })?;
+        let threshold = config.process.stats.slow_request_ms;
+        stats.report_slow(slow.reporter(threshold.duration()));
         for (gauge, bound) in bounds(config) {
             stats.set(gauge, bound);
         }

@@ -147,7 +147,12 @@ impl ShardLoop {
         }
         match origin {
             Origin::Here(to) => match self.stats.answered(measure.trace, code, self.stamp) {
-                Some(receipt) => self.io.reply_with_receipt(to, &reply, receipt),
+                Some(receipt) => {
+                    if self.stats.may_be_slow(measure.received, self.stamp) {
+                        self.stats.note_client(receipt, self.io.client_of(&to));
+                    }
+                    self.io.reply_with_receipt(to, &reply, receipt);
+                }
                 None => self.io.reply(to, &reply),
             },
             Origin::Direct(direct) => {

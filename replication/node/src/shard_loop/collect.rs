@@ -213,6 +213,7 @@ impl ShardLoop {
             CoreInput::Directory(directory) => {
                 self.directory = directory;
                 self.throttling.update(&self.directory);
+                self.stats.update_slow(&self.directory);
                 self.peers.update(&self.directory, &mut self.io);
                 self.check_redis_tables();
             }

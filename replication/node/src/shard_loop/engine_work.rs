@@ -1,16 +1,17 @@
 //! Work for the engine: committed mutations to apply, reads, range reads step by step; bounded in time for each turn.
 
 use super::ShardLoop;
+use super::apply::Grouped;
 use super::fair::FairQueue;
 use super::read::{ReadOutcome, Step};
-use super::requests::Work;
+use super::requests::{Measure, Work};
 use crate::clock;
 use crate::engine_pool::PoolDone;
 use crate::stall::Phase;
 use crate::stats::TraceId;
 use pegasus_engine::{ApplyError, Engine, Tier};
 use pegasus_fbs::code::Code;
-use pegasus_fbs::stats_page::{Counter, Timing};
+use pegasus_fbs::stats_page::{Counter, PartitionCounter, Timing};
 use pegasus_net::request::{Failure, Reply, Response};
 use pegasus_replication::event::Event;
 use pegasus_replication::ids::{Decree, Instant, PartitionId, Ticket};
@@ -28,15 +29,15 @@ const READ_TIME_MIN: Duration = Duration::from_micros(50);
 const AWAY_MAX: usize = 32;
 /// What a read of the disk is charged with among those that wait for it.
 const MISS_COST: Duration = Duration::from_micros(100);
-/// Flushes begun in one turn.
-const FLUSHES_PER_TURN: usize = 4;
 
 /// What the engine has to do for this core. Bounded by the replication core: applies by its apply queues, reads by requests.
 #[derive(Debug, Default)]
 pub(super) struct EngineWork {
-    applies: VecDeque<(PartitionId, Apply)>,
+    pub(super) applies: VecDeque<Grouped>,
+    /// Kept for its memory.
+    pub(super) group: Vec<Grouped>,
     /// Refused by the engine for now, in decree order; everything later of that partition waits behind.
-    stuck: BTreeMap<PartitionId, VecDeque<Apply>>,
+    pub(super) stuck: BTreeMap<PartitionId, VecDeque<Apply>>,
     reads: VecDeque<Ticket>,
     /// Reads that take several turns, one step each in turn.
     ranges: VecDeque<Ticket>,
@@ -45,14 +46,14 @@ pub(super) struct EngineWork {
     /// Reads on the pool.
     away: usize,
     /// The engine could not write; said once until it can again.
-    is_failing: bool,
+    pub(super) is_failing: bool,
 }
 
 /// A committed mutation, and the trace of the request that waits for it.
 #[derive(Debug)]
-struct Apply {
-    entry: Entry,
-    trace: TraceId,
+pub(super) struct Apply {
+    pub(super) entry: Entry,
+    pub(super) trace: TraceId,
 }
 
 impl EngineWork {
@@ -145,112 +146,6 @@ impl ShardLoop {
     }
 
     // Each of the three is told what time it is, and tells when it was done: the clock is read once for each step.
-
-    fn apply_until(&mut self, mut started: Instant, until: Instant) -> Instant {
-        let mut applied: Option<(PartitionId, Decree)> = None;
-        while started < until {
-            let Some((partition, apply)) = self.engine_work.applies.pop_front() else {
-                break;
-            };
-            self.pulse.enter(Phase::Apply);
-            let (decree, trace) = (apply.entry.decree, apply.trace);
-            if applied.is_some_and(|(before, _)| before != partition) {
-                self.tell_applied(applied.take(), started);
-            }
-            let is_applied = self.apply_one(partition, apply);
-            let ended = clock::now();
-            if is_applied {
-                self.stats.count(Counter::MutationsApplied);
-                self.stats.record(Timing::EngineApply, ended.since(started));
-                self.stats.wait_for_right(trace, ended);
-                applied = Some((partition, decree));
-            }
-            started = ended;
-        }
-        let is_any_applied = applied.is_some();
-        self.tell_applied(applied, started);
-        self.begin_wanted_flushes();
-        if is_any_applied {
-            clock::now()
-        } else {
-            started
-        }
-    }
-
-    /// `now`: at most a moment ago. Answers that were made of what is applied now are given as of then.
-    fn tell_applied(&mut self, applied: Option<(PartitionId, Decree)>, now: Instant) {
-        if let Some((partition, decree)) = applied {
-            self.now = self.now.max(now);
-            self.decide(Event::Applied { partition, decree });
-        }
-    }
-
-    /// True: the engine holds it now.
-    fn apply_one(&mut self, partition: PartitionId, apply: Apply) -> bool {
-        if let Some(queue) = self.engine_work.stuck.get_mut(&partition) {
-            queue.push_back(apply);
-            return false;
-        }
-        let Entry {
-            ballot,
-            decree,
-            mutation,
-        } = &apply.entry;
-        let result = self.engine.apply(
-            partition,
-            *decree,
-            *ballot,
-            mutation.timestamp_us,
-            mutation.request_id,
-            &mutation.payload,
-        );
-        match result {
-            Ok(()) => {
-                if std::mem::take(&mut self.engine_work.is_failing) {
-                    tracing::info!(%partition, %decree, "the engine writes again");
-                }
-                true
-            }
-            Err(ApplyError::Busy { .. }) => {
-                self.stats.count(Counter::EngineRefusals);
-                self.engine_work
-                    .stuck
-                    .entry(partition)
-                    .or_default()
-                    .push_back(apply);
-                false
-            }
-            Err(ApplyError::Io { detail, .. }) => {
-                // A full disk passes: the database is resumed when there is space, nothing may be skipped.
-                if !std::mem::replace(&mut self.engine_work.is_failing, true) {
-                    tracing::warn!(%partition, %decree, detail, "the engine cannot write, trying again");
-                }
-                self.engine_work
-                    .stuck
-                    .entry(partition)
-                    .or_default()
-                    .push_back(apply);
-                false
-            }
-            Err(error) => {
-                self.engine_work.forget(partition);
-                self.decide(Event::ReplicaFailed {
-                    partition,
-                    error: error.to_string(),
-                });
-                false
-            }
-        }
-    }
-
-    fn begin_wanted_flushes(&mut self) {
-        for _ in 0..FLUSHES_PER_TURN {
-            let Some(partition) = self.engine.flush_wanted() else {
-                return;
-            };
-            self.flush(partition);
-        }
-    }
 
     fn read_until(&mut self, mut started: Instant, until: Instant) -> Instant {
         while started < until {
@@ -409,10 +304,13 @@ impl ShardLoop {
 
     /// The read has its answer; whether it may be given is decided now.
     fn on_answered(&mut self, ticket: Ticket, partition: PartitionId, reply: Reply) {
-        let bytes = self.count_rows(&reply);
+        let (rows, bytes) = self.count_rows(&reply);
         self.after_read(partition, &reply, bytes);
         if let Some(pending) = self.requests.get_mut(ticket) {
-            self.stats.set_bytes(pending.measure.trace, bytes);
+            let Measure { trace, slot, .. } = pending.measure;
+            self.stats.set_bytes(trace, bytes);
+            self.stats.add_of(slot, PartitionCounter::RowsRead, rows);
+            self.stats.add_of(slot, PartitionCounter::BytesRead, bytes);
             pending.work = Work::Answered(reply);
         }
         // The right to answer is that of the moment after the engine has read: a pause before it must be seen.
@@ -420,8 +318,8 @@ impl ShardLoop {
         self.decide(Event::ReadDone { partition, ticket });
     }
 
-    /// The bytes of the rows in the answer.
-    fn count_rows(&mut self, reply: &Reply) -> u64 {
+    /// The rows in the answer and their bytes.
+    fn count_rows(&mut self, reply: &Reply) -> (u64, u64) {
         let (rows, bytes) = match reply {
             Ok(Response::Value(value)) => (1, value.len()),
             Ok(Response::Rows(rows)) => (
@@ -438,11 +336,11 @@ impl ShardLoop {
                     .map(|row| row.raw_key.len() + row.value.len())
                     .sum(),
             ),
-            _ => return 0,
+            _ => return (0, 0),
         };
         self.stats.add(Counter::RowsRead, rows as u64);
         self.stats.add(Counter::BytesRead, bytes as u64);
-        bytes as u64
+        (rows as u64, bytes as u64)
     }
 }
 

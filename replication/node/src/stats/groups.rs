@@ -4,6 +4,7 @@
 //! Which one is left to chance: the place in a turn decides how long a request waits for those before it.
 
 use super::traces::{Trace, Traces};
+use crate::slow::SlowReporter;
 use pegasus_fbs::stats_page::{Class, Stage, Timing, Writer};
 use pegasus_net::Sent;
 use std::sync::atomic::AtomicU64;
@@ -46,6 +47,7 @@ impl Groups {
         sent: &[Sent],
         traces: &mut Traces,
         writer: &mut Writer<P>,
+        slow: &mut SlowReporter,
         wall_us: fn() -> u64,
     ) {
         let mut totals = Totals::NONE;
@@ -59,6 +61,9 @@ impl Groups {
                 totals.add(trace.operation, total_ns, writer);
                 if writer.is_slow(total_ns) {
                     writer.keep_slow(&trace.times(), wall_us());
+                }
+                if slow.may_be_slow(total_ns) {
+                    slow.answered(Some(*receipt), trace.times(), wall_us());
                 }
                 if group.len() == 1 {
                     writer.record_stages(trace.class(), &trace.stages, &trace.stages, 1);

@@ -11,7 +11,9 @@ use crate::http::{self, CoreState, Subject};
 use crate::inbox::{CoreInput, InboxSender};
 use crate::remote_command;
 use crate::scrub::Scrub;
-use crossbeam_channel::{Sender, TrySendError, bounded};
+use crate::slow::name_in;
+use crate::view::NodeView;
+use crossbeam_channel::{RecvTimeoutError, Sender, TrySendError, bounded};
 use pegasus_fbs::code::Code;
 use pegasus_fbs::stats_page::{Snapshot, compact, copy_of};
 use pegasus_net::ReplyTo;
@@ -20,6 +22,10 @@ use pegasus_replication::ids::TableId;
 use std::io;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often slow requests are looked after when nobody asks.
+const SLOW_LOOK_PERIOD: Duration = Duration::from_millis(200);
 
 /// Questions that wait; a copy takes well under a millisecond.
 const QUESTIONS_MAX: usize = 64;
@@ -105,29 +111,22 @@ impl StatsRelay {
     ///
     /// # Errors
     /// The process may not have more threads.
-    pub fn start(
-        pages: Pages,
-        names: Names,
-        scrub: Scrub,
-        compaction: Compaction,
-    ) -> io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(mut node: NodeView) -> io::Result<(Self, JoinHandle<()>)> {
         let (questions, queue) = bounded::<StatsQuestion>(QUESTIONS_MAX);
         let thread = std::thread::Builder::new()
             .name("stats-relay".to_owned())
             .spawn(move || {
-                for StatsQuestion { core, to, about } in queue {
-                    let reply = match about {
-                        About::Core(core) => pages.answer(core),
-                        About::HotKeys(core) => pages.hot_keys(core),
-                        About::Scrub { start } => Ok(Response::Scrub(scrubbing(&scrub, start))),
-                        About::Compact { table, start } => {
-                            Ok(Response::Compact(compacting(&compaction, table, start)))
+                loop {
+                    match queue.recv_timeout(SLOW_LOOK_PERIOD) {
+                        Ok(StatsQuestion { core, to, about }) => {
+                            let reply = answer(&mut node, about);
+                            core.send(CoreInput::Stats(StatsAnswer { to, reply }));
                         }
-                        About::Tool { core, state, ask } => {
-                            pages.answer_tool(core, state, &ask, &names)
-                        }
-                    };
-                    core.send(CoreInput::Stats(StatsAnswer { to, reply }));
+                        Err(RecvTimeoutError::Timeout) => {}
+                        Err(RecvTimeoutError::Disconnected) => return,
+                    }
+                    let directory = node.directory();
+                    node.slow.collect(|table| name_in(&directory, table));
                 }
             })?;
         Ok((Self { questions }, thread))
@@ -142,6 +141,44 @@ impl StatsRelay {
             .try_send(question)
             .map_err(|refused: TrySendError<_>| refused.into_inner().to)
     }
+}
+
+fn answer(node: &mut NodeView, about: About) -> Reply {
+    match about {
+        About::Core(core) => node.pages.answer(core),
+        About::HotKeys(core) => node.pages.hot_keys(core),
+        About::Scrub { start } => Ok(Response::Scrub(scrubbing(&node.scrub, start))),
+        About::Compact { table, start } => Ok(Response::Compact(compacting(
+            &node.compaction,
+            table,
+            start,
+        ))),
+        About::Tool { core, state, ask } => answer_tool(node, core, state, &ask),
+    }
+}
+
+fn answer_tool(node: &mut NodeView, core: u16, state: CoreState, ask: &Ask) -> Reply {
+    let it = node.pages.of_core(core)?;
+    let index = usize::from(core);
+    let Some(address) = node.names.addresses.get(index) else {
+        let message = format!("core {core} has no address");
+        return Err(Failure::new(Code::Internal, message));
+    };
+    let page = Snapshot::of_words(&copy_of(it.page.as_ref()))
+        .map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+    let subject = Subject {
+        page,
+        core: index,
+        address: *address,
+        cluster: node.names.cluster.clone(),
+        state,
+    };
+    Ok(match ask {
+        Ask::Http(request) => Response::Http(Box::new(http::answer(request, &subject, node))),
+        Ask::Command { name, arguments } => {
+            Response::Text(remote_command::answer(name, arguments, &subject, node))
+        }
+    })
 }
 
 fn scrubbing(scrub: &Scrub, start: bool) -> Scrubbing {
@@ -190,39 +227,27 @@ impl Pages {
         })
     }
 
-    fn answer_tool(&self, core: u16, state: CoreState, ask: &Ask, names: &Names) -> Reply {
-        let index = usize::from(core);
-        let (Some(it), Some(address)) = (self.0.get(index), names.addresses.get(index)) else {
-            return Err(Failure::new(
-                Code::NotFound,
-                format!("there is no core {core}"),
-            ));
-        };
-        let page = Snapshot::of_words(&copy_of(it.page.as_ref()))
-            .map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
-        let subject = Subject {
-            page,
-            address: *address,
-            cluster: names.cluster.clone(),
-            state,
-        };
-        Ok(match ask {
-            Ask::Http(request) => Response::Http(Box::new(http::answer(request, &subject))),
-            Ask::Command { name, arguments } => {
-                Response::Text(remote_command::answer(name, arguments, &subject))
-            }
-        })
+    /// Copies of all pages, by core.
+    #[must_use]
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        let copies = self.0.iter().map(|it| copy_of(it.page.as_ref()));
+        // The writers are of this very program: their layout is known.
+        copies
+            .filter_map(|words| Snapshot::of_words(&words).ok())
+            .collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compaction::CompactionParts;
     use crate::config::ScrubConfig;
     use crate::config::StagesConfig;
     use crate::stats::Stats;
     use pegasus_fbs::stats_page::{Counter, Snapshot, expand, read_at};
     use pegasus_replication::ids::{CoreId, NodeId};
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     /// Nobody runs these cores: what is asked about may be stuck for ever.
@@ -280,7 +305,12 @@ mod tests {
 
     #[test]
     fn an_order_to_compact_is_taken_carried_out_and_told_to_whoever_asks() {
-        let (compaction, thread) = Compaction::start(Vec::new(), || ()).expect("a thread");
+        let dir = tempfile::tempdir().expect("a directory");
+        let parts = CompactionParts {
+            stores: Vec::new(),
+            known: Arc::default(),
+        };
+        let (compaction, thread) = Compaction::start(parts, dir.path(), || ()).expect("a thread");
         assert_eq!(compacting(&compaction, None, false), Compacting::default());
         assert!(compacting(&compaction, Some(1), true).began);
         let deadline = Instant::now() + Duration::from_secs(30);

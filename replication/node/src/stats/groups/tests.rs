@@ -1,4 +1,5 @@
 use super::*;
+use crate::slow::SlowLog;
 use crate::stats::traces::Subject;
 use pegasus_fbs::code::Code;
 use pegasus_fbs::stats_page::{PAGE_WORDS, Snapshot};
@@ -33,7 +34,8 @@ fn record(operations: &[Timing], groups: &mut Groups, writer: &mut Writer<Vec<At
         sent.push(Sent { receipt, at_ns });
     }
     traces.end_encoding(900_000);
-    groups.record(&sent, &mut traces, writer, || 7);
+    let mut slow = SlowLog::default().reporter(Duration::ZERO);
+    groups.record(&sent, &mut traces, writer, &mut slow, || 7);
 }
 
 fn writer() -> Writer<Vec<AtomicU64>> {

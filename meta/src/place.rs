@@ -6,6 +6,7 @@
 //! least, of this table first, of all tables next; and of its members the one with the fewest primaries leads.
 //! Deterministic: equal loads, equal placement.
 
+pub mod balance;
 mod lead;
 
 use pegasus_replication::ids::{CoreAddress, NodeId};

@@ -35,12 +35,17 @@ mod orders;
 mod proposals;
 mod reach;
 mod regroup;
+mod replica_count;
 mod report;
 mod sync;
 mod table;
 mod tables;
 mod view;
 
+pub use balance::{
+    BalanceLimits, BalanceOrder, BalanceSettings, BalanceView, MOVES_MAX, MOVES_PER_NODE_MAX,
+    PlannedMove, Wanted,
+};
 pub use change::{
     Change, ChangeError, Cluster, ClusterId, Counters, Drain, Level, NAME_BYTES_MAX, may_name,
 };
@@ -57,8 +62,8 @@ pub use options::HealOptions;
 pub use orders::OrderProgress;
 pub(crate) use report::bounded;
 pub use report::{
-    NodeWords, Program, Proposed, REASON_BYTES_MAX, ReplicaHealth, ReplicaKey, ReplicaStatus,
-    Report, VERSION_BYTES_MAX,
+    NodeWords, Program, Proposed, REASON_BYTES_MAX, ReplicaHealth, ReplicaKey, ReplicaStatus, Report,
+    VERSION_BYTES_MAX,
 };
 pub use table::{
     PARTITIONS_MAX, PARTITIONS_PER_TABLE_MAX, Partition, REPLICA_COUNT_MAX, TABLES_MAX, Table,
@@ -193,7 +198,13 @@ impl State {
             } => self.handle_move_replica(&table, index, from, to, &mut work),
             Command::DrainNode { node, drain, .. } => self.handle_drain(node, drain, &mut work),
             Command::DecommissionNode { node, .. } => self.handle_decommission(node, &mut work),
-            Command::Rebalance { .. } => Ok(self.handle_rebalance()),
+            Command::Rebalance { .. } => self.handle_rebalance(&mut work),
+            Command::Balance { order, .. } => self.handle_balance(order, &mut work),
+            Command::SetReplicas {
+                table,
+                replica_count,
+                ..
+            } => self.handle_set_replicas(&table, replica_count, &mut work),
             Command::Tick { now_ms } => self.handle_tick(now_ms, &mut work),
         };
         let answer = answer.unwrap_or_else(Answer::Refused);
@@ -280,6 +291,8 @@ const fn time_of(command: &Command) -> u64 {
         | Command::DrainNode { now_ms, .. }
         | Command::DecommissionNode { now_ms, .. }
         | Command::Rebalance { now_ms }
+        | Command::Balance { now_ms, .. }
+        | Command::SetReplicas { now_ms, .. }
         | Command::Tick { now_ms }
         | Command::CreateTable(CreateTable { now_ms, .. }) => *now_ms,
         Command::NumberNode => 0,

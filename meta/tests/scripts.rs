@@ -10,9 +10,10 @@
 mod fixture;
 
 use fixture::{cluster, node, ready};
+use pegasus_meta::place::balance::Kind;
 use pegasus_meta::state::{
-    Answer, Assignment, Command, CreateTable, Drain, EnvChange, HealOptions, Level, Order, Outcome,
-    Proposed, ReplicaHealth, ReplicaKey, ReplicaStatus, Report, State, Sync,
+    Answer, Assignment, BalanceOrder, BalanceView, Command, CreateTable, Drain, EnvChange, HealOptions, Level, Order, Outcome, PlannedMove,
+    Proposed, ReplicaHealth, ReplicaKey, ReplicaStatus, Report, State, Sync, Wanted,
 };
 use pegasus_replication::config::{Configuration, Member, Proposal, RemovalCause, Stage};
 use pegasus_replication::ids::{
@@ -171,6 +172,27 @@ impl Script {
             "rebalance" => Command::Rebalance {
                 now_ms: self.now_ms,
             },
+            // balance run | run-primaries | pause | resume | limit COPIES COPIES-OF-A-NODE HAND-OVERS
+            "balance" => Command::Balance {
+                order: balance_order(&words[1..]),
+                now_ms: self.now_ms,
+            },
+            // plan [primaries]: what would be moved now.
+            "plan" => {
+                let wanted = match words.get(1) {
+                    Some(_) => Wanted::Primaries,
+                    None => Wanted::Everything,
+                };
+                return show_balance(&self.state.balance_plan(wanted));
+            }
+            "balancing" => return show_balance(&self.state.balance_view()),
+            "set-replicas" => Command::SetReplicas {
+                table: words[1].to_owned(),
+                replica_count: u8::try_from(number(2)).unwrap(),
+                now_ms: self.now_ms,
+            },
+            // load NODE INCARNATION TABLE.INDEX REPLICA-INCARNATION COUNTER READS WRITES: of a primary that serves.
+            "load" => self.load(&words),
             "progress" => {
                 let order = self.order.expect("there was an order");
                 return format!("{:?}\n", self.state.order_progress(&order));
@@ -202,7 +224,7 @@ impl Script {
             other => panic!("unknown command {other}"),
         };
         let outcome = self.state.apply(command);
-        if let Answer::Ordered(order) = outcome.answer {
+        if let Answer::Ordered(order) | Answer::ReplicasSet { order, .. } = outcome.answer {
             self.order = Some(order);
         }
         show_outcome(&outcome)
@@ -219,6 +241,28 @@ impl Script {
             ..fixture::status(Ballot::new(0, number(7)), health(words[5]))
         };
         let node = NodeId(words[1].parse().unwrap());
+        let report = Report {
+            digest: self.state.durable().digest(node),
+            replicas: vec![(key(words[3], number(4)), status)],
+            ..Report::default()
+        };
+        Command::Report {
+            node,
+            incarnation: NodeIncarnation(number(2)),
+            report,
+            now_ms: self.now_ms,
+        }
+    }
+
+    fn load(&self, words: &[&str]) -> Command {
+        let number = |at: usize| words[at].parse::<u64>().unwrap();
+        let small = |at: usize| words[at].parse::<u32>().unwrap();
+        let node = NodeId(small(1));
+        let status = ReplicaStatus {
+            reads_per_second: small(6),
+            writes_per_second: small(7),
+            ..fixture::status(Ballot::new(0, number(5)), ReplicaHealth::Serving)
+        };
         let report = Report {
             digest: self.state.durable().digest(node),
             replicas: vec![(key(words[3], number(4)), status)],
@@ -334,6 +378,56 @@ fn health(name: &str) -> ReplicaHealth {
         "unknown" => ReplicaHealth::Unknown,
         other => panic!("unknown health {other}"),
     }
+}
+
+fn balance_order(words: &[&str]) -> BalanceOrder {
+    let number = |at: usize| words[at].parse::<u16>().unwrap();
+    match words[0] {
+        "run" => BalanceOrder::Run(Wanted::Everything),
+        "run-primaries" => BalanceOrder::Run(Wanted::Primaries),
+        "pause" => BalanceOrder::Pause,
+        "resume" => BalanceOrder::Resume,
+        "limit" => BalanceOrder::Limit {
+            copies_max: number(1),
+            copies_per_node_max: number(2),
+            hand_overs_max: number(3),
+        },
+        other => panic!("unknown order {other}"),
+    }
+}
+
+fn show_balance(view: &BalanceView) -> String {
+    let it = &view.evenness;
+    let mut out = format!(
+        "replicas {}-{}, primaries {}-{}, load up to {}; {} moves",
+        it.replicas_min, it.replicas_max, it.primaries_min, it.primaries_max, it.load_max, view.total
+    );
+    if let Some(reason) = &view.waits_for {
+        write!(out, "; waits: {reason}").unwrap();
+    }
+    out.push('\n');
+    for PlannedMove {
+        planned,
+        is_running,
+    } in &view.moves
+    {
+        let what = match planned.kind {
+            Kind::Lead => "lead",
+            Kind::Replica => "replica",
+        };
+        let running = if *is_running { " (under way)" } else { "" };
+        writeln!(
+            out,
+            "  {what} {} from {} to {}: {}, gain {}{running}",
+            planned.partition,
+            planned.from,
+            planned.to,
+            planned.reason.words(),
+            planned.gain
+        )
+        .unwrap();
+    }
+    out
 }
 
 /// WHAT [MEMBER] [CAUSE], or take-over PREPARED.

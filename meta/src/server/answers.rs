@@ -7,8 +7,8 @@ use super::wire::finished;
 use crate::place::Load;
 use crate::state::envs;
 use crate::state::{
-    Backoff, Drain, Goal, Intent, LearnerView, MemberView, Node, PartitionHealth, ReplicaHealth,
-    State, Table,
+    Backoff, Drain, Goal, Intent, LearnerView, MemberView, Node, PartitionHealth, ReplicaHealth, State,
+    Table, Wanted,
 };
 use pegasus_fbs::code::Code;
 use pegasus_fbs::flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
@@ -131,6 +131,15 @@ pub(super) fn show_cluster(state: &State, place: &Place) -> Vec<u8> {
     };
     let root = admin::ClusterReply::create(b, &arguments);
     finished(builder, root)
+}
+
+/// How balancing stands, or what would be moved now.
+pub(super) fn show_balance(state: &State, plan: Option<Wanted>) -> Vec<u8> {
+    let view = match plan {
+        Some(wanted) => state.balance_plan(wanted),
+        None => state.balance_view(),
+    };
+    super::wire::balance_reply(state, &view)
 }
 
 /// How far a node is with being emptied.

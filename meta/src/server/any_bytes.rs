@@ -109,6 +109,8 @@ impl Meta {
             | FrameKind::DrainNode
             | FrameKind::UndrainNode
             | FrameKind::DecommissionNode
+            | FrameKind::OrderBalance
+            | FrameKind::SetReplicas
             | FrameKind::Rebalance => self.apply(wire::order(kind, body, self.now_ms)?),
             _ => self.answer(wire::query(kind, body)?),
         }
@@ -170,6 +172,10 @@ impl Meta {
             Query::ShowEnvs { name } => answers::show_envs(state, &name).map(|_| ()),
             Query::ListTables { dropped } => {
                 answers::list_tables(state, dropped);
+                Ok(())
+            }
+            Query::ShowBalance { plan } => {
+                answers::show_balance(state, plan);
                 Ok(())
             }
             Query::ShowDrain { node } => {

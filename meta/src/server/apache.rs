@@ -83,6 +83,7 @@ pub(super) fn answer(state: &State, place: &Place, question: &Question, caller: 
             match_type,
         } => tables::list(state, *status, pattern.as_deref(), *match_type, caller),
         Question::ListNodes { status } => cluster::list_nodes(state, *status, caller),
+        Question::ReplicaCount { name } => tables::replica_count(state, name, caller),
         Question::ClusterInfo => cluster::info(state, place, caller),
     }
 }

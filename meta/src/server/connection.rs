@@ -223,6 +223,7 @@ impl Connection<'_> {
             | FrameKind::ShowEnvs
             | FrameKind::ShowCluster
             | FrameKind::ShowDrain
+            | FrameKind::ShowBalance
             | FrameKind::ListNodes => {
                 self.ask(header, wire::query(header.kind, &body)).await?;
             }
@@ -237,6 +238,8 @@ impl Connection<'_> {
             | FrameKind::DrainNode
             | FrameKind::UndrainNode
             | FrameKind::DecommissionNode
+            | FrameKind::OrderBalance
+            | FrameKind::SetReplicas
             | FrameKind::Rebalance => {
                 self.order(
                     header,

@@ -216,7 +216,7 @@ impl Decider {
                 };
                 self.wait_for(goal, header, outbox);
             }
-            Answer::Ordered(order) => {
+            Answer::Ordered(order) | Answer::ReplicasSet { order, .. } => {
                 self.wait_for(Goal::Order { order, look_ms: 0 }, header, outbox);
             }
             Answer::TableDropped { table } => {
@@ -343,6 +343,7 @@ impl Decider {
             Query::Route { name } => answers::route(&self.state, &name),
             Query::ListTables { dropped } => Ok(answers::list_tables(&self.state, dropped)),
             Query::ShowEnvs { name } => answers::show_envs(&self.state, &name),
+            Query::ShowBalance { plan } => Ok(answers::show_balance(&self.state, plan)),
             Query::ShowDrain { node } => Ok(answers::show_drain(&self.state, node)),
             Query::ShowCluster => Ok(answers::show_cluster(&self.state, &self.place)),
             Query::ShowTable { name } => answers::show_table(&self.state, &name),

@@ -2,7 +2,7 @@
 
 use super::apache::{self, Caller};
 use super::outbox::Outbox;
-use crate::state::{Command, Node, Refusal};
+use crate::state::{Command, Node, Refusal, Wanted};
 use pegasus_fbs::code::Code;
 use pegasus_fbs::frame::Header;
 use pegasus_replication::ids::{NodeId, NodeIncarnation};
@@ -96,6 +96,10 @@ pub(super) enum Query {
     ShowDrain {
         node: NodeId,
     },
+    /// How balancing stands, or what would be moved now.
+    ShowBalance {
+        plan: Option<Wanted>,
+    },
     ListNodes,
     /// Whether a node could join; asked before it is given a number or a proof.
     MayJoin {
@@ -142,6 +146,7 @@ impl From<&Refusal> for Failed {
             | Refusal::BadNode { .. }
             | Refusal::UnknownPartition { .. }
             | Refusal::NoSuchNode(_)
+            | Refusal::BadLimit(_)
             | Refusal::BadMove { .. }
             | Refusal::BadDecommission { .. }
             | Refusal::Forgotten(_)

@@ -1,9 +1,11 @@
 //! Commands, pushes and answers <-> bodies of frames (fbs/schema/meta.fbs, admin.fbs). The only place that knows both.
 
+mod balance;
 mod nodes;
 mod orders;
 mod replies;
 
+pub(super) use balance::reply as balance_reply;
 pub(super) use nodes::{next_ballots, proof, proposals, register, report};
 pub(super) use orders::{order, query};
 pub(super) use replies::{

@@ -1,53 +1,66 @@
-//! Primaries go back to where they spread the work: after a failover, a drain or a return of a node some cores lead more than
-//! others, and nothing else ever changes that.
+//! Replicas and primaries move to where they spread the work: [`crate::place::balance`] says what should move, here it is
+//! decided when, and carried out.
 //!
 //! ```text
-//! everything whole and quiet for balance_delay --> plan --> one hand-over --done--> the next --> ... --> even
-//!                                                              | not done in time, or anything else happens
-//!                                                              v
-//!                                                           wait again
+//! everything whole and quiet for balance_delay --> plan --> moves, some at a time --> nothing more --> even
+//!                                                             | one fails, or anything else happens
+//!                                                             v
+//!                                                         wait again
 //! ```
 //!
-//! One hand-over at a time, each an ordinary order to lead, and only while nothing is missing anywhere: a cluster that has
-//! something better to do is left alone. The plan itself is forgotten by a restart and made anew.
+//! What moves by itself follows from the level: from `steady` on primaries, which copies nothing, at `lively` replicas too. An
+//! operator can have either once. Nothing is begun while anything is missing anywhere: a cluster that has something better to
+//! do is left alone. Each move is an ordinary order of its partition and so survives a restart; the plan does not, and is made
+//! anew.
+
+mod carry;
+mod facts;
+mod settings;
+mod told;
+
+pub use settings::{
+    BalanceLimits, BalanceOrder, BalanceSettings, MOVES_MAX, MOVES_PER_NODE_MAX, Wanted,
+};
+pub use told::{BalanceView, PlannedMove};
 
 use super::change::Level;
-use super::command::{Answer, Order};
-use super::group::{Goal, Intent};
-use super::orders::{LEAD_MS, OrderProgress};
+use super::command::{Answer, Order, Refusal};
 use super::table::Partition;
-use super::{State, Work};
-use crate::place::{self, Load};
-use pegasus_replication::config::Member;
-use pegasus_replication::ids::{CoreAddress, PartitionId, TableId};
+use super::{Change, State, Work};
+use crate::place::balance::{Move, Options, Planner};
+use carry::Running;
+use pegasus_replication::ids::{CoreAddress, PartitionId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// How often it is looked whether everything is whole, in milliseconds: that is a walk over all partitions.
 const LOOK_MS: u64 = 1_000;
-/// Hand-overs of one plan, at most; then another one is made.
+/// Moves of one plan, at most; then another one is made.
 const PLAN_MAX: usize = 1_024;
 
 /// What is under way. Lost with the process.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Balance {
-    /// Hand-overs still to come.
-    plan: VecDeque<(PartitionId, Member)>,
-    /// The one under way.
-    running: Option<(PartitionId, Member)>,
-    /// An operator wants it done without the delay.
-    is_wanted: bool,
-    /// Nothing has changed since everything was found even.
-    is_even: bool,
+    /// Moves still to come.
+    plan: VecDeque<Move>,
+    running: BTreeMap<PartitionId, Running>,
+    /// When everything was found even, and what was looked at: load is looked at again after a while.
+    even: Option<(u64, Wanted)>,
     /// When anything has happened last that was not done here, in milliseconds.
     disturbed_ms: u64,
     looked_ms: u64,
+    /// Everything was whole then, and nothing has happened since.
+    is_clear: bool,
+    /// Partitions of which something was moved, with the load that they had and when: they stay for a while, or until it is
+    /// another one.
+    settled: BTreeMap<PartitionId, (u64, u64)>,
 }
 
 impl Balance {
     /// Something else has changed: what was planned may make no sense any more, and it may be followed by more.
     fn disturb(&mut self, now_ms: u64) {
         self.plan.clear();
-        self.is_even = false;
+        self.even = None;
+        self.is_clear = false;
         self.disturbed_ms = now_ms;
     }
 }
@@ -58,16 +71,18 @@ impl State {
         let Some((_, now)) = self.partition(id) else {
             return;
         };
-        let is_ours = self
-            .balance
-            .running
-            .is_some_and(|(running, to)| running == id && now.primary == Some(to));
+        let running = self.balance.running.get(&id);
+        let leaves = running.and_then(Running::leaving);
+        let mut gone = before.members().filter(|it| !now.is_member(it));
+        let is_ours = running.is_some() && gone.all(|it| Some(*it) == leaves);
         let has_members = |it: &Partition, of: &Partition| of.members().all(|m| it.is_member(m));
-        let is_same_group = has_members(before, now) && has_members(now, before);
-        let is_quiet = is_same_group
+        let is_same = has_members(before, now)
+            && has_members(now, before)
             && before.learner == now.learner
-            && (before.primary == now.primary || is_ours);
-        if !is_quiet {
+            && before.primary == now.primary;
+        if !is_same && !is_ours {
+            // Its move goes on as an order of its own.
+            self.balance.running.remove(&id);
             self.note_disturbance();
         }
     }
@@ -77,100 +92,152 @@ impl State {
         self.balance.disturb(self.now_ms);
     }
 
-    /// An operator wants it now.
-    pub(super) fn handle_rebalance(&mut self) -> Answer {
-        if !self.balance.is_wanted && !self.balance.is_even {
-            self.balance.is_wanted = true;
-            self.balance.looked_ms = 0;
+    /// Primaries now: what operators could order before there was more to order.
+    pub(super) fn handle_rebalance(&mut self, work: &mut Work) -> Result<Answer, Refusal> {
+        self.handle_balance(BalanceOrder::Run(Wanted::Primaries), work)
+    }
+
+    pub(super) fn handle_balance(
+        &mut self,
+        order: BalanceOrder,
+        work: &mut Work,
+    ) -> Result<Answer, Refusal> {
+        let before = *self.durable.balance();
+        let mut now = before;
+        match order {
+            BalanceOrder::Run(wanted) => {
+                now.is_paused = false;
+                if self.balance.even.is_none_or(|(_, looked_at)| looked_at < wanted) {
+                    now.wanted = now.wanted.max(wanted);
+                    self.balance.even = None;
+                    self.balance.looked_ms = 0;
+                }
+            }
+            BalanceOrder::Pause => now.is_paused = true,
+            BalanceOrder::Resume => now.is_paused = false,
+            BalanceOrder::Limit {
+                copies_max,
+                copies_per_node_max,
+                hand_overs_max,
+            } => {
+                let limits = &mut now.limits;
+                let or_as_it_is = |wanted: u16, is: u16| if wanted == 0 { is } else { wanted };
+                limits.copies_max = or_as_it_is(copies_max, limits.copies_max);
+                limits.copies_per_node_max =
+                    or_as_it_is(copies_per_node_max, limits.copies_per_node_max);
+                limits.hand_overs_max = or_as_it_is(hand_overs_max, limits.hand_overs_max);
+                if let Some(fault) = limits.fault() {
+                    return Err(Refusal::BadLimit(fault));
+                }
+            }
         }
-        Answer::Ordered(Order::Rebalance)
+        if now != before {
+            self.change(Change::BalanceSet(now), work);
+        }
+        Ok(match order {
+            BalanceOrder::Run(_) => Answer::Ordered(Order::Rebalance),
+            _ => Answer::Done,
+        })
     }
 
     /// Goes on with what is planned, or looks whether there is something to plan.
     pub(super) fn drive_balance(&mut self, work: &mut Work) {
-        if let Some((id, to)) = self.balance.running {
-            self.end_hand_over(id, to);
-        }
-        let may = self.balance.is_wanted || self.options.balance_primaries;
-        let may = may && self.durable.level() >= Level::Steady;
-        if !may || self.balance.running.is_some() || self.balance.is_even || !self.is_due() {
+        self.end_moves(work);
+        if !self.may_balance() || !self.is_due() {
             return;
         }
-        self.balance.looked_ms = self.now_ms;
-        if self.hindrance().is_some() {
+        if !self.is_clear_now() {
             return;
         }
-        if self.balance.plan.is_empty() {
-            self.balance.plan = self.plan_of_leads();
+        if self.balance.plan.is_empty() && self.balance.running.is_empty() {
+            let options = self.balance_options();
+            self.forget_settled();
+            self.balance.plan = self.planner().plan(&options).into();
             if self.balance.plan.is_empty() {
-                self.balance.is_even = true;
-                self.balance.is_wanted = false;
+                let looked_at = if options.moves_replicas {
+                    Wanted::Everything
+                } else {
+                    Wanted::Primaries
+                };
+                self.balance.even = Some((self.now_ms, looked_at));
+                self.want_nothing(work);
                 return;
             }
-            tracing::info!(
-                hand_overs = self.balance.plan.len(),
-                "spreading primaries evenly"
-            );
+            tracing::info!(moves = self.balance.plan.len(), "spreading replicas and primaries evenly");
         }
-        if let Some((id, to)) = self.balance.plan.pop_front() {
-            self.begin_hand_over(id, to, work);
+        self.begin_moves(work);
+    }
+
+    /// What an operator wanted is done.
+    fn want_nothing(&mut self, work: &mut Work) {
+        let settings = *self.durable.balance();
+        if settings.wanted != Wanted::Nothing {
+            let wanted = Wanted::Nothing;
+            self.change(Change::BalanceSet(BalanceSettings { wanted, ..settings }), work);
+        }
+    }
+
+    fn may_balance(&self) -> bool {
+        let settings = self.durable.balance();
+        let level = self.durable.level();
+        let wants = settings.wanted != Wanted::Nothing
+            || self.options.balance_primaries
+            || level >= Level::Lively;
+        !settings.is_paused && level >= Level::Steady && wants
+    }
+
+    /// What may move now, by itself or because an operator wants it.
+    fn balance_options(&self) -> Options {
+        let wanted = self.durable.balance().wanted;
+        let is_lively = self.durable.level() >= Level::Lively;
+        Options {
+            moves_replicas: is_lively || wanted == Wanted::Everything,
+            moves_max: PLAN_MAX,
+            ..Options::default()
         }
     }
 
     fn is_due(&self) -> bool {
         let since = |at_ms: u64| self.now_ms.saturating_sub(at_ms);
-        let is_quiet = since(self.balance.disturbed_ms.max(self.started_ms))
-            >= self.options.balance_delay_ms
-            || self.balance.is_wanted;
-        let goes_on = !self.balance.plan.is_empty();
-        is_quiet && (goes_on || since(self.balance.looked_ms) >= LOOK_MS)
+        let delay_ms = self.options.balance_delay_ms;
+        let is_quiet = since(self.balance.disturbed_ms.max(self.started_ms)) >= delay_ms
+            || self.durable.balance().wanted != Wanted::Nothing;
+        // Load changes without anything being said.
+        let even = self.balance.even;
+        let is_even = even.is_some_and(|(at_ms, _)| since(at_ms) < delay_ms.max(LOOK_MS));
+        is_quiet && !is_even
     }
 
-    fn begin_hand_over(&mut self, id: PartitionId, to: Member, work: &mut Work) {
-        let fits =
-            |it: &Partition| it.intent.is_none() && it.is_secondary(&to) && self.is_at_rest(id, it);
-        if !self.partition(id).is_some_and(|(_, it)| fits(it)) {
-            self.note_disturbance();
-            return;
+    /// Everything is whole but for what moves. Looked at once a second, and again after a disturbance.
+    fn is_clear_now(&mut self) -> bool {
+        let since_ms = self.now_ms.saturating_sub(self.balance.looked_ms);
+        if since_ms >= LOOK_MS {
+            self.balance.looked_ms = self.now_ms;
+            self.balance.is_clear = self.hindrance().is_none();
         }
-        self.balance.running = Some((id, to));
-        let until_ms = self.now_ms.saturating_add(LEAD_MS);
-        let goal = Goal::Lead { to };
-        self.regroup(id, |it| it.intent = Some(Intent { goal, until_ms }), work);
-        self.ask_hand_over(id, to, work);
+        self.balance.is_clear
     }
 
-    /// Forgets the hand-over under way once it is done, or given up.
-    fn end_hand_over(&mut self, id: PartitionId, to: Member) {
-        let Some((_, partition)) = self.partition(id) else {
-            self.balance.running = None;
-            return self.note_disturbance();
-        };
-        let leads = partition.primary == Some(to);
-        let is_under_way = partition.intent.is_some();
-        if leads && self.serves(id) {
-            self.balance.running = None;
-        } else if !leads && !is_under_way {
-            self.balance.running = None;
-            self.note_disturbance();
-        }
-    }
-
-    /// What keeps primaries from being moved now, in words.
+    /// What keeps anything from being moved now, in words.
     fn hindrance(&self) -> Option<String> {
         let level = self.durable.level();
         if level < Level::Steady {
             return Some(format!("the level of meta is {}", level.name()));
         }
+        if self.durable.balance().is_paused {
+            return Some("an operator has paused it".to_owned());
+        }
         if let Some(id) = self.creating.first() {
             return Some(format!("partition {id} is being made"));
         }
-        if let Some(id) = self.ailing.iter().find(|id| self.is_changing(**id)) {
+        let is_ours = |id: &PartitionId| self.balance.running.contains_key(id);
+        let mut others = self.ailing.iter().filter(|id| !is_ours(id));
+        if let Some(id) = others.find(|id| self.is_changing(**id)) {
             return Some(format!(
                 "partition {id} lacks a replica, or something of it is being moved"
             ));
         }
-        let mut all = self.active_partitions();
+        let mut all = self.active_partitions().filter(|(id, _, _)| !is_ours(id));
         let broken = all.find(|(id, _, it)| !self.is_at_rest(*id, it));
         broken.map(|(id, _, _)| format!("partition {id} has members that do not follow"))
     }
@@ -192,73 +259,19 @@ impl State {
         self.serves(id) && partition.members().all(follow)
     }
 
-    /// The hand-overs after which primaries are spread as evenly as their groups allow: over the cores for each table, then
-    /// over nodes, then together with those of other tables. Nobody leads on a node that is being emptied.
-    fn plan_of_leads(&self) -> VecDeque<(PartitionId, Member)> {
-        let mut plan = VecDeque::new();
-        let mut loads = self.loads();
-        for (id, groups) in self.groups_by_table() {
-            let led = groups.iter().filter_map(|(_, members)| members.first());
-            for lead in led.clone() {
-                add_primaries(&mut loads, lead.address, -1);
-            }
-            let addresses: Vec<Vec<CoreAddress>> = groups
-                .iter()
-                .map(|(_, members)| members.iter().map(|it| it.address).collect())
-                .collect();
-            let leads = place::lead_evenly(&loads, &addresses);
-            for ((index, members), lead) in groups.iter().zip(leads) {
-                let to = members.iter().find(|it| it.address == lead);
-                let changes = to.filter(|to| members.first() != Some(to));
-                let partition = PartitionId {
-                    table: id,
-                    index: *index,
-                };
-                plan.extend(changes.map(|to| (partition, *to)));
-                add_primaries(&mut loads, lead, 1);
-            }
-            if plan.len() >= PLAN_MAX {
-                plan.truncate(PLAN_MAX);
-                break;
-            }
-        }
-        plan
-    }
-
-    /// Members that may lead, the primary first, of partitions whose primary may.
-    fn groups_by_table(&self) -> BTreeMap<TableId, Vec<(u32, Vec<Member>)>> {
-        let may_lead = |it: &&Member| self.durable().drain(it.address.node).is_none();
-        let mut tables: BTreeMap<TableId, Vec<(u32, Vec<Member>)>> = BTreeMap::new();
+    /// The cluster as the planner sees it. Costs a walk over all partitions.
+    fn planner(&self) -> Planner {
+        let mut planner = Planner::new(self.node_facts());
         for (id, _, partition) in self.active_partitions() {
-            if partition.primary.as_ref().filter(may_lead).is_some() {
-                let members = partition.members().filter(may_lead).copied().collect();
-                tables
-                    .entry(id.table)
-                    .or_default()
-                    .push((id.index, members));
-            }
+            let members = partition.members().map(|it| it.address);
+            let load = self.load_of(id, partition);
+            planner.add(id, members, load, self.freedom(id, partition, &load));
         }
-        tables
-    }
-
-    pub(super) fn balance_progress(&self) -> OrderProgress {
-        let balance = &self.balance;
-        let left = balance.plan.len() + usize::from(balance.running.is_some());
-        match balance.running {
-            None if !balance.is_wanted => OrderProgress::Done,
-            Some((id, to)) => OrderProgress::Waiting(format!(
-                "{left} hand-overs are left; {id} is being handed over to node {}",
-                to.address.node
-            )),
-            None => OrderProgress::Waiting(match self.hindrance() {
-                Some(hindrance) => format!("waiting: {hindrance}"),
-                None => format!("{left} hand-overs are left"),
-            }),
-        }
+        planner
     }
 }
 
-fn add_primaries(loads: &mut BTreeMap<CoreAddress, Load>, core: CoreAddress, count: i64) {
-    let load = loads.entry(core).or_default();
-    load.primaries = load.primaries.saturating_add_signed(count);
+/// The core of a member, as plans name it.
+fn core_of(partition: &Partition, address: CoreAddress) -> Option<pegasus_replication::config::Member> {
+    partition.members().find(|it| it.address == address).copied()
 }

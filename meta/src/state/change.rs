@@ -1,5 +1,6 @@
 //! What is durable, as the list of changes that made it.
 
+use super::balance::BalanceSettings;
 use super::node::Node;
 use super::table::{Partition, Table};
 use pegasus_replication::ids::{Ballot, NodeId, TableId};
@@ -195,6 +196,14 @@ pub enum Change {
     },
     /// What meta does by itself.
     LevelSet(Level),
+    /// What operators have said about balancing is now this.
+    BalanceSet(BalanceSettings),
+    /// Each partition of the table is to have so many replicas, and writes need so many members.
+    ReplicaCountSet {
+        table: TableId,
+        replica_count: u8,
+        min_replicas: u8,
+    },
     /// A node that holds nothing is no more of the cluster; its number is never given again.
     NodeForgotten { node: NodeId },
 }
@@ -212,6 +221,8 @@ pub enum ChangeError {
     Table { table: TableId, fault: &'static str },
     #[error("node {node}: {fault}")]
     Node { node: NodeId, fault: &'static str },
+    #[error("balance: {0}")]
+    Balance(&'static str),
     #[error("a counter would fall")]
     CounterFalls,
 }

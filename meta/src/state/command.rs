@@ -1,5 +1,6 @@
 //! What meta is asked, and what comes of it.
 
+use super::balance::BalanceOrder;
 use super::change::{Change, Drain, Level};
 use super::node::Node;
 use super::report::{Proposed, ReplicaKey, Report};
@@ -93,6 +94,14 @@ pub enum Command {
     DecommissionNode { node: NodeId, now_ms: u64 },
     /// Spreads primaries evenly now. Answered by [`Answer::Ordered`].
     Rebalance { now_ms: u64 },
+    /// What is moved for balance, and how much at a time. To run answered by [`Answer::Ordered`], else by `Done`.
+    Balance { order: BalanceOrder, now_ms: u64 },
+    /// Each partition of the table shall have so many replicas. Answered by [`Answer::ReplicasSet`].
+    SetReplicas {
+        table: String,
+        replica_count: u8,
+        now_ms: u64,
+    },
     /// Time passes; due about once in 100 ms to 1 s. Answered by `Done`.
     Tick { now_ms: u64 },
 }
@@ -147,6 +156,8 @@ pub enum Answer {
     },
     /// The order is recorded and will be carried out.
     Ordered(Order),
+    /// The table has another replica count than before; the order adds or removes replicas.
+    ReplicasSet { before: u8, order: Order },
     /// Nothing has changed.
     Refused(Refusal),
 }
@@ -169,6 +180,8 @@ pub enum Order {
     },
     Undrain,
     Rebalance,
+    /// All partitions of the table have as many replicas as it wants.
+    Replicas(TableId),
 }
 
 /// Why nothing has changed.
@@ -236,6 +249,8 @@ pub enum Refusal {
         "node {0} was decommissioned and is no more of this cluster; stop it, and start it with an empty directory to have it back as a new node"
     )]
     Forgotten(NodeId),
+    #[error("bad limit: {0}")]
+    BadLimit(&'static str),
     #[error("partition {partition}: {fault}")]
     BadMove {
         partition: PartitionId,

@@ -2,11 +2,12 @@
 
 mod edit;
 
+use super::balance::BalanceSettings;
 use super::change::{Change, ChangeError, Cluster, Counters, Drain, Level, may_name};
 use super::digest;
 use super::envs;
 use super::node::Node;
-use super::table::{Partition, Table};
+use super::table::{Partition, REPLICA_COUNT_MAX, Table};
 use pegasus_replication::config::{Member, Stage};
 use pegasus_replication::ids::{Ballot, NodeId, TableId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ pub struct Durable {
     /// Nodes that were decommissioned: they never come back.
     forgotten: BTreeSet<NodeId>,
     level: Level,
+    balance: BalanceSettings,
     /// Digest of each node's configurations and drop orders.
     assignments: BTreeMap<NodeId, u64>,
     /// Digest of what every node knows: tables and addresses.
@@ -44,6 +46,7 @@ impl Durable {
             drained: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             level: Level::Steady,
+            balance: BalanceSettings::DEFAULT,
             assignments: BTreeMap::new(),
             shared: 0,
         }
@@ -83,7 +86,9 @@ impl Durable {
         let level = (self.level != Level::default()).then_some(Change::LevelSet(self.level));
         let forgotten = self.forgotten.iter();
         let forgotten = forgotten.map(|&node| Change::NodeForgotten { node });
-        let changes = changes.chain(drained).chain(level);
+        let balance = (self.balance != BalanceSettings::default())
+            .then_some(Change::BalanceSet(self.balance));
+        let changes = changes.chain(drained).chain(level).chain(balance);
         changes.chain(forgotten).collect()
     }
 
@@ -116,6 +121,12 @@ impl Durable {
             Change::TableRenamed { table, name } => self.on_renamed(*table, name),
             Change::TableEnvs { table, envs } => self.on_envs(*table, envs),
             Change::NodeForgotten { node } => self.on_node_forgotten(*node),
+            Change::BalanceSet(settings) => self.on_balance(*settings),
+            Change::ReplicaCountSet {
+                table,
+                replica_count,
+                min_replicas,
+            } => self.on_replica_count(*table, *replica_count, *min_replicas),
             Change::LevelSet(level) => {
                 self.level = *level;
                 Ok(())
@@ -359,7 +370,7 @@ impl Durable {
             let known = |member: &Member| self.nodes.contains_key(&member.address.node);
             if let Some(found) = before
                 .succession_fault(next)
-                .or_else(|| next.fault(table.replica_count))
+                .or_else(|| next.fault())
             {
                 return fault(found);
             }
@@ -413,6 +424,35 @@ impl Durable {
         Ok(())
     }
 
+    fn on_balance(&mut self, settings: BalanceSettings) -> Result<(), ChangeError> {
+        if let Some(fault) = settings.limits.fault() {
+            return Err(ChangeError::Balance(fault));
+        }
+        self.balance = settings;
+        Ok(())
+    }
+
+    fn on_replica_count(
+        &mut self,
+        id: TableId,
+        replica_count: u8,
+        min_replicas: u8,
+    ) -> Result<(), ChangeError> {
+        self.live_table(id)?;
+        let fault = |fault| Err(ChangeError::Table { table: id, fault });
+        if !(1..=REPLICA_COUNT_MAX).contains(&replica_count) {
+            return fault("the replica count is not 1 to 7");
+        }
+        if !(1..=replica_count).contains(&min_replicas) {
+            return fault("min_replicas is not 1 to replica_count");
+        }
+        self.edit_table(id, |table| {
+            table.replica_count = replica_count;
+            table.min_replicas = min_replicas;
+        });
+        Ok(())
+    }
+
     fn live_table(&self, id: TableId) -> Result<&Table, ChangeError> {
         let table = self.tables.get(&id).ok_or(ChangeError::UnknownTable(id))?;
         if table.is_dropped() {
@@ -455,6 +495,12 @@ impl Durable {
     #[must_use]
     pub const fn level(&self) -> Level {
         self.level
+    }
+
+    /// What operators have said about balancing.
+    #[must_use]
+    pub const fn balance(&self) -> &BalanceSettings {
+        &self.balance
     }
 
     /// What is to leave `node`, if it is being emptied.

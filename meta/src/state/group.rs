@@ -1,6 +1,6 @@
 //! How the group of a partition changes: who may follow whom, who learns, who has to wait.
 
-use super::table::Partition;
+use super::table::{Partition, REPLICA_COUNT_MAX};
 use pegasus_replication::config::{Member, Stage};
 use pegasus_replication::ids::{Ballot, CoreAddress, NodeId};
 use std::collections::BTreeSet;
@@ -145,15 +145,16 @@ impl Partition {
             .any(|it| it.address.node == learner.address.node && !makes_room(it))
     }
 
-    /// What is wrong with it on its own, if anything. One member more than wanted may be there while replicas move.
-    pub(crate) fn fault(&self, replica_count: u8) -> Option<&'static str> {
+    /// What is wrong with it on its own, if anything. There may be more members than wanted while replicas move, and while
+    /// fewer are wanted than before.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
         let nodes: BTreeSet<_> = self.members().map(|member| member.address.node).collect();
         let incarnations: BTreeSet<_> = self.holders().map(|it| it.incarnation).collect();
         let learner = self.learner.as_ref().map(|learner| &learner.member);
         match self {
             _ if self.ballot == Ballot::NONE => Some("a partition has no ballot"),
             _ if self.member_count() == 0 => Some("a partition has no members"),
-            _ if self.member_count() > usize::from(replica_count) + 1 => {
+            _ if self.member_count() > usize::from(REPLICA_COUNT_MAX) + 1 => {
                 Some("a partition has too many members")
             }
             _ if nodes.len() != self.member_count() => {

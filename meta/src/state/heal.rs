@@ -84,7 +84,7 @@ impl State {
 
     fn heal_partition(&mut self, id: PartitionId, slots: &mut Slots, work: &mut Work) {
         self.withdraw_failed(id, slots, work);
-        self.trim(id, work);
+        self.trim(id, slots, work);
         let Some((table, partition)) = self.partition(id) else {
             return;
         };
@@ -96,18 +96,6 @@ impl State {
         }
         if partition.learner.is_none() && self.serves(id) {
             self.find_learner(id, slots, work);
-        }
-    }
-
-    /// One member more than wanted, after a move that was given up.
-    fn trim(&mut self, id: PartitionId, work: &mut Work) {
-        let Some((table, partition)) = self.partition(id) else {
-            return;
-        };
-        let is_over = partition.member_count() > usize::from(table.replica_count);
-        let last = partition.secondaries.last().copied();
-        if is_over && partition.intent.is_none() && self.serves(id) {
-            self.regroup(id, |it| last.iter().for_each(|last| it.remove(last)), work);
         }
     }
 

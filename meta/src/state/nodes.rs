@@ -178,6 +178,7 @@ impl State {
         self.look_at_creations(work);
         self.forget_refusals();
         self.expire_kept(work);
+        self.drive_replica_counts(work);
         self.heal(None, work);
         self.drive_drains(work);
         self.drive_leaving(None, work);

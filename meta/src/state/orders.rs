@@ -362,6 +362,7 @@ impl State {
         match order {
             Order::Undrain => OrderProgress::Done,
             Order::Rebalance => self.balance_progress(),
+            Order::Replicas(table) => self.replicas_progress(*table),
             Order::Lead { partition, to } => self.lead_progress(*partition, to),
             Order::Move {
                 partition,

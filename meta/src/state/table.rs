@@ -209,7 +209,7 @@ impl Table {
             _ => self
                 .partitions
                 .iter()
-                .find_map(|partition| partition.fault(self.replica_count)),
+                .find_map(Partition::fault),
         }
     }
 

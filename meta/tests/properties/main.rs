@@ -7,10 +7,12 @@ mod checks;
 #[path = "../fixture/mod.rs"]
 mod fixture;
 mod follower;
+mod plans;
 mod steps;
 mod world;
 
 use fixture::{cluster, node};
+use pegasus_meta::place::balance::Options;
 use pegasus_meta::state::{Change, Command, CreateTable, Durable, ReplicaHealth, State};
 use pegasus_meta::store::format::change::{decode_batch, encode_batch};
 use pegasus_replication::ids::NodeId;
@@ -35,6 +37,16 @@ proptest! {
         let health = ReplicaHealth::Serving;
         (1..=4).for_each(|node| world.take(Step::ReportAll { node, incarnation: 1, full: true, health }));
         steps.into_iter().for_each(|step| world.take(step));
+    }
+
+    #[test]
+    fn a_plan_keeps_replicas_apart_ends_and_moves_nothing_twice((nodes, parts) in plans::cluster()) {
+        plans::level(nodes, parts, &Options::default());
+    }
+
+    #[test]
+    fn so_do_plans_of_few_moves_and_of_primaries_alone((nodes, parts) in plans::cluster(), moves_replicas in any::<bool>()) {
+        plans::level(nodes, parts, &Options { moves_replicas, moves_max: 3, bytes_max: 60, ..Options::default() });
     }
 
     #[test]

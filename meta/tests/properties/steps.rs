@@ -2,7 +2,7 @@
 
 use crate::fixture::{node, status};
 use pegasus_meta::state::{
-    Command, CreateTable, Drain, EnvChange, Level, Proposed, ReplicaHealth, ReplicaKey, Report,
+    BalanceOrder, Command, CreateTable, Drain, EnvChange, Level, Proposed, ReplicaHealth, ReplicaKey, Report, Wanted,
 };
 use pegasus_replication::config::{Proposal, RemovalCause};
 use pegasus_replication::ids::{
@@ -100,6 +100,18 @@ fn key() -> impl Strategy<Value = ReplicaKey> {
     })
 }
 
+fn balance_order() -> impl Strategy<Value = BalanceOrder> {
+    prop_oneof![
+        4 => Just(BalanceOrder::Run(Wanted::Everything)),
+        1 => Just(BalanceOrder::Run(Wanted::Primaries)),
+        1 => Just(BalanceOrder::Pause),
+        1 => Just(BalanceOrder::Resume),
+        1 => (0u16..3, 0u16..3, 0u16..3).prop_map(|(copies_max, copies_per_node_max, hand_overs_max)| {
+            BalanceOrder::Limit { copies_max, copies_per_node_max, hand_overs_max }
+        }),
+    ]
+}
+
 fn command() -> impl Strategy<Value = Command> {
     let name = prop_oneof![
         Just("a".to_owned()),
@@ -127,14 +139,17 @@ fn command() -> impl Strategy<Value = Command> {
             let change = EnvChange::Set(vec![("default_ttl".to_owned(), "60".to_owned())]);
             Command::ChangeEnvs { table, change, now_ms }
         }),
-        1 => (name, time.clone()).prop_map(|(table, now_ms)| {
+        1 => (name.clone(), time.clone()).prop_map(|(table, now_ms)| {
             let change = EnvChange::Clear { prefix: String::new() };
             Command::ChangeEnvs { table, change, now_ms }
         }),
-        1 => (proptest::option::of(prop_oneof![Just(Level::Blind), Just(Level::Freezed), Just(Level::Steady)]), time.clone())
+        1 => (proptest::option::of(prop_oneof![Just(Level::Blind), Just(Level::Freezed), Just(Level::Steady), Just(Level::Lively)]), time.clone())
             .prop_map(|(level, now_ms)| Command::SetLevel { level, now_ms }),
         1 => time.clone().prop_map(|now_ms| Command::Tick { now_ms }),
         1 => time.clone().prop_map(|now_ms| Command::Rebalance { now_ms }),
+        2 => (balance_order(), time.clone()).prop_map(|(order, now_ms)| Command::Balance { order, now_ms }),
+        1 => (prop_oneof![Just("first".to_owned()), name.clone()], 0u8..5, time.clone())
+            .prop_map(|(table, replica_count, now_ms)| Command::SetReplicas { table, replica_count, now_ms }),
         1 => (0u32..5, 0u64..4, time.clone()).prop_map(|(node, incarnation, now_ms)| Command::NodeLost {
             node: NodeId(node),
             incarnation: NodeIncarnation(incarnation),

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
     allow(unreachable_pub, reason = "public with the feature")
 )]
 pub mod any_bytes;
+mod balance;
 mod compact;
 mod core_stats;
 mod hot_keys;
@@ -29,6 +30,7 @@ mod remote;
 mod scrub;
 mod settings;
 
+pub use balance::{BalanceInfo, BalanceLimits, BalanceScope, MoveInfo};
 pub use compact::CompactInfo;
 pub use hot_keys::{HotKey, HotKeys};
 pub use info::{

@@ -49,9 +49,9 @@ mod table;
 #[cfg(feature = "fuzzing")]
 pub use admin::any_bytes;
 pub use admin::{
-    BackoffInfo, ChangeOutcome, ClusterInfo, ClusterSummary, CompactInfo, CoreInfo, CreateTable,
+    BackoffInfo, BalanceInfo, BalanceLimits, BalanceScope, ChangeOutcome, ClusterInfo, ClusterSummary, CompactInfo, CoreInfo, CreateTable,
     CreatedTable, DrainInfo, DrainKind, EnvInfo, Health, HotKey, HotKeys, LearnerInfo, MemberInfo,
-    NodeInfo, PartitionInfo, ProgramInfo, ReplicaHealth, ScrubInfo, TableInfo,
+    MoveInfo, NodeInfo, PartitionInfo, ProgramInfo, ReplicaHealth, ScrubInfo, TableInfo,
 };
 pub use atomic::{Check, CheckKind, CheckOutcome, CheckedRow, Expiry, IncrExpiry, Mutation, Set};
 pub use bytes::Bytes;

@@ -7,6 +7,7 @@ mod envs;
 mod nodes;
 mod query;
 mod refusal;
+mod replica_count;
 mod tables;
 
 pub use control::{
@@ -17,6 +18,10 @@ pub use envs::{AppEnvOperation, UpdateAppEnvRequest, UpdateAppEnvResponse};
 pub use nodes::{ListNodesRequest, ListNodesResponse, NodeInfo, NodeStatus};
 pub use query::{PartitionConfiguration, QueryCfgRequest, QueryCfgResponse};
 pub use refusal::Refusal;
+pub use replica_count::{
+    GetMaxReplicaCountRequest, GetMaxReplicaCountResponse, SetMaxReplicaCountRequest,
+    SetMaxReplicaCountResponse,
+};
 pub use tables::{
     AppInfo, AppStatus, CreateAppOptions, CreateAppRequest, CreateAppResponse, DropAppOptions,
     DropAppRequest, DropAppResponse, ListAppsRequest, ListAppsResponse, PatternMatchType,
@@ -39,6 +44,8 @@ pub enum Request<'a> {
     ClusterInfo(ClusterInfoRequest),
     UpdateAppEnv(UpdateAppEnvRequest<'a>),
     ControlMeta(MetaControlRequest),
+    GetMaxReplicaCount(GetMaxReplicaCountRequest<'a>),
+    SetMaxReplicaCount(SetMaxReplicaCountRequest<'a>),
     Command(Command<'a>),
     Negotiate(NegotiationRequest<'a>),
 }
@@ -60,6 +67,8 @@ impl<'a> Request<'a> {
             Rpc::ClusterInfo => call.request().map(Self::ClusterInfo),
             Rpc::UpdateAppEnv => call.request().map(Self::UpdateAppEnv),
             Rpc::ControlMeta => call.request().map(Self::ControlMeta),
+            Rpc::GetMaxReplicaCount => call.request().map(Self::GetMaxReplicaCount),
+            Rpc::SetMaxReplicaCount => call.request().map(Self::SetMaxReplicaCount),
             Rpc::Cli => call.request().map(Self::Command),
             Rpc::Negotiation => call.request().map(Self::Negotiate),
             _ => return None,

@@ -5,7 +5,8 @@ use crate::state::{Command, CreateTable, EnvChange, Level};
 use pegasus_replication::ids::TableId;
 use pegasus_thrift::meta::{
     AppEnvOperation, AppStatus, CreateAppRequest, DropAppRequest, MetaFunctionLevel, NodeStatus,
-    PatternMatchType, QueryCfgRequest, RecallAppRequest, Request, UpdateAppEnvRequest,
+    PatternMatchType, QueryCfgRequest, RecallAppRequest, Request, SetMaxReplicaCountRequest,
+    UpdateAppEnvRequest,
 };
 use pegasus_thrift::{Call, DecodeError, ErrorCode, Rpc, RpcKind};
 use std::collections::BTreeMap;
@@ -53,6 +54,10 @@ pub(in crate::server) enum Question {
         status: NodeStatus,
     },
     ClusterInfo,
+    /// How many replicas the table wants.
+    ReplicaCount {
+        name: String,
+    },
 }
 
 /// # Errors
@@ -79,6 +84,10 @@ pub(in crate::server) fn read(call: &Call<'_>, now_ms: u64) -> Result<Ask, Decod
         Request::ListNodes(it) => Ask::Question(Question::ListNodes { status: it.status }),
         Request::ClusterInfo(_) => Ask::Question(Question::ClusterInfo),
         Request::UpdateAppEnv(it) => update_envs(&it, now_ms),
+        Request::GetMaxReplicaCount(it) => Ask::Question(Question::ReplicaCount {
+            name: quoted(it.app_name),
+        }),
+        Request::SetMaxReplicaCount(it) => set_replica_count(&it, now_ms),
         Request::ControlMeta(it) => control(it.level, now_ms),
         Request::Command(it) => Ask::Remote {
             command: it.cmd.to_owned(),
@@ -202,6 +211,23 @@ fn update_envs(it: &UpdateAppEnvRequest<'_>, now_ms: u64) -> Ask {
     Ask::Order(Command::ChangeEnvs {
         table: quoted(it.app_name),
         change,
+        now_ms,
+    })
+}
+
+fn set_replica_count(it: &SetMaxReplicaCountRequest<'_>, now_ms: u64) -> Ask {
+    let wanted = Some(it.max_replica_count)
+        .filter(|count| (1..=REPLICA_COUNT_MAX).contains(count))
+        .and_then(|count| u8::try_from(count).ok());
+    let Some(replica_count) = wanted else {
+        return Ask::Refused {
+            err: ErrorCode::InvalidParameters,
+            hint: format!("a replica count is 1 to {REPLICA_COUNT_MAX}"),
+        };
+    };
+    Ask::Order(Command::SetReplicas {
+        table: quoted(it.app_name),
+        replica_count,
         now_ms,
     })
 }

@@ -5,7 +5,7 @@ use crate::state::{Answer, Level, Refusal, State};
 use pegasus_replication::ids::TableId;
 use pegasus_thrift::meta::{
     CreateAppResponse, DropAppResponse, MetaControlResponse, MetaFunctionLevel, RecallAppResponse,
-    RenameAppResponse, UpdateAppEnvResponse,
+    RenameAppResponse, SetMaxReplicaCountResponse, UpdateAppEnvResponse,
 };
 use pegasus_thrift::{ErrorCode, Rpc};
 
@@ -36,6 +36,11 @@ pub(in crate::server) fn outcome(
         Answer::Refused(refusal) => refused(state, rpc, refusal, forgives_missing, caller),
         Answer::Done if rpc == Rpc::RenameApp => caller.reply(&RenameAppResponse::default()),
         Answer::Done => caller.reply(&UpdateAppEnvResponse::default()),
+        Answer::ReplicasSet { before, .. } => caller.reply(&SetMaxReplicaCountResponse {
+            err: ErrorCode::Ok,
+            old_max_replica_count: i32::from(*before),
+            hint_message: "",
+        }),
         Answer::NodeNumbered(_) | Answer::Ordered(_) => {
             caller.fail(pegasus_thrift::FrameStatus::HandlerNotFound);
         }

@@ -4,7 +4,9 @@ use super::{APP_TYPE, Caller, config, i32_of, i64_of};
 use crate::state::{State, Table};
 use pegasus_thrift::ErrorCode;
 use pegasus_thrift::binary::Map;
-use pegasus_thrift::meta::{AppInfo, AppStatus, ListAppsResponse, PatternMatchType};
+use pegasus_thrift::meta::{
+    AppInfo, AppStatus, GetMaxReplicaCountResponse, ListAppsResponse, PatternMatchType,
+};
 
 /// Answers with the tables of this status whose name fits; dropped ones as long as they can be recalled.
 pub(super) fn list(
@@ -48,6 +50,23 @@ pub(super) fn list(
         err: ErrorCode::Ok,
         infos: wanted.collect(),
         hint_message: None,
+    });
+}
+
+/// How many replicas the table called `name` wants.
+pub(super) fn replica_count(state: &State, name: &str, caller: &Caller) {
+    let table = state.durable().table_named(name);
+    caller.reply(&match table {
+        Some(table) => GetMaxReplicaCountResponse {
+            err: ErrorCode::Ok,
+            max_replica_count: i32::from(table.replica_count),
+            hint_message: "",
+        },
+        None => GetMaxReplicaCountResponse {
+            err: ErrorCode::AppNotExist,
+            hint_message: "there is no such table",
+            ..GetMaxReplicaCountResponse::default()
+        },
     });
 }
 

@@ -40,6 +40,7 @@ pub(in crate::server) fn query(kind: FrameKind, bytes: &[u8]) -> Result<Query, F
             })
         }
         FrameKind::ShowCluster => Ok(Query::ShowCluster),
+        FrameKind::ShowBalance => super::balance::query(bytes),
         FrameKind::ShowDrain => {
             let it = body::read::<admin::ShowDrain<'_>>(bytes)?;
             Ok(Query::ShowDrain {
@@ -128,6 +129,8 @@ pub(in crate::server) fn order(
                 now_ms,
             })
         }
+        FrameKind::OrderBalance => super::balance::order(bytes, now_ms),
+        FrameKind::SetReplicas => super::balance::set_replicas(bytes, now_ms),
         FrameKind::Rebalance => {
             body::read::<admin::Rebalance<'_>>(bytes)?;
             Ok(Command::Rebalance { now_ms })

@@ -22,7 +22,12 @@ pub(in crate::state) struct Slots {
     open: BTreeSet<NodeId>,
     /// What cores carry; counted once it is needed.
     loads: Option<BTreeMap<CoreAddress, place::Load>>,
+    /// Members that have left because there were too many.
+    trimmed: usize,
 }
+
+/// Members that leave at a time because there are too many.
+const TRIMS_MAX: usize = 64;
 
 impl Slots {
     pub(in crate::state) fn of(state: &State) -> Self {
@@ -32,6 +37,7 @@ impl Slots {
             returning: BTreeMap::new(),
             open: state.open_nodes().collect(),
             loads: None,
+            trimmed: 0,
         };
         let learners = state
             .ailing
@@ -48,6 +54,29 @@ impl Slots {
             self.fresh_total += 1;
         } else {
             *self.returning.entry(node).or_default() += 1;
+        }
+    }
+
+    /// One more member that is too much may leave now.
+    pub(in crate::state) const fn may_trim(&self) -> bool {
+        self.trimmed < TRIMS_MAX
+    }
+
+    /// Counts what cores carry, if that was not done yet.
+    pub(in crate::state) fn count_loads(&mut self, state: &State) {
+        self.loads.get_or_insert_with(|| state.loads());
+    }
+
+    /// Replicas on this core, once they are counted.
+    pub(in crate::state) fn replicas_on(&self, core: CoreAddress) -> u64 {
+        let load = self.loads.as_ref().and_then(|loads| loads.get(&core));
+        load.map_or(0, |load| load.replicas)
+    }
+
+    pub(in crate::state) fn note_trim(&mut self, core: CoreAddress) {
+        self.trimmed += 1;
+        if let Some(load) = self.loads.as_mut().and_then(|loads| loads.get_mut(&core)) {
+            load.replicas = load.replicas.saturating_sub(1);
         }
     }
 
@@ -75,7 +104,8 @@ enum Failure {
 impl State {
     /// Nodes that may get new replicas: alive, not being emptied, not about to stop.
     pub(in crate::state) fn open_nodes(&self) -> impl Iterator<Item = NodeId> {
-        self.alive_nodes().filter(|node| !self.is_closed(*node))
+        self.alive_nodes()
+            .filter(|node| !self.is_closed(*node))
     }
 
     /// Gives a learner up that cannot become a member. Its primary, which may already wait for it, need not do so under the

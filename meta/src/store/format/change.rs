@@ -21,12 +21,14 @@
 //! | 15 | TableRenamed | table (4), name |
 //! | 16 | TableEnvs | table (4), list of: key, value |
 //! | 17 | LevelSet | level (2): 100 to 500 |
+//! | 19 | BalanceSet | paused (1), wanted (1): 0 nothing, 1 primaries, 2 everything; copies, copies of a node, hand-overs (2 each) |
+//! | 20 | ReplicaCountSet | table (4), replica count (1), min_replicas (1) |
 //!
 //! 10 and 11 came with format 2, 12 to 17 with format 3.
 
 use crate::state::{
-    Backoff, Change, Cluster, ClusterId, Core, Counters, Drain, Goal, Intent, Learner, Level, Node,
-    Partition, Table,
+    Backoff, BalanceLimits, BalanceSettings, Change, Cluster, ClusterId, Core, Counters, Drain, Goal, Intent, Learner, Level, Node,
+    Partition, Table, Wanted,
 };
 use pegasus_replication::config::{Member, Stage};
 use pegasus_replication::ids::{
@@ -149,6 +151,19 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
                 put_text(out, value);
             });
         }
+        Change::BalanceSet(settings) => {
+            out.push(19);
+            put_balance(out, settings);
+        }
+        Change::ReplicaCountSet {
+            table,
+            replica_count,
+            min_replicas,
+        } => {
+            out.push(20);
+            out.extend(table.0.to_le_bytes());
+            out.extend([*replica_count, *min_replicas]);
+        }
         Change::LevelSet(level) => {
             out.push(17);
             out.extend(level.number().to_le_bytes());
@@ -234,6 +249,22 @@ fn put_member(out: &mut Vec<u8>, member: &Member) {
 fn put_address(out: &mut Vec<u8>, address: &CoreAddress) {
     out.extend(address.node.0.to_le_bytes());
     out.extend(address.core.0.to_le_bytes());
+}
+
+fn put_balance(out: &mut Vec<u8>, settings: &BalanceSettings) {
+    out.push(u8::from(settings.is_paused));
+    out.push(match settings.wanted {
+        Wanted::Nothing => 0,
+        Wanted::Primaries => 1,
+        Wanted::Everything => 2,
+    });
+    let limits = &settings.limits;
+    let numbers = [
+        limits.copies_max,
+        limits.copies_per_node_max,
+        limits.hand_overs_max,
+    ];
+    out.extend(numbers.into_iter().flat_map(u16::to_le_bytes));
 }
 
 fn put_optional(out: &mut Vec<u8>, number: Option<u64>) {
@@ -326,7 +357,30 @@ impl Reader<'_> {
             18 => Change::NodeForgotten {
                 node: NodeId(self.u32()?),
             },
+            19 => Change::BalanceSet(self.balance()?),
+            20 => Change::ReplicaCountSet {
+                table: TableId(self.u32()?),
+                replica_count: self.u8()?,
+                min_replicas: self.u8()?,
+            },
             _ => return None,
+        })
+    }
+
+    fn balance(&mut self) -> Option<BalanceSettings> {
+        Some(BalanceSettings {
+            is_paused: self.flag()?,
+            wanted: match self.u8()? {
+                0 => Wanted::Nothing,
+                1 => Wanted::Primaries,
+                2 => Wanted::Everything,
+                _ => return None,
+            },
+            limits: BalanceLimits {
+                copies_max: self.u16()?,
+                copies_per_node_max: self.u16()?,
+                hand_overs_max: self.u16()?,
+            },
         })
     }
 

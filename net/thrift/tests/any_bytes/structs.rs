@@ -47,6 +47,8 @@ pub(crate) fn requests(bytes: &[u8]) {
         meta::ClusterInfoRequest,
         meta::UpdateAppEnvRequest<'_>,
         meta::MetaControlRequest,
+        meta::GetMaxReplicaCountRequest<'_>,
+        meta::SetMaxReplicaCountRequest<'_>,
         remote::Command<'_>,
         remote::NegotiationRequest<'_>,
     );
@@ -79,6 +81,8 @@ pub(crate) fn responses(bytes: &[u8]) {
         meta::ClusterInfoResponse<'_>,
         meta::UpdateAppEnvResponse<'_>,
         meta::MetaControlResponse,
+        meta::GetMaxReplicaCountResponse<'_>,
+        meta::SetMaxReplicaCountResponse<'_>,
         remote::NegotiationResponse<'_>,
     );
 }

@@ -48,6 +48,11 @@ impl Connect {
         }
     }
 
+    /// As `--meta` takes them.
+    pub(crate) fn addresses(&self) -> String {
+        self.meta.join(",")
+    }
+
     /// What `--timeout` says, else `default`.
     pub(crate) fn timeout_or(&self, default: Duration) -> Duration {
         self.timeout.unwrap_or(default)

@@ -12,8 +12,10 @@
 mod any_bytes;
 mod cluster_file;
 mod control;
+mod members;
 mod place;
 pub(crate) mod process;
+mod rolling;
 mod status;
 
 use crate::confirm::confirm;
@@ -51,6 +53,18 @@ States:
     Status(Place),
     /// End all processes, nodes first; the data stays
     Stop(Stop),
+    /// Restart one process after the other while the cluster serves; with --binary, upgrade it
+    #[command(after_help = "\
+Examples:
+  pegasus local restart --rolling                      no request fails
+  pegasus local restart --rolling --binary /opt/new    the programs of another release, from now on
+
+Meta goes first, then each node once everything is whole. After trouble or Ctrl-C the same command goes on.")]
+    Restart(rolling::Restart),
+    /// Start one node more; it joins, and gets its share
+    AddNode(members::AddNode),
+    /// Empty a node, have the cluster forget it, stop it and delete its directory
+    RemoveNode(members::RemoveNode),
     /// Delete the cluster with all its data; asks, and only when nothing runs
     Wipe(Wipe),
 }
@@ -140,11 +154,19 @@ impl Poll {
     }
 }
 
+/// Where `pegasus local` has its cluster when nobody names a directory.
+pub(crate) fn default_dir() -> Option<std::path::PathBuf> {
+    place::default_dir().ok()
+}
+
 pub(crate) async fn run(command: Command, out: &mut Output) -> anyhow::Result<()> {
     match command {
         Command::Start(options) => start(&options, out).await,
         Command::Status(place) => status(&place, out).await,
         Command::Stop(options) => stop(&options, out).await,
+        Command::Restart(options) => rolling::run(&options, out).await,
+        Command::AddNode(options) => members::add(&options, out).await,
+        Command::RemoveNode(options) => members::remove(&options, out).await,
         Command::Wipe(options) => wipe(&options, out),
     }
 }
@@ -163,7 +185,8 @@ async fn start(options: &Start, out: &mut Output) -> anyhow::Result<()> {
     };
     // Kept before anything runs, so that `local stop` finds it; new options are kept once they have worked.
     file.save(&dir)?;
-    let file = options.with_further_options(file);
+    let mut file = options.with_further_options(file);
+    file.poll = Some(options.poll.name().to_owned());
     let cluster = Cluster::new(dir, file);
     let left_alone = cluster
         .start(options.poll.name(), Duration::from_secs(options.wait))

@@ -13,6 +13,7 @@ mod confirm;
 mod connect;
 mod cores;
 mod data;
+mod doctor;
 mod each_node;
 mod exit;
 mod export;
@@ -29,6 +30,7 @@ mod rows;
 mod scan;
 mod scrub;
 mod shell;
+mod status;
 mod tables;
 mod text;
 mod tune;
@@ -79,6 +81,12 @@ enum Command {
     /// A cluster on this machine, in the background
     #[command(subcommand)]
     Local(local::Command),
+    /// Is the cluster healthy; if not: which partitions, since when, why, and what to do (exit code 0, 1 or 2)
+    #[command(after_help = status::AFTER_HELP)]
+    Status(status::Status),
+    /// Collect the evidence of what is wrong into one archive, without secrets
+    #[command(after_help = doctor::AFTER_HELP)]
+    Doctor(doctor::Doctor),
     /// Create, list, show, move, set up, rename, drop and recall tables
     #[command(subcommand)]
     Table(tables::Command),
@@ -259,6 +267,8 @@ async fn dispatch(command: Command, connect: &Connect, out: &mut Output) -> anyh
     match command {
         Command::Local(command) => local::run(command, out).await,
         Command::Table(command) => tables::run(command, connect, out).await,
+        Command::Doctor(options) => doctor::run(&options, connect, out).await,
+        Command::Status(options) => status::run(&options, connect, out).await,
         Command::Node(command) => nodes::run(&command, connect, out).await,
         Command::Cluster(command) => cluster::run(&command, connect, out).await,
         Command::Core(command) => cores::run(&command, connect, out).await,

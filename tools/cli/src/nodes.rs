@@ -1,6 +1,7 @@
-//! `pegasus node list|drain|undrain`.
+//! `pegasus node list|drain|undrain|decommission|restart-plan`.
 
-mod drain;
+pub(crate) mod drain;
+pub(crate) mod restart_plan;
 
 use crate::connect::Connect;
 use crate::output::{Output, Style, bytes, table};
@@ -23,6 +24,18 @@ Examples:
     Drain(drain::Drain),
     /// Let a drained node have replicas again
     Undrain(drain::Undrain),
+    /// Empty a node for good; the cluster then forgets it
+    #[command(after_help = "\
+Its replicas are copied to other nodes; refused if one of them had no place to go, with the partitions. --wait shows how
+much is left. The order goes on by itself, `node undrain` takes it back. A node that has died is forgotten in the same way.
+
+Examples:
+  pegasus node decommission 4 --wait
+  pegasus node decommission 4 --wait=3600   exit code 4 if it takes longer; it goes on")]
+    Decommission(drain::Decommission),
+    /// Which node to restart next, and whether that is safe now
+    #[command(after_help = restart_plan::AFTER_HELP)]
+    RestartPlan,
 }
 
 pub(crate) async fn run(
@@ -34,6 +47,8 @@ pub(crate) async fn run(
         Command::List => list(connect, out).await,
         Command::Drain(options) => drain::drain(options, connect, out).await,
         Command::Undrain(options) => drain::undrain(options, connect, out).await,
+        Command::Decommission(options) => drain::decommission(options, connect, out).await,
+        Command::RestartPlan => restart_plan::run(connect, out).await,
     }
 }
 
@@ -51,6 +66,7 @@ fn show(cluster: &ClusterInfo, out: &mut Output) -> anyhow::Result<()> {
         &[
             "node",
             "state",
+            "release",
             "core",
             "cpu",
             "client address",
@@ -60,13 +76,14 @@ fn show(cluster: &ClusterInfo, out: &mut Output) -> anyhow::Result<()> {
             "host",
             "pid",
         ],
-        &[0, 2, 3, 5, 6, 9],
+        &[0, 3, 4, 6, 7, 10],
     );
     for node in &cluster.nodes {
         for (index, core) in node.cores.iter().enumerate() {
             rows.add_row([
                 node.node.to_string(),
                 state(node),
+                release(node),
                 index.to_string(),
                 core.cpu.to_string(),
                 core.client_address.clone(),
@@ -96,8 +113,20 @@ fn disk(node: &NodeInfo) -> String {
     format!("{} of {}", bytes(node.disk_free), bytes(node.disk_total))
 }
 
+/// `0.1.0 (1/1)`: the release, with the versions of the protocol and of its directory; `-` until it has said so.
+fn release(node: &NodeInfo) -> String {
+    node.program.as_ref().map_or("-".to_owned(), |it| {
+        format!("{} ({}/{})", it.version, it.protocol, it.disk_format)
+    })
+}
+
 fn state(node: &NodeInfo) -> String {
-    let draining = if node.is_draining { ", draining" } else { "" };
+    let draining = match node {
+        _ if node.is_decommissioned => ", leaves for good",
+        _ if node.is_draining => ", draining",
+        _ if node.is_leaving => ", stopping",
+        _ => "",
+    };
     if node.alive {
         return format!("alive{draining}");
     }
@@ -116,6 +145,14 @@ fn node_json(node: &NodeInfo) -> Value {
         "node": node.node,
         "alive": node.alive,
         "draining": node.is_draining,
+        "decommissioned": node.is_decommissioned,
+        "leaving": node.is_leaving,
+        "refuses_writes": node.refuses_writes,
+        "clock_ahead_ms": node.clock_ahead_ms,
+        "version": node.program.as_ref().map(|it| &it.version),
+        "protocol": node.program.as_ref().map(|it| it.protocol),
+        "disk_format": node.program.as_ref().map(|it| it.disk_format),
+        "started_unix_ms": node.program.as_ref().map(|it| it.started_unix_ms),
         "unknown_replicas": node.unknown_replicas,
         "host": node.host,
         "pid": node.pid,

@@ -37,6 +37,13 @@ pub(crate) async fn client(connect: &Connect) -> anyhow::Result<Client> {
 }
 
 impl Wait {
+    /// Stay for so many seconds at most.
+    pub(crate) const fn seconds(seconds: u64) -> Self {
+        Self {
+            wait: Some(seconds),
+        }
+    }
+
     /// With `--wait`: looks again until the order is done or the time since `given` is over. Meanwhile meta may be away.
     pub(crate) async fn stay(
         self,

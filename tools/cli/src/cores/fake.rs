@@ -72,5 +72,10 @@ pub(super) fn node(number: u32, cores: u16, stats_dir: &Path) -> NodeInfo {
         cores: (0..cores).map(core).collect(),
         is_draining: false,
         unknown_replicas: 0,
+        is_decommissioned: false,
+        is_leaving: false,
+        refuses_writes: false,
+        clock_ahead_ms: 0,
+        program: None,
     }
 }

@@ -29,6 +29,15 @@ pub(crate) struct ClusterFile {
     /// Further options of meta, as `pegasus-meta run` takes them.
     #[serde(default)]
     pub(crate) meta_options: Vec<String>,
+    /// What data threads do with nothing to do, as of the last start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) poll: Option<String>,
+    /// Where the programs are, if not beside this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) binary: Option<PathBuf>,
+    /// Numbers of nodes that have left for good; they are not used again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) removed: Vec<u16>,
 }
 
 impl ClusterFile {
@@ -41,6 +50,9 @@ impl ClusterFile {
             base_port,
             node_options: Vec::new(),
             meta_options: Vec::new(),
+            poll: None,
+            binary: None,
+            removed: Vec::new(),
         };
         file.check_counts()?;
         if base_port == 0 {
@@ -120,6 +132,16 @@ impl ClusterFile {
             self.base_port
         );
         Ok(())
+    }
+
+    /// Of the last start; `sleep` if it is not known.
+    pub(crate) fn poll(&self) -> &str {
+        self.poll.as_deref().unwrap_or("sleep")
+    }
+
+    /// Numbers of the nodes that belong to it.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u16> + '_ {
+        (1..=self.nodes).filter(|number| !self.removed.contains(number))
     }
 
     pub(crate) fn meta_address(&self) -> SocketAddrV4 {

@@ -43,7 +43,8 @@ impl Cluster {
     }
 
     fn nodes(&self) -> impl Iterator<Item = (u16, Process)> {
-        (1..=self.file.nodes)
+        self.file
+            .numbers()
             .map(|number| (number, Process::new(format!("node-{number}"), &self.dir)))
     }
 
@@ -56,7 +57,7 @@ impl Cluster {
 
     /// Starts what does not run and waits until all of it answers. Tells how many nodes ran already.
     pub(crate) async fn start(&self, poll: &str, wait: Duration) -> anyhow::Result<usize> {
-        let replica = find_program("pegasus-replica")?;
+        let (replica, _) = self.programs()?;
         if self.meta().running().is_none() {
             wait_for_ports("meta", &[self.file.meta_address().port()]).await?;
             self.start_meta()?;
@@ -99,7 +100,8 @@ impl Cluster {
             arguments.push("--init-if-empty".to_owned());
         }
         arguments.extend(self.file.meta_options.iter().cloned());
-        meta.start(&find_program("pegasus-meta")?, &arguments)
+        let (_, program) = self.programs()?;
+        meta.start(&program, &arguments)
     }
 
     fn node_arguments(&self, number: u16, process: &Process, poll: &str) -> Vec<String> {
@@ -118,6 +120,72 @@ impl Cluster {
             .chain(options)
             .chain(self.file.node_options.iter().cloned())
             .collect()
+    }
+
+    /// `pegasus-replica` and `pegasus-meta` of this cluster.
+    pub(super) fn programs(&self) -> anyhow::Result<(PathBuf, PathBuf)> {
+        let find = |name: &str| match &self.file.binary {
+            Some(dir) => {
+                let program = dir.join(name);
+                let sentence = || format!("{}: no program there", program.display());
+                is_program(&program)
+                    .then(|| program.clone())
+                    .with_context(sentence)
+            }
+            None => find_program(name),
+        };
+        Ok((find("pegasus-replica")?, find("pegasus-meta")?))
+    }
+
+    /// Ends one process as it should, or says that it does not end.
+    pub(super) async fn end_one(&self, process: &Process, wait: Duration) -> anyhow::Result<()> {
+        let mut ended = Ended::default();
+        end(
+            std::slice::from_ref(process),
+            Signal::TERM,
+            wait,
+            &mut ended,
+        )
+        .await?;
+        if ended.still_running.is_empty() {
+            return Ok(());
+        }
+        let sentence = format!(
+            "{} does not end within {} s. {}",
+            process.name,
+            wait.as_secs(),
+            last_words(process)
+        );
+        Err(Failed::error(Exit::Unavailable, sentence))
+    }
+
+    /// Starts one process, as all of them are started, and waits until it answers.
+    pub(super) async fn start_one(&self, process: &Process, wait: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + wait;
+        let number = self.nodes().find(|(_, it)| it.name == process.name);
+        match number {
+            None => {
+                wait_for_ports("meta", &[self.file.meta_address().port()]).await?;
+                self.start_meta()?;
+            }
+            Some((number, _)) => {
+                wait_for_ports(&process.name, &self.file.node_ports(number)).await?;
+                let arguments = self.node_arguments(number, process, self.file.poll());
+                process.start(&self.programs()?.0, &arguments)?;
+            }
+        }
+        self.wait_for(deadline, &[&process.name]).await
+    }
+
+    /// The client address of core 0 of the node of this name.
+    pub(super) fn first_address(&self, name: &str) -> Option<String> {
+        let (number, _) = self.nodes().find(|(_, it)| it.name == name)?;
+        self.node_addresses(number).into_iter().next()
+    }
+
+    /// Removes the files of a process that does not run.
+    pub(super) fn delete_one(&self, process: &Process) -> anyhow::Result<()> {
+        fs::remove_dir_all(&process.dir).with_context(|| process.dir.display().to_string())
     }
 
     /// Waits until these processes run and answer.

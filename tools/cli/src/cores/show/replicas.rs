@@ -96,6 +96,8 @@ mod tests {
             reason: String::new(),
             committed: 0,
             prepared: 0,
+            since_unix_ms: None,
+            bytes: 0,
         }
     }
 
@@ -122,6 +124,7 @@ mod tests {
             created_unix_ms: 0,
             dropped_unix_ms: 0,
             kept_until_unix_ms: 0,
+        min_replicas: 1,
             partitions: vec![partition(0, 1, 2), partition(1, 2, 1), partition(2, 3, 2)],
         };
         let expected = TableShare {

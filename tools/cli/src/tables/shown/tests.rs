@@ -10,6 +10,8 @@ fn info() -> MemberInfo {
         reason: String::new(),
         committed: 0,
         prepared: 0,
+        since_unix_ms: None,
+        bytes: 0,
     }
 }
 
@@ -138,6 +140,7 @@ fn a_table_that_is_not_healthy_says_how_many_of_its_partitions_are_not() {
         created_unix_ms: 0,
         dropped_unix_ms: 0,
         kept_until_unix_ms: 0,
+        min_replicas: 1,
         partitions: vec![partition(), degraded, gone],
     };
     let words = Ailing::of(&table).in_words_at(1_000_000);

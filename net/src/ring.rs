@@ -7,6 +7,7 @@
 //! The ring is SINGLE_ISSUER and DEFER_TASKRUN: completions are worked out on this thread, when it asks for them.
 
 mod buffers;
+mod flush_choice;
 mod operations;
 mod poll_budget;
 mod probe;
@@ -21,6 +22,7 @@ use crate::clock;
 use crate::options::{LogFlush, NetOptions, PollPolicy};
 use crate::waker::Waker;
 use buffers::{BUFFER_GROUP, ReceiveBuffers};
+use flush_choice::FlushChoice;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use operations::{LogWrite, Operation, Operations};
 use poll_budget::PollBudget;
@@ -106,7 +108,7 @@ pub(crate) struct Ring {
     poll: PollPolicy,
     poll_budget: PollBudget,
     poll_log_write: Duration,
-    log_flush: LogFlush,
+    flush_choice: FlushChoice,
     /// Until then somebody else has work for this CPU, by [`clock::now_ns`].
     is_shared_until_ns: u64,
     /// By [`clock::now_ns`].
@@ -157,7 +159,7 @@ impl Ring {
             poll: options.poll,
             poll_budget: PollBudget::new(nanos(options.poll_after_event)),
             poll_log_write: options.poll_log_write,
-            log_flush: options.log_flush,
+            flush_choice: FlushChoice::new(options.log_flush),
             is_shared_until_ns: 0,
             last_event_ns: clock::now_ns(),
             log_writes: 0,
@@ -270,12 +272,16 @@ impl Ring {
         let length = u32::try_from(buffer.len()).expect("a log write is far below 4 GiB");
         let fd = types::Fd(file.as_raw_fd());
         let write = opcode::Write::new(fd, buffer.as_slice().as_ptr(), length).offset(offset);
-        let parts = match self.log_flush {
-            LogFlush::Fdatasync => 2,
+        let since_ns = clock::now_ns();
+        let way = self.flush_choice.choose(since_ns);
+        let parts = match way {
             LogFlush::Dsync | LogFlush::WriteThrough => 1,
+            LogFlush::Fdatasync | LogFlush::Fastest => 2,
         };
         let log = LogWrite {
             id,
+            way,
+            since_ns,
             _file: Arc::clone(file),
             buffer,
             missing: parts,
@@ -283,10 +289,10 @@ impl Ring {
         };
         let user_data = self.operations.insert(Operation::Log(log));
         self.log_writes += 1;
-        let write = match self.log_flush {
-            LogFlush::Fdatasync => write.build().flags(squeue::Flags::IO_LINK),
+        let write = match way {
             LogFlush::Dsync => write.rw_flags(libc::RWF_DSYNC).build(),
             LogFlush::WriteThrough => write.build(),
+            LogFlush::Fdatasync | LogFlush::Fastest => write.build().flags(squeue::Flags::IO_LINK),
         };
         let flush = opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC);
         let entries = [
@@ -580,6 +586,10 @@ impl Ring {
         let Some(Operation::Log(log)) = self.operations.remove(id) else {
             return None;
         };
+        if log.error.is_none() {
+            let took_ns = self.last_event_ns.saturating_sub(log.since_ns);
+            self.flush_choice.note(log.way, took_ns);
+        }
         Some(Completion::LogWritten {
             id: log.id,
             result: log.error.map_or(Ok(()), Err),

@@ -1,6 +1,7 @@
 //! Operations in flight, each with everything that the kernel may still touch on its behalf.
 
 use crate::aligned::AlignedBuf;
+use crate::options::LogFlush;
 use crate::waker::Waker;
 use std::fs::File;
 use std::io;
@@ -44,6 +45,10 @@ pub(super) enum Operation {
 #[derive(Debug)]
 pub(super) struct LogWrite {
     pub(super) id: u64,
+    /// What makes it durable.
+    pub(super) way: LogFlush,
+    /// When it was asked for, by `clock::now_ns`.
+    pub(super) since_ns: u64,
     pub(super) _file: Arc<File>,
     pub(super) buffer: AlignedBuf,
     /// Completions still to come.

@@ -86,7 +86,7 @@ pub struct CpuConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Poll {
-    /// Poll 20-50 us after the last event, then sleep.
+    /// Poll up to 80 us after the last event, then sleep.
     #[default]
     Adaptive,
     /// Never sleep: lowest latency, needs CPUs of its own.

@@ -3,13 +3,14 @@
 //! Reading order: `source` (pages and the wire), `state`, `numbers`; then `list` and `show`.
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod list;
 pub(crate) mod name;
-mod numbers;
+pub(crate) mod numbers;
 mod show;
-mod source;
-mod state;
+pub(crate) mod source;
+pub(crate) mod state;
+pub(crate) mod traffic;
 
 use crate::connect::Connect;
 use crate::output::Output;
@@ -66,7 +67,7 @@ pub(crate) async fn run(
 }
 
 /// Seconds between two readings.
-fn interval(text: &str) -> Result<f64, &'static str> {
+pub(crate) fn interval(text: &str) -> Result<f64, &'static str> {
     text.parse()
         .ok()
         .filter(|seconds| (0.1..=3600.0).contains(seconds))

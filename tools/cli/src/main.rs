@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod balance;
 mod cluster;
 mod compact;
 mod confirm;
@@ -18,6 +19,7 @@ mod each_node;
 mod exit;
 mod export;
 mod filters;
+mod hotkeys;
 mod import;
 mod interrupt;
 mod local;
@@ -26,6 +28,7 @@ mod orders;
 mod output;
 mod patience;
 mod progress;
+mod remote;
 mod rows;
 mod scan;
 mod scrub;
@@ -33,6 +36,7 @@ mod shell;
 mod status;
 mod tables;
 mod text;
+mod top;
 mod tune;
 mod walk;
 
@@ -96,9 +100,42 @@ enum Command {
     /// The cluster as a whole: what there is to know, how much meta does by itself, spread primaries evenly
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// What meta moves so that cores, nodes and disks carry the same: watch, plan, run, pause
+    #[command(subcommand)]
+    Balance(balance::Command),
     /// The cores of the nodes: requests, latencies, queues
     #[command(subcommand)]
     Core(cores::Command),
+    /// Watch every core: traffic, latencies, queues, caches, memory; down to a core, a table, a partition
+    #[command(after_help = "\
+A live view that needs a terminal; `pegasus core list --watch` and `pegasus core show` print the same for scripts. Numbers
+are those of the last interval. Nodes on this machine are read from their statistics pages, also when they are stuck or dead,
+which costs them nothing; others are asked over the wire.
+
+Keys: 1 to 4 or Tab  cores, tables, partitions, hot keys    Enter  look closer    Esc  back    < >  sort by    r  reverse
+      /  only one table    c  all tables    Space  pause    + -  slower, faster    ?  all keys    q  quit
+
+NO_COLOR=1 switches colours off.
+
+Examples:
+  pegasus top
+  pegasus top --interval 5 --table demo
+  pegasus top --stats-dir /data/node-1/stats    without asking anybody, for a cluster whose meta is down")]
+    Top(top::Top),
+    /// The keys and the partitions that clients ask for most
+    #[command(
+        name = "hotkeys",
+        after_help = "\
+Every core looks at a sample of its requests and counts the hash keys in it (the sort key where the hash key is empty), for
+reads and writes apart, of the last 15 to 30 seconds. Shares are of the core's reads, or writes. Keys are user data: they are
+shown escaped, and cut after 128 bytes. Partitions are those of the last second.
+
+Examples:
+  pegasus hotkeys
+  pegasus hotkeys --table demo --top 3
+  pegasus hotkeys --json"
+    )]
+    HotKeys(hotkeys::HotKeys),
     /// Have nodes read and check everything they have on disk
     #[command(subcommand)]
     Scrub(scrub::Command),
@@ -148,6 +185,8 @@ enum Command {
     CopyData(data::copy::CopyData),
     /// Delete rows of a table, by filters or all
     ClearData(data::clear::ClearData),
+    /// Ask servers by the names of commands, as Apache Pegasus' shell does
+    RemoteCommand(remote::RemoteCommand),
     /// All of this at a prompt, or from a file; also by the names of Apache Pegasus' shell
     Shell(shell::Shell),
     /// Becomes a process of its own session; used by `local start`
@@ -271,7 +310,10 @@ async fn dispatch(command: Command, connect: &Connect, out: &mut Output) -> anyh
         Command::Status(options) => status::run(&options, connect, out).await,
         Command::Node(command) => nodes::run(&command, connect, out).await,
         Command::Cluster(command) => cluster::run(&command, connect, out).await,
+        Command::Balance(command) => balance::run(&command, connect, out).await,
         Command::Core(command) => cores::run(&command, connect, out).await,
+        Command::Top(options) => top::run(&options, connect, out).await,
+        Command::HotKeys(options) => hotkeys::run(&options, connect, out).await,
         Command::Scrub(command) => scrub::run(&command, connect, out).await,
         Command::Compact(command) => compact::run(&command, connect, out).await,
         Command::Tune(command) => tune::run(&command, out).await,
@@ -297,6 +339,7 @@ async fn dispatch(command: Command, connect: &Connect, out: &mut Output) -> anyh
         Command::CountData(options) => data::count::run(&options, connect, out).await,
         Command::CopyData(options) => data::copy::run(&options, connect, out).await,
         Command::ClearData(options) => data::clear::run(&options, connect, out).await,
+        Command::RemoteCommand(options) => remote::run(&options, connect, out).await,
         Command::Shell(_) | Command::InBackground { .. } => {
             unreachable!("handled before there is a runtime")
         }

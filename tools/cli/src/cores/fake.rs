@@ -14,11 +14,11 @@ fn empty() -> Page {
 }
 
 /// The writer of a page of process 77 that started at time 0.
-pub(super) fn writer(node: u32, core: u16) -> Writer<Page> {
+pub(crate) fn writer(node: u32, core: u16) -> Writer<Page> {
     Writer::new(empty(), node, core, 77, 0)
 }
 
-pub(super) fn snapshot(node: u32, core: u16, published_us: u64) -> Snapshot {
+pub(crate) fn snapshot(node: u32, core: u16, published_us: u64) -> Snapshot {
     let mut writer = writer(node, core);
     writer.publish(published_us);
     writer.snapshot()
@@ -30,18 +30,18 @@ fn words(page: &Page) -> Vec<u64> {
         .collect()
 }
 
-pub(super) fn stopped(node: u32, core: u16, at_us: u64) -> Snapshot {
+pub(crate) fn stopped(node: u32, core: u16, at_us: u64) -> Snapshot {
     let page = empty();
     Writer::new(Arc::clone(&page), node, core, 77, 0).stop(at_us);
     Snapshot::of_words(&words(&page)).expect("a page")
 }
 
 /// The content of a page's file.
-pub(super) fn page_bytes(node: u32, core: u16) -> Vec<u8> {
+pub(crate) fn page_bytes(node: u32, core: u16) -> Vec<u8> {
     page_bytes_of(node, core, 77)
 }
 
-pub(super) fn page_bytes_of(node: u32, core: u16, pid: u32) -> Vec<u8> {
+pub(crate) fn page_bytes_of(node: u32, core: u16, pid: u32) -> Vec<u8> {
     let page = empty();
     Writer::new(Arc::clone(&page), node, core, pid, 0).publish(1);
     words(&page)
@@ -51,7 +51,7 @@ pub(super) fn page_bytes_of(node: u32, core: u16, pid: u32) -> Vec<u8> {
 }
 
 /// A node on the host `host` with its pages in `stats_dir`.
-pub(super) fn node(number: u32, cores: u16, stats_dir: &Path) -> NodeInfo {
+pub(crate) fn node(number: u32, cores: u16, stats_dir: &Path) -> NodeInfo {
     let core = |index: u16| CoreInfo {
         client_address: format!("127.0.0.1:{}", 1000 + index),
         peer_address: format!("127.0.0.1:{}", 2000 + index),

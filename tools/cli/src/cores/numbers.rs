@@ -1,5 +1,6 @@
 //! Numbers of one core over an interval, as JSON has them.
 
+use super::traffic::Traffic;
 use pegasus_fbs::stats_page::{Counter, Gauge, Histogram, Interval, Snapshot, Timing};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -7,57 +8,109 @@ use std::time::Duration;
 
 /// One core over an interval.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Numbers {
-    pub(super) pid: u32,
-    pub(super) interval_seconds: f64,
-    pub(super) requests_per_second: f64,
-    pub(super) failures_per_second: f64,
-    pub(super) flushes_per_second: f64,
-    pub(super) replicas: u64,
-    pub(super) primaries: u64,
-    pub(super) queues: Queues,
-    pub(super) memtable_bytes: u64,
-    pub(super) block_cache_bytes: u64,
-    pub(super) row_cache_bytes: u64,
+pub(crate) struct Numbers {
+    pub(crate) pid: u32,
+    pub(crate) interval_seconds: f64,
+    pub(crate) requests_per_second: f64,
+    pub(crate) failures_per_second: f64,
+    pub(crate) flushes_per_second: f64,
+    pub(crate) replicas: u64,
+    pub(crate) primaries: u64,
+    pub(crate) queues: Queues,
+    pub(crate) memtable_bytes: u64,
+    pub(crate) block_cache_bytes: u64,
+    pub(crate) row_cache_bytes: u64,
     /// Share of the reads of the interval that needed no disk; none without reads.
-    pub(super) cache_hit_ratio: Option<f64>,
+    pub(crate) cache_hit_ratio: Option<f64>,
     /// Share of the point reads of the interval that the row cache answered; none without reads.
-    pub(super) row_cache_hit_ratio: Option<f64>,
-    pub(super) stalls: u64,
+    pub(crate) row_cache_hit_ratio: Option<f64>,
+    pub(crate) stalls: u64,
     /// Requests answered with busy in the interval, by the bound they ran into.
-    pub(super) rejects: BTreeMap<&'static str, u64>,
+    pub(crate) rejects: BTreeMap<&'static str, u64>,
+    /// When the core last published: what follows is of then, microseconds since 1970.
+    pub(crate) published_unix_us: u64,
+    /// Requests by kind.
+    pub(crate) traffic: Traffic,
+    /// Answers of whole operations, whatever they are.
+    pub(crate) latency: Option<Latency>,
+    /// Compactions and flushes of memtables of the interval.
+    pub(crate) compactions: u64,
+    pub(crate) memtable_flushes: u64,
+    /// Of the replica that has most of them.
+    pub(crate) level0_files: u64,
+    /// Why new writes are refused, if they are.
+    pub(crate) writes_refused: Option<&'static str>,
+    pub(crate) memory: Memory,
+    pub(crate) connections: u64,
+    pub(crate) bytes_received_per_second: f64,
+    pub(crate) bytes_sent_per_second: f64,
+    /// Replicas that the page has no room for: they are in no list of partitions.
+    pub(crate) partitions_untold: u64,
     /// By kind of operation and stage; only what happened in the interval.
-    pub(super) latencies: BTreeMap<&'static str, Latency>,
+    pub(crate) latencies: BTreeMap<&'static str, Latency>,
+}
+
+/// Bytes in use and their bounds; see `memory.*` in the settings of a node.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Memory {
+    /// Blocks and rows.
+    pub(crate) cache: Part,
+    pub(crate) memtables: Part,
+    pub(crate) requests: Part,
+    pub(crate) network: Part,
+}
+
+/// One kind of memory.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Part {
+    pub(crate) bytes: u64,
+    pub(crate) bytes_max: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Queues {
-    pub(super) requests_inflight: u64,
-    pub(super) prepares_inflight: u64,
-    pub(super) apply_queue: u64,
-    pub(super) read_queue: u64,
-    pub(super) engine_queue: u64,
-    pub(super) log_pending_bytes: u64,
+pub(crate) struct Queues {
+    pub(crate) requests_inflight: u64,
+    pub(crate) prepares_inflight: u64,
+    pub(crate) apply_queue: u64,
+    pub(crate) read_queue: u64,
+    pub(crate) engine_queue: u64,
+    pub(crate) log_pending_bytes: u64,
 }
 
 /// Percentiles in microseconds.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Latency {
-    pub(super) count: u64,
-    pub(super) p50_us: f64,
-    pub(super) p99_us: f64,
-    pub(super) p999_us: f64,
-    pub(super) max_us: f64,
+pub(crate) struct Latency {
+    pub(crate) count: u64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
+    pub(crate) max_us: f64,
 }
 
 impl Numbers {
-    pub(super) fn new(interval: &Interval, now: &Snapshot) -> Self {
+    pub(crate) fn new(interval: &Interval, now: &Snapshot) -> Self {
         Self {
             pid: now.identity().pid,
             interval_seconds: interval.elapsed().as_secs_f64(),
             requests_per_second: interval.rate_of(Counter::requests()),
             failures_per_second: interval.rate_of(Counter::failures()),
             flushes_per_second: interval.rate(Counter::LogFlushes),
+            published_unix_us: now.published_unix_us(),
+            traffic: Traffic::of_core(interval),
+            latency: latency_of_all(interval),
+            compactions: interval.count(Counter::EngineCompactions),
+            memtable_flushes: interval.count(Counter::EngineFlushes),
+            level0_files: now.gauge(Gauge::Level0Files),
+            writes_refused: match now.gauge(Gauge::WritesRefused) {
+                0 => None,
+                1 => Some("engine behind"),
+                _ => Some("disk full"),
+            },
+            memory: Memory::new(now),
+            connections: now.gauge(Gauge::Connections),
+            bytes_received_per_second: interval.rate(Counter::NetBytesReceived),
+            bytes_sent_per_second: interval.rate(Counter::NetBytesSent),
+            partitions_untold: now.gauge(Gauge::PartitionsUntold),
             replicas: now.gauge(Gauge::Replicas),
             primaries: now.gauge(Gauge::Primaries),
             queues: Queues::new(now),
@@ -82,12 +135,12 @@ impl Numbers {
     }
 
     /// `99.5 %`, or `-` without reads.
-    pub(super) fn cache_hits(&self) -> String {
+    pub(crate) fn cache_hits(&self) -> String {
         percent(self.cache_hit_ratio)
     }
 
     /// Likewise of point reads.
-    pub(super) fn row_cache_hits(&self) -> String {
+    pub(crate) fn row_cache_hits(&self) -> String {
         percent(self.row_cache_hit_ratio)
     }
 }
@@ -111,6 +164,59 @@ fn hit_ratio(interval: &Interval, hits: Counter, misses: Counter) -> Option<f64>
     (reads > 0).then(|| hits as f64 / reads as f64)
 }
 
+/// All whole operations together.
+fn latency_of_all(interval: &Interval) -> Option<Latency> {
+    let mut all = Histogram::default();
+    for operation in Timing::operations() {
+        all.merge(interval.histogram(*operation));
+    }
+    Latency::new(&all)
+}
+
+impl Memory {
+    fn new(now: &Snapshot) -> Self {
+        let part = |used: &[Gauge], max| Part {
+            bytes: used
+                .iter()
+                .fold(0, |sum, gauge| now.gauge(*gauge).saturating_add(sum)),
+            bytes_max: now.gauge(max),
+        };
+        Self {
+            cache: part(
+                &[Gauge::BlockCacheBytes, Gauge::RowCacheBytes],
+                Gauge::CacheBytesMax,
+            ),
+            memtables: part(&[Gauge::MemtableBytes], Gauge::MemtableBytesMax),
+            requests: part(&[Gauge::RequestBytes], Gauge::RequestBytesMax),
+            network: part(&[Gauge::NetBufferBytes], Gauge::NetBufferBytesMax),
+        }
+    }
+
+    /// With the names that settings have.
+    pub(crate) const fn parts(&self) -> [(&'static str, Part); 4] {
+        [
+            ("cache", self.cache),
+            ("memtables", self.memtables),
+            ("requests", self.requests),
+            ("network", self.network),
+        ]
+    }
+
+    /// All of it.
+    pub(crate) fn total(&self) -> Part {
+        let parts = self.parts();
+        let sum = |of: fn(&Part) -> u64| {
+            parts
+                .iter()
+                .fold(0, |sum: u64, (_, part)| sum.saturating_add(of(part)))
+        };
+        Part {
+            bytes: sum(|part| part.bytes),
+            bytes_max: sum(|part| part.bytes_max),
+        }
+    }
+}
+
 impl Queues {
     fn new(now: &Snapshot) -> Self {
         Self {
@@ -126,7 +232,7 @@ impl Queues {
 
 impl Latency {
     /// `None` when nothing was recorded.
-    pub(super) fn new(histogram: &Histogram) -> Option<Self> {
+    pub(crate) fn new(histogram: &Histogram) -> Option<Self> {
         let at = |quantile| histogram.quantile(quantile).map(microseconds);
         Some(Self {
             count: histogram.count(),
@@ -138,13 +244,13 @@ impl Latency {
     }
 
     /// The four percentiles as cells of a table.
-    pub(super) fn cells(&self) -> [String; 4] {
+    pub(crate) fn cells(&self) -> [String; 4] {
         [self.p50_us, self.p99_us, self.p999_us, self.max_us].map(|us| format!("{us:.1}"))
     }
 }
 
 /// To the nearest tenth.
-pub(super) fn microseconds(duration: Duration) -> f64 {
+pub(crate) fn microseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e7).round() / 10.0
 }
 

@@ -13,6 +13,7 @@ use super::name::CoreName;
 use super::numbers::Numbers;
 use super::source::{Places, Reading, Way, Where};
 use super::state::State;
+use super::traffic::PartitionNumbers;
 use crate::connect::Connect;
 use crate::exit::{Exit, Failed};
 use crate::output::{Output, Style, note};
@@ -70,6 +71,8 @@ struct Report {
     slow_requests: Vec<Slow>,
     /// By table; none where meta could not be asked.
     replicas_by_table: Option<Vec<TableShare>>,
+    /// What each replica was asked for in the interval, as the core itself counts.
+    partitions: Vec<PartitionNumbers>,
 }
 
 pub(super) async fn run(show: &Show, connect: &Connect, out: &mut Output) -> anyhow::Result<()> {
@@ -175,6 +178,7 @@ impl Report {
             reads: Stages::new(Class::Read, interval),
             slow_requests: Vec::new(),
             replicas_by_table: None,
+            partitions: PartitionNumbers::of(interval),
         }
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// Which way to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Over {
+pub(crate) enum Over {
     /// Pages of nodes on this machine, the wire for the others
     Auto,
     /// Statistics pages only, so nodes of this machine
@@ -30,13 +30,13 @@ pub(super) enum Over {
 /// Which way was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Way {
+pub(crate) enum Way {
     Page,
     Wire,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct Where {
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Where {
     /// How to read the statistics of a core
     #[arg(long, value_enum, default_value_t = Over::Auto)]
     over: Over,
@@ -45,20 +45,30 @@ pub(super) struct Where {
     stats_dir: Vec<PathBuf>,
 }
 
+impl Where {
+    /// Pages of nodes on this machine, the wire for the others.
+    pub(crate) fn auto() -> Self {
+        Self {
+            over: Over::Auto,
+            stats_dir: Vec::new(),
+        }
+    }
+}
+
 /// One reading of one core.
 #[derive(Clone, Debug)]
-pub(super) struct Reading {
-    pub(super) node: u32,
-    pub(super) core: u32,
-    pub(super) way: Way,
-    pub(super) state: State,
+pub(crate) struct Reading {
+    pub(crate) node: u32,
+    pub(crate) core: u32,
+    pub(crate) way: Way,
+    pub(crate) state: State,
     /// What was read, or why nothing was.
-    pub(super) page: Result<Snapshot, String>,
+    pub(crate) page: Result<Snapshot, String>,
 }
 
 /// The nodes to read and how.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     places: Vec<Place>,
     client: Option<Client>,
 }
@@ -73,7 +83,7 @@ enum Place {
 
 impl Places {
     /// `only` leaves out the other nodes.
-    pub(super) async fn find(
+    pub(crate) async fn find(
         options: &Where,
         connect: &Connect,
         only: Option<u32>,
@@ -119,12 +129,20 @@ impl Places {
     }
 
     /// A client of the cluster, unless only directories are read.
-    pub(super) fn client(&self) -> Option<&Client> {
+    pub(crate) fn client(&self) -> Option<&Client> {
         self.client.as_ref()
     }
 
+    /// What meta knows of all nodes that are read.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
+        self.places.iter().filter_map(|place| match place {
+            Place::Pages(node) | Place::Wire(node) => Some(node),
+            Place::Directory(_) => None,
+        })
+    }
+
     /// What meta knows of a node.
-    pub(super) fn node(&self, number: u32) -> Option<&NodeInfo> {
+    pub(crate) fn node(&self, number: u32) -> Option<&NodeInfo> {
         self.places.iter().find_map(|place| match place {
             Place::Pages(node) | Place::Wire(node) if node.node == number => Some(node),
             _ => None,
@@ -132,7 +150,7 @@ impl Places {
     }
 
     /// Every core by node and core, and what could not be read and belongs to none.
-    pub(super) async fn read(&self) -> (BTreeMap<(u32, u32), Reading>, Vec<String>) {
+    pub(crate) async fn read(&self) -> (BTreeMap<(u32, u32), Reading>, Vec<String>) {
         let mut problems = Vec::new();
         let mut readings = Vec::new();
         for place in &self.places {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// What a core does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum State {
+pub(crate) enum State {
     Running,
     /// Its node has been started again and has not opened this core yet; the page is of the life before.
     Starting,
@@ -26,7 +26,7 @@ pub(super) enum State {
 const STUCK_AFTER_US: u64 = 3_000_000;
 
 impl State {
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Starting => "starting",
@@ -38,7 +38,7 @@ impl State {
     }
 
     /// What the state means, and what to do where something is to be done.
-    pub(super) const fn meaning(self) -> &'static str {
+    pub(crate) const fn meaning(self) -> &'static str {
         match self {
             Self::Running => "it runs",
             Self::Starting => {
@@ -56,7 +56,7 @@ impl State {
     }
 
     /// Of a page on this machine.
-    pub(super) fn of_page(page: &Snapshot) -> Self {
+    pub(crate) fn of_page(page: &Snapshot) -> Self {
         Self::of(
             page,
             unix_us(SystemTime::now()),
@@ -65,7 +65,7 @@ impl State {
     }
 
     /// Of a page that the node itself has told, at `now_us` of that machine's clock.
-    pub(super) fn of_answer(page: &Snapshot, now_us: u64) -> Self {
+    pub(crate) fn of_answer(page: &Snapshot, now_us: u64) -> Self {
         let silent_us = now_us.saturating_sub(page.published_unix_us());
         match page.is_stopped() {
             true => Self::Stopped,

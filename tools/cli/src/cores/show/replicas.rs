@@ -115,6 +115,7 @@ mod tests {
             secondaries: vec![member(secondary, ReplicaHealth::OutOfService)],
         };
         let table = TableInfo {
+            min_replicas: 0,
             table_id: 1,
             name: "t".to_owned(),
             partition_count: 3,
@@ -124,7 +125,6 @@ mod tests {
             created_unix_ms: 0,
             dropped_unix_ms: 0,
             kept_until_unix_ms: 0,
-        min_replicas: 1,
             partitions: vec![partition(0, 1, 2), partition(1, 2, 1), partition(2, 3, 2)],
         };
         let expected = TableShare {

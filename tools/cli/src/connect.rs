@@ -36,6 +36,11 @@ impl Connect {
         }
     }
 
+    /// Addresses of meta servers.
+    pub(crate) fn meta(&self) -> &[String] {
+        &self.meta
+    }
+
     /// The same for another cluster.
     pub(crate) fn at(&self, meta: Vec<String>) -> Self {
         Self::new(meta, self.timeout)

@@ -3,15 +3,18 @@
 //! `shown` is what is said of a table and its partitions, `moves` the orders to move them, `dropped` how tables go and come
 //! back, `envs` their settings.
 
+mod disk;
 mod dropped;
 mod envs;
 mod moves;
 mod shown;
+mod stat;
 
 use crate::connect::Connect;
+use crate::exit::{Exit, Failed};
 use crate::output::{Output, Style, table};
 use clap::{Args, Subcommand};
-use pegasus_client::{Client, CreateTable, Health, TableInfo};
+use pegasus_client::{Client, Code, CreateTable, CreatedTable, Error, Health, TableInfo};
 use serde_json::json;
 use shown::Ailing;
 
@@ -30,6 +33,21 @@ Examples:
         /// Those that were dropped and can be recalled
         #[arg(long)]
         dropped: bool,
+        #[command(flatten)]
+        names: Names,
+    },
+    /// What tables are asked for, or the partitions of one
+    #[command(after_help = "\
+Each request counts once, on the primary that answers it.
+
+Examples:
+  pegasus table stat
+  pegasus table stat demo --interval 10")]
+    Stat(stat::Stat),
+    /// What the replicas of a table take on disk
+    Disk {
+        /// Name of the table
+        name: String,
     },
     /// One table: its partitions, who holds them and how they are
     #[command(after_help = "\
@@ -90,6 +108,39 @@ pub(crate) struct Create {
     /// Create it even with fewer nodes than replicas
     #[arg(long)]
     allow_degraded: bool,
+    /// A table that exists will do if it has these partitions and replicas
+    #[arg(long)]
+    if_missing: bool,
+}
+
+/// Which names are listed.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct Names {
+    /// Only this table
+    #[arg(long, value_name = "TABLE")]
+    name: Option<String>,
+    /// Only tables whose names start with this
+    #[arg(long, value_name = "TEXT")]
+    name_prefix: Option<String>,
+    /// Only tables whose names end with this
+    #[arg(long, value_name = "TEXT")]
+    name_postfix: Option<String>,
+    /// Only tables whose names contain this
+    #[arg(long, value_name = "TEXT")]
+    name_contains: Option<String>,
+}
+
+impl Names {
+    fn has(&self, name: &str) -> bool {
+        let fits = |text: &Option<String>, test: fn(&str, &str) -> bool| {
+            text.as_ref().is_none_or(|text| test(name, text))
+        };
+        fits(&self.name, |name, text| name == text)
+            && fits(&self.name_prefix, |name, text| name.starts_with(text))
+            && fits(&self.name_postfix, |name, text| name.ends_with(text))
+            && fits(&self.name_contains, |name, text| name.contains(text))
+    }
 }
 
 fn partition_count(text: &str) -> Result<u32, &'static str> {
@@ -106,8 +157,16 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     match command {
         Command::Create(options) => create(options, connect, out).await,
-        Command::List { dropped: false } => list(connect, out).await,
-        Command::List { dropped: true } => dropped::list(connect, out).await,
+        Command::List {
+            dropped: false,
+            names,
+        } => list(&names, connect, out).await,
+        Command::List {
+            dropped: true,
+            names,
+        } => dropped::list(&names, connect, out).await,
+        Command::Stat(options) => stat::run(&options, connect, out).await,
+        Command::Disk { name } => disk::run(&name, connect, out).await,
         Command::Show { name } => shown::run(&name, connect, out).await,
         Command::Move(options) => moves::run(&options, connect, out).await,
         Command::Drop(options) => dropped::drop_table(&options, connect, out).await,
@@ -125,7 +184,17 @@ async fn create(options: Create, connect: &Connect, out: &mut Output) -> anyhow:
         allow_degraded: options.allow_degraded,
     };
     let client = connect.client().await?;
-    let created = client.create_table(&wanted).await?;
+    let created = match client.create_table(&wanted).await {
+        Err(error) if options.if_missing && is_there(&error) => {
+            let found = client.show_table(&wanted.name).await?;
+            check_same(&wanted, &found)?;
+            CreatedTable {
+                table_id: found.table_id,
+                degraded: false,
+            }
+        }
+        created => created?,
+    };
     match out.style {
         Style::Json => out.json(&json!({
             "name": wanted.name, "table_id": created.table_id, "degraded": created.degraded,
@@ -144,9 +213,28 @@ async fn create(options: Create, connect: &Connect, out: &mut Output) -> anyhow:
     }
 }
 
-async fn list(connect: &Connect, out: &mut Output) -> anyhow::Result<()> {
+fn is_there(error: &Error) -> bool {
+    matches!(error, Error::Failed { code, .. } if *code == Code::AlreadyExists)
+}
+
+/// # Errors
+/// The table that exists is another one than is wanted.
+fn check_same(wanted: &CreateTable, found: &TableInfo) -> anyhow::Result<()> {
+    let (partitions, replicas) = (found.partition_count, found.replica_count);
+    if (partitions, replicas) == (wanted.partition_count, wanted.replica_count) {
+        return Ok(());
+    }
+    let name = &wanted.name;
+    let sentence = format!(
+        "table {name} exists already, with {partitions} partitions and {replicas} replicas"
+    );
+    Err(Failed::error(Exit::Failed, sentence))
+}
+
+async fn list(names: &Names, connect: &Connect, out: &mut Output) -> anyhow::Result<()> {
     let client = connect.client().await?;
-    let tables = client.list_tables().await?;
+    let mut tables = client.list_tables().await?;
+    tables.retain(|it| names.has(&it.name));
     let mut ailing = Vec::new();
     for info in &tables {
         ailing.push(look_closer(info, ailing.iter().flatten().count(), &client).await);

@@ -328,7 +328,7 @@ mod tests {
         );
         assert_eq!(offered("full_scan -h pre", false), ["prefix"]);
         assert_eq!(offered("export --format=t", false), ["--format=tsv"]);
-        assert_eq!(offered("cluster level st", false), ["steady", "stopped"]);
+        assert_eq!(offered("cluster level ste", false), ["steady"]);
         assert_eq!(offered("table sho", false), ["show"]);
         assert_eq!(offered("help table dro", false), ["drop"]);
     }

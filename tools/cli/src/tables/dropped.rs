@@ -1,5 +1,6 @@
 //! Tables go, come back, and change their names.
 
+use super::Names;
 use crate::confirm::confirm;
 use crate::connect::Connect;
 use crate::output::{Output, Style, table};
@@ -91,8 +92,9 @@ pub(super) async fn rename(
 }
 
 /// Dropped tables that can be recalled.
-pub(super) async fn list(connect: &Connect, out: &mut Output) -> anyhow::Result<()> {
-    let tables = connect.client().await?.list_dropped_tables().await?;
+pub(super) async fn list(names: &Names, connect: &Connect, out: &mut Output) -> anyhow::Result<()> {
+    let mut tables = connect.client().await?.list_dropped_tables().await?;
+    tables.retain(|it| names.has(&it.name));
     if out.style == Style::Json {
         let all = tables.iter().map(|it| {
             json!({

@@ -38,14 +38,14 @@ pub(super) enum Verb {
     #[command(visible_alias = "table_partitions")]
     App {
         #[command(flatten)]
-        app: App,
+        app: Named,
         #[command(flatten)]
         shown: Shown,
     },
     /// What a table takes on disk
     AppDisk {
         #[command(flatten)]
-        app: App,
+        app: Named,
         #[command(flatten)]
         shown: Shown,
     },
@@ -203,11 +203,47 @@ Behind -g it is Apache's command; without it is `pegasus balance`.
     ServerInfo(Servers),
     /// How all servers are
     ServerStat(Servers),
+    /// What is wrong with partitions, and what to do
+    DddDiagnose {
+        /// Taken, and without effect: all of them are looked at
+        #[arg(long, short)]
+        gpid: Option<String>,
+        /// Taken, and without effect: meta mends what can be mended
+        #[arg(long, short)]
+        diagnose: bool,
+        /// Taken, and without effect
+        #[arg(long, short)]
+        auto_diagnose: bool,
+        /// Taken, and without effect: nothing is asked
+        #[arg(long, short)]
+        skip_prompt: bool,
+        /// Where it goes
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// The keys that clients ask for most; they are always counted
+    DetectHotkey {
+        /// Only of this table
+        #[arg(long, short, value_name = "TABLE")]
+        app_id: Option<OsString>,
+        /// Taken, and without effect
+        #[arg(long, short, value_name = "INDEX")]
+        partition_index: Option<u32>,
+        /// Taken, and without effect: both are shown
+        #[arg(long, short = 't', value_name = "read|write")]
+        hotkey_type: Option<String>,
+        /// Taken, and without effect: counting needs no start
+        #[arg(long, short = 'c', value_name = "start|stop|query")]
+        detect_action: Option<String>,
+        /// Taken, and without effect
+        #[arg(long, short = 'd', value_name = "ADDR")]
+        address: Option<String>,
+    },
     /// Rewrite the files of a table without what is overwritten or has expired
     #[command(visible_alias = "manual_compaction")]
     ManualCompact {
         #[command(flatten)]
-        app: App,
+        app: Named,
     },
     /// How far such rewriting is
     QueryCompact,
@@ -230,7 +266,7 @@ pub(super) struct Shown {
 
 #[derive(Debug, Args)]
 #[command(rename_all = "snake_case")]
-pub(super) struct App {
+pub(super) struct Named {
     /// [default: the one in use]
     #[arg(value_name = "TABLE")]
     app_name: Option<OsString>,
@@ -395,11 +431,11 @@ impl Verb {
                 .flag("--all", all)
                 .option("--prefix", prefix)
                 .positional(context.table()?),
-            Self::GetReplicaCount { app_name } => Argv::new("table replicas").positional(app_name),
+            Self::GetReplicaCount { app_name } => Argv::new("table show").positional(app_name),
             Self::SetReplicaCount {
                 app_name,
                 replica_count,
-            } => Argv::new("table replicas")
+            } => Argv::new("table set-replicas")
                 .positional(app_name)
                 .positional(replica_count.to_string()),
             Self::GetMetaLevel => Argv::new("cluster level"),
@@ -422,6 +458,10 @@ impl Verb {
             Self::ServerStat(servers) => servers
                 .give(Argv::new("remote-command"))
                 .positional("server-stat"),
+            Self::DddDiagnose { output, .. } => {
+                return Ok(Action::run_to(Argv::new("status"), output));
+            }
+            Self::DetectHotkey { app_id, .. } => Argv::new("hotkeys").option("--table", app_id),
             Self::ManualCompact { app } => app.give("compact start", context)?,
             Self::QueryCompact => Argv::new("compact status"),
         };
@@ -513,7 +553,7 @@ impl Shown {
     }
 }
 
-impl App {
+impl Named {
     fn give(self, verb: &str, context: &Context<'_>) -> anyhow::Result<Argv> {
         let name = match self.app_name {
             Some(name) => name,

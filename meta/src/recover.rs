@@ -11,7 +11,8 @@
 //! 2. Every node of the cluster has reported, and no copy is unseen that anybody names. The copy whose last entry has the
 //!    highest stamp, and under it the highest decree, then has everything acknowledged; it becomes the only member, and the
 //!    others come back to it as learners. (A write acknowledged later than its last entry would be on a member with a later
-//!    one.)
+//!    one.) A member that is named and has no copy is one that is unseen, unless no copy has adopted any ballot or knows of a
+//!    configuration that was ever active: then the partition was still being made, and nothing was written to it.
 //!
 //! All new ballots are of a new epoch and so above any that was ever given (protocol: a ballot is an epoch and a counter).
 

@@ -273,6 +273,73 @@ fn a_partition_without_a_copy_becomes_empty_only_on_an_order() {
     assert!(first(&plan).primary.unwrap().incarnation.0 >= 1 << 32);
 }
 
+/// Partition 0 as it was being made on nodes 1, 2 and 3 when meta was lost: node 3 has not made its copy.
+fn half_made() -> Case {
+    let mut case = case();
+    let being_made = Configuration {
+        stage: Stage::Creating,
+        ..configuration(0, 1, &[member(1, 1), member(2, 2), member(3, 3)])
+    };
+    for one in [member(1, 1), member(2, 2)] {
+        let status = case.add(0, one, 0, (0, 0), Some(being_made.clone()));
+        (status.ballot, status.prepared_ballot) = (Ballot::NONE, Ballot::NONE);
+    }
+    case
+}
+
+#[test]
+fn a_partition_that_was_being_made_goes_on_with_an_empty_copy_once_all_nodes_have_reported() {
+    let plan = decided(&half_made());
+    let partition = first(&plan);
+    assert_eq!(partition.stage, Stage::Active);
+    let [only] = members(partition)[..] else {
+        panic!("{partition:?}")
+    };
+    assert!([member(1, 1), member(2, 2)].contains(&only));
+}
+
+#[test]
+fn a_partition_of_which_anybody_has_adopted_a_ballot_was_not_being_made() {
+    let is_missing = "its member on node 3 is missing";
+    let mut adopted = half_made();
+    for status in statuses_of(&mut adopted, 2) {
+        status.ballot = Ballot::new(2, 1);
+    }
+    assert!(undecided(&adopted).contains(is_missing));
+    let mut active = half_made();
+    for status in statuses_of(&mut active, 1) {
+        status.configuration.as_mut().unwrap().stage = Stage::Active;
+    }
+    assert!(undecided(&active).contains(is_missing));
+    // The node that may have made its copy after all, and acted.
+    let mut silent = half_made();
+    silent
+        .witnesses
+        .get_mut(&NodeId(3))
+        .unwrap()
+        .has_told_all = false;
+    assert!(undecided(&silent).contains("node 3"));
+    let mut gone = half_made();
+    gone.witnesses.remove(&NodeId(3));
+    gone.nodes.remove(&NodeId(3));
+    let plan = plan(cluster(), &gone).unwrap();
+    assert!(
+        plan.undecided
+            .iter()
+            .any(|it| it.to_string().contains(is_missing)),
+        "{:?}",
+        plan.undecided
+    );
+}
+
+fn statuses_of(case: &mut Case, node: u32) -> impl Iterator<Item = &mut ReplicaStatus> {
+    let witness = case.witnesses.get_mut(&NodeId(node)).unwrap();
+    let replicas = witness.replicas.iter_mut();
+    replicas
+        .filter(|(key, _)| key.partition == id(0))
+        .map(|(_, status)| status)
+}
+
 #[test]
 fn a_copy_that_is_still_opening_is_waited_for() {
     let mut case = case();

@@ -156,7 +156,9 @@ impl Case {
                 named(&missing)
             ));
         }
-        if let Some(newest) = newest_of(copies) {
+        if let Some(newest) = newest_of(copies)
+            && !self.was_being_made(newest, copies)
+        {
             self.members_of(newest, copies)?;
         }
         let best = copies.iter().max_by_key(|it| it.rank());
@@ -175,6 +177,26 @@ impl Case {
             }
         })?;
         Ok(vec![good.member])
+    }
+
+    /// Whether meta was lost before all members had made their replicas, so that nobody has served and nothing was written:
+    /// whoever serves has adopted a ballot, durably, and so has each member that a write waited for.
+    ///
+    /// A member whose copy is not there has never made it, as its node has told all that it has.
+    fn was_being_made(&self, newest: &Configuration, copies: &[Copy<'_>]) -> bool {
+        let has_told_all = |member: &Member| {
+            let node = member.address.node;
+            self.nodes.contains(&node) && !self.missing().contains(&node)
+        };
+        let is_untouched = |copy: &Copy<'_>| {
+            let status = copy.status;
+            let known = status.configuration.as_deref();
+            status.ballot == Ballot::NONE
+                && (status.prepared, status.committed) == (Decree::ZERO, Decree::ZERO)
+                && status.applied == Decree::ZERO
+                && known.is_none_or(|it| it.stage == Stage::Creating)
+        };
+        newest.members().all(has_told_all) && copies.iter().all(is_untouched)
     }
 
     /// An empty partition in the place of one that is lost for good.

@@ -7,11 +7,12 @@ BIN := $(CARGO_TARGET_DIR)/release
 PURE := -p pegasus-replication -p pegasus-meta -p sim
 DEMO_DIR ?= $(HOME)/.local/share/pegasus-demo
 
-.PHONY: demo test setup build sim soak failover fuzz bench-quick help
+.PHONY: demo test setup build deb sim soak failover fuzz bench-quick help
 
 help:
 	@echo 'make demo   build, start a local cluster (1 meta, 3 replica nodes), load it, measure it, leave it running'
 	@echo 'make test   build and run all tests'
+	@echo 'make deb    a Debian package of the release binaries, with units for systemd, in target/'
 	@echo 'make sim    1,000 fresh simulator seeds'
 	@echo 'make fuzz   every decoder against random bytes, FUZZ_SECONDS (60) each; needs a nightly compiler and cargo-fuzz'
 	@echo 'make bench-quick   instructions of the hot paths against those recorded in bench/quick/counts.toml; UPDATE=1 records anew'
@@ -34,6 +35,10 @@ test: setup
 	@echo '== tests of everything else, against the release binaries'
 	cargo build --release --workspace --bins
 	cargo test --release --workspace --exclude pegasus-replication --exclude pegasus-meta --exclude sim
+
+# A Debian package of what is built, in target/.
+deb: build
+	@tools/packaging/deb '$(BIN)' target
 
 sim: setup
 	cargo run --profile checked -p sim -- run --seeds 1..1000 --seconds 60 --jobs $$(nproc)

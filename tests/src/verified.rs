@@ -35,6 +35,8 @@ pub struct Load {
     pub threads: usize,
     /// Operations under way of each thread. Every fourth has [`HURRY`] for a deadline, the others a second.
     pub operations: usize,
+    /// Whether there are clients in a hurry; they give up during any change of configuration.
+    pub hurries: bool,
     /// Rows of each partition. Few, so that operations on one row overlap.
     pub rows: usize,
     /// Pause of each before its next operation, up to this at random.
@@ -55,6 +57,7 @@ impl Load {
             table: table.to_owned(),
             threads: 4,
             operations: 4,
+            hurries: true,
             rows: 4,
             pause: Duration::from_millis(4),
             namespace: None,
@@ -211,7 +214,8 @@ async fn work(load: Load, ledger: Arc<Ledger>, stop: Arc<AtomicBool>) -> Result<
     let table = load.connect(PATIENT).await?;
     let mut clients = JoinSet::new();
     for number in 0..load.operations {
-        let timeout = if number % 4 == 3 { HURRY } else { PATIENT };
+        let is_hurried = load.hurries && number % 4 == 3;
+        let timeout = if is_hurried { HURRY } else { PATIENT };
         let (table, ledger) = (table.with_timeout(timeout), Arc::clone(&ledger));
         let (stop, pause) = (Arc::clone(&stop), load.pause);
         clients.spawn(async move {

@@ -227,7 +227,7 @@ fn disk(node: &NodeInfo) -> Option<Finding> {
         let why = format!(
             "its disk is nearly full: {numbers}; writes are refused at disk.refuse_percent"
         );
-        return Some(finding(Severity::Degraded, why));
+        return Some(finding(Severity::Note, why));
     }
     None
 }

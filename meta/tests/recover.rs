@@ -313,11 +313,7 @@ fn a_partition_of_which_anybody_has_adopted_a_ballot_was_not_being_made() {
     assert!(undecided(&active).contains(is_missing));
     // The node that may have made its copy after all, and acted.
     let mut silent = half_made();
-    silent
-        .witnesses
-        .get_mut(&NodeId(3))
-        .unwrap()
-        .has_told_all = false;
+    silent.witnesses.get_mut(&NodeId(3)).unwrap().has_told_all = false;
     assert!(undecided(&silent).contains("node 3"));
     let mut gone = half_made();
     gone.witnesses.remove(&NodeId(3));

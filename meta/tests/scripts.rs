@@ -12,8 +12,9 @@ mod fixture;
 use fixture::{cluster, node, ready};
 use pegasus_meta::place::balance::Kind;
 use pegasus_meta::state::{
-    Answer, Assignment, BalanceOrder, BalanceView, Command, CreateTable, Drain, EnvChange, HealOptions, Level, Order, Outcome, PlannedMove,
-    Proposed, ReplicaHealth, ReplicaKey, ReplicaStatus, Report, State, Sync, Wanted,
+    Answer, Assignment, BalanceOrder, BalanceView, Command, CreateTable, Drain, EnvChange,
+    HealOptions, Level, Order, Outcome, PlannedMove, Proposed, ReplicaHealth, ReplicaKey,
+    ReplicaStatus, Report, State, Sync, Wanted,
 };
 use pegasus_replication::config::{Configuration, Member, Proposal, RemovalCause, Stage};
 use pegasus_replication::ids::{
@@ -400,7 +401,12 @@ fn show_balance(view: &BalanceView) -> String {
     let it = &view.evenness;
     let mut out = format!(
         "replicas {}-{}, primaries {}-{}, load up to {}; {} moves",
-        it.replicas_min, it.replicas_max, it.primaries_min, it.primaries_max, it.load_max, view.total
+        it.replicas_min,
+        it.replicas_max,
+        it.primaries_min,
+        it.primaries_max,
+        it.load_max,
+        view.total
     );
     if let Some(reason) = &view.waits_for {
         write!(out, "; waits: {reason}").unwrap();

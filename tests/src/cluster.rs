@@ -337,7 +337,8 @@ impl Cluster {
             .collect())
     }
 
-    fn local(&self, arguments: &[&str]) -> Result<String> {
+    /// `pegasus local` with these arguments, about this cluster.
+    pub fn local(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.command(["local", arguments[0], "--dir"]);
         command.arg(&self.directory).args(&arguments[1..]);
         checked(command.output()?, arguments).with_context(|| self.last_log_lines())

@@ -170,6 +170,7 @@ pub struct Move {
 /// How uneven a cluster is. Of cores that may lead.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Evenness {
+    pub cores: u32,
     pub replicas_min: u32,
     pub replicas_max: u32,
     pub primaries_min: u32,
@@ -183,6 +184,8 @@ pub struct Evenness {
     pub load_bound: f64,
     /// The most that a core carries in terms of what cannot be taken off it: the mean, or its heaviest partition alone.
     pub crowding_max: f64,
+    /// Cores that carry more than 1.25 times that.
+    pub crowded_cores: u32,
 }
 
 /// A cluster to be levelled.
@@ -238,6 +241,7 @@ impl Planner {
     }
 
     /// Where the replicas of leaving nodes go, and nothing else.
+    #[must_use]
     pub fn plan_leaving(&mut self, options: &Options) -> Vec<Move> {
         replicas::empty_leaving(&mut self.model, options);
         self.model.take_moves()

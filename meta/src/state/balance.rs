@@ -27,9 +27,9 @@ use super::change::Level;
 use super::command::{Answer, Order, Refusal};
 use super::table::Partition;
 use super::{Change, State, Work};
-use crate::place::balance::{Move, Options, Planner};
+use crate::place::balance::{Freedom, Move, Options, PartitionLoad, Planner, Standing};
 use carry::Running;
-use pegasus_replication::ids::{CoreAddress, PartitionId};
+use pegasus_replication::ids::{CoreAddress, NodeId, PartitionId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// How often it is looked whether everything is whole, in milliseconds: that is a walk over all partitions.
@@ -107,7 +107,11 @@ impl State {
         match order {
             BalanceOrder::Run(wanted) => {
                 now.is_paused = false;
-                if self.balance.even.is_none_or(|(_, looked_at)| looked_at < wanted) {
+                if self
+                    .balance
+                    .even
+                    .is_none_or(|(_, looked_at)| looked_at < wanted)
+                {
                     now.wanted = now.wanted.max(wanted);
                     self.balance.even = None;
                     self.balance.looked_ms = 0;
@@ -163,7 +167,10 @@ impl State {
                 self.want_nothing(work);
                 return;
             }
-            tracing::info!(moves = self.balance.plan.len(), "spreading replicas and primaries evenly");
+            tracing::info!(
+                moves = self.balance.plan.len(),
+                "spreading replicas and primaries evenly"
+            );
         }
         self.begin_moves(work);
     }
@@ -173,7 +180,10 @@ impl State {
         let settings = *self.durable.balance();
         if settings.wanted != Wanted::Nothing {
             let wanted = Wanted::Nothing;
-            self.change(Change::BalanceSet(BalanceSettings { wanted, ..settings }), work);
+            self.change(
+                Change::BalanceSet(BalanceSettings { wanted, ..settings }),
+                work,
+            );
         }
     }
 
@@ -259,6 +269,20 @@ impl State {
         self.serves(id) && partition.members().all(follow)
     }
 
+    /// Where what `node` holds should go. Costs a walk over all partitions.
+    pub(super) fn plan_of_leaving(&self, node: NodeId) -> BTreeMap<PartitionId, CoreAddress> {
+        let mut facts = self.node_facts();
+        let leaving = facts.iter_mut().filter(|it| it.node == node);
+        leaving.for_each(|it| it.standing = Standing::Leaving);
+        let mut planner = Planner::new(facts);
+        for (id, _, partition) in self.active_partitions() {
+            let members = partition.members().map(|it| it.address);
+            planner.add(id, members, PartitionLoad::default(), Freedom::Free);
+        }
+        let plan = planner.plan_leaving(&Options::default());
+        plan.into_iter().map(|it| (it.partition, it.to)).collect()
+    }
+
     /// The cluster as the planner sees it. Costs a walk over all partitions.
     fn planner(&self) -> Planner {
         let mut planner = Planner::new(self.node_facts());
@@ -272,6 +296,12 @@ impl State {
 }
 
 /// The core of a member, as plans name it.
-fn core_of(partition: &Partition, address: CoreAddress) -> Option<pegasus_replication::config::Member> {
-    partition.members().find(|it| it.address == address).copied()
+fn core_of(
+    partition: &Partition,
+    address: CoreAddress,
+) -> Option<pegasus_replication::config::Member> {
+    partition
+        .members()
+        .find(|it| it.address == address)
+        .copied()
 }

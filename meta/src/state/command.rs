@@ -157,7 +157,10 @@ pub enum Answer {
     /// The order is recorded and will be carried out.
     Ordered(Order),
     /// The table has another replica count than before; the order adds or removes replicas.
-    ReplicasSet { before: u8, order: Order },
+    ReplicasSet {
+        before: u8,
+        order: Order,
+    },
     /// Nothing has changed.
     Refused(Refusal),
 }

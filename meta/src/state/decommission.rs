@@ -54,14 +54,20 @@ impl State {
     /// The partitions that would be lost, or have too few replicas, without `node`.
     fn refuses_decommission(&self, node: NodeId) -> Option<String> {
         let others = self.alive_nodes().filter(|it| *it != node);
-        let open: BTreeSet<NodeId> = others.filter(|it| self.durable.drain(*it).is_none()).collect();
+        let open: BTreeSet<NodeId> = others
+            .filter(|it| self.durable.drain(*it).is_none())
+            .collect();
         let (mut lost, mut short) = (Vec::new(), Vec::new());
         for (id, table, partition) in self.active_partitions() {
             if !partition.holders().any(|it| it.address.node == node) {
                 continue;
             }
-            let elsewhere = |it: &NodeId| partition.members().any(|member| member.address.node == *it);
-            let stay = partition.members().filter(|it| it.address.node != node).count();
+            let elsewhere =
+                |it: &NodeId| partition.members().any(|member| member.address.node == *it);
+            let stay = partition
+                .members()
+                .filter(|it| it.address.node != node)
+                .count();
             let free = open.iter().filter(|it| !elsewhere(it)).count();
             if stay == 0 && free == 0 {
                 lost.push((id, table.name.as_str()));
@@ -102,7 +108,9 @@ impl State {
     /// No partition names it, those of dropped tables that are kept included.
     fn holds_nothing(&self, node: NodeId) -> bool {
         let tables = self.durable.tables().values();
-        let mut holders = tables.flat_map(|table| &table.partitions).flat_map(Partition::holders);
+        let mut holders = tables
+            .flat_map(|table| &table.partitions)
+            .flat_map(Partition::holders);
         !holders.any(|it| it.address.node == node)
     }
 
@@ -167,7 +175,10 @@ impl State {
             let mut holders = table.partitions.iter().flat_map(Partition::holders);
             table.is_dropped() && holders.any(|it| it.address.node == node)
         };
-        let kept: Vec<&str> = tables.filter(here).map(|table| table.name.as_str()).collect();
+        let kept: Vec<&str> = tables
+            .filter(here)
+            .map(|table| table.name.as_str())
+            .collect();
         match kept.first() {
             None => format!("node {node} is about to be forgotten"),
             Some(first) => format!(

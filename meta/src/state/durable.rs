@@ -368,10 +368,7 @@ impl Durable {
                 return fault("it has no such partition");
             };
             let known = |member: &Member| self.nodes.contains_key(&member.address.node);
-            if let Some(found) = before
-                .succession_fault(next)
-                .or_else(|| next.fault())
-            {
+            if let Some(found) = before.succession_fault(next).or_else(|| next.fault()) {
                 return fault(found);
             }
             if !next.holders().all(known) {

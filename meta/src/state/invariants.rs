@@ -134,7 +134,12 @@ fn check_replay(durable: &Durable) {
         assert_eq!(replayed.tables(), durable.tables(), "tables drift");
         assert_eq!(replayed.nodes(), durable.nodes(), "nodes drift");
         assert_eq!(replayed.drained(), durable.drained(), "drains drift");
-        let gone = |node: &pegasus_replication::ids::NodeId| replayed.is_forgotten(*node) || durable.is_forgotten(*node);
-        assert!(!durable.nodes().keys().any(gone), "a forgotten node is there");
+        let gone = |node: &pegasus_replication::ids::NodeId| {
+            replayed.is_forgotten(*node) || durable.is_forgotten(*node)
+        };
+        assert!(
+            !durable.nodes().keys().any(gone),
+            "a forgotten node is there"
+        );
     }
 }

@@ -17,8 +17,8 @@ pub struct HealOptions {
     pub returning_per_node_max: usize,
     /// Removals of slow members a second, over all partitions. Default 16, 1 to 10,000.
     pub slow_removals_per_second_max: u32,
-    /// Primaries are spread evenly again after failovers, drains and returns of nodes, one hand-over at a time. Default true.
-    /// Without it they stay where they are until `pegasus cluster rebalance`.
+    /// Primaries are spread evenly again after failovers, drains and returns of nodes, and when load has made them uneven.
+    /// Default true. Without it they stay where they are until `pegasus balance run`, unless the level is `lively`.
     pub balance_primaries: bool,
     /// That begins when nothing has happened for this long. Default 60,000, up to a day. Shorter: hand-overs follow each other
     /// while a node is restarted again and again; longer: some cores lead more than others for longer.

@@ -202,8 +202,8 @@ impl State {
         let Some((_, partition)) = self.partition(id) else {
             return;
         };
-        if !self.has_core(to.node, to.core) {
-            // It has started again with fewer cores.
+        if !self.has_core(to.node, to.core) || self.is_closed(to.node) {
+            // It has started again with fewer cores, or is to get nothing any more.
             self.regroup(id, |it| it.intent = None, work);
             return;
         }
@@ -331,8 +331,15 @@ impl State {
             .filter_map(|(id, table, it)| Some((id, leaves(table, it)?)))
             .take(room)
             .collect();
+        if leaving.is_empty() {
+            return;
+        }
+        let planned = self.plan_of_leaving(node);
         for (id, from) in leaving {
-            if let Some(to) = self.target(id, &mut slots).filter(|_| self.serves(id)) {
+            let planned = planned.get(&id).copied();
+            let planned = planned.filter(|to| self.may_learn_at(id, *to, &slots));
+            let to = planned.or_else(|| self.target(id, &mut slots));
+            if let Some(to) = to.filter(|_| self.serves(id)) {
                 self.intend(id, Goal::Move { from, to }, MOVE_MS, work);
                 self.drive_move(id, from, to, &mut slots, work);
             }

@@ -65,7 +65,11 @@ impl State {
         self.change(change, work);
         self.note_disturbance();
         self.tell_info(id, work);
-        let count = self.durable.tables().get(&id).map_or(0, |table| table.partition_count);
+        let count = self
+            .durable
+            .tables()
+            .get(&id)
+            .map_or(0, |table| table.partition_count);
         for index in 0..count {
             let partition = PartitionId { table: id, index };
             let next_ballot = |it: &mut Partition| {
@@ -130,7 +134,12 @@ impl State {
         let ranks: Vec<(bool, Member)> = ranks.collect();
         let first = ranks.iter().copied().min_by_key(|(follows, member)| {
             let is_closed = self.is_closed(member.address.node);
-            (*follows, Reverse(is_closed), Reverse(replicas(member)), member.address)
+            (
+                *follows,
+                Reverse(is_closed),
+                Reverse(replicas(member)),
+                member.address,
+            )
         });
         let Some((follows, surplus)) = first else {
             return;
@@ -157,7 +166,9 @@ impl State {
         let is_ruled = table.min_replicas == Table::default_min_replicas(table.replica_count);
         match (fewer, more) {
             (0, 0) if is_ruled => OrderProgress::Done,
-            (0, 0) => OrderProgress::Waiting("all replicas are there; members hear of it".to_owned()),
+            (0, 0) => {
+                OrderProgress::Waiting("all replicas are there; members hear of it".to_owned())
+            }
             (fewer, 0) => OrderProgress::Waiting(format!(
                 "{fewer} of {} partitions have fewer than {wanted} replicas",
                 table.partition_count

@@ -206,10 +206,7 @@ impl Table {
             _ if !self.has_all_partitions() => Some("partitions are missing"),
             _ if self.is_kept() && !self.is_dropped() => Some("it is kept and not dropped"),
             _ if self.is_kept() && self.partitions.is_empty() => Some("nothing of it is kept"),
-            _ => self
-                .partitions
-                .iter()
-                .find_map(Partition::fault),
+            _ => self.partitions.iter().find_map(Partition::fault),
         }
     }
 

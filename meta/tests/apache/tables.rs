@@ -5,10 +5,11 @@ use crate::client::Client;
 use pegasus_thrift::binary::Map;
 use pegasus_thrift::meta::{
     AppEnvOperation, AppStatus, ClusterInfoRequest, ClusterInfoResponse, CreateAppResponse,
-    DropAppOptions, DropAppRequest, DropAppResponse, ListAppsRequest, ListAppsResponse,
-    ListNodesRequest, ListNodesResponse, MetaControlRequest, MetaControlResponse,
-    MetaFunctionLevel, NodeStatus, PatternMatchType, QueryCfgResponse, RecallAppRequest,
-    RecallAppResponse, RenameAppRequest, RenameAppResponse, UpdateAppEnvRequest,
+    DropAppOptions, DropAppRequest, DropAppResponse, GetMaxReplicaCountRequest,
+    GetMaxReplicaCountResponse, ListAppsRequest, ListAppsResponse, ListNodesRequest,
+    ListNodesResponse, MetaControlRequest, MetaControlResponse, MetaFunctionLevel, NodeStatus,
+    PatternMatchType, QueryCfgResponse, RecallAppRequest, RecallAppResponse, RenameAppRequest,
+    RenameAppResponse, SetMaxReplicaCountRequest, SetMaxReplicaCountResponse, UpdateAppEnvRequest,
     UpdateAppEnvResponse,
 };
 use pegasus_thrift::{ErrorCode, Protocol, Rpc};
@@ -332,4 +333,47 @@ async fn each_core_is_a_node_and_the_level_is_kept() {
     assert!(pairs.contains(&("meta_function_level", "freezed")));
     assert!(pairs.contains(&("cluster_name", "test")));
     site.server.stop().await;
+}
+
+#[tokio::test]
+async fn the_number_of_replicas_is_told_and_changed() {
+    let mut site = Site::of(2).await;
+    site.table("t").await;
+    for protocol in [Protocol::Thft, Protocol::Rdsn] {
+        let mut client = site.client(protocol).await;
+        let cases = [
+            ("t", 1, ErrorCode::Ok),
+            ("t", 2, ErrorCode::Ok),
+            ("t", 3, ErrorCode::InvalidParameters),
+            ("t", 0, ErrorCode::InvalidParameters),
+            ("t", 6, ErrorCode::InvalidParameters),
+            ("nobody", 2, ErrorCode::AppNotExist),
+        ];
+        for (app_name, max_replica_count, expected) in cases {
+            let request = SetMaxReplicaCountRequest {
+                app_name,
+                max_replica_count,
+            };
+            let before = replica_count(&mut client, app_name).await;
+            let answer = client.ask(Rpc::SetMaxReplicaCount, &request).await;
+            let response: SetMaxReplicaCountResponse<'_> = answer.read();
+            assert_eq!(response.err, expected, "{app_name} {max_replica_count}");
+            let now = replica_count(&mut client, app_name).await;
+            if expected == ErrorCode::Ok {
+                assert_eq!(
+                    (Some(response.old_max_replica_count), now),
+                    (before, Some(max_replica_count))
+                );
+            } else {
+                assert_eq!(before, now);
+            }
+        }
+    }
+}
+
+async fn replica_count(client: &mut Client, app_name: &str) -> Option<i32> {
+    let request = GetMaxReplicaCountRequest { app_name };
+    let answer = client.ask(Rpc::GetMaxReplicaCount, &request).await;
+    let response: GetMaxReplicaCountResponse<'_> = answer.read();
+    (response.err == ErrorCode::Ok).then_some(response.max_replica_count)
 }

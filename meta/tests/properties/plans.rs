@@ -29,7 +29,10 @@ pub(crate) fn cluster() -> impl Strategy<Value = (Nodes, Vec<Part>)> {
         1 => Just(Standing::Leaving),
         1 => Just(Standing::Down),
     ];
-    let disk = prop_oneof![Just((0, 0)), (1_000u64..3_000).prop_map(|total| (total, total))];
+    let disk = prop_oneof![
+        Just((0, 0)),
+        (1_000u64..3_000).prop_map(|total| (total, total))
+    ];
     let node = (1u16..4, standing, disk);
     let load = (
         prop_oneof![3 => 0u32..300, 1 => 0u32..20_000],
@@ -50,23 +53,25 @@ pub(crate) fn cluster() -> impl Strategy<Value = (Nodes, Vec<Part>)> {
                 disk_used: 0,
             })
             .collect();
-        let parts = (0u32..).zip(parts).map(|(number, (count, dice, load, free))| Part {
-            id: PartitionId {
-                table: TableId(1 + number / 16),
-                index: number % 16,
-            },
-            members: deal(&nodes, count, dice),
-            load: PartitionLoad {
-                reads: load.0,
-                writes: load.1,
-                bytes: load.2,
-            },
-            freedom: if free == 0 {
-                Freedom::Fixed
-            } else {
-                Freedom::Free
-            },
-        });
+        let parts = (0u32..)
+            .zip(parts)
+            .map(|(number, (count, dice, load, free))| Part {
+                id: PartitionId {
+                    table: TableId(1 + number / 16),
+                    index: number % 16,
+                },
+                members: deal(&nodes, count, dice),
+                load: PartitionLoad {
+                    reads: load.0,
+                    writes: load.1,
+                    bytes: load.2,
+                },
+                freedom: if free == 0 {
+                    Freedom::Fixed
+                } else {
+                    Freedom::Free
+                },
+            });
         let parts: Vec<Part> = parts.collect();
         let nodes = with_used(nodes, &parts);
         (Nodes(nodes), parts)
@@ -126,7 +131,8 @@ fn carry_out(nodes: &Nodes, parts: &mut [Part], plan: &[Move]) {
         match step.kind {
             Kind::Lead => {
                 let to = part.members.iter().position(|it| *it == step.to);
-                part.members.swap(0, to.expect("who is to lead is a member"));
+                part.members
+                    .swap(0, to.expect("who is to lead is a member"));
             }
             Kind::Replica => {
                 part.members[at] = step.to;
@@ -158,7 +164,11 @@ pub(crate) fn level(nodes: Nodes, mut parts: Vec<Part>, options: &Options) {
         for (part, (id, members)) in parts.iter_mut().zip(planner.placement()) {
             assert_eq!(part.id, id);
             let set = |all: &[CoreAddress]| all.iter().copied().collect::<BTreeSet<_>>();
-            assert_eq!(set(&part.members), set(&members), "the plan leads elsewhere");
+            assert_eq!(
+                set(&part.members),
+                set(&members),
+                "the plan leads elsewhere"
+            );
             part.members = members;
         }
     }

@@ -2,7 +2,8 @@
 
 use crate::fixture::{node, status};
 use pegasus_meta::state::{
-    BalanceOrder, Command, CreateTable, Drain, EnvChange, Level, Proposed, ReplicaHealth, ReplicaKey, Report, Wanted,
+    BalanceOrder, Command, CreateTable, Drain, EnvChange, Level, Proposed, ReplicaHealth,
+    ReplicaKey, Report, Wanted,
 };
 use pegasus_replication::config::{Proposal, RemovalCause};
 use pegasus_replication::ids::{

@@ -3,8 +3,8 @@
 use super::{carry_out, create_table, filled};
 use crate::fixture::{self, cluster, node};
 use pegasus_meta::state::{
-    Command, CreateTable, Drain, EnvChange, HealOptions, Level, Partition, Proposed, ReplicaHealth,
-    Report, State,
+    BalanceOrder, Command, CreateTable, Drain, EnvChange, HealOptions, Level, Partition, Proposed,
+    ReplicaHealth, Report, State,
 };
 use pegasus_meta::store::{FileStore, MemStore, Store};
 use pegasus_replication::config::{Proposal, RemovalCause};
@@ -296,6 +296,14 @@ fn files_of_format_4_stay_readable_byte_for_byte() {
             node: NodeId(5),
             now_ms: 4_500,
         },
+        Command::Balance {
+            order: BalanceOrder::Limit {
+                copies_max: 8,
+                copies_per_node_max: 2,
+                hand_overs_max: 0,
+            },
+            now_ms: 4_600,
+        },
     ];
     for order in orders {
         carry_out(&mut state, &mut store, order);
@@ -304,7 +312,12 @@ fn files_of_format_4_stay_readable_byte_for_byte() {
     let has = |holds: fn(&Partition) -> bool| table.partitions.iter().any(holds);
     assert!(has(|it| it.learner.is_some()) && has(|it| !it.backoffs.is_empty()));
     assert!(has(|it| it.intent.is_some()) && has(|it| it.degraded_ms.is_some()));
-    for order in life_of_a_table() {
+    let fewer = Command::SetReplicas {
+        table: "t".to_owned(),
+        replica_count: 2,
+        now_ms: 4_700,
+    };
+    for order in [fewer].into_iter().chain(life_of_a_table()) {
         carry_out(&mut state, &mut store, order);
     }
     drop(store);

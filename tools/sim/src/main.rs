@@ -10,6 +10,7 @@
 mod action;
 mod assignment;
 mod atomics;
+mod balance;
 mod checks;
 mod clients;
 mod clock;
@@ -80,6 +81,8 @@ enum Command {
         #[arg(long)]
         plant: Option<String>,
     },
+    /// Run the planner of balance on a cluster of any size.
+    Balance(balance::Arguments),
     /// Run one seed again.
     Replay {
         seed: u64,
@@ -135,6 +138,7 @@ fn main() -> Result<ExitCode> {
             };
             Ok(run::run_all(&all, span, jobs, on_failure, judges))
         }
+        Command::Balance(arguments) => balance::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Replay {
             seed,
             trace,

@@ -66,7 +66,10 @@ fn step(
     gives: bool,
     options: &Options,
 ) -> Option<Step> {
-    let total = model.nodes[emptier].facts.disk_total.min(model.nodes[fullest].facts.disk_total);
+    let total = model.nodes[emptier]
+        .facts
+        .disk_total
+        .min(model.nodes[fullest].facts.disk_total);
     let mut parts: Vec<(bool, Reverse<u64>, Part, Core)> = Vec::new();
     for from in cores_of(model, fullest) {
         for &part in &model.core(from).parts {
@@ -81,25 +84,28 @@ fn step(
     parts.sort_unstable();
     let mut takers: Vec<Core> = cores_of(model, emptier).collect();
     takers.sort_unstable_by_key(|&core| (model.core(core).replicas(), core));
-    parts.into_iter().take(PARTS_MAX).find_map(|(_, Reverse(bytes), part, from)| {
-        takers.iter().find_map(|&to| {
-            let may = model.fits(part, from, to)
-                && model.may_take(to, bytes)
-                && model.has_room(bytes * 2, options);
-            if !may {
-                return None;
-            }
-            let is_plain = model.core(from).replicas() > model.core(to).replicas();
-            let back = smaller(model, part, from, to).filter(|_| !is_plain);
-            (is_plain || back.is_some() || gives).then_some(Step {
-                part,
-                from,
-                to,
-                back,
-                gain: gap,
+    parts
+        .into_iter()
+        .take(PARTS_MAX)
+        .find_map(|(_, Reverse(bytes), part, from)| {
+            takers.iter().find_map(|&to| {
+                let may = model.fits(part, from, to)
+                    && model.may_take(to, bytes)
+                    && model.has_room(bytes * 2, options);
+                if !may {
+                    return None;
+                }
+                let is_plain = model.core(from).replicas() > model.core(to).replicas();
+                let back = smaller(model, part, from, to).filter(|_| !is_plain);
+                (is_plain || back.is_some() || gives).then_some(Step {
+                    part,
+                    from,
+                    to,
+                    back,
+                    gain: gap,
+                })
             })
         })
-    })
 }
 
 /// The smallest replica on `to` that may come back, at most half as large.

@@ -52,7 +52,10 @@ pub(super) fn level_nodes(model: &mut Model) {
                 .filter(|&to| is_better_on_node(model, part, from, to))
                 .min_by_key(|&to| (model.node_of(to).leads, to));
             if let Some(to) = best {
-                let gain = model.node_of(from).leads.saturating_sub(model.node_of(to).leads);
+                let gain = model
+                    .node_of(from)
+                    .leads
+                    .saturating_sub(model.node_of(to).leads);
                 model.hand_over(part, to, Reason::Primaries, gain);
                 moved = true;
             }
@@ -80,7 +83,11 @@ fn is_better_on_node(model: &Model, part: Part, from: Core, to: Core) -> bool {
 
 /// Spreads over `cores`: the primaries of one table, or of all.
 fn level(model: &mut Model, cores: &[Core], table: Option<TableId>, search: &mut Search) {
-    let mut pool: Vec<Core> = cores.iter().copied().filter(|&it| model.may_lead(it)).collect();
+    let mut pool: Vec<Core> = cores
+        .iter()
+        .copied()
+        .filter(|&it| model.may_lead(it))
+        .collect();
     loop {
         let counts = || pool.iter().map(|&core| count(model, core, table));
         let (Some(least), Some(most)) = (counts().min(), counts().max()) else {
@@ -91,7 +98,8 @@ fn level(model: &mut Model, cores: &[Core], table: Option<TableId>, search: &mut
         }
         let those = |wanted: u32| -> Vec<Core> {
             let all = pool.iter().copied();
-            all.filter(|&core| count(model, core, table) == wanted).collect()
+            all.filter(|&core| count(model, core, table) == wanted)
+                .collect()
         };
         let (fullest, emptiest) = (those(most), those(least));
         let way = if fullest.len() <= emptiest.len() {

@@ -45,8 +45,10 @@ pub(super) fn level(model: &mut Model, options: &Options) {
     if heap.is_empty() {
         return;
     }
-    let mut cool: BTreeSet<(u64, Core)> =
-        cores.iter().map(|&core| (model.core(core).load, core)).collect();
+    let mut cool: BTreeSet<(u64, Core)> = cores
+        .iter()
+        .map(|&core| (model.core(core).load, core))
+        .collect();
     let mut steps = STEPS_PER_CORE * cores.len();
     while let Some((load, core)) = heap.pop() {
         if steps == 0 {
@@ -61,7 +63,9 @@ pub(super) fn level(model: &mut Model, options: &Options) {
         }
         // What is worth a step grows with what there is.
         let bounds = Bounds {
-            gain_min: bounds.gain_min.max(load * options.load_margin_percent / 200),
+            gain_min: bounds
+                .gain_min
+                .max(load * options.load_margin_percent / 200),
             ..bounds
         };
         let touched = match relief(model, core, bounds) {
@@ -104,12 +108,14 @@ fn may_give(model: &Model, part: Part) -> bool {
 
 /// The heaviest lead that some other member can take, with what comes back for it.
 fn relief(model: &Model, core: Core, bounds: Bounds) -> Option<Relief> {
-    heavy_leads(model, core, bounds).into_iter().find_map(|part| {
-        let others = model.part(part).secondaries().iter().copied();
-        let takers = others.filter(|&to| model.may_lead(to));
-        let ways = takers.filter_map(|to| exchange(model, part, core, to, bounds));
-        ways.max_by_key(|it| it.gain)
-    })
+    heavy_leads(model, core, bounds)
+        .into_iter()
+        .find_map(|part| {
+            let others = model.part(part).secondaries().iter().copied();
+            let takers = others.filter(|&to| model.may_lead(to));
+            let ways = takers.filter_map(|to| exchange(model, part, core, to, bounds));
+            ways.max_by_key(|it| it.gain)
+        })
 }
 
 /// What `core` leads and could give, the heaviest first.
@@ -129,8 +135,7 @@ fn exchange(model: &Model, part: Part, from: Core, to: Core, bounds: Bounds) -> 
     let cost = model.part(part).lead_cost();
     let (hot, cool) = (model.core(from).load, model.core(to).load);
     let after = hot.saturating_sub(cost).max(cool + cost);
-    let is_direct =
-        model.core(from).leads > model.core(to).leads && is_fair(model, part, from, to);
+    let is_direct = model.core(from).leads > model.core(to).leads && is_fair(model, part, from, to);
     if is_direct && after + bounds.gain_min <= hot {
         return Some(Relief {
             hand_overs: vec![(part, to)],
@@ -162,7 +167,10 @@ fn way_back(model: &Model, part: Part, from: Core, to: Core, bounds: Bounds) -> 
         let is_fair_back = is_fair_pair(model, (part, from, to), (back, lead, from));
         if lead != to && leads_more && is_fair_back {
             let small = model.part(back).lead_cost();
-            offer((hot - cost + small).max(cool + cost), &[(part, to), (back, from)]);
+            offer(
+                (hot - cost + small).max(cool + cost),
+                &[(part, to), (back, from)],
+            );
         }
     }
     for back in light_leads(model, to, cost, part) {
@@ -273,7 +281,8 @@ fn follow_elsewhere(
         let is_worth = it.lead() != core && it.follow_cost() >= bounds.gain_min;
         is_worth && it.is_unsettled()
     });
-    followed.sort_unstable_by_key(|&part| (std::cmp::Reverse(model.part(part).follow_cost()), part));
+    followed
+        .sort_unstable_by_key(|&part| (std::cmp::Reverse(model.part(part).follow_cost()), part));
     followed.truncate(PARTS_MAX);
     let found = followed.into_iter().find_map(|part| {
         let it = model.part(part);
@@ -298,7 +307,9 @@ fn relief_with(model: &Model, part: Part, from: Core, to: Core, bounds: Bounds) 
     let it = model.part(part);
     let cost = it.lead_cost() + it.follow_cost();
     let has_room = model.core(to).load + cost + bounds.gain_min <= model.core(from).load;
-    has_room.then(|| exchange(model, part, from, to, bounds)).flatten()
+    has_room
+        .then(|| exchange(model, part, from, to, bounds))
+        .flatten()
 }
 
 /// A secondary of `part` that moves to `to`, and what moves back for it if `to` would hold too much.
@@ -314,12 +325,17 @@ fn copies(model: &Model, part: Part, lead: Core, to: Core, options: &Options) ->
     let it = model.part(part);
     let bytes = it.load.bytes;
     let is_member = it.members().contains(&to);
-    if is_member || !it.is_unsettled() || !model.has_room(bytes * 2, options) || !model.may_take(to, bytes)
+    if is_member
+        || !it.is_unsettled()
+        || !model.has_room(bytes * 2, options)
+        || !model.may_take(to, bytes)
     {
         return None;
     }
     let others = it.secondaries().iter().copied();
-    let mut hottest: Vec<Core> = others.filter(|&core| core != lead && model.may_give(core)).collect();
+    let mut hottest: Vec<Core> = others
+        .filter(|&core| core != lead && model.may_give(core))
+        .collect();
     hottest.sort_unstable_by_key(|&core| (std::cmp::Reverse(model.core(core).load), core));
     hottest.into_iter().find_map(|from| {
         let may = model.fits(part, from, to);

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 /// and received, logged, acknowledged and applied.
 const PRIMARY_WRITE: u64 = 3;
 const SECONDARY_WRITE: u64 = 2;
+/// A core is crowded that carries so many times what cannot be taken off it.
+const CROWDED: f64 = 1.25;
 /// Members that are kept in place; a partition with more stays as it is.
 pub(super) const MEMBERS_MAX: usize = 8;
 
@@ -328,7 +330,9 @@ impl Model {
             return;
         }
         let may = it.secondaries().iter().filter(|&&core| self.may_lead(core));
-        let best = may.min_by_key(|&&core| (self.core(core).leads, core)).copied();
+        let best = may
+            .min_by_key(|&&core| (self.core(core).leads, core))
+            .copied();
         if let Some(best) = best {
             self.hand_over(part, best, Reason::Primaries, 0);
             self.parts[part as usize].led_by = best;
@@ -440,9 +444,15 @@ impl Model {
         let total: u64 = loads.iter().sum();
         let mean = mean(total, loads.len());
         let crowding = self.open_cores().map(|core| self.crowding(core, mean));
-        let hottest = self.parts.iter().map(|it| it.lead_cost() + it.follow_cost());
+        let crowding: Vec<f64> = crowding.collect();
+        let crowded = crowding.iter().filter(|&&it| it > CROWDED);
+        let hottest = self
+            .parts
+            .iter()
+            .map(|it| it.lead_cost() + it.follow_cost());
         let p99 = loads.get(loads.len().saturating_sub(loads.len() / 100 + 1));
         Evenness {
+            cores: number_of(open.len()),
             replicas_min: open.iter().map(|it| it.replicas()).min().unwrap_or(0),
             replicas_max: open.iter().map(|it| it.replicas()).max().unwrap_or(0),
             primaries_min: open.iter().map(|it| it.leads).min().unwrap_or(0),
@@ -451,7 +461,8 @@ impl Model {
             load_max: loads.last().copied().unwrap_or(0),
             load_p99: p99.copied().unwrap_or(0),
             load_bound: mean.max(as_float(hottest.max().unwrap_or(0))),
-            crowding_max: crowding.fold(0.0, f64::max),
+            crowding_max: crowding.iter().copied().fold(0.0, f64::max),
+            crowded_cores: number_of(crowded.count()),
         }
     }
 

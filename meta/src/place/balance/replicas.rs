@@ -55,7 +55,10 @@ pub(super) fn empty_leaving(model: &mut Model, options: &Options) {
     let leaving: Vec<Core> = (0..number_of(model.cores.len()))
         .filter(|&core| model.node_of(core).facts.standing == Standing::Leaving)
         .collect();
-    if leaving.iter().all(|&core| model.core(core).parts.is_empty()) {
+    if leaving
+        .iter()
+        .all(|&core| model.core(core).parts.is_empty())
+    {
         return;
     }
     let mut ranks = Ranks::of(model, model.open_cores());
@@ -66,9 +69,8 @@ pub(super) fn empty_leaving(model: &mut Model, options: &Options) {
             if !it.is_free() || it.has_moved || !model.has_room(bytes, options) {
                 continue;
             }
-            let fits = |&(_, to): &(u32, Core)| {
-                model.fits(part, from, to) && model.may_take(to, bytes)
-            };
+            let fits =
+                |&(_, to): &(u32, Core)| model.fits(part, from, to) && model.may_take(to, bytes);
             let to = ranks.lightest().find(fits);
             if let Some((_, to)) = to {
                 ranks.take(model, to);

@@ -4,9 +4,9 @@ use super::Builder;
 use super::replies::finished;
 use crate::server::letter::{Failed, Query};
 use crate::state::{BalanceOrder, BalanceView, Command, PlannedMove, State, Wanted};
+use pegasus_fbs::code::Code;
 use pegasus_fbs::flatbuffers::WIPOffset;
 use pegasus_fbs::{admin, body};
-use pegasus_fbs::code::Code;
 
 pub(in crate::server) fn query(bytes: &[u8]) -> Result<Query, Failed> {
     let it = body::read::<admin::ShowBalance<'_>>(bytes)?;
@@ -74,7 +74,10 @@ pub(in crate::server) fn reply(state: &State, view: &BalanceView) -> Vec<u8> {
         copies_max: settings.limits.copies_max.into(),
         copies_per_node_max: settings.limits.copies_per_node_max.into(),
         hand_overs_max: settings.limits.hand_overs_max.into(),
-        waits_for: view.waits_for.as_deref().map(|it| builder.create_string(it)),
+        waits_for: view
+            .waits_for
+            .as_deref()
+            .map(|it| builder.create_string(it)),
         moves: Some(builder.create_vector(&moves)),
         moves_total: u32::try_from(view.total).unwrap_or(u32::MAX),
         replicas_min: evenness.replicas_min,

@@ -68,8 +68,12 @@ impl Busy {
 impl State {
     /// Forgets moves that are done, and those that will not be.
     pub(super) fn end_moves(&mut self, work: &mut Work) {
-        let running: Vec<(PartitionId, Running)> =
-            self.balance.running.iter().map(|(id, it)| (*id, *it)).collect();
+        let running: Vec<(PartitionId, Running)> = self
+            .balance
+            .running
+            .iter()
+            .map(|(id, it)| (*id, *it))
+            .collect();
         for (id, it) in running {
             match self.stand_of(id, &it) {
                 Stand::UnderWay { has_begun } => {
@@ -167,7 +171,8 @@ impl State {
                     return;
                 }
             }
-            let is_full = busy.copies >= self.copies_max() && busy.hand_overs >= self.hand_overs_max();
+            let is_full =
+                busy.copies >= self.copies_max() && busy.hand_overs >= self.hand_overs_max();
             if looks >= LOOKS_MAX || is_full {
                 break;
             }

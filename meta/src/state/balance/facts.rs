@@ -42,7 +42,9 @@ impl State {
     pub(super) fn forget_settled(&mut self) {
         let now_ms = self.now_ms();
         let is_recent = |at_ms: u64| now_ms.saturating_sub(at_ms) < SETTLED_MS;
-        self.balance.settled.retain(|_, (_, at_ms)| is_recent(*at_ms));
+        self.balance
+            .settled
+            .retain(|_, (_, at_ms)| is_recent(*at_ms));
     }
 
     /// Reads are told by whoever answered them, before and after a hand-over; writes by the primary.

@@ -50,7 +50,9 @@ impl BalanceLimits {
             _ if !(1..=MOVES_PER_NODE_MAX).contains(&self.copies_per_node_max) => {
                 Some("copies of a node are 1 to 1000")
             }
-            _ if !(1..=MOVES_MAX).contains(&self.hand_overs_max) => Some("hand-overs are 1 to 10000"),
+            _ if !(1..=MOVES_MAX).contains(&self.hand_overs_max) => {
+                Some("hand-overs are 1 to 10000")
+            }
             _ => None,
         }
     }

@@ -76,7 +76,9 @@ impl State {
         if let Some(hindrance) = self.hindrance() {
             return Some(hindrance);
         }
-        let quiet_ms = self.now_ms.saturating_sub(self.balance.disturbed_ms.max(self.started_ms));
+        let quiet_ms = self
+            .now_ms
+            .saturating_sub(self.balance.disturbed_ms.max(self.started_ms));
         let left_ms = self.options.balance_delay_ms.saturating_sub(quiet_ms);
         match settings.wanted {
             Wanted::Nothing if left_ms > 0 => Some(format!(

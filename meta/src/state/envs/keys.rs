@@ -145,12 +145,12 @@ pub const KEYS: [EnvKey; 33] = [
         THROTTLE,
         "20000*delay*100,20000*reject*100",
     ),
-    key(
+    acting(key(
         "replica.slow_query_threshold",
         Kind::Int64From(20),
         "20 or more, in milliseconds",
         "1000",
-    ),
+    )),
     key(
         "replica.rocksdb_iteration_threshold_time_ms",
         Kind::Int64From(0),
@@ -181,12 +181,12 @@ pub const KEYS: [EnvKey; 33] = [
         "JSON",
         "{}",
     ),
-    key(
+    acting(key(
         "rocksdb.usage_scenario",
         Kind::OneOf(&["normal", "prefer_write", "bulk_load"]),
         "normal, prefer_write or bulk_load",
         "normal",
-    ),
+    )),
     key(
         "rocksdb.checkpoint.reserve_min_count",
         Kind::Int32From(1),
@@ -199,12 +199,12 @@ pub const KEYS: [EnvKey; 33] = [
         "0 or more",
         "3600",
     ),
-    key(
+    acting(key(
         "rocksdb.write_buffer_size",
         Kind::Int64Within(16 * MIB, 512 * MIB),
         "16777216 to 536870912, in bytes",
         "33554432",
-    ),
+    )),
     key(
         "rocksdb.num_levels",
         Kind::Int64Within(1, 10),
@@ -218,49 +218,49 @@ pub const KEYS: [EnvKey; 33] = [
         "0 or more, in seconds",
         "86400",
     )),
-    key("manual_compact.disabled", Kind::Bool, BOOL, "true"),
-    key(
+    acting(key("manual_compact.disabled", Kind::Bool, BOOL, "true")),
+    acting(key(
         "manual_compact.max_concurrent_running_count",
         Kind::Int32From(0),
         "0 or more",
         "8",
-    ),
-    key(
+    )),
+    acting(key(
         "manual_compact.once.trigger_time",
         Kind::Int64From(0),
         "0 or more, in Unix seconds",
         "1700000000",
-    ),
-    key(
+    )),
+    acting(key(
         "manual_compact.once.target_level",
         Kind::CompactionLevel,
         LEVEL,
         "-1",
-    ),
-    key(
+    )),
+    acting(key(
         "manual_compact.once.bottommost_level_compaction",
         Kind::OneOf(BOTTOMMOST_VALUES),
         BOTTOMMOST,
         "skip",
-    ),
-    key(
+    )),
+    acting(key(
         "manual_compact.periodic.trigger_time",
         Kind::DailyTimes,
         "times of day with a comma between them",
         "3:00,21:00",
-    ),
-    key(
+    )),
+    acting(key(
         "manual_compact.periodic.target_level",
         Kind::CompactionLevel,
         LEVEL,
         "-1",
-    ),
-    key(
+    )),
+    acting(key(
         "manual_compact.periodic.bottommost_level_compaction",
         Kind::OneOf(BOTTOMMOST_VALUES),
         BOTTOMMOST,
         "skip",
-    ),
+    )),
     key(
         "user_specified_compaction",
         Kind::CompactionRules,

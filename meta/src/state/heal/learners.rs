@@ -104,8 +104,7 @@ enum Failure {
 impl State {
     /// Nodes that may get new replicas: alive, not being emptied, not about to stop.
     pub(in crate::state) fn open_nodes(&self) -> impl Iterator<Item = NodeId> {
-        self.alive_nodes()
-            .filter(|node| !self.is_closed(*node))
+        self.alive_nodes().filter(|node| !self.is_closed(*node))
     }
 
     /// Gives a learner up that cannot become a member. Its primary, which may already wait for it, need not do so under the
@@ -276,6 +275,19 @@ impl State {
         let latest_ms = self.now_ms.max(self.started_ms + BACKOFF_MAX_MS);
         let backoff = partition.backoffs.iter().find(|it| it.node == node);
         backoff.is_some_and(|it| it.until_ms.min(latest_ms) > self.now_ms)
+    }
+
+    /// A new replica of it may be made at `to` at once.
+    pub(in crate::state) fn may_learn_at(
+        &self,
+        id: PartitionId,
+        to: CoreAddress,
+        slots: &Slots,
+    ) -> bool {
+        let joins = |(_, it): (_, &Partition)| self.may_join_group(it, to.node);
+        self.partition(id).is_some_and(joins)
+            && slots.has_fresh(self, to.node)
+            && self.copies(id, to.node).next().is_none()
     }
 
     /// The lightest core that may get a new replica; one whose node has an old copy only if there is no other.

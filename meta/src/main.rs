@@ -14,6 +14,7 @@ mod rebuild;
 use anyhow::{Context as _, bail};
 use clap::Parser as _;
 use options::{Action, Arguments, InitArguments, RunArguments, Settings};
+use pegasus_logs::LogsConfig;
 use pegasus_meta::server::{Server, ServerOptions};
 use pegasus_meta::state::{Cluster, ClusterId, State, may_name};
 use pegasus_meta::store::FileStore;
@@ -23,17 +24,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
     abort_on_panic();
     match arguments.action {
-        Action::Init(arguments) => init(&arguments),
+        Action::Init(arguments) => {
+            pegasus_logs::start(&LogsConfig::default())?;
+            init(&arguments)
+        }
         Action::Run(arguments) => run(arguments),
-        Action::Recover(arguments) => rebuild::recover(&arguments),
+        Action::Recover(arguments) => {
+            pegasus_logs::start(&LogsConfig::default())?;
+            rebuild::recover(&arguments)
+        }
     }
 }
 
@@ -68,6 +69,7 @@ fn make(dir: &Path, name: &str) -> anyhow::Result<Cluster> {
 
 fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let settings = Settings::read(arguments)?;
+    pegasus_logs::start(&settings.logs)?;
     tracing::info!("settings:\n{}", settings.shown()?);
     if settings.init_if_empty && FileStore::is_absent(&settings.dir)? {
         make(&settings.dir, &settings.cluster_name)?;
@@ -100,6 +102,7 @@ async fn serve(state: State, store: FileStore, options: ServerOptions) -> anyhow
     write_address(&dir, &server)?;
     println!("listening on {}", server.address());
     std::io::stdout().flush()?;
+    tokio::spawn(tell_left_out());
     tokio::select! {
         _ = terminated.recv() => {}
         _ = interrupted.recv() => {}
@@ -108,6 +111,15 @@ async fn serve(state: State, store: FileStore, options: ServerOptions) -> anyhow
     tracing::info!("stopping");
     server.stop().await;
     Ok(())
+}
+
+/// Says from time to time which lines of the log were left out.
+async fn tell_left_out() {
+    let mut tick = tokio::time::interval(std::time::Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        pegasus_logs::tell_left_out();
+    }
 }
 
 /// For tests and tools: where this meta listens, if port 0 was asked for.

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
+use pegasus_logs::LogsConfig;
 use pegasus_meta::recover::NamedTable;
 use pegasus_meta::state::{ClusterId, HealOptions};
 use pegasus_replication::ids::{PartitionId, TableId};
@@ -159,6 +160,8 @@ struct File {
     connections_max: Option<usize>,
     #[serde(default)]
     heal: HealOptions,
+    #[serde(default)]
+    logs: LogsConfig,
 }
 
 /// What holds after file and command line were read.
@@ -172,6 +175,7 @@ pub(crate) struct Settings {
     pub(crate) connections_max: usize,
     pub(crate) init_if_empty: bool,
     pub(crate) heal: HealOptions,
+    pub(crate) logs: LogsConfig,
 }
 
 impl Settings {
@@ -200,10 +204,14 @@ impl Settings {
             .unwrap_or(heal.balance_primaries);
         heal.balance_delay_ms = arguments.balance_delay_ms.unwrap_or(heal.balance_delay_ms);
         heal.check().map_err(anyhow::Error::msg)?;
+        let logs = file.logs;
+        let named = |error| anyhow::Error::msg(format!("logs: {error}"));
+        logs.check().map_err(named)?;
         let default_listen = SocketAddr::from(([127, 0, 0, 1], 34601));
         Ok(Self {
             dir,
             heal,
+            logs,
             listen: arguments.listen.or(file.listen).unwrap_or(default_listen),
             token_file: arguments.token_file.or(file.token_file),
             cluster_name: file.cluster_name.unwrap_or_else(|| "pegasus".to_owned()),

@@ -93,6 +93,10 @@ pub struct Counters {
     pub overflows: AtomicU64,
     /// Full Syncs sent because a node's digest differed, registrations not counted.
     pub resyncs: AtomicU64,
+    /// Configurations of partitions that were changed.
+    pub configuration_changes: AtomicU64,
+    /// Times that changes were made durable.
+    pub store_flushes: AtomicU64,
 }
 
 impl Counters {

@@ -13,6 +13,7 @@ pub mod port_block;
 pub mod power_disk;
 pub mod raw;
 pub mod verified;
+pub mod web;
 pub mod writers;
 
 use std::io::Write;

@@ -7,8 +7,8 @@ use super::wire::finished;
 use crate::place::Load;
 use crate::state::envs;
 use crate::state::{
-    Backoff, Drain, Goal, Intent, LearnerView, MemberView, Node, PartitionHealth, ReplicaHealth, State,
-    Table, Wanted,
+    Backoff, Drain, Goal, Intent, LearnerView, MemberView, Node, PartitionHealth, ReplicaHealth,
+    State, Table, Wanted,
 };
 use pegasus_fbs::code::Code;
 use pegasus_fbs::flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};

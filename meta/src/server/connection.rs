@@ -3,6 +3,7 @@
 mod apache;
 mod http;
 
+use super::apache::command;
 use super::letter::{Failed, Letter, Query, Reply, Session};
 use super::outbox::Outbox;
 use super::register::{Nonces, PROTOCOL};
@@ -217,6 +218,7 @@ impl Connection<'_> {
         }
         match header.kind {
             FrameKind::Ping => self.outbox.send(&header.reply(), &[]),
+            FrameKind::RemoteCommand => self.on_remote_command(header, &body),
             FrameKind::Route
             | FrameKind::ListTables
             | FrameKind::ShowTable
@@ -258,6 +260,18 @@ impl Connection<'_> {
             }
         }
         Ok(())
+    }
+
+    fn on_remote_command(&self, header: Header, body: &[u8]) {
+        match wire::remote_command(body) {
+            Ok((name, arguments)) => {
+                let clock = self.shared.clock;
+                let text = command(&name, &arguments, clock.started_s(), clock.now_ms());
+                let reply = wire::remote_command_reply(&text);
+                self.outbox.send(&header.reply(), &reply);
+            }
+            Err(failed) => self.outbox.fail(&header, failed.code, &failed.message),
+        }
     }
 
     async fn ask(&self, header: Header, query: Result<Query, Failed>) -> Result<(), End> {

@@ -19,6 +19,7 @@ use pegasus_fbs::frame::{FrameKind, Header};
 use pegasus_replication::ids::{NodeId, TableId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 /// Letters of one flush.
@@ -142,7 +143,10 @@ impl Decider {
             }
         }
         match self.store.append(&changes) {
-            Ok(()) => decided.into_iter().for_each(|it| self.tell(it)),
+            Ok(()) => {
+                self.count(&changes);
+                decided.into_iter().for_each(|it| self.tell(it));
+            }
             Err(error @ StoreError::Full { .. }) => self.take_back(decided, &error)?,
             Err(error) => return Err(error),
         }
@@ -150,6 +154,19 @@ impl Decider {
         self.serve_waiters();
         self.serve_makers();
         self.snapshot_if_due()
+    }
+
+    /// What has become durable.
+    fn count(&self, changes: &[Change]) {
+        if !changes.is_empty() {
+            Counters::count(&self.counters.store_flushes);
+        }
+        let changed = changes.iter().map(|change| match change {
+            Change::PartitionsChanged { partitions, .. } => partitions.len() as u64,
+            _ => 0,
+        });
+        let counter = &self.counters.configuration_changes;
+        counter.fetch_add(changed.sum(), Ordering::Relaxed);
     }
 
     /// A connection that was replaced by a newer one of the same node is not listened to.
@@ -331,7 +348,11 @@ impl Decider {
                 foreign::answer(&self.state, &self.place, &question, &caller);
             }
             Letter::Http { request, done } => {
-                _ = done.send(http::answer(&self.state, &self.place, &request));
+                let past = http::Past {
+                    counters: &self.counters,
+                    started_s: self.clock.started_s(),
+                };
+                _ = done.send(http::answer(&self.state, &self.place, past, &request));
             }
             Letter::Command { .. } | Letter::Stop => {}
         }

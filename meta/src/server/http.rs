@@ -4,15 +4,25 @@
 
 mod cluster;
 mod json;
+mod prometheus;
 mod tables;
 
+use super::Counters;
 use super::facts::Place;
 use crate::state::State;
 use json::{Json, object};
-use pegasus_http::{Arguments, Method, Request, Response, Status};
+use pegasus_http::{Arguments, Method, Request, Response, Status, TextFormat};
+
+/// What has happened at this meta since its start.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Past<'a> {
+    pub(super) counters: &'a Counters,
+    /// Unix seconds.
+    pub(super) started_s: u64,
+}
 
 /// The answer to one request.
-pub(super) fn answer(state: &State, place: &Place, request: &Request) -> Response {
+pub(super) fn answer(state: &State, place: &Place, past: Past<'_>, request: &Request) -> Response {
     if !matches!(request.method, Method::Get | Method::Head) {
         let message = "only GET is answered here";
         return Response::text(Status::MethodNotAllowed, message);
@@ -31,9 +41,20 @@ pub(super) fn answer(state: &State, place: &Place, request: &Request) -> Respons
         "meta/nodes" => cluster::nodes(state, &arguments),
         "meta/cluster" => cluster::info(state, place),
         "envs/list" => json(&tables::known_envs()),
-        "metrics" => cluster::metrics(state, place, &arguments),
+        "metrics" => match TextFormat::accepted(&request.accept) {
+            Some(format) => prometheus(state, past, format),
+            None => cluster::metrics(state, place, &arguments),
+        },
+        "metrics/prometheus" => {
+            let accepted = TextFormat::accepted(&request.accept);
+            prometheus(state, past, accepted.unwrap_or(TextFormat::Prometheus))
+        }
         other => Response::not_found(other),
     }
+}
+
+fn prometheus(state: &State, past: Past<'_>, format: TextFormat) -> Response {
+    prometheus::exposition(state, past.counters, past.started_s, format).response()
 }
 
 fn json(body: &Json) -> Response {
@@ -51,7 +72,7 @@ fn version() -> Json {
     ])
 }
 
-const PATHS: [(&str, &str); 10] = [
+const PATHS: [(&str, &str); 11] = [
     ("/version", "version of this server"),
     ("/health", "ok as long as this server answers"),
     ("/ready", "ok once meta decides"),
@@ -64,6 +85,10 @@ const PATHS: [(&str, &str); 10] = [
     (
         "/metrics",
         "counts of tables and partitions: types=, ids=, metrics=, attributes=, with_metric_fields=, detail=",
+    ),
+    (
+        "/metrics/prometheus",
+        "all numbers of this server, as text for Prometheus",
     ),
 ];
 

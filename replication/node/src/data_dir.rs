@@ -6,6 +6,7 @@
 //! DIR/shard-NN/      log/ db/ learn/ quarantine/ trash/
 //! DIR/stats/NN       statistics page of shard NN
 //! DIR/SCRUBBED       when everything was last read and checked
+//! DIR/COMPACTED      when each replica was last compacted by hand
 //! DIR/drive.toml     what `pegasus tune disk` measured, may be there before everything else
 //! ```
 //!

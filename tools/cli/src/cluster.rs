@@ -13,8 +13,8 @@ pub(crate) enum Command {
     Info,
     /// Show or set how much meta does by itself
     #[command(after_help = "\
-  lively    everything
-  steady    the same; the default
+  lively    everything: replicas are moved for balance too
+  steady    the same, but for balance only primaries are moved, which copies nothing; the default
   freezed   dead members are removed and replaced as primaries; no new replicas, no new tables
   blind     configurations stay as they are, whatever happens; tables can be dropped, recalled, renamed and set up
   stopped   the same
@@ -26,8 +26,9 @@ The level is kept when meta is restarted.")]
     },
     /// Spread primaries evenly over nodes and cores now
     #[command(after_help = "\
-Meta does it by itself once nothing has happened for a minute (`balance_delay_ms`), unless `balance_primaries` is off. One
-primary is handed over at a time, and only while no partition lacks anything; the order is recorded until meta is restarted.
+The same as `pegasus balance run --primaries-only`. Meta does it by itself once nothing has happened for a minute
+(`balance_delay_ms`), unless `balance_primaries` is off. A few primaries are handed over at a time, and only while no
+partition lacks anything; the order is recorded.
 
   pegasus cluster rebalance --wait
   pegasus cluster rebalance --wait=60   exit code 4 if it takes longer; it goes on")]

@@ -210,6 +210,7 @@ A first session:
   pegasus scan demo user-1                               all rows of the hash key user-1
   pegasus import data.tsv --table demo --format tsv --hash-key 1 --sort-key 2 --value 3
   pegasus core list                                      what each core does
+  pegasus shell                                          all of this at a prompt
   pegasus local stop
 
 A row is (hash key, sort key) -> value, all of them any bytes. Rows of one hash key live together, in the order of

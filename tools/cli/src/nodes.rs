@@ -1,6 +1,7 @@
-//! `pegasus node list|drain|undrain|decommission|restart-plan`.
+//! `pegasus node list|drain|undrain|decommission|restart-plan|log-level`.
 
 pub(crate) mod drain;
+mod log_level;
 pub(crate) mod restart_plan;
 
 use crate::connect::Connect;
@@ -36,6 +37,9 @@ Examples:
     /// Which node to restart next, and whether that is safe now
     #[command(after_help = restart_plan::AFTER_HELP)]
     RestartPlan,
+    /// Which lines a node, or meta, logs
+    #[command(after_help = log_level::AFTER_HELP)]
+    LogLevel(log_level::LogLevel),
 }
 
 pub(crate) async fn run(
@@ -49,6 +53,7 @@ pub(crate) async fn run(
         Command::Undrain(options) => drain::undrain(options, connect, out).await,
         Command::Decommission(options) => drain::decommission(options, connect, out).await,
         Command::RestartPlan => restart_plan::run(connect, out).await,
+        Command::LogLevel(options) => log_level::run(options, connect, out).await,
     }
 }
 

@@ -3,11 +3,14 @@
 //! `shown` is what is said of a table and its partitions, `moves` the orders to move them, `dropped` how tables go and come
 //! back, `envs` their settings.
 
+mod advise;
 mod disk;
 mod dropped;
 mod envs;
 mod moves;
+mod replicas;
 mod shown;
+mod slow;
 mod stat;
 
 use crate::connect::Connect;
@@ -22,7 +25,7 @@ use shown::Ailing;
 pub(crate) enum Command {
     /// Create a table and wait until it serves
     #[command(after_help = "\
-The partition count is fixed for the life of the table; 8 for each core of the cluster is a good start.
+The partition count is fixed for the life of the table; `pegasus table advise --size SIZE` says how many are right.
 
 Examples:
   pegasus table create demo --partitions 8 --replicas 3
@@ -49,6 +52,17 @@ Examples:
         /// Name of the table
         name: String,
     },
+    /// The last requests that took too long, who asked and where their time went
+    #[command(after_help = "\
+What is slow is said by the table (`replica.slow_query_threshold`, in milliseconds) or else by each node
+(`stats.slow_request_ms`). The last 64 of a table are kept on each node.
+
+Examples:
+  pegasus table env set demo replica.slow_query_threshold=50
+  pegasus table slow demo")]
+    Slow(slow::Slow),
+    /// How many partitions a table should have
+    Advise(advise::Advise),
     /// One table: its partitions, who holds them and how they are
     #[command(after_help = "\
 The last column is there when something is under way: a learner and how far it is, since when a member is missing, nodes
@@ -66,6 +80,14 @@ Examples:
   pegasus table move demo 3 --primary-to 2
   pegasus table move demo 3 --replica-from 1 --replica-to 4/0 --wait")]
     Move(moves::Move),
+    /// Have more or fewer copies of each partition
+    #[command(after_help = "\
+More: new replicas are made a few at a time, and writes need as many members as the rule says (2 from 3 replicas on) once all
+partitions have them. Fewer: those on the fullest cores leave, once the others follow. The order goes on by itself.
+
+Examples:
+  pegasus table set-replicas demo 3 --wait")]
+    SetReplicas(replicas::SetReplicas),
     /// Drop a table; for 7 days it can be recalled
     #[command(after_help = "\
 The name is free at once. The rows stay where they are until the time is over, and take up their space; nobody can read or
@@ -167,8 +189,11 @@ pub(crate) async fn run(
         } => dropped::list(&names, connect, out).await,
         Command::Stat(options) => stat::run(&options, connect, out).await,
         Command::Disk { name } => disk::run(&name, connect, out).await,
+        Command::Slow(options) => slow::run(&options, connect, out).await,
+        Command::Advise(options) => advise::run(&options, connect, out).await,
         Command::Show { name } => shown::run(&name, connect, out).await,
         Command::Move(options) => moves::run(&options, connect, out).await,
+        Command::SetReplicas(options) => replicas::run(&options, connect, out).await,
         Command::Drop(options) => dropped::drop_table(&options, connect, out).await,
         Command::Recall(options) => dropped::recall(&options, connect, out).await,
         Command::Rename { from, to } => dropped::rename(&from, &to, connect, out).await,

@@ -129,7 +129,11 @@ impl Meta {
         let mut decoder = RequestDecoder::new(pegasus_http::Limits::DEFAULT);
         let mut input = BytesMut::from(input);
         while let Ok(Some(request)) = decoder.decode(&mut input) {
-            let response = http::answer(&self.state, &place(), &request);
+            let past = http::Past {
+                counters: &Counters::default(),
+                started_s: 0,
+            };
+            let response = http::answer(&self.state, &place(), past, &request);
             let mut bytes = Vec::new();
             response.encode(&request.reply_form(), &mut bytes);
             assert!(bytes.starts_with(b"HTTP/1.1 "));

@@ -4,8 +4,16 @@ use pegasus_http::utc;
 use std::fmt::Write as _;
 
 /// What each does, for `help`.
-const COMMANDS: [(&str, &str); 7] = [
+const COMMANDS: [(&str, &str); 9] = [
     ("help", "help [command]: all commands, or what one does"),
+    (
+        "log-level",
+        "log-level [level] | log-level module level: which lines are logged; without arguments only told",
+    ),
+    (
+        "reset-log-start-level",
+        "reset-log-start-level [DEBUG|INFO|WARNING|ERROR|FATAL]: the least level that is logged; without one that of the start",
+    ),
     (
         "server-info",
         "server-info: version and start of this server",
@@ -37,6 +45,8 @@ pub(in crate::server) fn command(
     now_ms: u64,
 ) -> String {
     match name {
+        "log-level" => log_level(arguments),
+        "reset-log-start-level" => reset_log_level(arguments),
         "help" => help(arguments.first().map(String::as_str)),
         "server-info" => format!(
             "Pegasus Server {} (thread-per-core) Release, Started at {}",
@@ -65,6 +75,33 @@ pub(in crate::server) fn command(
             format!("unknown command '{shown}'")
         }
     }
+}
+
+/// The levels in force, perhaps after a change.
+fn log_level(arguments: &[String]) -> String {
+    let changed = match arguments {
+        [] => return pegasus_logs::levels(),
+        [level] => pegasus_logs::set_level(None, level),
+        [module, level] => pegasus_logs::set_level(Some(module), level),
+        _ => return "refused: log-level takes a level, or a module and a level".to_owned(),
+    };
+    changed.unwrap_or_else(|error| format!("refused: {error}"))
+}
+
+/// With Apache's names of levels.
+fn reset_log_level(arguments: &[String]) -> String {
+    let changed = match arguments.first() {
+        None => pegasus_logs::reset_levels(),
+        Some(wanted) => {
+            let level = match &*wanted.to_ascii_uppercase() {
+                "WARNING" => "warn",
+                "FATAL" => "error",
+                _ => wanted,
+            };
+            pegasus_logs::set_level(None, level)
+        }
+    };
+    changed.unwrap_or_else(|error| format!("refused: {error}"))
 }
 
 fn help(about: Option<&str>) -> String {

@@ -132,10 +132,12 @@ impl<'a> Filter<'a> {
         if !fits(&self.types, "table") || !fits(&self.ids, &id) || !has_attribute {
             return None;
         }
-        let metrics: Vec<Json> = counts(state, table)
-            .into_iter()
+        let named = HEALTHS.iter().zip(counts(state, table));
+        let named =
+            named.map(|((health, about), count)| (format!("{health}_partitions"), about, count));
+        let metrics: Vec<Json> = named
             .filter(|(name, ..)| fits(&self.metrics, name))
-            .map(|(name, about, value)| self.metric(name, about, value))
+            .map(|(name, about, value)| self.metric(&name, about, value))
             .collect();
         if metrics.is_empty() {
             return None;
@@ -163,11 +165,23 @@ impl<'a> Filter<'a> {
     }
 }
 
+/// How a partition can be, and what that means; the order is that of [`counts`].
+pub(super) const HEALTHS: [(&str, &str); 5] = [
+    ("dead", "partitions without a member"),
+    ("unreadable", "partitions whose primary does not serve"),
+    ("unwritable", "partitions with too few members for a write"),
+    (
+        "writable_ill",
+        "partitions that serve with fewer members than wanted",
+    ),
+    ("healthy", "partitions with all their members"),
+];
+
 /// Partitions of a table, each counted once.
-fn counts(state: &State, table: &Table) -> [(&'static str, &'static str, u64); 5] {
+pub(super) fn counts(state: &State, table: &Table) -> [u64; HEALTHS.len()] {
     let wanted = usize::from(table.replica_count);
     let least = usize::from(table.min_replicas);
-    let mut counts = [0_u64; 5];
+    let mut counts = [0; HEALTHS.len()];
     for (index, it) in table.indexed() {
         let health = state.partition_health(table, index, it);
         let serves = matches!(health, PartitionHealth::Healthy | PartitionHealth::Degraded);
@@ -180,28 +194,5 @@ fn counts(state: &State, table: &Table) -> [(&'static str, &'static str, u64); 5
         };
         counts[place] += 1;
     }
-    let [dead, unreadable, unwritable, writable_ill, healthy] = counts;
-    [
-        ("dead_partitions", "partitions without a member", dead),
-        (
-            "unreadable_partitions",
-            "partitions whose primary does not serve",
-            unreadable,
-        ),
-        (
-            "unwritable_partitions",
-            "partitions with too few members for a write",
-            unwritable,
-        ),
-        (
-            "writable_ill_partitions",
-            "partitions that serve with fewer members than wanted",
-            writable_ill,
-        ),
-        (
-            "healthy_partitions",
-            "partitions with all their members",
-            healthy,
-        ),
-    ]
+    counts
 }

@@ -64,3 +64,53 @@ fn a_stall_limit_out_of_range_is_refused() {
         assert!(error.to_string().contains("stall.limit_ms"), "{error}");
     }
 }
+
+/// Keys that are left out of a printed configuration while nobody has set them.
+const UNSET: [&str; 2] = ["token_file", "listen.advertise"];
+
+/// `log.segment` and its default as the configuration prints it, without quotes.
+fn flat(prefix: &str, table: &toml::Table, keys: &mut Vec<(String, String)>) {
+    for (name, value) in table {
+        let name = format!("{prefix}{name}");
+        match value {
+            toml::Value::Table(inner) => flat(&format!("{name}."), inner, keys),
+            toml::Value::String(text) => keys.push((name, text.clone())),
+            other => keys.push((name, other.to_string())),
+        }
+    }
+}
+
+/// The tables of docs/operations.md name every key, with its default, and no other.
+#[test]
+fn the_runbook_has_every_key_and_its_default() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operations.md");
+    let page = std::fs::read_to_string(path).expect("the runbook is there");
+    let (_, rest) = page
+        .split_once("\n## Settings of a node\n")
+        .expect("its section");
+    let (section, _) = rest.split_once("\n## ").expect("another one behind it");
+    let (process, cluster) = section.split_once("\n`[cluster]`").expect("both tables");
+    let config: toml::Table = Config::default().to_toml().parse().expect("it is TOML");
+    for (part, text) in [("process", process), ("cluster", cluster)] {
+        let mut told = Vec::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix("| `")) {
+            let (key, rest) = line.split_once("` | ").expect("a default behind the key");
+            let default = rest.split(" | ").next().unwrap_or_default();
+            told.push((key.to_owned(), default.replace('`', "")));
+        }
+        let mut keys = Vec::new();
+        let table = config[part].as_table().expect("a section");
+        flat("", table, &mut keys);
+        for (key, default) in &keys {
+            let found = told.iter().find(|(other, _)| other == key);
+            let found = found.unwrap_or_else(|| panic!("{part}.{key} is not in the runbook"));
+            let is_empty = default.is_empty() || default == "[]";
+            let default = if is_empty { "none" } else { default };
+            assert_eq!(found.1, default, "{part}.{key}");
+        }
+        for (key, _) in told {
+            let is_known = keys.iter().any(|(other, _)| *other == key);
+            assert!(is_known || UNSET.contains(&&*key), "{part}.{key} is no key");
+        }
+    }
+}

@@ -131,6 +131,7 @@ fn a_table_that_is_not_healthy_says_how_many_of_its_partitions_are_not() {
     let mut gone = partition();
     gone.health = Health::Unavailable;
     let table = TableInfo {
+        min_replicas: 0,
         table_id: 1,
         name: "t".to_owned(),
         partition_count: 3,
@@ -140,7 +141,6 @@ fn a_table_that_is_not_healthy_says_how_many_of_its_partitions_are_not() {
         created_unix_ms: 0,
         dropped_unix_ms: 0,
         kept_until_unix_ms: 0,
-        min_replicas: 1,
         partitions: vec![partition(), degraded, gone],
     };
     let words = Ailing::of(&table).in_words_at(1_000_000);

@@ -10,7 +10,11 @@ fn value<S: Subject>(subject: &S, index: u32, sort_key: &str) -> Option<String> 
 }
 
 fn applied<S: Subject>(subject: &S, index: u32) -> Decree {
-    subject.engine().last_applied(partition(index)).unwrap().decree
+    subject
+        .engine()
+        .last_applied(partition(index))
+        .unwrap()
+        .decree
 }
 
 fn later_mutations_win_within_one_call_too<S: Subject + Default>() {
@@ -31,7 +35,10 @@ fn later_mutations_win_within_one_call_too<S: Subject + Default>() {
     assert_eq!(value(&subject, 0, "a"), None);
     assert_eq!(value(&subject, 0, "b").as_deref(), Some("2"));
     assert_eq!(value(&subject, 1, "a").as_deref(), Some("other"));
-    assert_eq!((applied(&subject, 0), applied(&subject, 1)), (Decree(5), Decree(1)));
+    assert_eq!(
+        (applied(&subject, 0), applied(&subject, 1)),
+        (Decree(5), Decree(1))
+    );
 }
 
 fn what_is_in_front_of_a_bad_mutation_is_applied_and_nothing_behind_it<S: Subject + Default>() {
@@ -74,8 +81,10 @@ fn what_is_in_front_of_a_bad_mutation_is_applied_and_nothing_behind_it<S: Subjec
             mutation(index, decree, payload),
             mutation(partition(0), Decree(2), &two),
         ];
-        let ApplyAllError { applied: count, error } =
-            subject.engine_mut().apply_all(&mutations).unwrap_err();
+        let ApplyAllError {
+            applied: count,
+            error,
+        } = subject.engine_mut().apply_all(&mutations).unwrap_err();
         assert_eq!(count, 1);
         assert_eq!(
             std::mem::discriminant(&error),
@@ -124,7 +133,10 @@ fn a_marker_speaks_of_all_that_is_before_it_and_of_nothing_else<S: Subject + Def
     let last = applied(&subject, 0);
     for index in 0..2 {
         // A flush that nobody prepared finds the marker that was written on the way.
-        assert_eq!(subject.flush_unmarked(partition(index)), Decree(MARKER_DECREES_MAX));
+        assert_eq!(
+            subject.flush_unmarked(partition(index)),
+            Decree(MARKER_DECREES_MAX)
+        );
     }
     subject.crash();
     for index in 0..2 {
@@ -174,7 +186,9 @@ mod rocks {
         ];
         let failed = rocks.apply_together(&mutations).unwrap_err();
         assert_eq!(failed.applied, 1);
-        assert!(matches!(failed.error, ApplyError::Corruption { partition: of, .. } if of == partition(1)));
+        assert!(
+            matches!(failed.error, ApplyError::Corruption { partition: of, .. } if of == partition(1))
+        );
         rocks.apply_together(&mutations[2..]).unwrap();
         assert_eq!(value(&rocks, 0, "a").as_deref(), Some("0"));
         assert_eq!(value(&rocks, 2, "a").as_deref(), Some("2"));

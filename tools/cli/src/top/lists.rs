@@ -176,8 +176,8 @@ const CORES: [Column; 31] = [
     right("p50", 6, 3),
     right("p99", 6, 1),
     right("p99.9", 6, 3),
-    left("p99 lately", 12, 4),
-    right("prim", 5, 2),
+    left("p99 lately", 10, 2),
+    right("prim", 5, 3),
     right("repl", 5, 4),
     right("flush99", 7, 3),
     right("flush/s", 7, 9),
@@ -236,7 +236,7 @@ fn core_cells(row: &CoreRow, traffic: &Traffic, filter: &str) -> Vec<Cell> {
             .extend([it.p50_us, it.p99_us, it.p999_us].map(|us| Cell::number(us, latency_us(us)))),
         None => cells.extend([Cell::none(), Cell::none(), Cell::none()]),
     }
-    cells.push(Cell::text(spark(&row.history.p99_us, 12)).with(Tone::Good));
+    cells.push(Cell::text(spark(&row.history.p99_us, 10)).with(Tone::Good));
     cells.push(Cell::number(
         count(numbers.primaries),
         numbers.primaries.to_string(),

@@ -71,7 +71,11 @@ fn head_line(app: &App, theme: Theme) -> Line<'static> {
     let mut spans = vec![
         span("pegasus top".to_owned(), Tone::Title),
         span(
-            format!("  {} nodes, {} cores", totals.nodes, totals.cores),
+            format!(
+                "  {}, {}",
+                counted(totals.nodes, "node"),
+                counted(totals.cores, "core")
+            ),
             Tone::Plain,
         ),
     ];
@@ -101,6 +105,12 @@ fn head_line(app: &App, theme: Theme) -> Line<'static> {
     Line::from(spans)
 }
 
+/// `1 core`, `2 cores`.
+fn counted(count: usize, what: &str) -> String {
+    let many = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{many}")
+}
+
 fn foot_line(app: &App, theme: Theme) -> Line<'static> {
     if let Some(typed) = &app.typed {
         return Line::from(format!(
@@ -112,12 +122,8 @@ fn foot_line(app: &App, theme: Theme) -> Line<'static> {
         return Line::styled(message.clone(), theme.style(Tone::Bad));
     }
     let keys = match app.list() {
-        Some(_) => {
-            "1 cores 2 tables 3 partitions 4 hot keys  Enter open  <> sort  r reverse  / filter  ? help  q quit"
-        }
-        None => {
-            "Esc back  Up Down scroll  1 cores 2 tables 3 partitions 4 hot keys  ? help  q quit"
-        }
+        Some(_) => "1 cores 2 tables 3 parts 4 hot keys  Enter open  <> sort  / filter  ? help  q",
+        None => "Esc back  Up Down scroll  1 cores 2 tables 3 parts 4 hot keys  ? help  q",
     };
     Line::styled(keys, theme.style(Tone::Dim))
 }

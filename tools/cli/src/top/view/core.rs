@@ -22,7 +22,9 @@ pub(super) fn lines(model: &Model, name: CoreName, theme: Theme, width: u16) -> 
     let mut lines = vec![head(row, theme)];
     if !row.is_running() {
         let text = format!("{}.", row.state.meaning());
-        lines.push(Line::styled(text, theme.style(tone_of(row.state))));
+        let tone = theme.style(tone_of(row.state));
+        let wrapped = wrapped(&text, width.into()).into_iter();
+        lines.extend(wrapped.map(|line| Line::styled(line, tone)));
     }
     if let Some(error) = &row.error {
         lines.push(Line::styled(error.clone(), theme.style(Tone::Bad)));
@@ -34,7 +36,7 @@ pub(super) fn lines(model: &Model, name: CoreName, theme: Theme, width: u16) -> 
     let seconds = interval.elapsed();
     let since = match row.is_running() {
         true => format!("numbers of {:.1} s", seconds.as_secs_f64()),
-        false => format!("numbers of its last {} of life", duration(seconds)),
+        false => format!("numbers since its start, of {}", duration(seconds)),
     };
     lines.push(Line::styled(since, theme.style(Tone::Dim)));
     lines.extend(requests(&numbers, row, theme, width));
@@ -65,6 +67,23 @@ fn head(row: &CoreRow, theme: Theme) -> Line<'static> {
         )));
     }
     Line::from(spans)
+}
+
+/// In lines of at most so many letters, between words.
+fn wrapped(text: &str, letters: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        if let Some(line) = lines.last_mut() {
+            let is_empty = line.is_empty();
+            if is_empty || line.chars().count() + 1 + word.chars().count() <= letters {
+                line.push_str(if is_empty { "" } else { " " });
+                line.push_str(word);
+                continue;
+            }
+        }
+        lines.push(word.to_owned());
+    }
+    lines
 }
 
 fn titled(title: &str, text: String, theme: Theme) -> Line<'static> {
@@ -106,13 +125,16 @@ fn requests(numbers: &Numbers, row: &CoreRow, theme: Theme, width: u16) -> Vec<L
     }
     let room = usize::from(width).saturating_sub(24).min(60);
     for (title, values) in [
-        ("requests", &row.history.requests),
-        ("p99", &row.history.p99_us),
+        ("lately", &row.history.requests),
+        ("p99 lately", &row.history.p99_us),
     ] {
+        if values.is_empty() {
+            continue;
+        }
         let picture = spark(values, room);
         let newest = values.back().copied().unwrap_or(0);
         let newest = match title {
-            "p99" => latency_us(count(newest)),
+            "p99 lately" => latency_us(count(newest)),
             _ => short(count(newest)),
         };
         lines.push(Line::from(vec![
@@ -259,7 +281,7 @@ fn memory(numbers: &Numbers, theme: Theme) -> Vec<Line<'static>> {
             let share = ratio(part.bytes, part.bytes_max);
             let tone = if share > 0.9 { Tone::Warn } else { Tone::Good };
             Line::from(vec![
-                Span::styled(format!("{name:<12}"), theme.style(Tone::Title)),
+                Span::styled(format!("in {name:<10}"), theme.style(Tone::Title)),
                 Span::styled(bar(share, 20), theme.style(tone)),
                 Span::raw(format!(
                     " {} of {}",

@@ -248,11 +248,8 @@ fn any_size_of_terminal_is_drawn_without_a_panic() {
         ] {
             let drawn = draw_text(&mut after(actions), width, height);
             let is_too_small = width < 40 || height < 6;
-            assert_eq!(
-                drawn.contains("pegasus top"),
-                !is_too_small,
-                "{width}x{height}"
-            );
+            let is_drawn = drawn.contains("pegasus top") || drawn.contains("keys:");
+            assert_eq!(is_drawn, !is_too_small, "{width}x{height}");
         }
     }
     assert!(draw_text(&mut after(&[]), 39, 5).contains("39x5: needs 40x6"));

@@ -246,13 +246,14 @@ impl<P: AsRef<[AtomicU64]>> Writer<P> {
 
     /// The replica is gone: its slot is for others. Costs some microseconds.
     pub fn release_partition(&mut self, table: u32, partition: u32) {
-        let words = &self.page.as_ref()[PARTITIONS_AT..PAGE_WORDS];
-        self.partitions.release(words, table, partition);
+        self.retain_partitions(|one, other| (one, other) != (table, partition));
     }
 
-    /// All replicas with a slot, as table and partition.
-    pub fn partitions(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.partitions.taken()
+    /// Gives back the slots of all replicas for which `is_kept`, given table and partition, does not hold. Some microseconds
+    /// if there are such, however many.
+    pub fn retain_partitions(&mut self, is_kept: impl FnMut(u32, u32) -> bool) {
+        let words = &self.page.as_ref()[PARTITIONS_AT..PAGE_WORDS];
+        self.partitions.retain(words, is_kept);
     }
 
     /// Adds to a counter of a replica, visible to readers at once; of none, nothing.

@@ -134,15 +134,30 @@ impl PartitionSlots {
         self.places[place] = slot + 1;
     }
 
-    pub(super) fn release(&mut self, words: &[AtomicU64], table: u32, partition: u32) {
-        let Some(slot) = self.find(table, partition) else {
-            return;
-        };
-        self.owners[usize::from(slot.0)] = (0, 0);
-        self.free.push_back(slot.0);
-        if let Some(sequence) = words.get(slot.start()) {
-            store(sequence, 0);
+    /// Gives back the slots of all replicas that are not to be kept.
+    pub(super) fn retain(
+        &mut self,
+        words: &[AtomicU64],
+        mut is_kept: impl FnMut(u32, u32) -> bool,
+    ) {
+        let before = self.free.len();
+        for (slot, (owner, sequence)) in (0..).zip(&mut self.owners) {
+            let (table, partition) = halves(*owner);
+            if *sequence == 0 || is_kept(table, partition) {
+                continue;
+            }
+            (*owner, *sequence) = (0, 0);
+            self.free.push_back(slot);
+            if let Some(sequence) = words.get(PartitionSlot(slot).start()) {
+                store(sequence, 0);
+            }
         }
+        if self.free.len() > before {
+            self.enter_all();
+        }
+    }
+
+    fn enter_all(&mut self) {
         self.places.fill(0);
         for (slot, (owner, sequence)) in (0..).zip(self.owners.clone()) {
             if sequence > 0 {
@@ -154,11 +169,6 @@ impl PartitionSlots {
     /// Slots that have been used: the others are behind them.
     pub(super) fn used(&self) -> usize {
         self.owners.len()
-    }
-
-    pub(super) fn taken(&self) -> impl Iterator<Item = (u32, u32)> {
-        let taken = self.owners.iter().filter(|(_, sequence)| *sequence > 0);
-        taken.map(|(owner, _)| halves(*owner))
     }
 }
 

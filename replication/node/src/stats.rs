@@ -155,7 +155,7 @@ impl Stats {
             .find_partition(partition.table.0, partition.index)
     }
 
-    /// A replica is on this core: it gets a slot, as long as there are some. False: there is none left.
+    /// A replica is on this core: it gets a slot, or none where all are taken.
     pub fn keep_partition(&mut self, partition: PartitionId) -> PartitionSlot {
         self.writer
             .take_partition(partition.table.0, partition.index)
@@ -163,14 +163,12 @@ impl Stats {
 
     /// Gives back the slots of all replicas for which `is_here` does not hold.
     pub fn forget_partitions(&mut self, is_here: impl Fn(PartitionId) -> bool) {
-        let id = |(table, index)| PartitionId {
-            table: TableId(table),
-            index,
-        };
-        let gone: Vec<PartitionId> = self.writer.partitions().map(id).collect();
-        for PartitionId { table, index } in gone.into_iter().filter(|it| !is_here(*it)) {
-            self.writer.release_partition(table.0, index);
-        }
+        self.writer.retain_partitions(|table, index| {
+            is_here(PartitionId {
+                table: TableId(table),
+                index,
+            })
+        });
     }
 
     pub fn set_of(&mut self, slot: PartitionSlot, gauge: PartitionGauge, value: u64) {

@@ -78,7 +78,7 @@ fn a_slot_is_taken_again_last_and_begins_from_nothing() {
     for partition in (0..1024).filter(|it| *it != 512) {
         assert_ne!(writer.find_partition(1, partition), PartitionSlot::NONE);
     }
-    assert_eq!(writer.partitions().count(), 1024);
+    assert_eq!(writer.snapshot().partitions().len(), 1024);
     // The same replica again, in the next slot that is free: another life.
     writer.release_partition(1, 3);
     writer.release_partition(2, 0);

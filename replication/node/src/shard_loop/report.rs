@@ -120,6 +120,8 @@ impl ShardLoop {
             self.reports.told.remove(&partition);
             return true;
         };
+        // Before anybody is told that it serves, so that all that it is asked for is counted.
+        self.stats.keep_partition(partition);
         let key = ReplicaKey {
             partition,
             incarnation: replica.incarnation(),

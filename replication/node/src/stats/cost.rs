@@ -99,3 +99,39 @@ fn stages_cost() {
     let ns = (cpu_ns() - started) / i64::from(REQUESTS);
     eprintln!("one reading of the clock: {ns} ns");
 }
+
+/// What it costs that each replica counts for itself, and that hot keys are known, on top of all else.
+#[test]
+#[ignore = "a measurement"]
+fn partitions_and_hot_keys_cost() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("page");
+    let create = || Stats::create(&path, NodeId(1), CoreId(0), 1, StagesConfig::Off);
+    let mut stats = create().expect("a page");
+    let partition = |index| PartitionId {
+        table: TableId(1),
+        index,
+    };
+    for index in 0..64 {
+        stats.keep_partition(partition(index));
+    }
+    let keys: Vec<[u8; 16]> = (0..100_000_u128).map(u128::to_le_bytes).collect();
+    let started = cpu_ns();
+    let second = REQUESTS / 10;
+    for number in 0..REQUESTS {
+        let partition = partition(number.wrapping_mul(2_654_435_761) >> 26);
+        let slot = stats.count_request(partition, Some(Timing::Get));
+        let key = number.wrapping_mul(2_654_435_761) % 100_000;
+        let name = &keys[key as usize];
+        stats.note_key(partition, false, u64::from(key), (name, b""));
+        stats.add_of(slot, PartitionCounter::RowsRead, 1);
+        stats.add_of(slot, PartitionCounter::BytesRead, 100);
+        // A tenth of a second's 2,000,000.
+        if number % second == 0 {
+            stats.hot_keys.tell(clock::now());
+        }
+    }
+    let ns = (cpu_ns() - started) * 10 / i64::from(REQUESTS);
+    let (whole, tenth) = (ns / 10, ns % 10);
+    eprintln!("partitions and hot keys: {whole}.{tenth} ns a request");
+}

@@ -209,6 +209,8 @@ fn table_detail() -> Vec<u8> {
             reason,
             committed: 5,
             prepared: 6,
+            bytes: 0,
+            since_unix_ms: 0,
         };
         let member = admin::MemberDetail::create(b, &arguments);
         let secondaries = Some(b.create_vector(&[member]));
@@ -244,6 +246,7 @@ fn table_detail() -> Vec<u8> {
             partitions,
             dropped_unix_ms: 0,
             kept_until_unix_ms: 0,
+            min_replicas: 2,
         };
         admin::TableDetail::create(b, &arguments)
     })

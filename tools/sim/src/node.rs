@@ -8,7 +8,7 @@ use crate::history::Violation;
 use crate::scenario::Scenario;
 use crate::world::World;
 use pegasus_engine::Engine;
-use pegasus_meta::state::{ReplicaHealth, ReplicaKey, ReplicaStatus, Report};
+use pegasus_meta::state::{NodeWords, ReplicaHealth, ReplicaKey, ReplicaStatus, Report};
 use pegasus_replication::event::Effects;
 use pegasus_replication::ids::{
     CoreAddress, CoreId, Instant, NodeId, NodeIncarnation, PartitionId,
@@ -85,6 +85,7 @@ impl SimNode {
             disk_total: 0,
             disk_free: 0,
             tables: self.known.tables.values().cloned().collect(),
+            words: NodeWords::default(),
         }
     }
 }

@@ -28,7 +28,10 @@ fn loads(cluster: &Cluster) -> Result<Loads> {
         let primary = &partition["primary"];
         let all = partition["secondaries"].as_array().unwrap().iter();
         for (place, member) in [primary].into_iter().chain(all).enumerate() {
-            let at = (member["node"].as_u64().unwrap(), member["core"].as_u64().unwrap());
+            let at = (
+                member["node"].as_u64().unwrap(),
+                member["core"].as_u64().unwrap(),
+            );
             let load = loads.entry(at).or_default();
             load.0 += 1;
             load.1 += u32::from(place == 0);
@@ -58,7 +61,10 @@ async fn a_node_that_is_added_gets_its_share_and_no_request_fails() -> Result<()
     ensure!(plan["moves_total"].as_u64() > Some(0), "{plan}");
     let none = cluster.pegasus(&["balance", "status", "--json"])?;
     let none: Value = serde_json::from_str(&none)?;
-    ensure!(none["wanted"].is_null() && none["moves_total"] == 0, "{none}");
+    ensure!(
+        none["wanted"].is_null() && none["moves_total"] == 0,
+        "{none}"
+    );
 
     cluster.pegasus(&["balance", "limit", "--copies-per-node", "4"])?;
     cluster.pegasus(&["balance", "run", "--wait=60"])?;

@@ -81,7 +81,7 @@ impl WritePace {
         let Some(base) = paced.base(bytes, now) else {
             return Duration::ZERO;
         };
-        let step = i32::try_from(files + 1 - SLOW_FILES).unwrap_or(i32::MAX);
+        let step = i32::try_from(files - SLOW_FILES + 1).unwrap_or(i32::MAX);
         let bytes_per_s = (base * STEP.powi(step)).max(BYTES_PER_S_MIN);
         let begin = paced.paid_at.max(now);
         let pause = begin.since(now);
@@ -127,7 +127,7 @@ mod tests {
         let mut pace = WritePace::default();
         pace.set_files(files);
         let mut now = Instant(0);
-        while now.since(Instant(0)) < MEASURE {
+        while pace.replicas.values().all(|it| it.base.is_none()) {
             now = now.after(Duration::from_millis(1));
             pace.pause(partition(0), files, 10_000, now, LONGEST);
         }

@@ -177,7 +177,7 @@ fn judge(
             "it cannot go on: {}; the order stays and goes on when that changes, `pegasus node undrain {node}` takes it back",
             told.waits_for
         );
-        return Err(Failed::error(Exit::Unavailable, sentence));
+        return Err(Failed::error(Exit::Failed, sentence));
     }
     let eta = pace.eta(told);
     let left = match told.bytes_left {
@@ -331,7 +331,7 @@ mod tests {
         };
         assert!(at(0).is_ok() && at(9).is_ok());
         let error = at(10).unwrap_err();
-        assert_eq!(exit_of(&error), Exit::Unavailable);
+        assert_eq!(exit_of(&error), Exit::Failed);
         assert!(error.to_string().contains("undrain 1"), "{error}");
     }
 }

@@ -97,6 +97,32 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Starts the cluster of one node and one core whose directory was made elsewhere, on a free block of ports.
+    pub fn start_copied(directory: &Path) -> Result<Self> {
+        let ports = PortBlock::take()?;
+        let description = directory.join("cluster.toml");
+        let text = std::fs::read_to_string(&description)?;
+        let lines = text
+            .lines()
+            .map(|line| match line.starts_with("base_port") {
+                true => format!("base_port = {}", ports.base()),
+                false => line.to_owned(),
+            });
+        std::fs::write(&description, lines.collect::<Vec<_>>().join("\n"))?;
+        let mut cluster = Self {
+            directory: directory.to_owned(),
+            meta: String::new(),
+            place: Place::Local { _ports: ports },
+        };
+        cluster.local(&["start"])?;
+        let status = cluster.status()?;
+        let address = status["meta"]
+            .as_str()
+            .context("status names no meta address")?;
+        cluster.meta = address.to_owned();
+        Ok(cluster)
+    }
+
     /// One meta and `nodes` nodes of a core each, every one on a machine of its own: node n on machine n, meta on the next
     /// one, clients on the last.
     pub fn start_on(network: &Network, directory: &Path, nodes: u16) -> Result<Self> {

@@ -56,7 +56,7 @@ pub(super) async fn add(options: &AddNode, out: &mut Output) -> anyhow::Result<(
     let number = cluster.file.nodes;
     tell(&cluster, out).await?;
     note(format!(
-        "node-{number} has joined; replicas and primaries are balanced onto it (`pegasus cluster balance`)"
+        "node-{number} has joined; replicas and primaries are balanced onto it (`pegasus balance status`)"
     ));
     Ok(())
 }

@@ -159,6 +159,9 @@ fn abort_on_panic() {
     std::panic::set_hook(Box::new(|info| {
         let thread = std::thread::current();
         let backtrace = std::backtrace::Backtrace::force_capture();
+        if pegasus_logs::levels().is_empty() {
+            eprintln!("pegasus-replica: {info}\n{backtrace}");
+        }
         tracing::error!(thread = thread.name(), "{info}\n{backtrace}");
         std::process::abort();
     }));

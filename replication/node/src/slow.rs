@@ -143,6 +143,8 @@ impl SlowReporter {
         self.tables = own.collect();
         let least = self.tables.values().copied().min();
         self.least_ns = least.unwrap_or(u64::MAX).min(self.usual_ns);
+        // One that is not slow any more would not be taken out, and be found under the receipt of another request.
+        self.clients.clear();
     }
 
     /// Whether a request that has taken so long may be slow: one comparison.

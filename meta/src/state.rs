@@ -62,8 +62,8 @@ pub use options::HealOptions;
 pub use orders::OrderProgress;
 pub(crate) use report::bounded;
 pub use report::{
-    NodeWords, Program, Proposed, REASON_BYTES_MAX, ReplicaHealth, ReplicaKey, ReplicaStatus, Report,
-    VERSION_BYTES_MAX,
+    NodeWords, Program, Proposed, REASON_BYTES_MAX, ReplicaHealth, ReplicaKey, ReplicaStatus,
+    Report, VERSION_BYTES_MAX,
 };
 pub use table::{
     PARTITIONS_MAX, PARTITIONS_PER_TABLE_MAX, Partition, REPLICA_COUNT_MAX, TABLES_MAX, Table,

@@ -69,7 +69,11 @@ impl State {
         partition: &Partition,
         load: &PartitionLoad,
     ) -> Freedom {
-        let is_moving = partition.intent.is_some() || partition.learner.is_some();
+        // A node that has failed with it would be chosen again, in vain.
+        let mut failed = partition.backoffs.iter();
+        let is_moving = partition.intent.is_some()
+            || partition.learner.is_some()
+            || failed.any(|it| self.has_to_wait(partition, it.node));
         let settled = self.balance.settled.get(&id);
         let is_recent = |at_ms: u64| self.now_ms().saturating_sub(at_ms) < SETTLED_MS;
         match settled {

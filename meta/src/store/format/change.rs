@@ -27,8 +27,8 @@
 //! 10 and 11 came with format 2, 12 to 17 with format 3.
 
 use crate::state::{
-    Backoff, BalanceLimits, BalanceSettings, Change, Cluster, ClusterId, Core, Counters, Drain, Goal, Intent, Learner, Level, Node,
-    Partition, Table, Wanted,
+    Backoff, BalanceLimits, BalanceSettings, Change, Cluster, ClusterId, Core, Counters, Drain,
+    Goal, Intent, Learner, Level, Node, Partition, Table, Wanted,
 };
 use pegasus_replication::config::{Member, Stage};
 use pegasus_replication::ids::{

@@ -116,15 +116,18 @@ impl Progress {
     }
 
     /// A mutation goes into the write being put together. It counts as applied by [`Self::advance`] alone.
+    #[cfg(feature = "rocks")]
     pub(crate) const fn stage(&mut self) {
         self.staged += 1;
     }
 
     /// The write being put together is over, well or not.
+    #[cfg(feature = "rocks")]
     pub(crate) const fn unstage(&mut self) {
         self.staged = 0;
     }
 
+    #[cfg(feature = "rocks")]
     pub(crate) const fn has_staged(&self) -> bool {
         self.staged > 0
     }

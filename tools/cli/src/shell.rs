@@ -30,6 +30,7 @@ use input::{Input, Read};
 use session::{Session, Settings, Step};
 use std::ffi::OsString;
 use std::future::Future;
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -89,7 +90,9 @@ pub(crate) fn run(
         style: out.style,
         yes: options.yes,
     };
-    let keeps_going = options.keep_going || input.is_interactive();
+    // Somebody at a terminal that can do nothing but lines.
+    let is_plain = input.is_stdin() && std::io::stdin().is_terminal();
+    let keeps_going = options.keep_going || input.is_interactive() || is_plain;
     let mut shell = Running {
         session: Session::new(settings),
         input,
@@ -107,6 +110,10 @@ pub(crate) fn run(
 /// SIGTERM ends the shell after the command that runs, at a prompt at once.
 fn end_with_signal(runtime: &Runtime, ends: &Arc<AtomicBool>) {
     let ends = Arc::clone(ends);
+    // From now on Ctrl-C is for commands, also between them.
+    let inside = runtime.enter();
+    let _ = signal(SignalKind::interrupt());
+    drop(inside);
     runtime.spawn(async move {
         if let Ok(mut terminate) = signal(SignalKind::terminate())
             && terminate.recv().await.is_some()
@@ -134,6 +141,7 @@ impl Running {
         loop {
             let read = self.input.next(&prompt(&self.session))?;
             let result = match read {
+                _ if self.is_ended() => break,
                 Read::End => break,
                 Read::Cancelled => continue,
                 Read::Wrong(error) => Err(error),
@@ -151,10 +159,10 @@ impl Running {
                 }
                 Err(error) => self.failed(error, out.style)?,
             };
-            if self.ends.load(Ordering::Relaxed) {
-                return Err(Failed::told(Exit::Interrupted));
-            }
             self.refresh_names();
+        }
+        if self.is_ended() {
+            return Err(Failed::told(Exit::Interrupted));
         }
         self.end(last)
     }
@@ -218,6 +226,11 @@ impl Running {
             None if self.input.is_interactive() => Ok(()),
             None => last,
         }
+    }
+
+    /// SIGTERM has come.
+    fn is_ended(&self) -> bool {
+        self.ends.load(Ordering::Relaxed)
     }
 
     fn refresh_names(&mut self) {

@@ -81,16 +81,12 @@ pub(crate) async fn run(
     out: &mut Output,
 ) -> anyhow::Result<()> {
     let from = connect.table(&options.table).await?;
-    let to = match options.to_meta.is_empty() {
-        true => connect.table(&options.to).await?,
-        false => {
-            connect
-                .at(options.to_meta.clone())
-                .table(&options.to)
-                .await?
-        }
+    let other = match options.to_meta.is_empty() {
+        true => connect.clone(),
+        false => connect.at(options.to_meta.clone()),
     };
-    if options.to_meta.is_empty() && from.id() == to.id() {
+    let to = other.table(&options.to).await?;
+    if from.id() == to.id() && cluster(connect).await? == cluster(&other).await? {
         return Err(Failed::usage("a table cannot be copied onto itself"));
     }
     let copy = description(options, &from, &to)?;
@@ -119,6 +115,11 @@ pub(crate) async fn run(
         Ok(()) => running.tell(out),
         Err(error) => Err(running.stopped(error)),
     }
+}
+
+/// Its number.
+async fn cluster(connect: &Connect) -> anyhow::Result<u128> {
+    Ok(connect.client().await?.list_nodes().await?.cluster_id)
 }
 
 fn description(options: &CopyData, from: &Table, to: &Table) -> anyhow::Result<Copy> {

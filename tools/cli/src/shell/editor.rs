@@ -79,6 +79,8 @@ impl Editor {
             .line
             .read_line(&Sign(prompt))
             .map_err(std::io::Error::other)?;
+        // A shell that is killed has lost no line; one that cannot be kept is no reason to stop.
+        let _ = self.line.sync_history();
         Ok(match typed {
             Signal::Success(line) => Typed::Line(line),
             Signal::CtrlC => Typed::Cancelled,

@@ -122,9 +122,26 @@ pub fn find(name: &[u8]) -> Option<&'static Spec> {
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
-    let found = COMMANDS.binary_search_by(|spec| spec.name.as_bytes().cmp(lower));
-    found.ok().and_then(|index| COMMANDS.get(index))
+    let letter = usize::from(lower.first()?.checked_sub(b'a')?);
+    let (start, end) = (*BY_LETTER.get(letter)?, *BY_LETTER.get(letter + 1)?);
+    let candidates = COMMANDS.get(start..end)?;
+    candidates.iter().find(|spec| spec.name.as_bytes() == lower)
 }
+
+/// Where the commands of each letter begin, and where those of the last one end: few begin with the same one, and fewer are as long as
+/// the one that is looked for.
+const BY_LETTER: [usize; 27] = {
+    let mut starts = [0; 27];
+    let (mut letter, mut at) = (0, 0);
+    while letter < starts.len() {
+        while at < COMMANDS.len() && ((COMMANDS[at].name.as_bytes()[0] - b'a') as usize) < letter {
+            at += 1;
+        }
+        starts[letter] = at;
+        letter += 1;
+    }
+    starts
+};
 
 impl Spec {
     /// Whether so many arguments, the name included, can be right.
@@ -527,7 +544,15 @@ mod tests {
             COMMANDS.is_sorted_by(|a, b| a.name < b.name),
             "the search relies on it"
         );
-        for name in ["", "gett", "a name that is far too long to be one"] {
+        for name in [
+            "",
+            "gett",
+            "{get",
+            "zzz",
+            "_",
+            "1",
+            "a name that is far too long to be one",
+        ] {
             assert_eq!(find(name.as_bytes()), None);
         }
     }

@@ -32,18 +32,22 @@ enum Stop {
 impl CoreIo {
     /// Answers a request. Nothing happens if its connection is gone.
     pub fn reply(&mut self, to: ReplyTo, reply: &Reply) {
-        self.queue_reply(to, reply, None);
+        self.queue_reply(&to, reply, None);
     }
 
     /// Answers a request; [`CoreIo::take_sent`] gives `receipt` back, once, when the kernel has taken the answer or its
     /// connection is gone.
     pub fn reply_with_receipt(&mut self, to: ReplyTo, reply: &Reply, receipt: u32) {
-        self.queue_reply(to, reply, Some(receipt));
+        self.queue_reply(&to, reply, Some(receipt));
     }
 
-    /// Answers a get that found this value, with a receipt or without, see [`CoreIo::reply_with_receipt`]. The value is copied
-    /// once.
-    pub fn reply_value(&mut self, to: ReplyTo, value: &[u8], receipt: Option<u32>) {
+    /// Answers a request that stays where it is, with a receipt or without, see [`CoreIo::reply_with_receipt`]. Once only.
+    pub fn reply_at(&mut self, to: &ReplyTo, reply: &Reply, receipt: Option<u32>) {
+        self.queue_reply(to, reply, receipt);
+    }
+
+    /// As [`CoreIo::reply_at`], to a get that found this value, which is copied once.
+    pub fn reply_value(&mut self, to: &ReplyTo, value: &[u8], receipt: Option<u32>) {
         self.queue_answer(to, receipt, |frontend, tag, scratch, output| {
             frontend.encode_value(tag, value, scratch, output);
         });
@@ -57,7 +61,7 @@ impl CoreIo {
         address.ok()?.as_socket()
     }
 
-    fn queue_reply(&mut self, to: ReplyTo, reply: &Reply, receipt: Option<u32>) {
+    fn queue_reply(&mut self, to: &ReplyTo, reply: &Reply, receipt: Option<u32>) {
         self.queue_answer(to, receipt, |frontend, tag, scratch, output| {
             frontend.encode(tag, reply, scratch, output);
         });
@@ -65,7 +69,7 @@ impl CoreIo {
 
     fn queue_answer(
         &mut self,
-        to: ReplyTo,
+        to: &ReplyTo,
         receipt: Option<u32>,
         encode: impl FnOnce(&mut dyn Frontend, &Tag, &mut Scratch, &mut Vec<u8>),
     ) {

@@ -37,16 +37,8 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 impl ShardLoop {
     /// A request from a connection of this core.
     pub(super) fn take_request(&mut self, to: ReplyTo, request: Request, arrival: Arrival) {
-        let (counter, _) = of_operation(&request.operation);
+        let (counter, timing) = of_operation(&request.operation);
         self.stats.count(counter);
-        if let Some((to, request)) = self.keep_quick(to, request, arrival) {
-            self.take_long_way(to, request, arrival);
-        }
-    }
-
-    /// Past the short way of gets whose rows are in memory.
-    pub(super) fn take_long_way(&mut self, to: ReplyTo, request: Request, arrival: Arrival) {
-        let (_, timing) = of_operation(&request.operation);
         let untraced = Measure::untraced(timing, Instant(arrival.received_ns));
         match request.operation {
             Operation::Ping => self.send_answer(Origin::Here(to), untraced, Ok(Response::Pong)),

@@ -27,11 +27,14 @@ impl ShardLoop {
     /// What the ring has reported.
     pub(super) fn collect_io(&mut self) {
         let mut events = std::mem::take(&mut self.events);
-        for event in events.drain(..) {
-            self.on_io(event);
+        for (at, event) in events.iter_mut().enumerate() {
+            if !self.keep_quick(at, event) {
+                self.on_io(std::mem::replace(event, IoEvent::Woken));
+            }
         }
+        self.answer_quick(&mut events);
+        events.clear();
         self.events = events;
-        self.answer_quick();
     }
 
     /// What the other cores, the other threads and the clock say.
@@ -60,7 +63,7 @@ impl ShardLoop {
         }
     }
 
-    fn on_io(&mut self, event: IoEvent) {
+    pub(super) fn on_io(&mut self, event: IoEvent) {
         match event {
             IoEvent::LogWritten { id, result } => self.on_log_written(LogWriteId(id), result),
             IoEvent::Request {

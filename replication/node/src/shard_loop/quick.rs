@@ -15,14 +15,15 @@ use super::admit::{partition_id, timeout_of};
 use super::read::no_such_row;
 use crate::clock;
 use crate::stall::Phase;
+use crate::stats::of_operation;
 use pegasus_engine::rocks::{CachedRows, RowHint};
 use pegasus_engine::value::seconds_since_epoch;
 use pegasus_engine::{Engine, RocksEngine, key};
 use pegasus_fbs::code::Code;
 use pegasus_fbs::hash::key_hash;
-use pegasus_fbs::stats_page::{Counter, Stage, Timing};
+use pegasus_fbs::stats_page::{Counter, PartitionCounter, Stage, Timing};
+use pegasus_net::IoEvent;
 use pegasus_net::request::{Operation, Redis, Request, Response};
-use pegasus_net::{Arrival, ReplyTo};
 use pegasus_redis::{Calls, Kind};
 use pegasus_replication::ids::{Instant, PartitionId, TableId};
 use pegasus_resp::Value;
@@ -47,14 +48,14 @@ pub(super) struct QuickReads {
     look: u64,
 }
 
-/// One of them, as it came.
+/// One of them.
 #[derive(Debug)]
 struct QuickRead {
-    to: ReplyTo,
-    request: Request,
-    arrival: Arrival,
+    /// Among the events of the look: requests are large, and stay where they are.
+    at: usize,
     partition: PartitionId,
     key_hash: u64,
+    deadline: Instant,
     key: [u8; KEY_BYTES_MAX],
     key_bytes: u8,
 }
@@ -93,40 +94,49 @@ impl QuickRead {
         self.key.get(..self.key_bytes.into()).unwrap_or_default()
     }
 
-    fn deadline(&self) -> Instant {
-        let timeout = match self.request.operation {
-            Operation::Redis(_) => super::redis::TIMEOUT,
-            _ => timeout_of(&self.request),
-        };
-        Instant(self.arrival.received_ns).after(timeout)
+    /// Hash key and sort key.
+    fn names(&self) -> (&[u8], &[u8]) {
+        key::decode(self.raw_key()).unwrap_or_default()
+    }
+
+    /// Of a key without a sort key, as those of Redis are.
+    fn redis_key(&self) -> &[u8] {
+        let raw_key = self.raw_key();
+        raw_key
+            .get(key::HASH_KEY_LENGTH_BYTES..)
+            .unwrap_or_default()
     }
 }
 
 impl ShardLoop {
-    /// Keeps a request that may go the short way until all have come; gives any other one back.
-    pub(super) fn keep_quick(
-        &mut self,
-        to: ReplyTo,
-        request: Request,
-        arrival: Arrival,
-    ) -> Option<(ReplyTo, Request)> {
+    /// Whether the request `at` this place of the events may go the short way; it is looked at when all have come.
+    pub(super) fn keep_quick(&mut self, at: usize, event: &IoEvent) -> bool {
+        let IoEvent::Request {
+            request, arrival, ..
+        } = event
+        else {
+            return false;
+        };
         let mut key = [0; KEY_BYTES_MAX];
-        let Some((partition, key_hash, key_bytes)) = self.quick_key(&request, &mut key) else {
-            return Some((to, request));
+        let Some((partition, key_hash, key_bytes)) = self.quick_key(request, &mut key) else {
+            return false;
         };
         if !self.arrivals.note_at_once(partition.table.0) {
-            return Some((to, request));
+            return false;
         }
+        let timeout = match request.operation {
+            Operation::Redis(_) => super::redis::TIMEOUT,
+            _ => timeout_of(request),
+        };
         self.quick.waiting.push(QuickRead {
-            to,
-            request,
-            arrival,
+            at,
             partition,
             key_hash,
+            deadline: Instant(arrival.received_ns).after(timeout),
             key,
             key_bytes,
         });
-        None
+        true
     }
 
     /// The partition of a get of one row, the hash of its key and the length of its raw key, which is put into `key`.
@@ -152,27 +162,30 @@ impl ShardLoop {
         }
     }
 
-    /// Answers those that have come.
-    pub(super) fn answer_quick(&mut self) {
+    /// Answers those that have come, of these events. Those that cannot be answered like this go the long way.
+    pub(super) fn answer_quick(&mut self, events: &mut [IoEvent]) {
         if self.quick.waiting.is_empty() {
             return;
         }
         self.pulse.enter(Phase::Read);
         self.quick.look += 1;
         let now_s = seconds_since_epoch(clock::wall_us());
-        let mut waiting = std::mem::take(&mut self.quick.waiting);
+        let waiting = std::mem::take(&mut self.quick.waiting);
         let mut places = std::mem::take(&mut self.quick.places);
-        while !waiting.is_empty() {
-            let together = waiting.len().min(TOGETHER_MAX);
-            self.approach(&waiting[..together], &mut places);
+        for together in waiting.chunks(TOGETHER_MAX) {
+            self.approach(together, &mut places);
             let found_at = clock::now();
-            for (read, place) in waiting.drain(..together).zip(places.drain(..)) {
-                if let Some(read) = self.answer_from_cache(read, place, (now_s, found_at)) {
-                    self.take_long_way(read.to, read.request, read.arrival);
+            for (read, place) in together.iter().zip(places.drain(..)) {
+                let Some(event) = events.get_mut(read.at) else {
+                    continue;
+                };
+                if !self.answer_from_cache(read, event, place, (now_s, found_at)) {
+                    self.on_io(std::mem::replace(event, IoEvent::Woken));
                 }
             }
         }
         (self.quick.waiting, self.quick.places) = (waiting, places);
+        self.quick.waiting.clear();
     }
 
     /// Finds out where the rows of these reads would be, and has them near.
@@ -190,7 +203,7 @@ impl ShardLoop {
         let (rows, partition_count) = self.served_rows(read.partition)?;
         let is_owner =
             read.key_hash % u64::from(partition_count) == u64::from(read.partition.index);
-        let is_in_time = read.deadline() > self.now;
+        let is_in_time = read.deadline > self.now;
         (is_owner && is_in_time).then(|| RocksEngine::hint(rows, read.raw_key()))
     }
 
@@ -224,62 +237,77 @@ impl ShardLoop {
         Some((self.engine.rows_of(partition)?, table.partition_count))
     }
 
-    /// Gives a read back that cannot be answered from the row cache.
+    /// False: it cannot be answered from the row cache.
     fn answer_from_cache(
         &mut self,
-        read: QuickRead,
+        read: &QuickRead,
+        event: &mut IoEvent,
         place: Option<RowHint>,
         (now_s, found_at): (u32, Instant),
-    ) -> Option<QuickRead> {
+    ) -> bool {
+        let IoEvent::Request {
+            from,
+            request,
+            arrival,
+        } = event
+        else {
+            return false;
+        };
         let Self {
             engine, io, stats, ..
         } = self;
         let mut cached = engine.cached();
         let found = place.and_then(|place| cached.find(place, read.raw_key(), now_s));
-        let is_redis = matches!(read.request.operation, Operation::Redis(_));
+        let is_redis = matches!(request.operation, Operation::Redis(_));
         let row = match found {
-            None => return Some(read),
+            None => return false,
             // It may be a hash.
-            Some(None) if is_redis && !engine.is_plain(read.partition, hash_key_of(&read)) => {
-                return Some(read);
+            Some(None) if is_redis && !engine.is_plain(read.partition, read.redis_key()) => {
+                return false;
             }
             Some(row) => row,
         };
+        let (counter, _) = of_operation(&request.operation);
+        stats.count(counter);
         if is_redis {
             stats.count(Counter::RequestGet);
         }
         stats.count(Counter::ReadsFromMemory);
-        let received = Instant(read.arrival.received_ns);
-        let trace = stats.begin(
-            Some(Timing::Get),
-            &read.request,
-            Some(read.key_hash),
-            &read.arrival,
-            self.now,
-        );
+        let slot = stats.count_request(read.partition, Some(Timing::Get));
+        let (hash_key, sort_key) = read.names();
+        stats.note_key(read.partition, false, read.key_hash, (hash_key, sort_key));
+        let arrived = &*arrival;
+        let hash = Some(read.key_hash);
+        let trace = stats.begin(Some(Timing::Get), request, hash, arrived, self.now);
         stats.admitted(trace, Stage::Read, self.now);
         if !stats.measures_stages() {
-            stats.record(Timing::Get, found_at.since(received));
+            stats.record(Timing::Get, found_at.since(Instant(arrived.received_ns)));
         }
-        let Some(value) = row else {
-            let (code, reply) = match is_redis {
-                true => (Code::Ok, Ok(Response::Redis(Value::Null))),
-                false => (Code::NotFound, Err(no_such_row())),
-            };
-            match stats.answered(trace, code, found_at) {
-                Some(receipt) => io.reply_with_receipt(read.to, &reply, receipt),
-                None => io.reply(read.to, &reply),
-            }
-            return None;
+        let code = match (row, is_redis) {
+            (None, false) => Code::NotFound,
+            _ => Code::Ok,
         };
-        let bytes = value.len() as u64;
-        stats.add(Counter::RowsRead, 1);
-        stats.add(Counter::BytesRead, bytes);
-        stats.set_bytes(trace, bytes);
-        let receipt = stats.answered(trace, Code::Ok, found_at);
-        io.reply_value(read.to, value, receipt);
-        self.arrivals.charge_read(read.partition.table, bytes);
-        None
+        if let Some(value) = row {
+            let bytes = value.len() as u64;
+            stats.add(Counter::RowsRead, 1);
+            stats.add(Counter::BytesRead, bytes);
+            stats.add_of(slot, PartitionCounter::RowsRead, 1);
+            stats.add_of(slot, PartitionCounter::BytesRead, bytes);
+            stats.set_bytes(trace, bytes);
+            self.arrivals.charge_read(read.partition.table, bytes);
+        }
+        let receipt = stats.answered(trace, code, found_at);
+        if let Some(receipt) = receipt
+            && stats.may_be_slow(Instant(arrived.received_ns), found_at)
+        {
+            stats.note_client(receipt, io.client_of(from));
+        }
+        match (row, is_redis) {
+            (Some(value), _) => io.reply_value(from, value, receipt),
+            (None, true) => io.reply_at(from, &Ok(Response::Redis(Value::Null)), receipt),
+            (None, false) => io.reply_at(from, &Err(no_such_row()), receipt),
+        }
+        true
     }
 }
 
@@ -289,13 +317,6 @@ fn name_to_get(calls: &Calls) -> Option<&[u8]> {
         Calls::One(call) if call.spec.kind == Kind::Get => Some(call.argument(1)),
         Calls::One(_) | Calls::Transaction(_) => None,
     }
-}
-
-/// Of a key without a sort key, as those of Redis are.
-fn hash_key_of(read: &QuickRead) -> &[u8] {
-    read.raw_key()
-        .get(key::HASH_KEY_LENGTH_BYTES..)
-        .unwrap_or_default()
 }
 
 /// Odd, so that the partitions of a table lie beside each other and those of another one elsewhere.

@@ -12,6 +12,8 @@ mod failover;
 mod local;
 #[path = "cli/rows.rs"]
 mod rows;
+#[path = "cli/shell.rs"]
+mod shell;
 #[path = "cli/tune.rs"]
 mod tune;
 #[path = "cli/usage.rs"]

@@ -17,6 +17,8 @@ fn the_cores_of_a_cluster_are_listed_and_explained() {
     the_wire_tells_what_the_page_says(&cluster);
     stages_and_slow_requests_are_explained(&cluster);
     watching_goes_on(&cluster);
+    a_hot_key_is_named(&cluster);
+    the_live_view_needs_a_terminal(&cluster);
     what_is_not_there_is_told(&cluster);
     nodes_that_do_not_run(&cluster);
     without_meta(&cluster);
@@ -201,6 +203,58 @@ fn watching_goes_on(cluster: &Cluster) {
     // Nobody reads any more: it ends by itself.
     drop(lines);
     assert!(child.wait().unwrap().success());
+}
+
+/// A key that is read again and again, with its partition, and the partition itself.
+fn a_hot_key_is_named(cluster: &Cluster) {
+    for _ in 0..30 {
+        assert_eq!(done(cluster, &["get", "t", "h3"]).code, 0);
+    }
+    let mut named = Value::Null;
+    wait_until("the hot key to be named", || {
+        let told = json(cluster, &["hotkeys", "--table", "t"]);
+        let keys = told["keys"].as_array().unwrap().clone();
+        named = keys
+            .into_iter()
+            .find(|it| it["key"] == "h3")
+            .unwrap_or_default();
+        named["kind"] == "read"
+    })
+    .unwrap();
+    assert_eq!(
+        (&named["table"], &named["key_bytes"]),
+        (&"t".into(), &2.into())
+    );
+    let place = json(cluster, &["hash", "t", "h3"]);
+    assert_eq!(named["partition"], place["partition"], "{place}");
+    assert!(named["per_second"].as_f64().unwrap() > 0.0, "{named}");
+    assert!(named["share"].as_f64().unwrap() > 0.2, "{named}");
+    let words = done(cluster, &["hotkeys", "--top", "1"]);
+    assert!(
+        words.out.contains("h3") && table_width(&words.out) <= 120,
+        "{}",
+        words.out
+    );
+    refused(
+        cluster,
+        &["hotkeys", "--table", "absent"],
+        3,
+        "not_found",
+        "no such table; there are: t",
+    );
+    let core = named["core"].as_str().unwrap();
+    let report = show(cluster, core, &["--since-start"]);
+    let partitions = report["partitions"].as_array().unwrap();
+    let its = partitions
+        .iter()
+        .find(|it| it["partition"] == named["partition"]);
+    let its = its.unwrap();
+    assert_eq!(its["role"], "primary");
+    assert!(its["traffic"]["get"].as_f64().unwrap() > 0.0, "{its}");
+}
+
+fn the_live_view_needs_a_terminal(cluster: &Cluster) {
+    refused(cluster, &["top"], 2, "usage", "core list");
 }
 
 fn what_is_not_there_is_told(cluster: &Cluster) {

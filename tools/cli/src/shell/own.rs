@@ -12,7 +12,7 @@ pub(super) enum Own {
     },
     /// Go to another cluster
     Cc {
-        /// Its meta servers, HOST:PORT[,HOST:PORT]
+        /// Its meta servers: HOST:PORT, with commas between several
         #[arg(value_name = "ADDR")]
         cluster_name: Option<String>,
     },

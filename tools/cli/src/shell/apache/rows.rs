@@ -151,7 +151,7 @@ Changes are words behind the command, or the lines after it:
     },
     /// Copy rows to another table, also of another cluster
     CopyData {
-        /// Meta servers of the other cluster, HOST:PORT[,HOST:PORT] [default: this cluster]
+        /// Meta servers of the other cluster: HOST:PORT, with commas between several [default: this cluster]
         #[arg(long, short = 'c', value_name = "ADDR")]
         target_cluster_name: Option<OsString>,
         /// The table to write

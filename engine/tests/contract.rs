@@ -16,6 +16,9 @@ mod history;
 #[path = "contract/rocks_damage.rs"]
 mod rocks_damage;
 #[cfg(feature = "rocks")]
+#[path = "contract/rocks_filters.rs"]
+mod rocks_filters;
+#[cfg(feature = "rocks")]
 #[path = "contract/rocks_only.rs"]
 mod rocks_only;
 #[cfg(feature = "rocks")]

@@ -26,6 +26,8 @@ pub(in crate::state) struct Slots {
     trimmed: usize,
 }
 
+/// Within this time every node that lives has been heard: one and a half times the period of heartbeats.
+const HEARTBEAT_MS: u64 = 1_500;
 /// Members that leave at a time because there are too many.
 const TRIMS_MAX: usize = 64;
 
@@ -204,7 +206,10 @@ impl State {
     /// Assigns a copy that has come back, or else a new replica once it is time.
     pub(super) fn find_learner(&mut self, id: PartitionId, slots: &mut Slots, work: &mut Work) {
         if let Some(member) = self.returning(id, slots) {
-            return self.assign(id, member, false, slots, work);
+            if !self.awaits_better(id, member.address.node, slots) {
+                self.assign(id, member, false, slots, work);
+            }
+            return;
         }
         let Some((table, partition)) = self.partition(id) else {
             return;
@@ -261,6 +266,32 @@ impl State {
             }
         }
         best.map(|(_, member)| member)
+    }
+
+    /// The copy on `found` is one that the primary may not hear, and a node that it may hear has one too, of which nothing was
+    /// heard yet since the members changed: its next heartbeat is waited for. A primary that was cut off, removed a member and was
+    /// replaced itself would else get the place of the learner, fail, and keep the healthy copy waiting.
+    fn awaits_better(&self, id: PartitionId, found: NodeId, slots: &Slots) -> bool {
+        let Some((_, partition)) = self.partition(id) else {
+            return false;
+        };
+        let Some(primary) = partition.primary.map(|it| it.address.node) else {
+            return false;
+        };
+        let changed_ms = self.heal.changed.get(&id).copied().unwrap_or(0);
+        if self.may_hear(primary, found) || self.now_ms.saturating_sub(changed_ms) >= HEARTBEAT_MS {
+            return false;
+        }
+        slots.open.iter().any(|&node| {
+            let is_unheard = self
+                .live
+                .get(&node)
+                .is_some_and(|live| live.heard_ms <= changed_ms);
+            is_unheard
+                && self.may_join_group(partition, node)
+                && self.may_hear(primary, node)
+                && self.copies(id, node).any(|(_, copy)| copy.may_return())
+        })
     }
 
     /// No member on the node, and it does not have to wait.

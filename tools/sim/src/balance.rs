@@ -205,6 +205,7 @@ fn on_cpu() -> Option<Duration> {
     Some(Duration::from_nanos(nanos))
 }
 
+#[allow(clippy::print_stdout, reason = "it is what the command is for")]
 fn print(arguments: &Arguments, story: &Story) {
     println!(
         "{}: {} nodes x {} cores, {} partitions x 3",

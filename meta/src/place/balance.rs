@@ -30,8 +30,10 @@ use pegasus_replication::ids::{CoreAddress, NodeId, PartitionId};
 
 /// Above this part of its disk, in percent, a node gives replicas away whatever the others have.
 pub const DISK_GIVE_PERCENT: u64 = 80;
-/// Above this part a node gets no replica of others, so that it does not swing between giving and getting.
+/// Above this part a node gets nothing from nodes that are less full, so that it does not swing between giving and getting.
 pub const DISK_TAKE_PERCENT: u64 = 70;
+/// Above this part it gets nothing at all: there writes are refused.
+pub const DISK_FULL_PERCENT: u64 = 90;
 /// Two disks are as full as each other up to this difference, in percent of a disk.
 pub const DISK_MARGIN_PERCENT: u64 = 15;
 /// Requests a second of the hottest core below which load is no reason to move anything.

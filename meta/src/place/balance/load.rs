@@ -291,7 +291,7 @@ fn follow_elsewhere(
         let mut takers = cooler.filter(|&to| model.core(to).load + cost + bounds.gain_min <= hot);
         takers.find_map(|to| {
             let may = model.has_room(it.load.bytes * 2, options)
-                && model.may_take(to, it.load.bytes)
+                && model.may_take_from(core, to, it.load.bytes)
                 && model.fits(part, core, to);
             may.then(|| swap(model, part, core, to)).flatten()
         })
@@ -338,7 +338,7 @@ fn copies(model: &Model, part: Part, lead: Core, to: Core, options: &Options) ->
         .collect();
     hottest.sort_unstable_by_key(|&core| (std::cmp::Reverse(model.core(core).load), core));
     hottest.into_iter().find_map(|from| {
-        let may = model.fits(part, from, to);
+        let may = model.fits(part, from, to) && model.may_take_from(from, to, bytes);
         may.then(|| swap(model, part, from, to)).flatten()
     })
 }

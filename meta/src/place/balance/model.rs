@@ -1,8 +1,8 @@
 //! The cluster as dense arrays: cores and partitions by number, and what each core carries.
 
 use super::{
-    DISK_TAKE_PERCENT, Evenness, Freedom, Kind, Move, NodeFacts, Options, PartitionLoad, Reason,
-    Standing,
+    DISK_FULL_PERCENT, DISK_TAKE_PERCENT, Evenness, Freedom, Kind, Move, NodeFacts, Options,
+    PartitionLoad, Reason, Standing,
 };
 use pegasus_replication::ids::{CoreAddress, CoreId, NodeId, PartitionId, TableId};
 use std::collections::BTreeMap;
@@ -261,7 +261,17 @@ impl Model {
     pub(super) fn may_take(&self, core: Core, bytes: u64) -> bool {
         let facts = &self.node_of(core).facts;
         let used = permille(facts.disk_used.saturating_add(bytes), facts.disk_total);
-        facts.standing == Standing::Open && used.is_none_or(|used| used < DISK_TAKE_PERCENT * 10)
+        facts.standing == Standing::Open && used.is_none_or(|used| used < DISK_FULL_PERCENT * 10)
+    }
+
+    /// May get it from `from`: onto a disk that is rather full only from one that is no less so.
+    pub(super) fn may_take_from(&self, from: Core, to: Core, bytes: u64) -> bool {
+        let (giver, taker) = (self.node_of(from), self.node_of(to));
+        let facts = &taker.facts;
+        let used = permille(facts.disk_used.saturating_add(bytes), facts.disk_total);
+        let is_roomy = used.is_none_or(|used| used < DISK_TAKE_PERCENT * 10);
+        let is_emptier = taker.used_permille() <= giver.used_permille();
+        self.may_take(to, bytes) && (is_roomy || is_emptier)
     }
 
     /// May give what it has.

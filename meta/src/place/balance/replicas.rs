@@ -126,7 +126,7 @@ fn best_for(model: &Model, from: Core, to: Core, options: &Options) -> Option<Pa
         it.is_unsettled()
             && model.fits(part, from, to)
             && model.has_room(bytes, options)
-            && model.may_take(to, bytes)
+            && model.may_take_from(from, to, bytes)
     });
     may.min_by_key(|&part| {
         let it = model.part(part);

@@ -49,9 +49,10 @@ mod table;
 #[cfg(feature = "fuzzing")]
 pub use admin::any_bytes;
 pub use admin::{
-    BackoffInfo, BalanceInfo, BalanceLimits, BalanceScope, ChangeOutcome, ClusterInfo, ClusterSummary, CompactInfo, CoreInfo, CreateTable,
-    CreatedTable, DrainInfo, DrainKind, EnvInfo, Health, HotKey, HotKeys, LearnerInfo, MemberInfo,
-    MoveInfo, NodeInfo, PartitionInfo, ProgramInfo, ReplicaHealth, ScrubInfo, TableInfo,
+    BackoffInfo, BalanceInfo, BalanceLimits, BalanceScope, ChangeOutcome, ClusterInfo,
+    ClusterSummary, CompactInfo, CoreInfo, CreateTable, CreatedTable, DrainInfo, DrainKind,
+    EnvInfo, Health, HotKey, HotKeys, LearnerInfo, MemberInfo, MoveInfo, NodeInfo, PartitionInfo,
+    ProgramInfo, ReplicaHealth, ScrubInfo, TableInfo,
 };
 pub use atomic::{Check, CheckKind, CheckOutcome, CheckedRow, Expiry, IncrExpiry, Mutation, Set};
 pub use bytes::Bytes;

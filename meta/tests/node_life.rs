@@ -23,8 +23,10 @@ struct World {
 impl World {
     /// Nodes of one core each, and table `t` with two partitions of three replicas that serve.
     fn new(nodes: u32) -> Self {
-        let mut options = HealOptions::default();
-        options.heal_delay_ms = 0;
+        let options = HealOptions {
+            heal_delay_ms: 0,
+            ..HealOptions::default()
+        };
         let mut world = Self {
             state: State::new(cluster()).with_options(options),
             now_ms: 1_000,

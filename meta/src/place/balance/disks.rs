@@ -1,6 +1,6 @@
 //! Disks: the fullest gives replicas to the emptiest, in exchange for smaller ones so that the numbers stay.
 
-use super::model::{Core, Model, Part, permille};
+use super::model::{ALIKE_PERMILLE, Core, Model, Part, permille};
 use super::{DISK_GIVE_PERCENT, DISK_MARGIN_PERCENT, Options, Reason, Standing};
 use std::cmp::Reverse;
 
@@ -46,7 +46,7 @@ fn find(model: &Model, options: &Options) -> Option<Step> {
     let gives = most >= DISK_GIVE_PERCENT * 10;
     for &(used, emptier) in by_use.iter().take(NODES_MAX) {
         let gap = most - used;
-        if gap < DISK_MARGIN_PERCENT * 10 && !(gives && gap > 10) {
+        if gap < DISK_MARGIN_PERCENT * 10 && !(gives && gap > ALIKE_PERMILLE) {
             return None;
         }
         let step = step(model, fullest, emptier, gap, gives, options);
@@ -82,6 +82,8 @@ fn step(
         }
     }
     parts.sort_unstable();
+    // The numbers of others may become uneven only for much.
+    let may_add = gives && gap >= DISK_MARGIN_PERCENT * 10;
     let mut takers: Vec<Core> = cores_of(model, emptier).collect();
     takers.sort_unstable_by_key(|&core| (model.core(core).replicas(), core));
     parts
@@ -97,7 +99,7 @@ fn step(
                 }
                 let is_plain = model.core(from).replicas() > model.core(to).replicas();
                 let back = smaller(model, part, from, to).filter(|_| !is_plain);
-                (is_plain || back.is_some() || gives).then_some(Step {
+                (is_plain || back.is_some() || may_add).then_some(Step {
                     part,
                     from,
                     to,

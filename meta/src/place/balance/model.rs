@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 /// and received, logged, acknowledged and applied.
 const PRIMARY_WRITE: u64 = 3;
 const SECONDARY_WRITE: u64 = 2;
+/// Two disks are about as full as each other within this difference.
+pub(super) const ALIKE_PERMILLE: u64 = 50;
 /// A core is crowded that carries so many times what cannot be taken off it.
 const CROWDED: f64 = 1.25;
 /// Members that are kept in place; a partition with more stays as it is.
@@ -264,14 +266,17 @@ impl Model {
         facts.standing == Standing::Open && used.is_none_or(|used| used < DISK_FULL_PERCENT * 10)
     }
 
-    /// May get it from `from`: onto a disk that is rather full only from one that is no less so.
+    /// May get it from `from`: onto a disk that is rather full only from one that is about as full.
     pub(super) fn may_take_from(&self, from: Core, to: Core, bytes: u64) -> bool {
         let (giver, taker) = (self.node_of(from), self.node_of(to));
         let facts = &taker.facts;
         let used = permille(facts.disk_used.saturating_add(bytes), facts.disk_total);
         let is_roomy = used.is_none_or(|used| used < DISK_TAKE_PERCENT * 10);
-        let is_emptier = taker.used_permille() <= giver.used_permille();
-        self.may_take(to, bytes) && (is_roomy || is_emptier)
+        let giver = giver.used_permille().unwrap_or(0);
+        let is_alike = taker
+            .used_permille()
+            .is_none_or(|used| used <= giver + ALIKE_PERMILLE);
+        self.may_take(to, bytes) && (is_roomy || is_alike)
     }
 
     /// May give what it has.

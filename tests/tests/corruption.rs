@@ -235,7 +235,11 @@ async fn a_flipped_byte_in_the_log_is_named_and_its_replica_is_rebuilt_from_the_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_byte_in_an_sst_is_named_and_its_replica_is_rebuilt_while_the_others_go_on_flushing()
  {
-    let mut scene = Scene::set(3, &["--memtable-size", "8MiB"]).await;
+    // Whoever leads before the stop leads after it, too: the damaged copy has to be the one that is read.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[process]\nstop.handover_ms = 0\n").unwrap();
+    let config = format!("--config={}", file.path().display());
+    let mut scene = Scene::set(3, &["--memtable-size", "8MiB", &config]).await;
     let (led, _) = scene.led_and_followed();
     // So much before it that its block is not the one that a start reads.
     let (key, _) = &scene.rows[&led];

@@ -50,7 +50,7 @@ impl State {
         if !self.serves(id) {
             return Some("has no primary that serves".to_owned());
         }
-        if leads && !partition.secondaries.is_empty() && self.best_secondary(id, node).is_none() {
+        if leads && !partition.secondaries.is_empty() && self.any_successor(id, node).is_none() {
             return Some(self.nobody_leads(id, partition, node));
         }
         if drain == Drain::Primaries {

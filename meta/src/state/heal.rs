@@ -51,7 +51,7 @@ pub(super) struct Memory {
     /// What a copy that comes back by log last said, and since when it has said the same.
     pub(super) progress: BTreeMap<PartitionId, (Position, u64)>,
     /// Hand-overs asked for, with the ballot that they are to end, and the time of the last push.
-    pub(super) handovers: BTreeMap<PartitionId, (Ballot, u64)>,
+    pub(super) handovers: BTreeMap<PartitionId, (Ballot, u64, Member)>,
 }
 
 /// How far a copy is: ballot adopted, last prepared decree, last applied one.

@@ -215,7 +215,7 @@ impl State {
             Some(_) if self.serves(id) => _ = self.regroup(id, |it| it.remove(&from), work),
             Some(_) => {}
             None if leads && !partition.secondaries.is_empty() => {
-                if let Some(next) = self.best_secondary(id, from.address.node) {
+                if let Some(next) = self.any_successor(id, from.address.node) {
                     self.ask_hand_over(id, next, work);
                 }
             }
@@ -240,8 +240,8 @@ impl State {
             .heal
             .handovers
             .get(&id)
-            .filter(|(asked, _)| *asked == ballot);
-        let is_due = last.is_none_or(|(_, at)| self.now_ms.saturating_sub(*at) >= REPEAT_MS);
+            .filter(|(asked, ..)| *asked == ballot);
+        let is_due = last.is_none_or(|(_, at, _)| self.now_ms.saturating_sub(*at) >= REPEAT_MS);
         let may = is_due && self.serves(id) && self.follows(id, partition, &to);
         if let Some(primary) = partition.primary.filter(|_| may) {
             let handover = HandOver {
@@ -250,19 +250,25 @@ impl State {
                 to,
             };
             work.pushes.hand_over(primary.address.node, handover);
-            self.heal.handovers.insert(id, (ballot, self.now_ms));
+            self.heal.handovers.insert(id, (ballot, self.now_ms, to));
         }
     }
 
-    /// The secondary that leads the least, of those that follow and are not on `except` or on a node that is being emptied.
-    pub(super) fn best_secondary(&self, id: PartitionId, except: NodeId) -> Option<Member> {
-        let (_, partition) = self.partition(id)?;
+    /// Secondaries that may lead: those that follow, not on `except` and not on a node that is being emptied.
+    fn successors(&self, id: PartitionId, except: NodeId) -> Vec<Member> {
+        let Some((_, partition)) = self.partition(id) else {
+            return Vec::new();
+        };
         let fits = partition.secondaries.iter().filter(|it| {
             let node = it.address.node;
             node != except && !self.is_closed(node) && self.follows(id, partition, it)
         });
-        // A stand-in for the load that costs nothing: partitions spread over their secondaries by number.
-        let fits: Vec<Member> = fits.copied().collect();
+        fits.copied().collect()
+    }
+
+    /// One of the secondaries that may lead: of many partitions, another one for each. Who hands over many counts instead.
+    pub(super) fn any_successor(&self, id: PartitionId, except: NodeId) -> Option<Member> {
+        let fits = self.successors(id, except);
         let turn = usize::try_from(id.index).unwrap_or(0) % fits.len().max(1);
         fits.get(turn).copied()
     }
@@ -286,25 +292,42 @@ impl State {
         }
     }
 
+    /// Has what `node` leads taken over, some at a time, each by the core that leads the least.
     pub(super) fn hand_over_from(&mut self, node: NodeId, work: &mut Work) {
         let leads = |it: &Partition| it.primary.is_some_and(|it| it.address.node == node);
-        let is_asked = |id: &PartitionId, it: &Partition| {
+        let asked_for = |id: &PartitionId, it: &Partition| {
             let asked = self.heal.handovers.get(id);
-            asked.is_some_and(|(ballot, _)| *ballot == it.ballot)
+            asked
+                .filter(|(ballot, ..)| *ballot == it.ballot)
+                .map(|(_, _, to)| *to)
         };
-        let led: Vec<(PartitionId, bool)> = self
+        let led: Vec<(PartitionId, Option<Member>)> = self
             .active_partitions()
             .filter(|(_, _, it)| leads(it) && !it.secondaries.is_empty())
-            .map(|(id, _, it)| (id, is_asked(&id, it)))
+            .map(|(id, _, it)| (id, asked_for(&id, it)))
             .collect();
-        let asked = led.iter().filter(|(_, asked)| *asked).count();
-        let mut room = HANDOVERS_MAX.saturating_sub(asked);
-        for (id, is_asked) in led {
-            if !is_asked && room == 0 {
+        if led.is_empty() {
+            return;
+        }
+        let mut loads = self.loads();
+        let asked: Vec<Member> = led.iter().filter_map(|(_, to)| *to).collect();
+        for to in &asked {
+            loads.entry(to.address).or_default().primaries += 1;
+        }
+        let mut room = HANDOVERS_MAX.saturating_sub(asked.len());
+        for (id, asked) in led {
+            let fits = self.successors(id, node);
+            if let Some(to) = asked.filter(|to| fits.contains(to)) {
+                self.ask_hand_over(id, to, work);
                 continue;
             }
-            if let Some(to) = self.best_secondary(id, node) {
-                room -= usize::from(!is_asked);
+            if asked.is_none() && room == 0 {
+                continue;
+            }
+            let led_at = |it: &Member| loads.get(&it.address).map_or(0, |load| load.primaries);
+            if let Some(to) = fits.into_iter().min_by_key(led_at) {
+                room -= usize::from(asked.is_none());
+                loads.entry(to.address).or_default().primaries += 1;
                 self.ask_hand_over(id, to, work);
             }
         }

@@ -237,7 +237,7 @@ async fn a_flipped_byte_in_an_sst_is_named_and_its_replica_is_rebuilt_while_the_
  {
     // Whoever leads before the stop leads after it, too: the damaged copy has to be the one that is read.
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "[process]\nstop.handover_ms = 0\n").unwrap();
+    fs::write(file.path(), "[process]\nstop.handover_ms = 0\n").unwrap();
     let config = format!("--config={}", file.path().display());
     let mut scene = Scene::set(3, &["--memtable-size", "8MiB", &config]).await;
     let (led, _) = scene.led_and_followed();

@@ -86,11 +86,23 @@ pub enum FrameKind {
     TransferFetch = 82,
     TransferChunk = 83,
     TransferEntries = 84,
+    // Node to meta.
+    BackupProgress = 85,
+    // Operator to meta.
+    StartBackup = 86,
+    ListBackups = 87,
+    ShowBackup = 88,
+    CancelBackup = 89,
+    DeleteBackup = 90,
+    OrderBackupPolicy = 91,
+    ListBackupPolicies = 92,
+    StartRestore = 93,
+    ShowRestore = 94,
 }
 
 impl FrameKind {
     /// Every kind; later ones at the end, so that each keeps its place.
-    pub const ALL: [Self; 68] = [
+    pub const ALL: [Self; 78] = [
         Self::Get,
         Self::Put,
         Self::Remove,
@@ -159,6 +171,16 @@ impl FrameKind {
         Self::SetReplicas,
         Self::ShowBalance,
         Self::OrderBalance,
+        Self::BackupProgress,
+        Self::StartBackup,
+        Self::ListBackups,
+        Self::ShowBackup,
+        Self::CancelBackup,
+        Self::DeleteBackup,
+        Self::OrderBackupPolicy,
+        Self::ListBackupPolicies,
+        Self::StartRestore,
+        Self::ShowRestore,
     ];
 
     /// The number in the header.
@@ -241,6 +263,16 @@ impl TryFrom<u8> for FrameKind {
             82 => Self::TransferFetch,
             83 => Self::TransferChunk,
             84 => Self::TransferEntries,
+            85 => Self::BackupProgress,
+            86 => Self::StartBackup,
+            87 => Self::ListBackups,
+            88 => Self::ShowBackup,
+            89 => Self::CancelBackup,
+            90 => Self::DeleteBackup,
+            91 => Self::OrderBackupPolicy,
+            92 => Self::ListBackupPolicies,
+            93 => Self::StartRestore,
+            94 => Self::ShowRestore,
             _ => return Err(DecodeError::Kind { found: number }),
         })
     }

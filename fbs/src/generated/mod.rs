@@ -12,6 +12,10 @@ pub mod pegasus {
     pub use self::env_operation_generated::*;
     mod balance_operation_generated;
     pub use self::balance_operation_generated::*;
+    mod backup_phase_generated;
+    pub use self::backup_phase_generated::*;
+    mod policy_operation_generated;
+    pub use self::policy_operation_generated::*;
     mod create_table_generated;
     pub use self::create_table_generated::*;
     mod create_table_reply_generated;
@@ -92,6 +96,48 @@ pub mod pegasus {
     pub use self::move_detail_generated::*;
     mod balance_reply_generated;
     pub use self::balance_reply_generated::*;
+    mod start_backup_generated;
+    pub use self::start_backup_generated::*;
+    mod start_backup_reply_generated;
+    pub use self::start_backup_reply_generated::*;
+    mod list_backups_generated;
+    pub use self::list_backups_generated::*;
+    mod backup_detail_generated;
+    pub use self::backup_detail_generated::*;
+    mod partition_backup_detail_generated;
+    pub use self::partition_backup_detail_generated::*;
+    mod backup_target_detail_generated;
+    pub use self::backup_target_detail_generated::*;
+    mod list_backups_reply_generated;
+    pub use self::list_backups_reply_generated::*;
+    mod show_backup_generated;
+    pub use self::show_backup_generated::*;
+    mod show_backup_reply_generated;
+    pub use self::show_backup_reply_generated::*;
+    mod cancel_backup_generated;
+    pub use self::cancel_backup_generated::*;
+    mod delete_backup_generated;
+    pub use self::delete_backup_generated::*;
+    mod order_backup_policy_generated;
+    pub use self::order_backup_policy_generated::*;
+    mod list_backup_policies_generated;
+    pub use self::list_backup_policies_generated::*;
+    mod policy_table_detail_generated;
+    pub use self::policy_table_detail_generated::*;
+    mod backup_policy_detail_generated;
+    pub use self::backup_policy_detail_generated::*;
+    mod list_backup_policies_reply_generated;
+    pub use self::list_backup_policies_reply_generated::*;
+    mod start_restore_generated;
+    pub use self::start_restore_generated::*;
+    mod start_restore_reply_generated;
+    pub use self::start_restore_reply_generated::*;
+    mod show_restore_generated;
+    pub use self::show_restore_generated::*;
+    mod partition_restore_detail_generated;
+    pub use self::partition_restore_detail_generated::*;
+    mod show_restore_reply_generated;
+    pub use self::show_restore_reply_generated::*;
   } // admin
   pub mod kv {
     use super::*;
@@ -184,6 +230,8 @@ pub mod pegasus {
   } // kv
   pub mod meta {
     use super::*;
+    mod backup_state_generated;
+    pub use self::backup_state_generated::*;
     mod replica_health_generated;
     pub use self::replica_health_generated::*;
     mod proposal_kind_generated;
@@ -202,6 +250,16 @@ pub mod pegasus {
     pub use self::node_address_generated::*;
     mod sync_generated;
     pub use self::sync_generated::*;
+    mod backup_order_generated;
+    pub use self::backup_order_generated::*;
+    mod restore_order_generated;
+    pub use self::restore_order_generated::*;
+    mod backup_progress_generated;
+    pub use self::backup_progress_generated::*;
+    mod replica_backup_generated;
+    pub use self::replica_backup_generated::*;
+    mod replica_restore_generated;
+    pub use self::replica_restore_generated::*;
     mod learner_generated;
     pub use self::learner_generated::*;
     mod hand_over_generated;

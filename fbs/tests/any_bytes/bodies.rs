@@ -33,6 +33,10 @@ roots! {
     admin::ClusterReply, admin::SetLevel, admin::SetLevelReply,
     kv::CompactRequest, kv::CompactReply, kv::HotKeysRequest, kv::HotKeysReply,
     admin::SetReplicas, admin::ShowBalance, admin::OrderBalance, admin::BalanceReply,
+    meta::BackupProgress, admin::StartBackup, admin::StartBackupReply, admin::ListBackups, admin::ListBackupsReply,
+    admin::ShowBackup, admin::ShowBackupReply, admin::CancelBackup, admin::DeleteBackup, admin::OrderBackupPolicy,
+    admin::ListBackupPolicies, admin::ListBackupPoliciesReply, admin::StartRestore, admin::StartRestoreReply,
+    admin::ShowRestore, admin::ShowRestoreReply,
 }
 
 /// The first byte says which table the rest is read as.

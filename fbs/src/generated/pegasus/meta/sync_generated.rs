@@ -26,6 +26,8 @@ impl<'a> Sync<'a> {
   pub const VT_DROPS: ::flatbuffers::VOffsetT = 14;
   pub const VT_LEARNERS: ::flatbuffers::VOffsetT = 16;
   pub const VT_HANDOVERS: ::flatbuffers::VOffsetT = 18;
+  pub const VT_BACKUPS: ::flatbuffers::VOffsetT = 20;
+  pub const VT_RESTORES: ::flatbuffers::VOffsetT = 22;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -38,6 +40,8 @@ impl<'a> Sync<'a> {
   ) -> ::flatbuffers::WIPOffset<Sync<'bldr>> {
     let mut builder = SyncBuilder::new(_fbb);
     builder.add_digest(args.digest);
+    if let Some(x) = args.restores { builder.add_restores(x); }
+    if let Some(x) = args.backups { builder.add_backups(x); }
     if let Some(x) = args.handovers { builder.add_handovers(x); }
     if let Some(x) = args.learners { builder.add_learners(x); }
     if let Some(x) = args.drops { builder.add_drops(x); }
@@ -105,6 +109,20 @@ impl<'a> Sync<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, HandOver>>>(Sync::VT_HANDOVERS, None)}
   }
+  #[inline]
+  pub fn backups(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<BackupOrder<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<BackupOrder>>>>(Sync::VT_BACKUPS, None)}
+  }
+  #[inline]
+  pub fn restores(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<RestoreOrder<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<RestoreOrder>>>>(Sync::VT_RESTORES, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Sync<'_> {
@@ -121,6 +139,8 @@ impl ::flatbuffers::Verifiable for Sync<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ReplicaKey>>>("drops", Self::VT_DROPS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Learner>>>>("learners", Self::VT_LEARNERS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, HandOver>>>("handovers", Self::VT_HANDOVERS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<BackupOrder>>>>("backups", Self::VT_BACKUPS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<RestoreOrder>>>>("restores", Self::VT_RESTORES, false)?
      .finish();
     Ok(())
   }
@@ -134,6 +154,8 @@ pub struct SyncArgs<'a> {
     pub drops: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ReplicaKey>>>,
     pub learners: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Learner<'a>>>>>,
     pub handovers: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, HandOver>>>,
+    pub backups: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<BackupOrder<'a>>>>>,
+    pub restores: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<RestoreOrder<'a>>>>>,
 }
 impl<'a> Default for SyncArgs<'a> {
   #[inline]
@@ -147,6 +169,8 @@ impl<'a> Default for SyncArgs<'a> {
       drops: None,
       learners: None,
       handovers: None,
+      backups: None,
+      restores: None,
     }
   }
 }
@@ -189,6 +213,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SyncBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Sync::VT_HANDOVERS, handovers);
   }
   #[inline]
+  pub fn add_backups(&mut self, backups: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<BackupOrder<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Sync::VT_BACKUPS, backups);
+  }
+  #[inline]
+  pub fn add_restores(&mut self, restores: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<RestoreOrder<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Sync::VT_RESTORES, restores);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> SyncBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     SyncBuilder {
@@ -214,6 +246,8 @@ impl ::core::fmt::Debug for Sync<'_> {
       ds.field("drops", &self.drops());
       ds.field("learners", &self.learners());
       ds.field("handovers", &self.handovers());
+      ds.field("backups", &self.backups());
+      ds.field("restores", &self.restores());
       ds.finish()
   }
 }

@@ -1,8 +1,9 @@
 //! Meta: which core of which node holds which replica, under which ballot.
 //!
 //! Reading order: [`state`] decides (a pure state machine: commands in, outcome out), [`place`] chooses cores for new
-//! tables, [`store`] keeps every change on disk before anybody is told of it, [`server`] speaks to nodes, clients and
-//! operators; [`recover`] builds the state anew when its store is lost. The simulator drives [`state::State`] directly.
+//! tables, [`store`] keeps every change on disk before anybody is told of it, [`leadership`] says which of several processes
+//! decides, [`server`] speaks to nodes, clients and operators; [`recover`] builds the state anew when its store is lost. The
+//! simulator drives [`state::State`] directly.
 //!
 //! The rules that hold whatever happens:
 //!
@@ -14,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod leadership;
 pub mod place;
 pub mod recover;
 pub mod server;

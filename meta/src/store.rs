@@ -42,6 +42,15 @@ pub trait Store {
     /// # Errors
     /// What is stored cannot be read back.
     fn load(&self) -> Result<Durable, StoreError>;
+
+    /// Whether nobody else can have begun to lead until now. Asked before anything is told that rests on what this store
+    /// holds, unless an append has just shown it.
+    ///
+    /// # Errors
+    /// [`StoreError::Deposed`].
+    fn confirm(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// Why a store does not do what it should.
@@ -88,6 +97,13 @@ pub enum StoreError {
     Exists { dir: PathBuf },
     #[error("{dir}: another process uses this directory")]
     Locked { dir: PathBuf },
+    /// The store's term is over: another process leads, or may. `may_be_stored`: the batch that was being appended is
+    /// durable, or not, or will be; otherwise it is not, and never will be.
+    #[error("this meta does not lead any more: {reason}")]
+    Deposed { reason: String, may_be_stored: bool },
+    /// A store of several processes does not work any more, and only a restart can help.
+    #[error("{0}")]
+    Group(String),
 }
 
 /// A store in memory: for tests and the simulator, which decides itself what a crash loses.

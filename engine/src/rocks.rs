@@ -12,10 +12,12 @@
 //! meets a bad block stops it (see `rocks/options.rs`). [`Notice::Damaged`], a failed read or
 //! [`RocksStore::scrub`] names replica and file; [`RocksStore::quarantine`] takes the replica out of use.
 
+mod backup_dir;
 mod checkpoint;
 mod directory;
 mod events;
 mod flush;
+mod manifest;
 mod options;
 mod pace;
 mod quick;
@@ -29,6 +31,7 @@ mod ttl_filter;
 mod write;
 
 pub use crate::row_cache::{RowCacheActivity, RowHint};
+pub use backup_dir::{DirectoryError, META_COLUMN_FAMILY, export_from, is_row_file};
 pub use checkpoint::{EXPORT_FILE, Export, ExportFile};
 pub use events::{Notice, NoticeSink};
 pub use flush::{Bottommost, FLUSH_TIME_MAX, Thorough};

@@ -13,6 +13,9 @@ mod harness;
 #[path = "contract/history.rs"]
 mod history;
 #[cfg(feature = "rocks")]
+#[path = "contract/rocks_backup.rs"]
+mod rocks_backup;
+#[cfg(feature = "rocks")]
 #[path = "contract/rocks_damage.rs"]
 mod rocks_damage;
 #[cfg(feature = "rocks")]

@@ -46,7 +46,7 @@ pub struct Export {
     /// What the files hold at least; replay goes on after its decree.
     pub marker: Marker,
     pub files: Vec<ExportFile>,
-    comparator: String,
+    pub(super) comparator: String,
 }
 
 impl RocksStore {
@@ -64,15 +64,9 @@ impl RocksStore {
     }
 
     fn export_files(&self, partition: PartitionId, directory: &Path) -> Result<Export, StoreError> {
-        let replica = self.replica(partition)?;
-        let failed = |error| StoreError::from_rocksdb(partition, error);
-        let files = Checkpoint::new(&self.shared.db)
-            .and_then(|checkpoint| {
-                checkpoint.export_column_family(replica.column_family(), directory)
-            })
-            .map_err(failed)?;
+        let (marker, files) = self.link(partition, directory)?;
         let export = Export {
-            marker: self.durable(partition)?,
+            marker,
             comparator: files.get_db_comparator_name(),
             files: files.get_files().iter().map(ExportFile::of).collect(),
         };
@@ -80,6 +74,26 @@ impl RocksStore {
             .write(directory)
             .map_err(|error| StoreError::io(partition, directory, &error))?;
         Ok(export)
+    }
+
+    /// Flushes a replica and links its files into `directory`; the marker is not newer than they are.
+    pub(super) fn link(
+        &self,
+        partition: PartitionId,
+        directory: &Path,
+    ) -> Result<(Marker, ExportImportFilesMetaData), StoreError> {
+        let replica = self.replica(partition)?;
+        // Before the files are linked: a flush of somebody else's right afterwards would make a marker durable that says
+        // more than they hold.
+        self.flush_memtables(&replica)?;
+        let marker = self.durable(partition)?;
+        let failed = |error| StoreError::from_rocksdb(partition, error);
+        let files = Checkpoint::new(&self.shared.db)
+            .and_then(|checkpoint| {
+                checkpoint.export_column_family(replica.column_family(), directory)
+            })
+            .map_err(failed)?;
+        Ok((marker, files))
     }
 
     /// Makes replica (`partition`, `incarnation`) of the files in `directory`, which are moved out of it, and returns
@@ -183,7 +197,7 @@ impl Export {
             .map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))
     }
 
-    fn write(&self, directory: &Path) -> io::Result<()> {
+    pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
         let mut file = File::create(directory.join(EXPORT_FILE))?;
         file.write_all(&self.encode())?;
         file.sync_all()?;
@@ -249,7 +263,7 @@ impl Export {
 }
 
 impl ExportFile {
-    fn of(file: &LiveFile) -> Self {
+    pub(super) fn of(file: &LiveFile) -> Self {
         Self {
             name: file.name.trim_start_matches('/').to_owned(),
             bytes: file.size as u64,

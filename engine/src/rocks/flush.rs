@@ -101,7 +101,7 @@ impl RocksStore {
     }
 
     /// RocksDB's own wait would hold the thread for as long as the disk is full.
-    fn flush_memtables(&self, replica: &Replica) -> Result<(), StoreError> {
+    pub(super) fn flush_memtables(&self, replica: &Replica) -> Result<(), StoreError> {
         let partition = replica.name.partition;
         let mut how = FlushOptions::default();
         how.set_wait(false);

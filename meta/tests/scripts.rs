@@ -7,6 +7,7 @@
     reason = "tests fail by panicking, and read their scripts"
 )]
 
+mod backup_words;
 mod fixture;
 
 use fixture::{cluster, node, ready};
@@ -222,7 +223,13 @@ impl Script {
                 return "state read again\n".to_owned();
             }
             "show" => return self.show(words[1]),
-            other => panic!("unknown command {other}"),
+            other => {
+                if let Some(shown) = backup_words::show(self, &words) {
+                    return shown;
+                }
+                let command = backup_words::command(self, &words);
+                command.unwrap_or_else(|| panic!("unknown command {other}"))
+            }
         };
         let outcome = self.state.apply(command);
         if let Answer::Ordered(order) | Answer::ReplicasSet { order, .. } = outcome.answer {
@@ -581,5 +588,6 @@ fn show_sync(sync: &Sync) -> String {
             .iter()
             .map(|it| format!("delete {}#{}", it.partition, it.incarnation)),
     );
+    parts.extend(backup_words::show_orders(sync));
     parts.join(" ")
 }

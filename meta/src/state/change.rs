@@ -1,5 +1,6 @@
 //! What is durable, as the list of changes that made it.
 
+use super::backup::BackupChange;
 use super::balance::BalanceSettings;
 use super::node::Node;
 use super::table::{Partition, Table};
@@ -206,6 +207,8 @@ pub enum Change {
     },
     /// A node that holds nothing is no more of the cluster; its number is never given again.
     NodeForgotten { node: NodeId },
+    /// A step of a backup, of a policy, or of a restore.
+    Backup(BackupChange),
 }
 
 /// A change that does not fit the state before it: the store is damaged or was written by something else.
@@ -221,6 +224,8 @@ pub enum ChangeError {
     Table { table: TableId, fault: &'static str },
     #[error("node {node}: {fault}")]
     Node { node: NodeId, fault: &'static str },
+    #[error("backups: {0}")]
+    Backup(&'static str),
     #[error("balance: {0}")]
     Balance(&'static str),
     #[error("a counter would fall")]

@@ -2,6 +2,7 @@
 
 mod edit;
 
+use super::backup::Book;
 use super::balance::BalanceSettings;
 use super::change::{Change, ChangeError, Cluster, Counters, Drain, Level, may_name};
 use super::digest;
@@ -27,6 +28,7 @@ pub struct Durable {
     forgotten: BTreeSet<NodeId>,
     level: Level,
     balance: BalanceSettings,
+    backups: Book,
     /// Digest of each node's configurations and drop orders.
     assignments: BTreeMap<NodeId, u64>,
     /// Digest of what every node knows: tables and addresses.
@@ -47,6 +49,7 @@ impl Durable {
             forgotten: BTreeSet::new(),
             level: Level::Steady,
             balance: BalanceSettings::DEFAULT,
+            backups: Book::new(),
             assignments: BTreeMap::new(),
             shared: 0,
         }
@@ -89,7 +92,8 @@ impl Durable {
         let balance = (self.balance != BalanceSettings::default())
             .then_some(Change::BalanceSet(self.balance));
         let changes = changes.chain(drained).chain(level).chain(balance);
-        changes.chain(forgotten).collect()
+        let backups = self.backups.snapshot().map(Change::Backup);
+        changes.chain(forgotten).chain(backups).collect()
     }
 
     /// Takes one step. On an error nothing has changed.
@@ -127,6 +131,10 @@ impl Durable {
                 replica_count,
                 min_replicas,
             } => self.on_replica_count(*table, *replica_count, *min_replicas),
+            Change::Backup(change) => {
+                let applied = self.backups.apply(change, &self.tables);
+                applied.map_err(ChangeError::Backup)
+            }
             Change::LevelSet(level) => {
                 self.level = *level;
                 Ok(())
@@ -239,6 +247,7 @@ impl Durable {
             });
         }
         self.edit_table(id, |table| table.partitions = Vec::new());
+        self.backups.forget_restore(id);
         Ok(())
     }
 
@@ -498,6 +507,12 @@ impl Durable {
     #[must_use]
     pub const fn balance(&self) -> &BalanceSettings {
         &self.balance
+    }
+
+    /// Backups, policies and restores.
+    #[must_use]
+    pub const fn backups(&self) -> &Book {
+        &self.backups
     }
 
     /// What is to leave `node`, if it is being emptied.

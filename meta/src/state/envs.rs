@@ -100,6 +100,15 @@ pub(super) fn check_at_creation(envs: &BTreeMap<String, String>) -> Result<(), R
     Ok(())
 }
 
+/// Whether a table that is made from a backup may begin with this setting. Those that only the server sets are left behind, and so
+/// are values that a known key cannot have.
+#[must_use]
+pub fn may_be_restored(key: &str, value: &str) -> bool {
+    let fits = (1..=ENV_KEY_BYTES_MAX).contains(&key.len()) && value.len() <= ENV_VALUE_BYTES_MAX;
+    let is_servers = key.starts_with("restore.");
+    fits && !is_servers && (find(key).is_none() || keys::check(key, value).is_ok())
+}
+
 /// Why these cannot be the environments of a table, if so: bounds only.
 pub(super) fn fault(envs: &BTreeMap<String, String>) -> Option<&'static str> {
     match envs {

@@ -134,6 +134,7 @@ fn check_replay(durable: &Durable) {
         assert_eq!(replayed.tables(), durable.tables(), "tables drift");
         assert_eq!(replayed.nodes(), durable.nodes(), "nodes drift");
         assert_eq!(replayed.drained(), durable.drained(), "drains drift");
+        assert_eq!(replayed.backups(), durable.backups(), "backups drift");
         let gone = |node: &pegasus_replication::ids::NodeId| {
             replayed.is_forgotten(*node) || durable.is_forgotten(*node)
         };

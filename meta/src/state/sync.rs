@@ -1,6 +1,7 @@
 //! Assembles what nodes are told.
 
 use super::State;
+use super::backup::BackupOrder;
 use super::command::{Assignment, HandOver, NodeAddress, Push, Sync, TableInfo};
 use super::node::Node;
 use super::report::ReplicaKey;
@@ -62,6 +63,14 @@ impl Pushes {
         }
     }
 
+    /// Orders `node` to back up a replica, or not to any more.
+    pub(super) fn backup(&mut self, node: NodeId, order: BackupOrder) {
+        let sync = self.to(node);
+        let is_same = |it: &BackupOrder| it.backup == order.backup && it.key == order.key;
+        sync.backups.retain(|it| !is_same(it));
+        sync.backups.push(order);
+    }
+
     /// Orders `node` to delete a replica.
     pub(super) fn drop_replica(&mut self, node: NodeId, key: ReplicaKey) {
         let sync = self.to(node);
@@ -77,12 +86,17 @@ impl Pushes {
             .into_iter()
             .filter(|(node, _)| state.live.contains_key(node));
         listening
-            .map(|(node, sync)| Push {
-                node,
-                sync: Sync {
-                    digest: state.durable.digest(node),
-                    ..sync
-                },
+            .map(|(node, sync)| {
+                let told = sync.configurations.iter();
+                let restores = told.filter_map(|it| state.restore_order(node, it));
+                Push {
+                    node,
+                    sync: Sync {
+                        digest: state.durable.digest(node),
+                        restores: restores.collect(),
+                        ..sync
+                    },
+                }
             })
             .collect()
     }
@@ -101,6 +115,8 @@ impl Sync {
             drops: Vec::new(),
             assignments: Vec::new(),
             handovers: Vec::new(),
+            backups: Vec::new(),
+            restores: Vec::new(),
         }
     }
 }
@@ -120,7 +136,12 @@ impl State {
             .values()
             .map(|other| self.node_address(other))
             .collect();
+        // Nothing is deleted before its node has said how far it is: that may prove this store to be too old.
+        let has_told = self.live(node).is_some_and(|live| live.has_told_all);
         for table in self.durable.tables().values().filter(|it| !it.is_kept()) {
+            if table.is_dropped() && !has_told {
+                continue;
+            }
             if table.is_dropped() {
                 sync.drops.extend(
                     drops_of(table)

@@ -65,7 +65,7 @@ impl State {
         is_same.then_some(table)
     }
 
-    fn may_create(&self, request: &CreateTable) -> Result<(), Refusal> {
+    pub(super) fn may_create(&self, request: &CreateTable) -> Result<(), Refusal> {
         let alive = self.open_nodes().count();
         let degraded = alive < usize::from(request.replica_count);
         let level = self.durable.level();
@@ -101,7 +101,7 @@ impl State {
     }
 
     /// Gives numbers to a placement.
-    fn new_table(
+    pub(super) fn new_table(
         &self,
         request: CreateTable,
         placement: &[Vec<CoreAddress>],

@@ -118,7 +118,7 @@ fn a_store_of_format_1_is_read_and_brought_to_the_format_of_today() {
     for entry in fs::read_dir(old.path()).unwrap() {
         let path = entry.unwrap().path();
         if path.file_name().unwrap() != "LOCK" {
-            assert_eq!(fs::read(&path).unwrap()[8], 4, "{}", path.display());
+            assert_eq!(fs::read(&path).unwrap()[8], 5, "{}", path.display());
         }
     }
     let (mut store, durable) = FileStore::open(old.path()).unwrap();
@@ -210,7 +210,7 @@ fn a_store_of_format_2_is_brought_to_the_format_of_today() {
     for entry in fs::read_dir(old.path()).unwrap() {
         let path = entry.unwrap().path();
         if path.file_name().unwrap() != "LOCK" {
-            assert_eq!(fs::read(&path).unwrap()[8], 4, "{}", path.display());
+            assert_eq!(fs::read(&path).unwrap()[8], 5, "{}", path.display());
         }
     }
     assert_eq!(FileStore::open(old.path()).unwrap().1, durable);

@@ -250,6 +250,18 @@ impl ReplyTo {
         }
     }
 
+    /// Appends the answer of a meta that does not lead, where it is told in the header: to clients by RDSN. `false`: it is
+    /// told in the answer's struct, and nothing was appended.
+    pub fn forward(&self, from: RpcAddress, leader: RpcAddress, out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Rdsn(header) if !header.is_of_server() => {
+                rdsn::encode_forward(header, from, leader, out);
+                true
+            }
+            Self::Rdsn(_) | Self::Thft { .. } => false,
+        }
+    }
+
     /// Appends the answer to a request that was not handled, for this reason.
     pub fn fail(&self, status: FrameStatus, from: RpcAddress, out: &mut Vec<u8>) {
         match self {

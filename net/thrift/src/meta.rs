@@ -2,6 +2,7 @@
 //!
 //! `err` of an answer says how it went; the frame around it is OK all the same.
 
+mod backup;
 mod control;
 mod envs;
 mod nodes;
@@ -10,6 +11,13 @@ mod refusal;
 mod replica_count;
 mod tables;
 
+pub use backup::{
+    AddBackupPolicyRequest, AddBackupPolicyResponse, BackupEntry, BackupItem,
+    ModifyBackupPolicyRequest, ModifyBackupPolicyResponse, PolicyEntry, QueryBackupPolicyRequest,
+    QueryBackupPolicyResponse, QueryBackupStatusRequest, QueryBackupStatusResponse,
+    QueryRestoreRequest, QueryRestoreResponse, RestoreRequest, StartBackupAppRequest,
+    StartBackupAppResponse,
+};
 pub use control::{
     ClusterInfoRequest, ClusterInfoResponse, MetaControlRequest, MetaControlResponse,
     MetaFunctionLevel,
@@ -46,6 +54,13 @@ pub enum Request<'a> {
     ControlMeta(MetaControlRequest),
     GetMaxReplicaCount(GetMaxReplicaCountRequest<'a>),
     SetMaxReplicaCount(SetMaxReplicaCountRequest<'a>),
+    StartBackupApp(StartBackupAppRequest<'a>),
+    QueryBackupStatus(QueryBackupStatusRequest),
+    AddBackupPolicy(AddBackupPolicyRequest<'a>),
+    ModifyBackupPolicy(ModifyBackupPolicyRequest<'a>),
+    QueryBackupPolicy(QueryBackupPolicyRequest<'a>),
+    StartRestore(RestoreRequest<'a>),
+    QueryRestoreStatus(QueryRestoreRequest),
     Command(Command<'a>),
     Negotiate(NegotiationRequest<'a>),
 }
@@ -69,6 +84,13 @@ impl<'a> Request<'a> {
             Rpc::ControlMeta => call.request().map(Self::ControlMeta),
             Rpc::GetMaxReplicaCount => call.request().map(Self::GetMaxReplicaCount),
             Rpc::SetMaxReplicaCount => call.request().map(Self::SetMaxReplicaCount),
+            Rpc::StartBackupApp => call.request().map(Self::StartBackupApp),
+            Rpc::QueryBackupStatus => call.request().map(Self::QueryBackupStatus),
+            Rpc::AddBackupPolicy => call.request().map(Self::AddBackupPolicy),
+            Rpc::ModifyBackupPolicy => call.request().map(Self::ModifyBackupPolicy),
+            Rpc::QueryBackupPolicy => call.request().map(Self::QueryBackupPolicy),
+            Rpc::StartRestore => call.request().map(Self::StartRestore),
+            Rpc::QueryRestoreStatus => call.request().map(Self::QueryRestoreStatus),
             Rpc::Cli => call.request().map(Self::Command),
             Rpc::Negotiation => call.request().map(Self::Negotiate),
             _ => return None,

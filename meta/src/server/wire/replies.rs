@@ -2,6 +2,7 @@
 
 use super::super::register::NONCE_BYTES;
 use super::Builder;
+use crate::server::backup::{write_order, write_restore};
 use crate::state::{
     Assignment, ClusterId, HandOver, Level, NodeAddress, ReplicaKey, Sync, TableInfo,
 };
@@ -104,6 +105,12 @@ pub(in crate::server) fn sync(sync: &Sync) -> Vec<u8> {
         .map(|it| write_learner(b, it))
         .collect();
     let handovers: Vec<_> = sync.handovers.iter().map(write_handover).collect();
+    let backups: Vec<_> = sync.backups.iter().map(|it| write_order(b, it)).collect();
+    let restores: Vec<_> = sync
+        .restores
+        .iter()
+        .map(|it| write_restore(b, it))
+        .collect();
     let arguments = meta::SyncArgs {
         full: sync.full,
         digest: sync.digest,
@@ -113,6 +120,8 @@ pub(in crate::server) fn sync(sync: &Sync) -> Vec<u8> {
         drops: Some(b.create_vector(&drops)),
         learners: Some(b.create_vector(&learners)),
         handovers: Some(b.create_vector(&handovers)),
+        backups: Some(b.create_vector(&backups)),
+        restores: Some(b.create_vector(&restores)),
     };
     let root = meta::Sync::create(b, &arguments);
     finished(builder, root)

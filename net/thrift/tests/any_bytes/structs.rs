@@ -49,6 +49,13 @@ pub(crate) fn requests(bytes: &[u8]) {
         meta::MetaControlRequest,
         meta::GetMaxReplicaCountRequest<'_>,
         meta::SetMaxReplicaCountRequest<'_>,
+        meta::StartBackupAppRequest<'_>,
+        meta::QueryBackupStatusRequest,
+        meta::AddBackupPolicyRequest<'_>,
+        meta::ModifyBackupPolicyRequest<'_>,
+        meta::QueryBackupPolicyRequest<'_>,
+        meta::RestoreRequest<'_>,
+        meta::QueryRestoreRequest,
         remote::Command<'_>,
         remote::NegotiationRequest<'_>,
     );
@@ -83,6 +90,12 @@ pub(crate) fn responses(bytes: &[u8]) {
         meta::MetaControlResponse,
         meta::GetMaxReplicaCountResponse<'_>,
         meta::SetMaxReplicaCountResponse<'_>,
+        meta::StartBackupAppResponse<'_>,
+        meta::QueryBackupStatusResponse<'_>,
+        meta::AddBackupPolicyResponse<'_>,
+        meta::ModifyBackupPolicyResponse<'_>,
+        meta::QueryBackupPolicyResponse<'_>,
+        meta::QueryRestoreResponse,
         remote::NegotiationResponse<'_>,
     );
 }

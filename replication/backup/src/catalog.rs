@@ -295,3 +295,22 @@ fn number(name: &str) -> Option<u64> {
     let is_decimal = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
     name.parse().ok().filter(|_| is_decimal)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Servers spawn them on runtimes of several threads.
+    #[test]
+    fn everything_can_be_spawned() {
+        fn is_send<T: Send>(_: &T) {}
+        let directory = tempfile::tempdir().unwrap();
+        let target = Target::from_url(&format!("file://{}", directory.path().display())).unwrap();
+        let pace = Pace::new(0);
+        let mut seen = |_| ();
+        is_send(&list(&target, ""));
+        is_send(&show(&target, "", 1));
+        is_send(&delete(&target, "", 1));
+        is_send(&verify(&target, "", 1, &pace, &mut seen));
+    }
+}

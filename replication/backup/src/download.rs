@@ -22,6 +22,8 @@ pub struct Download<'a> {
     /// Of what is read again of an attempt before.
     pub reading: &'a Pace,
     pub progress: &'a Progress,
+    /// Bytes that the disk of this machine has for it.
+    pub room: u64,
 }
 
 impl Download<'_> {
@@ -43,7 +45,8 @@ impl Download<'_> {
         if let Some((path, what)) = faults(&directory, &metadata, &listed).into_iter().next() {
             return Err(self.target.damaged(&path, &what));
         }
-        self.make_room(&metadata)?;
+        self.clear(&metadata)?;
+        self.check_room(&metadata)?;
         for entry in &metadata.files {
             let to = self.directory.join(&entry.name);
             if !self.is_here(&to, entry).await {
@@ -57,8 +60,20 @@ impl Download<'_> {
         Ok(metadata)
     }
 
+    fn check_room(&self, metadata: &BackupMetadata) -> Result<(), TargetError> {
+        let here = local::files(self.directory).map_err(|error| self.local(&error))?;
+        let here: u64 = here.iter().map(|(_, bytes)| bytes).sum();
+        let needed = metadata.bytes().saturating_sub(here);
+        if needed <= self.room {
+            return Ok(());
+        }
+        let free = self.room;
+        let full = format!("{needed} bytes are needed, {free} are free above what writes need");
+        Err(self.local(&std::io::Error::new(std::io::ErrorKind::StorageFull, full)))
+    }
+
     /// Leaves what an attempt before has fetched, and nothing else.
-    fn make_room(&self, metadata: &BackupMetadata) -> Result<(), TargetError> {
+    fn clear(&self, metadata: &BackupMetadata) -> Result<(), TargetError> {
         std::fs::create_dir_all(self.directory).map_err(|error| self.local(&error))?;
         let wanted: BTreeSet<&str> = metadata
             .files

@@ -10,7 +10,7 @@ use crate::files::{self, FileEntry, JSON_BYTES_MAX, Sidecar};
 use crate::layout;
 use crate::local::{self, PIECE_BYTES};
 use crate::pace::{Pace, Progress};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures::TryStreamExt;
 use md5::{Digest, Md5};
 use opendal::layers::{RetryLayer, TimeoutLayer};
@@ -69,6 +69,13 @@ pub struct Listed {
     pub bytes: u64,
 }
 
+/// A file of this machine that is being fetched.
+struct Arriving<'a> {
+    file: &'a mut tokio::fs::File,
+    path: &'a Path,
+    progress: &'a Progress,
+}
+
 impl Target {
     /// Opens the target `name`. Does not talk to it, except that the last part of a directory is made if it is missing.
     ///
@@ -76,7 +83,7 @@ impl Target {
     /// [`Trouble::Config`], or the directory cannot be made.
     pub fn open(name: &str, config: &TargetConfig) -> Result<Self, TargetError> {
         crate::install_tls();
-        opendal::install_default();
+        opendal_http_transport_reqwest::install_default();
         let wrong = |detail: String| TargetError::config(name, detail);
         config.check().map_err(wrong)?;
         let failed = |error: opendal::Error| TargetError::store(name, "", &error);
@@ -454,12 +461,12 @@ impl Target {
     ) -> Result<(), TargetError> {
         let part = to.with_extension("part");
         let mut file = self.local(&part, tokio::fs::File::create(&part)).await?;
-        let digest = self
-            .read_through(path, pace, async |piece: Bytes| {
-                progress.add_sent(piece.len());
-                self.local(&part, file.write_all(&piece)).await
-            })
-            .await?;
+        let arriving = Arriving {
+            file: &mut file,
+            path: &part,
+            progress,
+        };
+        let digest = self.read_through(path, pace, Some(arriving)).await?;
         self.local(&part, file.sync_all()).await?;
         self.compare(path, entry, digest)?;
         self.local(to, tokio::fs::rename(&part, to)).await
@@ -475,7 +482,7 @@ impl Target {
         entry: &FileEntry,
         pace: &Pace,
     ) -> Result<(), TargetError> {
-        let digest = self.read_through(path, pace, async |_| Ok(())).await?;
+        let digest = self.read_through(path, pace, None).await?;
         self.compare(path, entry, digest)
     }
 
@@ -495,12 +502,12 @@ impl Target {
         Ok(())
     }
 
-    /// Hands a file over piece by piece; returns its length and MD5.
+    /// Reads a file to its end, and keeps it if that is wanted; returns its length and MD5.
     async fn read_through(
         &self,
         path: &str,
         pace: &Pace,
-        mut take: impl AsyncFnMut(Bytes) -> Result<(), TargetError>,
+        mut arriving: Option<Arriving<'_>>,
     ) -> Result<(u64, String), TargetError> {
         let failed = |error: opendal::Error| {
             let missing = is_not_found(&error);
@@ -524,7 +531,11 @@ impl Target {
                 pace.take(piece.len()).await;
                 digest.update(&piece);
                 length += piece.len() as u64;
-                take(piece).await?;
+                if let Some(arriving) = &mut arriving {
+                    arriving.progress.add_sent(piece.len());
+                    let written = arriving.file.write_all(&piece);
+                    self.local(arriving.path, written).await?;
+                }
             }
         }
         Ok((length, local::hex(&digest.finalize())))

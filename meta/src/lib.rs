@@ -15,9 +15,14 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "stores")]
+pub mod export;
+#[cfg(feature = "server")]
+pub mod group;
 pub mod leadership;
 pub mod place;
 pub mod recover;
+#[cfg(feature = "server")]
 pub mod server;
 pub mod state;
 pub mod store;

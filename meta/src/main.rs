@@ -8,16 +8,22 @@
     reason = "the program reads files and the environment, and says where it listens"
 )]
 
+mod exchange;
 mod options;
+mod place_of_store;
 mod rebuild;
 
 use anyhow::{Context as _, bail};
 use clap::Parser as _;
 use options::{Action, Arguments, InitArguments, RunArguments, Settings};
 use pegasus_logs::LogsConfig;
+use pegasus_meta::group::{self, Group, GroupOptions};
+use pegasus_meta::leadership::{Alone, Leadership};
 use pegasus_meta::server::{Server, ServerOptions};
-use pegasus_meta::state::{Cluster, ClusterId, State, may_name};
-use pegasus_meta::store::FileStore;
+use pegasus_meta::state::{Cluster, ClusterId, Durable, may_name};
+use pegasus_meta::store::zookeeper::{self, ZooKeeper};
+use pegasus_meta::store::{FileStore, StoreError};
+use place_of_store::ZooKeeperSettings;
 use std::io::Write as _;
 use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +41,14 @@ fn main() -> anyhow::Result<()> {
             pegasus_logs::start(&LogsConfig::default())?;
             rebuild::recover(&arguments)
         }
+        Action::Export(arguments) => {
+            pegasus_logs::start(&LogsConfig::default())?;
+            exchange::export(&arguments)
+        }
+        Action::Import(arguments) => {
+            pegasus_logs::start(&LogsConfig::default())?;
+            exchange::import(&arguments)
+        }
     }
 }
 
@@ -48,38 +62,49 @@ fn abort_on_panic() {
 }
 
 fn init(arguments: &InitArguments) -> anyhow::Result<()> {
-    let cluster = make(&arguments.dir, &arguments.cluster_name)?;
+    let dir = &arguments.dir;
+    if let (Some(cluster), Some(member)) = (arguments.join, arguments.member) {
+        group::prepare(dir, member, cluster)?;
+        println!(
+            "member {member} of cluster {cluster}; start it, then `pegasus meta add {member} ITS:PEERPORT`"
+        );
+        return Ok(());
+    }
+    let cluster = new_cluster(&arguments.cluster_name)?;
+    match (arguments.zookeeper.options()?, arguments.member) {
+        (Some(_), Some(_)) => {
+            bail!("metas that share a store in ZooKeeper are no group: leave --member out")
+        }
+        (Some(options), None) => {
+            exchange::make_in_zookeeper(&options, dir, &Durable::new(cluster.clone()))?;
+        }
+        (None, Some(member)) => drop(group::found(dir, member, &Durable::new(cluster.clone()))?),
+        (None, None) => drop(FileStore::create(dir, &cluster)?),
+    }
+    tracing::info!(cluster = %cluster.id, name = cluster.name, dir = %dir.display(), "made a cluster");
     println!("cluster {} {}", cluster.id, cluster.name);
     Ok(())
 }
 
-fn make(dir: &Path, name: &str) -> anyhow::Result<Cluster> {
+fn new_cluster(name: &str) -> anyhow::Result<Cluster> {
     if !may_name(name) {
         bail!("cluster name {name:?} is not 1 to 128 of [a-zA-Z0-9_.:-]");
     }
-    let cluster = Cluster {
+    Ok(Cluster {
         id: ClusterId(rand::random::<u128>().max(1)),
         name: name.to_owned(),
         epoch: 0,
-    };
-    FileStore::create(dir, &cluster)?;
-    tracing::info!(cluster = %cluster.id, name, dir = %dir.display(), "made a cluster");
-    Ok(cluster)
+    })
 }
 
 fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let settings = Settings::read(arguments)?;
     pegasus_logs::start(&settings.logs)?;
     tracing::info!("settings:\n{}", settings.shown()?);
-    if settings.init_if_empty && FileStore::is_absent(&settings.dir)? {
-        make(&settings.dir, &settings.cluster_name)?;
-    }
+    pegasus_backup::install_tls();
     let token = settings.token()?;
-    let (store, durable) = FileStore::open(&settings.dir)?;
+    let leadership = leadership(&settings, &token)?;
     say_who_may_connect(&settings, &token);
-    let state = State::from_durable(durable).with_options(settings.heal);
-    state.check();
-    tracing::info!(cluster = %state.durable().cluster().id, tables = state.durable().tables().len(), "state read");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -87,19 +112,74 @@ fn run(arguments: RunArguments) -> anyhow::Result<()> {
     let options = ServerOptions {
         token,
         connections_max: settings.connections_max,
+        backup: settings.backup.clone(),
         ..ServerOptions::at(settings.listen)
     };
-    runtime.block_on(serve(state, store, options))
+    runtime.block_on(serve(&settings, leadership, options))
 }
 
-async fn serve(state: State, store: FileStore, options: ServerOptions) -> anyhow::Result<()> {
-    let dir = store.dir().to_owned();
+/// Who leads, by what the directory is: alone, or a member of a group.
+fn leadership(settings: &Settings, token: &[u8]) -> anyhow::Result<Box<dyn Leadership>> {
+    let dir = &settings.dir;
+    if let Some(zookeeper) = &settings.zookeeper {
+        return in_zookeeper(settings, zookeeper);
+    }
+    if group::is_member(dir) {
+        settings.group.check()?;
+        let member = Group::open(GroupOptions {
+            dir: dir.clone(),
+            listen: settings.group.listen,
+            advertise: settings.group.advertise.to_string(),
+            client_address: settings.group.client_advertise.to_string(),
+            token: token.to_vec(),
+        })?;
+        tracing::info!(cluster = %member.cluster(), member = member.identity().member, peers = %member.address(), "a member of a group");
+        return Ok(Box::new(member));
+    }
+    if settings.init_if_empty && FileStore::is_absent(dir)? {
+        let cluster = new_cluster(&settings.cluster_name)?;
+        drop(FileStore::create(dir, &cluster)?);
+        tracing::info!(cluster = %cluster.id, name = cluster.name, dir = %dir.display(), "made a cluster");
+    }
+    let (store, durable) = FileStore::open(dir)?;
+    tracing::info!(cluster = %durable.cluster().id, tables = durable.tables().len(), "state read");
+    Ok(Box::new(Alone::new(Box::new(store), durable)))
+}
+
+/// One of the metas that share a store in ZooKeeper.
+fn in_zookeeper(
+    settings: &Settings,
+    zookeeper: &ZooKeeperSettings,
+) -> anyhow::Result<Box<dyn Leadership>> {
+    let (dir, options) = (&settings.dir, zookeeper.options()?);
+    exchange::expect_no_other_store(dir)?;
+    let expected = place_of_store::remembered(dir)?;
+    if settings.init_if_empty && expected.is_none() && zookeeper::read(&options)?.is_none() {
+        let cluster = new_cluster(&settings.cluster_name)?;
+        match zookeeper::create(&options, &Durable::new(cluster)) {
+            // Another meta that was started at the same time has made it.
+            Ok(()) | Err(StoreError::Exists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let meta = ZooKeeper::open(options, zookeeper.address()?, expected)?;
+    place_of_store::remember(dir, meta.cluster())?;
+    tracing::info!(cluster = %meta.cluster(), "a meta of a store in ZooKeeper");
+    Ok(Box::new(meta))
+}
+
+async fn serve(
+    settings: &Settings,
+    leadership: Box<dyn Leadership>,
+    options: ServerOptions,
+) -> anyhow::Result<()> {
+    let dir = &settings.dir;
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     let listen = options.listen;
-    let started = Server::start(state, Box::new(store), options).await;
+    let started = Server::start_led(leadership, settings.heal, options).await;
     let mut server = started.with_context(|| format!("cannot listen on {listen}"))?;
-    write_address(&dir, &server)?;
+    write_address(dir, &server)?;
     println!("listening on {}", server.address());
     std::io::stdout().flush()?;
     tokio::spawn(tell_left_out());

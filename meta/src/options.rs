@@ -1,9 +1,13 @@
 //! The command line and the configuration file.
 
+use crate::exchange::{ExportArguments, ImportArguments};
+use crate::place_of_store::{ZooKeeperArguments, ZooKeeperFile, ZooKeeperSettings};
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
+use pegasus_backup::TargetConfig;
 use pegasus_logs::LogsConfig;
 use pegasus_meta::recover::NamedTable;
+use pegasus_meta::server::BackupOptions;
 use pegasus_meta::state::{ClusterId, HealOptions};
 use pegasus_replication::ids::{PartitionId, TableId};
 use serde::{Deserialize, Serialize};
@@ -30,6 +34,10 @@ pub(crate) enum Action {
     Run(RunArguments),
     /// Rebuild a lost state from what the nodes have.
     Recover(RecoverArguments),
+    /// Write the state of a store into a file.
+    Export(ExportArguments),
+    /// Make a store of such a file.
+    Import(ImportArguments),
 }
 
 /// Nothing is guessed: what cannot be decided is listed, and then nothing is written.
@@ -65,6 +73,10 @@ pub(crate) struct RecoverArguments {
     /// Partitions that go on with the best copy there is, or empty, whatever is lost: 4.0,4.7
     #[arg(long, value_delimiter = ',', value_parser = partition)]
     pub(crate) accept_loss: Vec<PartitionId>,
+    /// An older copy of the state, as `pegasus-meta export` wrote it: names, settings and dropped tables are taken from it,
+    /// never who holds what.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) base: Option<PathBuf>,
 }
 
 impl RecoverArguments {
@@ -72,6 +84,12 @@ impl RecoverArguments {
     pub(crate) fn token(&self) -> anyhow::Result<Vec<u8>> {
         read_token(self.token_file.as_ref())
     }
+}
+
+fn backup_target(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=');
+    let (name, url) = pair.ok_or("a target is NAME=URL, such as local=file:///srv/backups")?;
+    Ok((name.to_owned(), url.to_owned()))
 }
 
 fn cluster_id(text: &str) -> Result<ClusterId, String> {
@@ -117,6 +135,15 @@ pub(crate) struct InitArguments {
     /// For people; 1 to 128 of [a-zA-Z0-9_.:-].
     #[arg(long, default_value = "pegasus")]
     pub(crate) cluster_name: String,
+    /// Make it the first member of a group of metas, under this number.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) member: Option<u64>,
+    /// Make it a further member of the group of this cluster, 32 hexadecimal digits. It takes part once the group has added
+    /// it (`pegasus meta add`).
+    #[arg(long, value_name = "CLUSTER ID", requires = "member", value_parser = cluster_id)]
+    pub(crate) join: Option<ClusterId>,
+    #[command(flatten)]
+    pub(crate) zookeeper: ZooKeeperArguments,
 }
 
 #[derive(Debug, Args)]
@@ -142,7 +169,22 @@ pub(crate) struct RunArguments {
     /// How long nothing must have happened before that begins. Default 60000.
     #[arg(long, value_name = "MILLISECONDS")]
     balance_delay_ms: Option<u64>,
-    /// TOML file with `dir`, `listen`, `token_file`, `cluster_name`, `connections_max` and a section `heal` with
+    /// Where other members of its group connect, if it is in one. Default 127.0.0.1:35601.
+    #[arg(long, value_name = "ADDRESS")]
+    group_listen: Option<SocketAddr>,
+    /// How they reach it, if not as it listens.
+    #[arg(long, value_name = "ADDRESS")]
+    group_advertise: Option<SocketAddr>,
+    /// How clients and nodes reach this member, if not as it listens.
+    #[arg(long, value_name = "ADDRESS")]
+    group_client_advertise: Option<SocketAddr>,
+    #[command(flatten)]
+    zookeeper: ZooKeeperArguments,
+    /// A place for backups: NAME=URL, with a URL such as file:///srv/backups. May be repeated; what needs more than a URL
+    /// goes into the file, as section backup.targets.NAME.
+    #[arg(long = "backup-target", value_name = "NAME=URL", value_parser = backup_target)]
+    backup_targets: Vec<(String, String)>,
+    /// TOML file with a section `group` (`listen`, `advertise`, `client_advertise`), `dir`, `listen`, `token_file`, `cluster_name`, `connections_max` and a section `heal` with
     /// `heal_delay_ms`, `learners_per_node_max`, `learners_max`, `returning_per_node_max`, `slow_removals_per_second_max`,
     /// `balance_primaries`, `balance_delay_ms`; the command line wins.
     #[arg(long)]
@@ -161,7 +203,49 @@ struct File {
     #[serde(default)]
     heal: HealOptions,
     #[serde(default)]
+    backup: BackupOptions,
+    #[serde(default)]
     logs: LogsConfig,
+    #[serde(default)]
+    group: GroupFile,
+    #[serde(default)]
+    zookeeper: ZooKeeperFile,
+}
+
+/// Its section `group`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GroupFile {
+    listen: Option<SocketAddr>,
+    advertise: Option<SocketAddr>,
+    client_advertise: Option<SocketAddr>,
+}
+
+/// Where a member of a group is.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct GroupSettings {
+    pub(crate) listen: SocketAddr,
+    /// As others reach it.
+    pub(crate) advertise: SocketAddr,
+    pub(crate) client_advertise: SocketAddr,
+}
+
+impl GroupSettings {
+    /// Others have to reach it: no port and no address that is found out later.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let named = [
+            ("group.advertise", self.advertise),
+            ("group.client_advertise", self.client_advertise),
+        ];
+        for (name, address) in named {
+            if address.port() == 0 || address.ip().is_unspecified() {
+                bail!(
+                    "{name} = {address}: a member of a group says where others reach it, by ip:port"
+                );
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What holds after file and command line were read.
@@ -175,7 +259,13 @@ pub(crate) struct Settings {
     pub(crate) connections_max: usize,
     pub(crate) init_if_empty: bool,
     pub(crate) heal: HealOptions,
+    pub(crate) backup: BackupOptions,
     pub(crate) logs: LogsConfig,
+    /// Of a directory that is a member's.
+    pub(crate) group: GroupSettings,
+    /// The state is there, and not in the directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) zookeeper: Option<ZooKeeperSettings>,
 }
 
 impl Settings {
@@ -204,15 +294,35 @@ impl Settings {
             .unwrap_or(heal.balance_primaries);
         heal.balance_delay_ms = arguments.balance_delay_ms.unwrap_or(heal.balance_delay_ms);
         heal.check().map_err(anyhow::Error::msg)?;
+        let mut backup = file.backup;
+        for (name, url) in &arguments.backup_targets {
+            let target = TargetConfig::of_url(url);
+            backup.targets.insert(name.clone(), target);
+        }
+        backup.check().map_err(anyhow::Error::msg)?;
         let logs = file.logs;
         let named = |error| anyhow::Error::msg(format!("logs: {error}"));
         logs.check().map_err(named)?;
         let default_listen = SocketAddr::from(([127, 0, 0, 1], 34601));
+        let listen = arguments.listen.or(file.listen).unwrap_or(default_listen);
+        let default_listen = SocketAddr::from(([127, 0, 0, 1], 35601));
+        let group_listen = arguments.group_listen.or(file.group.listen);
+        let group_listen = group_listen.unwrap_or(default_listen);
+        let advertise = arguments.group_advertise.or(file.group.advertise);
+        let client = arguments.group_client_advertise;
+        let client = client.or(file.group.client_advertise);
         Ok(Self {
             dir,
             heal,
+            backup,
             logs,
-            listen: arguments.listen.or(file.listen).unwrap_or(default_listen),
+            group: GroupSettings {
+                listen: group_listen,
+                advertise: advertise.unwrap_or(group_listen),
+                client_advertise: client.unwrap_or(listen),
+            },
+            zookeeper: arguments.zookeeper.settings(file.zookeeper, listen)?,
+            listen,
             token_file: arguments.token_file.or(file.token_file),
             cluster_name: file.cluster_name.unwrap_or_else(|| "pegasus".to_owned()),
             connections_max,

@@ -20,10 +20,17 @@ pub(crate) fn recover(arguments: &RecoverArguments) -> anyhow::Result<()> {
     if !may_name(name) {
         bail!("cluster name {name:?} is not 1 to 128 of [a-zA-Z0-9_.:-]");
     }
-    let case = gather(arguments)?;
+    // Read first, so that nobody waits for nodes in vain.
+    let base = arguments.base.as_deref().map(crate::exchange::read);
+    let base = base.transpose()?;
+    let case = Case {
+        base,
+        ..gather(arguments)?
+    };
+    let named = case.base.as_ref().map(|base| &base.cluster().name);
     let cluster = Cluster {
         id: arguments.cluster_id,
-        name: name.clone(),
+        name: named.unwrap_or(name).clone(),
         epoch: 0,
     };
     let plan = plan(cluster, &case).context("nothing can be rebuilt")?;
@@ -60,6 +67,7 @@ fn gather(arguments: &RecoverArguments) -> anyhow::Result<Case> {
         leave: arguments.leave.iter().copied().map(TableId).collect(),
         accept_loss: arguments.accept_loss.iter().copied().collect(),
         now_ms: u64::try_from(now.as_millis()).unwrap_or(0),
+        base: None,
     })
 }
 

@@ -14,15 +14,20 @@
 //!    one.) A member that is named and has no copy is one that is unseen, unless no copy has adopted any ballot or knows of a
 //!    configuration that was ever active: then the partition was still being made, and nothing was written to it.
 //!
+//! An older copy of the store can be the *base*: names, settings and dropped tables are taken from it, never who holds what.
+//! A table that only the base knows is listed: it may have been dropped since.
+//!
 //! All new ballots are of a new epoch and so above any that was ever given (protocol: a ballot is an epoch and a counter).
 
+mod base;
 mod partition;
 mod tables;
 
 pub use tables::NamedTable;
 
 use crate::state::{
-    Change, ChangeError, Cluster, Counters, Durable, Node, ReplicaKey, ReplicaStatus, TableInfo,
+    Change, ChangeError, Cluster, ClusterId, Counters, Durable, Node, ReplicaKey, ReplicaStatus,
+    TableInfo,
 };
 use pegasus_replication::ids::{NodeId, PartitionId, TableId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +61,8 @@ pub struct Case {
     /// Partitions that go on with the best copy there is, or empty, whatever is lost.
     pub accept_loss: BTreeSet<PartitionId>,
     pub now_ms: u64,
+    /// An older copy of the store.
+    pub base: Option<Durable>,
 }
 
 /// What would become of it.
@@ -106,6 +113,11 @@ impl fmt::Display for Undecided {
 pub enum RecoverError {
     #[error("no node has reported")]
     Nobody,
+    #[error("the base is of cluster {found}, not of {expected}")]
+    ForeignBase {
+        found: ClusterId,
+        expected: ClusterId,
+    },
     #[error("all numbers of this kind have been given")]
     NumbersExhausted,
     #[error("what was found does not fit together: {0}")]
@@ -119,6 +131,14 @@ pub enum RecoverError {
 pub fn plan(cluster: Cluster, case: &Case) -> Result<Plan, RecoverError> {
     if case.witnesses.is_empty() {
         return Err(RecoverError::Nobody);
+    }
+    if let Some(base) = &case.base
+        && base.cluster().id != cluster.id
+    {
+        return Err(RecoverError::ForeignBase {
+            found: base.cluster().id,
+            expected: cluster.id,
+        });
     }
     let epoch = case.next_epoch().ok_or(RecoverError::NumbersExhausted)?;
     let cluster = Cluster { epoch, ..cluster };
@@ -140,6 +160,7 @@ pub fn plan(cluster: Cluster, case: &Case) -> Result<Plan, RecoverError> {
             Ok(table) => case.decide_table(&table, &mut plan)?,
         }
     }
+    case.take_settings(&mut plan);
     Ok(plan)
 }
 
@@ -153,7 +174,8 @@ impl Case {
                 .chain([status.ballot, status.prepared_ballot])
         });
         let highest = ballots.map(|ballot| ballot.epoch()).max().unwrap_or(0);
-        highest.checked_add(1)
+        let base = self.base.as_ref().map_or(0, |it| it.cluster().epoch);
+        highest.max(base).checked_add(1)
     }
 
     fn counters(&self) -> Option<Counters> {
@@ -168,9 +190,15 @@ impl Case {
             let members: Vec<_> = members.map(|it| it.incarnation).collect();
             members.into_iter().chain([key.incarnation])
         });
-        let highest_node = nodes.map(|it| it.0).max().unwrap_or(0);
-        let highest_table = tables.map(|it| it.0).max().unwrap_or(0);
+        let base = self.counters_of_base().unwrap_or(Counters::FIRST);
+        let highest_node = nodes.map(|it| it.0).max().unwrap_or(0).max(base.next_node);
+        let highest_table = tables
+            .map(|it| it.0)
+            .max()
+            .unwrap_or(0)
+            .max(base.next_table);
         let highest_incarnation = incarnations.map(|it| it.0).max().unwrap_or(0);
+        let highest_incarnation = highest_incarnation.max(base.next_incarnation);
         Some(Counters {
             next_node: highest_node.checked_add(NODES_SKIPPED)?,
             next_table: highest_table.checked_add(TABLES_SKIPPED)?,
@@ -205,13 +233,19 @@ impl Case {
     }
 
     fn warnings(&self) -> Vec<String> {
+        let uncounted = self.uncounted_of_base();
+        let uncounted = uncounted.into_iter().map(|node| {
+            format!(
+                "node {node} is in the base and not among --nodes: name it, unless it was decommissioned since"
+            )
+        });
         let missing = self.missing().into_iter();
-        missing
+        let missing = missing
             .map(|node| {
                 format!(
                     "node {node} has not reported: a replica that was being moved to it when meta was lost is not seen"
                 )
-            })
-            .collect()
+            });
+        uncounted.chain(missing).collect()
     }
 }

@@ -18,6 +18,8 @@ mod answers;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod any_bytes;
 mod apache;
+mod backup;
+mod chair;
 mod clock;
 mod collector;
 mod connection;
@@ -26,13 +28,16 @@ mod facts;
 mod http;
 mod letter;
 mod outbox;
+mod redirect;
 mod register;
 mod sniff;
 mod wire;
 
+pub use backup::BackupOptions;
 pub use collector::collect;
 
-use crate::state::{ClusterId, State};
+use crate::leadership::{Alone, Leadership, Wake};
+use crate::state::{ClusterId, HealOptions, State};
 use crate::store::{Store, StoreError};
 use clock::Clock;
 use facts::Place;
@@ -64,16 +69,19 @@ pub struct ServerOptions {
     pub token: Vec<u8>,
     /// Default 4,096; more are closed at once.
     pub connections_max: usize,
+    /// Where backups go. Default: nowhere.
+    pub backup: BackupOptions,
 }
 
 impl ServerOptions {
     /// Defaults at `listen`, without a token.
     #[must_use]
-    pub const fn at(listen: SocketAddr) -> Self {
+    pub fn at(listen: SocketAddr) -> Self {
         Self {
             listen,
             token: Vec::new(),
             connections_max: 4096,
+            backup: BackupOptions::default(),
         }
     }
 }
@@ -113,6 +121,7 @@ struct Shared {
     clock: Clock,
     token: Vec<u8>,
     cluster: ClusterId,
+    backup: Arc<BackupOptions>,
     stop: watch::Receiver<bool>,
 }
 
@@ -137,12 +146,33 @@ impl Server {
         store: Box<dyn Store + Send>,
         options: ServerOptions,
     ) -> io::Result<Self> {
+        let heal = *state.options();
+        let alone = Alone::new(store, state.into_durable());
+        Self::start_led(Box::new(alone), heal, options).await
+    }
+
+    /// Binds and serves: decides while `leadership` says that this process leads, and otherwise says who does.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_led(
+        mut leadership: Box<dyn Leadership>,
+        heal: HealOptions,
+        options: ServerOptions,
+    ) -> io::Result<Self> {
         let counters = Arc::new(Counters::default());
         let shared = Arc::clone(&counters);
-        let cluster = state.durable().cluster().id;
-        Self::start_with(cluster, counters, options, move |clock, place, mailbox| {
-            decider::Decider::new(state, store, (clock, place), shared).run(mailbox)
-        })
+        let cluster = leadership.cluster();
+        Self::start_with(
+            cluster,
+            counters,
+            options,
+            move |clock, place, letters, mailbox| {
+                // A full mailbox is being read, and whoever reads it looks.
+                leadership.start(Wake::new(move || _ = letters.try_send(Letter::Look)));
+                chair::Chair::new(leadership, heal, (clock, place), shared).run(mailbox)
+            },
+        )
         .await
     }
 
@@ -151,7 +181,12 @@ impl Server {
         cluster: ClusterId,
         counters: Arc<Counters>,
         options: ServerOptions,
-        decide: impl FnOnce(Clock, Place, mpsc::Receiver<Letter>) -> Result<(), StoreError>
+        decide: impl FnOnce(
+            Clock,
+            Place,
+            mpsc::Sender<Letter>,
+            mpsc::Receiver<Letter>,
+        ) -> Result<(), StoreError>
         + Send
         + 'static,
     ) -> io::Result<Self> {
@@ -161,10 +196,11 @@ impl Server {
         let (letters, mailbox) = mpsc::channel(LETTERS_MAX);
         let (failed, failure) = oneshot::channel();
         let clock = Clock::new();
+        let own = letters.clone();
         let decider = std::thread::Builder::new()
             .name("meta-decider".to_owned())
             .spawn(move || {
-                if let Err(error) = decide(clock, Place { address }, mailbox) {
+                if let Err(error) = decide(clock, Place::alone(address), own, mailbox) {
                     _ = failed.send(error)
                 }
             })?;
@@ -174,8 +210,15 @@ impl Server {
             clock,
             token: options.token,
             cluster,
+            backup: Arc::new(options.backup),
             stop: stopped,
         };
+        tokio::spawn(backup::keep(
+            shared.letters.clone(),
+            clock,
+            Arc::clone(&shared.backup),
+            shared.stop.clone(),
+        ));
         let accepting = tokio::spawn(accept(listener, Arc::new(shared), options.connections_max));
         Ok(Self {
             address,

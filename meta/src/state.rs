@@ -13,7 +13,9 @@
 //! The caller persists [`Outcome::changes`] before it tells anybody. If it cannot, it hands the last durable state to
 //! [`State::restore`] and refuses what it was asked: nobody has heard of the lost changes.
 
+mod backup;
 mod balance;
+mod behind;
 mod blockers;
 mod change;
 mod command;
@@ -42,6 +44,13 @@ mod table;
 mod tables;
 mod view;
 
+pub use backup::{
+    BACKUP_INTERVAL_MAX_S, BACKUP_INTERVAL_MIN_S, BACKUPS_KEPT_MAX, BackupChange, BackupCommand,
+    BackupOrder, BackupProgress, BackupRefusal, Chore, ChoreKind, KEEP_COUNT_MAX, PartitionCopy,
+    PartitionWork, Phase, Policy, PolicyOrder, PolicyTable, ProgressState, ReplicaBackup,
+    ReplicaRestore, Restore, RestoreOrder, RestoreSource, RestoreTable, RestoreWork, Run, Site,
+    StartBackup, TableRef, Timing,
+};
 pub use balance::{
     BalanceLimits, BalanceOrder, BalanceSettings, BalanceView, MOVES_MAX, MOVES_PER_NODE_MAX,
     PlannedMove, Wanted,
@@ -95,7 +104,10 @@ pub struct State {
     slow_removals: proposals::SlowRemovals,
     reach: reach::Reach,
     balance: balance::Balance,
+    backup: backup::Memory,
     options: HealOptions,
+    /// What proves that the store is older than the replicas.
+    behind: Option<String>,
     /// What the durable half lost in [`State::restore`] may be due again.
     recheck: bool,
     /// The latest time of any command.
@@ -125,7 +137,9 @@ impl State {
             slow_removals: proposals::SlowRemovals::default(),
             reach: reach::Reach::default(),
             balance: balance::Balance::default(),
+            backup: backup::Memory::default(),
             options: HealOptions::default(),
+            behind: None,
             recheck: false,
             now_ms: 0,
             started_ms: 0,
@@ -155,6 +169,13 @@ impl State {
         self.now_ms = self.now_ms.max(time_of(&command));
         if self.started_ms == 0 {
             self.started_ms = self.now_ms;
+        }
+        if let Some(held) = self.held_back(&command) {
+            return Outcome {
+                changes: Vec::new(),
+                answer: held.unwrap_or_else(Answer::Refused),
+                pushes: Vec::new(),
+            };
         }
         let answer = match command {
             Command::NumberNode => self.handle_number(&mut work),
@@ -205,6 +226,7 @@ impl State {
                 replica_count,
                 ..
             } => self.handle_set_replicas(&table, replica_count, &mut work),
+            Command::Backup { command, .. } => self.handle_backup(command, &mut work),
             Command::Tick { now_ms } => self.handle_tick(now_ms, &mut work),
         };
         let answer = answer.unwrap_or_else(Answer::Refused);
@@ -255,6 +277,12 @@ impl State {
         &self.durable
     }
 
+    /// The same; what nodes said is let go.
+    #[must_use]
+    pub fn into_durable(self) -> Durable {
+        self.durable
+    }
+
     /// What `node` said since this state was made; `None` if it has not joined.
     #[must_use]
     pub fn live(&self, node: NodeId) -> Option<&Live> {
@@ -293,6 +321,7 @@ const fn time_of(command: &Command) -> u64 {
         | Command::Rebalance { now_ms }
         | Command::Balance { now_ms, .. }
         | Command::SetReplicas { now_ms, .. }
+        | Command::Backup { now_ms, .. }
         | Command::Tick { now_ms }
         | Command::CreateTable(CreateTable { now_ms, .. }) => *now_ms,
         Command::NumberNode => 0,

@@ -12,8 +12,12 @@
 
 pub mod format;
 
-mod files;
+#[cfg(feature = "stores")]
+pub(crate) mod files;
+#[cfg(feature = "stores")]
+pub mod zookeeper;
 
+#[cfg(feature = "stores")]
 pub use files::FileStore;
 
 use crate::state::{Change, ChangeError, ClusterId, Durable};

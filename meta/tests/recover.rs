@@ -6,7 +6,10 @@ mod fixture;
 
 use fixture::{cluster, node};
 use pegasus_meta::recover::{Case, NamedTable, Plan, Undecided, Witness, plan};
-use pegasus_meta::state::{Partition, ReplicaHealth, ReplicaKey, ReplicaStatus, State, TableInfo};
+use pegasus_meta::state::{
+    Answer, Change, Cluster, ClusterId, Command, Counters, Durable, Level, Partition,
+    ReplicaHealth, ReplicaKey, ReplicaStatus, State, Table, TableInfo,
+};
 use pegasus_replication::config::{Configuration, Member, Stage};
 use pegasus_replication::ids::{
     Ballot, CoreAddress, CoreId, Decree, NodeId, PartitionId, ReplicaIncarnation, TableId,
@@ -424,4 +427,162 @@ fn a_node_that_the_operator_did_not_count_is_asked_about() {
         "{reason}"
     );
     assert!(plan(cluster(), &Case::default()).is_err());
+}
+
+/// The store as it was when it had the tables `t` (4) and `kept` (5, dropped), and the operator had frozen it.
+fn base() -> Durable {
+    let table = |id: u32, name: &str, dropped_ms: Option<u64>| {
+        let members = (1..=3).map(|node| member(node, u64::from(id) * 100 + u64::from(node)));
+        let partition = Partition {
+            stage: Stage::Active,
+            ..Partition::creating(Ballot::new(2, 1), members)
+        };
+        Change::TableCreated(Table {
+            id: TableId(id),
+            name: name.to_owned(),
+            replica_count: 3,
+            min_replicas: 2,
+            created_ms: 77,
+            dropped_ms,
+            kept_until_ms: None,
+            envs: BTreeMap::new(),
+            partition_count: 2,
+            partitions: vec![partition.clone(), partition],
+        })
+    };
+    let counters = Counters {
+        next_node: 9,
+        next_table: 6,
+        next_incarnation: 5_000,
+    };
+    let mut changes = vec![Change::Cluster(cluster()), Change::Counters(counters)];
+    changes.extend((1..=3).map(|id| Change::NodeJoined(node(id, 5, 2))));
+    changes.extend([table(4, "t", None), table(5, "kept", Some(500))]);
+    let kept = TableId(5);
+    changes.push(Change::TableKept {
+        table: kept,
+        at_ms: 500,
+        until_ms: 600,
+    });
+    let envs = BTreeMap::from([("business.info".to_owned(), "x".to_owned())]);
+    changes.push(Change::TableEnvs { table: kept, envs });
+    changes.push(Change::LevelSet(Level::Freezed));
+    changes.push(Change::NodeForgotten { node: NodeId(8) });
+    Durable::replay(&changes).unwrap()
+}
+
+/// All is well with table 4, and both partitions of table 5 have their copies, of which nodes know no name.
+fn case_with_base() -> Case {
+    let mut case = case();
+    let group = [member(1, 21), member(2, 22), member(3, 23)];
+    for member in group {
+        case.add(0, member, 7, (7, 90), Some(configuration(0, 7, &group)));
+    }
+    case.base = Some(base());
+    case
+}
+
+fn add_copies_of_kept(case: &mut Case) {
+    let table = TableId(5);
+    for index in 0..2 {
+        let members: Vec<Member> = (1..=3)
+            .map(|node| member(node, 500 + u64::from(node)))
+            .collect();
+        for copy in &members {
+            let known = Configuration {
+                partition: PartitionId { table, index },
+                ..configuration(index, 1, &members)
+            };
+            let key = ReplicaKey {
+                partition: known.partition,
+                incarnation: copy.incarnation,
+            };
+            let status = ReplicaStatus {
+                core: Some(copy.address.core),
+                prepared_ballot: Ballot::new(2, 1),
+                prepared: Decree(9),
+                configuration: Some(Box::new(known)),
+                ..fixture::status(Ballot::new(2, 1), ReplicaHealth::Ready)
+            };
+            let witness = case.witnesses.get_mut(&copy.address.node).unwrap();
+            witness.replicas.insert(key, status);
+        }
+    }
+}
+
+#[test]
+fn a_table_that_only_the_base_knows_comes_back_as_dropped_and_can_be_recalled() {
+    let mut case = case_with_base();
+    add_copies_of_kept(&mut case);
+    let plan = decided(&case);
+    let kept = &plan.durable.tables()[&TableId(5)];
+    assert_eq!((kept.name.as_str(), kept.created_ms), ("kept", 77));
+    assert_eq!(
+        kept.envs.get("business.info").map(String::as_str),
+        Some("x")
+    );
+    // Its time was over long ago by the base; nothing is deleted before somebody could have looked.
+    let until_ms = kept.kept_until_ms.unwrap();
+    assert_eq!(until_ms, case.now_ms + 7 * 86_400_000);
+    assert!(
+        plan.warnings
+            .iter()
+            .any(|it| it.contains("`pegasus table recall 5`")),
+        "{:?}",
+        plan.warnings
+    );
+    let mut state = State::from_durable(plan.durable);
+    let now_ms = case.now_ms;
+    let recall = Command::RecallTable {
+        table: TableId(5),
+        name: None,
+        now_ms,
+    };
+    assert!(matches!(
+        state.apply(recall).answer,
+        Answer::TableRecalled { .. }
+    ));
+    // Who holds what is said by the replicas, never by the base.
+    let t = state.durable().table_named("t").unwrap();
+    assert_eq!(members(t.partition(0).unwrap())[0], member(1, 21));
+    assert_eq!(
+        (t.created_ms, t.partition(0).unwrap().ballot),
+        (77, Ballot::new(3, 1))
+    );
+}
+
+#[test]
+fn what_operators_had_set_and_all_numbers_come_from_the_base() {
+    let mut case = case_with_base();
+    case.leave = BTreeSet::from([TableId(5)]);
+    let plan = decided(&case);
+    assert_eq!(plan.durable.level(), Level::Freezed);
+    assert!(plan.durable.is_forgotten(NodeId(8)));
+    let counters = plan.durable.counters();
+    assert!(counters.next_incarnation >= 5_000 + (1 << 32) && counters.next_node >= 1_009);
+    // Without the nodes of the base nobody can say that all have reported.
+    case.nodes.remove(&NodeId(3));
+    case.witnesses.remove(&NodeId(3));
+    let plan = pegasus_meta::recover::plan(cluster(), &case).unwrap();
+    assert!(
+        plan.warnings[0].contains("node 3 is in the base and not among --nodes"),
+        "{:?}",
+        plan.warnings
+    );
+}
+
+#[test]
+fn a_table_of_the_base_without_any_copy_is_left_to_the_operator() {
+    let case = case_with_base();
+    let reason = undecided(&case);
+    assert!(
+        reason.starts_with("table 5: only the base knows it"),
+        "{reason}"
+    );
+    let other = Cluster {
+        id: ClusterId(7),
+        ..cluster()
+    };
+    let error = plan(other, &case).unwrap_err().to_string();
+    assert!(error.starts_with("the base is of cluster 0123"), "{error}");
 }

@@ -56,6 +56,7 @@ pub enum FrameKind {
     SetReplicas = 56,
     ShowBalance = 57,
     OrderBalance = 58,
+    ChangeMetas = 59,
     // Node to meta and back.
     Register = 40,
     RegisterReply = 41,
@@ -98,11 +99,19 @@ pub enum FrameKind {
     ListBackupPolicies = 92,
     StartRestore = 93,
     ShowRestore = 94,
+    // Meta to meta, on the ports of a group; the bodies are no FlatBuffers (`docs/formats.md`, "A group of metas").
+    GroupHello = 100,
+    GroupHelloReply = 101,
+    GroupHelloProof = 102,
+    GroupPart = 103,
+    GroupAppend = 104,
+    GroupVote = 105,
+    GroupSnapshot = 106,
 }
 
 impl FrameKind {
     /// Every kind; later ones at the end, so that each keeps its place.
-    pub const ALL: [Self; 78] = [
+    pub const ALL: [Self; 86] = [
         Self::Get,
         Self::Put,
         Self::Remove,
@@ -181,6 +190,14 @@ impl FrameKind {
         Self::ListBackupPolicies,
         Self::StartRestore,
         Self::ShowRestore,
+        Self::ChangeMetas,
+        Self::GroupHello,
+        Self::GroupHelloReply,
+        Self::GroupHelloProof,
+        Self::GroupPart,
+        Self::GroupAppend,
+        Self::GroupVote,
+        Self::GroupSnapshot,
     ];
 
     /// The number in the header.
@@ -237,6 +254,7 @@ impl TryFrom<u8> for FrameKind {
             56 => Self::SetReplicas,
             57 => Self::ShowBalance,
             58 => Self::OrderBalance,
+            59 => Self::ChangeMetas,
             40 => Self::Register,
             41 => Self::RegisterReply,
             42 => Self::RegisterProof,
@@ -273,6 +291,13 @@ impl TryFrom<u8> for FrameKind {
             92 => Self::ListBackupPolicies,
             93 => Self::StartRestore,
             94 => Self::ShowRestore,
+            100 => Self::GroupHello,
+            101 => Self::GroupHelloReply,
+            102 => Self::GroupHelloProof,
+            103 => Self::GroupPart,
+            104 => Self::GroupAppend,
+            105 => Self::GroupVote,
+            106 => Self::GroupSnapshot,
             _ => return Err(DecodeError::Kind { found: number }),
         })
     }

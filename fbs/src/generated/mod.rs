@@ -10,6 +10,10 @@ pub mod pegasus {
     pub use self::drain_kind_generated::*;
     mod env_operation_generated;
     pub use self::env_operation_generated::*;
+    mod meta_up_generated;
+    pub use self::meta_up_generated::*;
+    mod meta_operation_generated;
+    pub use self::meta_operation_generated::*;
     mod balance_operation_generated;
     pub use self::balance_operation_generated::*;
     mod backup_phase_generated;
@@ -78,6 +82,10 @@ pub mod pegasus {
     pub use self::show_envs_reply_generated::*;
     mod change_envs_generated;
     pub use self::change_envs_generated::*;
+    mod meta_detail_generated;
+    pub use self::meta_detail_generated::*;
+    mod change_metas_generated;
+    pub use self::change_metas_generated::*;
     mod show_cluster_generated;
     pub use self::show_cluster_generated::*;
     mod cluster_reply_generated;
@@ -332,6 +340,8 @@ pub mod pegasus {
     use super::*;
     mod open_generated;
     pub use self::open_generated::*;
+    mod log_range_generated;
+    pub use self::log_range_generated::*;
     mod manifest_generated;
     pub use self::manifest_generated::*;
     mod file_generated;

@@ -1,7 +1,9 @@
 //! Which tables there are: from what nodes were told, or from the operator.
 
-use super::{Case, Plan, RecoverError, Undecided};
-use crate::state::{Change, REPLICA_COUNT_MAX, Table, TableInfo, may_count_partitions, may_name};
+use super::{Case, Plan, RecoverError, Undecided, base};
+use crate::state::{
+    Change, KEEP_SECONDS, REPLICA_COUNT_MAX, Table, TableInfo, may_count_partitions, may_name,
+};
 use pegasus_replication::ids::{PartitionId, TableId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,16 +19,28 @@ pub struct NamedTable {
     pub envs: BTreeMap<String, String>,
 }
 
+/// A table that there was.
+#[derive(Debug)]
+pub(super) struct FoundTable {
+    named: NamedTable,
+    /// Dropped, and to be recalled until then, in Unix milliseconds.
+    kept_until_ms: Option<u64>,
+}
+
 impl Case {
     /// Every table of which there is a trace, and that is not to be left, by number.
-    pub(super) fn tables(&self) -> Vec<Result<NamedTable, Undecided>> {
+    pub(super) fn tables(&self) -> Vec<Result<FoundTable, Undecided>> {
         let mut told: BTreeMap<TableId, Vec<&TableInfo>> = BTreeMap::new();
         for info in self.witnesses.values().flat_map(|it| &it.tables) {
             told.entry(info.table).or_default().push(info);
         }
         let seen = self.statuses().map(|(_, key, _)| key.partition.table);
         let named = self.tables.iter().map(|it| it.id);
-        let ids: BTreeSet<TableId> = seen.chain(named).chain(told.keys().copied()).collect();
+        let ids: BTreeSet<TableId> = seen
+            .chain(named)
+            .chain(told.keys().copied())
+            .chain(self.ids_of_base())
+            .collect();
         let wanted = ids.into_iter().filter(|id| !self.leave.contains(id));
         let found = wanted.filter_map(|id| {
             let told = told.get(&id).map_or(&[][..], Vec::as_slice);
@@ -36,28 +50,37 @@ impl Case {
         found
             .map(|found| {
                 let table = found?;
-                let reason = format!("another table is called {:?} too", table.name);
-                if names.insert(table.name.clone()) {
+                let NamedTable { id, name, .. } = &table.named;
+                let reason = format!("another table is called {name:?} too");
+                if table.kept_until_ms.is_some() || names.insert(name.clone()) {
                     Ok(table)
                 } else {
-                    Err(Undecided::Table {
-                        table: table.id,
-                        reason,
-                    })
+                    Err(Undecided::Table { table: *id, reason })
                 }
             })
             .collect()
     }
 
     /// `None`: it was dropped.
-    fn table(&self, id: TableId, told: &[&TableInfo]) -> Result<Option<NamedTable>, Undecided> {
+    fn table(&self, id: TableId, told: &[&TableInfo]) -> Result<Option<FoundTable>, Undecided> {
         let undecided = |reason: &str| Undecided::Table {
             table: id,
             reason: reason.to_owned(),
         };
         let named = self.tables.iter().find(|it| it.id == id).cloned();
+        let mut kept_until_ms = None;
         let table = match (named, told) {
             (Some(named), _) => named,
+            (None, []) if self.is_gone_in_base(id) => return Ok(None),
+            (None, []) if self.table_of_base(id).is_some() => {
+                let Some((named, until_ms)) = self.forgotten(id) else {
+                    return Err(undecided(
+                        "only the base knows it, and no node has a copy: it was dropped since, or its nodes have not reported; --leave-table leaves it",
+                    ));
+                };
+                kept_until_ms = Some(until_ms);
+                named
+            }
             (None, []) => {
                 return Err(undecided(
                     "no node knows its name and its number of partitions; say --table ID=NAME:PARTITIONS:REPLICAS, or --leave-table ID",
@@ -99,7 +122,20 @@ impl Case {
                 "it has copies of more partitions than it is said to have",
             ));
         }
-        Ok(Some(table))
+        Ok(Some(FoundTable {
+            named: table,
+            kept_until_ms,
+        }))
+    }
+
+    /// A table of the base that no node knows any more and of which there are copies: nodes forget the name of what is dropped.
+    /// It can be recalled for as long as a table that is dropped now, and nothing of it is deleted before.
+    fn forgotten(&self, id: TableId) -> Option<(NamedTable, u64)> {
+        let table = self.table_of_base(id)?;
+        let has_copy = self.statuses().any(|(_, key, _)| key.partition.table == id);
+        let until_ms = self.now_ms.saturating_add(KEEP_SECONDS * 1_000);
+        let until_ms = until_ms.max(table.kept_until_ms.unwrap_or(0));
+        has_copy.then(|| (base::named(table), until_ms))
     }
 
     /// As nodes were told, or as the newest configuration says; 0 if nobody knows.
@@ -122,9 +158,10 @@ impl Case {
     /// Adds a table to the plan if all its partitions are decided, else what is missing.
     pub(super) fn decide_table(
         &self,
-        table: &NamedTable,
+        found: &FoundTable,
         plan: &mut Plan,
     ) -> Result<(), RecoverError> {
+        let table = &found.named;
         plan.partitions += u64::from(table.partition_count);
         let mut partitions = Vec::new();
         let mut next = plan.durable.counters().next_incarnation;
@@ -149,8 +186,10 @@ impl Case {
             name: table.name.clone(),
             replica_count: table.replica_count,
             min_replicas: Table::default_min_replicas(table.replica_count),
-            created_ms: self.now_ms,
-            dropped_ms: None,
+            created_ms: self
+                .table_of_base(table.id)
+                .map_or(self.now_ms, |it| it.created_ms),
+            dropped_ms: found.kept_until_ms.map(|_| self.now_ms),
             kept_until_ms: None,
             envs: BTreeMap::new(),
             partition_count: table.partition_count,
@@ -161,6 +200,19 @@ impl Case {
             table: table.id,
             envs: table.envs.clone(),
         };
-        Ok(plan.durable.apply(&envs)?)
+        plan.durable.apply(&envs)?;
+        if let Some(until_ms) = found.kept_until_ms {
+            let (table, at_ms) = (table.id, self.now_ms);
+            plan.durable.apply(&Change::TableKept {
+                table,
+                at_ms,
+                until_ms,
+            })?;
+            let name = &found.named.name;
+            plan.warnings.push(format!(
+                "table {table} {name}: no node knows it any more, so that it counts as dropped; `pegasus table recall {table}` brings it back, within 7 days"
+            ));
+        }
+        Ok(())
     }
 }

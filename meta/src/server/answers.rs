@@ -4,6 +4,7 @@ use super::clock::wall_ms;
 use super::facts::{Place, cluster_info};
 use super::letter::Failed;
 use super::wire::finished;
+use crate::leadership::MetaMember;
 use crate::place::Load;
 use crate::state::envs;
 use crate::state::{
@@ -118,7 +119,10 @@ pub(super) fn show_cluster(state: &State, place: &Place) -> Vec<u8> {
     let pairs = cluster_info(state, place);
     let keys: Vec<_> = pairs.iter().map(|(key, _)| b.create_string(key)).collect();
     let values: Vec<_> = pairs.iter().map(|(_, it)| b.create_string(it)).collect();
+    let metas: Vec<_> = place.members.iter().map(|it| write_meta(b, it)).collect();
     let arguments = admin::ClusterReplyArgs {
+        metas: Some(b.create_vector(&metas)),
+        term: place.term,
         cluster_high,
         cluster_low,
         name: Some(b.create_string(&cluster.name)),
@@ -131,6 +135,22 @@ pub(super) fn show_cluster(state: &State, place: &Place) -> Vec<u8> {
     };
     let root = admin::ClusterReply::create(b, &arguments);
     finished(builder, root)
+}
+
+fn write_meta<'b>(b: &mut Builder<'b>, it: &MetaMember) -> WIPOffset<admin::MetaDetail<'b>> {
+    let arguments = admin::MetaDetailArgs {
+        member: it.id,
+        address: Some(b.create_string(&it.address)),
+        peer_address: Some(b.create_string(&it.peer_address)),
+        leads: it.leads,
+        up: match it.is_up {
+            None => admin::MetaUp::Unknown,
+            Some(false) => admin::MetaUp::Down,
+            Some(true) => admin::MetaUp::Up,
+        },
+        learner: it.is_learner,
+    };
+    admin::MetaDetail::create(b, &arguments)
 }
 
 /// How balancing stands, or what would be moved now.

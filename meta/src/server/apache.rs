@@ -7,6 +7,7 @@
 //! Source: Apache Pegasus, `idl/meta_admin.thrift`, `src/meta`.
 
 mod ask;
+mod backup;
 mod cluster;
 mod config;
 mod outcome;
@@ -14,6 +15,7 @@ mod remote;
 mod tables;
 
 pub(super) use ask::{Ask, Question, read};
+pub(super) use backup::start_time;
 pub(super) use config::CREATING_MS;
 pub(super) use outcome::created;
 pub(super) use outcome::{Told, outcome};
@@ -25,7 +27,7 @@ use super::outbox::Outbox;
 use crate::state::State;
 use pegasus_replication::config::Member;
 use pegasus_thrift::binary::Encode;
-use pegasus_thrift::meta::Refusal;
+use pegasus_thrift::meta::{QueryCfgResponse, Refusal};
 use pegasus_thrift::{ErrorCode, FrameStatus, Protocol, ReplyTo, Rpc, RpcAddress};
 
 /// Text that a request quotes back is cut here, in characters.
@@ -71,6 +73,69 @@ impl Caller {
     }
 }
 
+/// What a meta that does not lead answers.
+impl Caller {
+    /// To a question. Clients by THFT that ask where a table is find the leader in a partition's place.
+    pub(super) fn forward_question(&self, question: &Question, leader: Option<&str>) {
+        let leader = leader
+            .and_then(v4)
+            .map_or(RpcAddress::NONE, RpcAddress::new);
+        if self.forwards_by_header(leader) {
+            return;
+        }
+        match (question, question.rpc()) {
+            (Question::Config { .. }, _)
+                if leader == RpcAddress::NONE && !self.wants_host_ports() =>
+            {
+                self.reply(&QueryCfgResponse {
+                    err: ErrorCode::ServiceNotActive,
+                    ..QueryCfgResponse::default()
+                });
+            }
+            (Question::Config { .. }, _) if self.wants_host_ports() => {
+                self.reply(&QueryCfgResponse::forward(leader).with_host_ports());
+            }
+            (Question::Config { .. }, _) => self.reply(&QueryCfgResponse::forward(leader)),
+            (_, rpc) => self.refuse_following(rpc, leader),
+        }
+    }
+
+    /// To everything that changes something.
+    pub(super) fn forward_order(&self, rpc: Rpc, leader: Option<&str>) {
+        let leader = leader
+            .and_then(v4)
+            .map_or(RpcAddress::NONE, RpcAddress::new);
+        if !self.forwards_by_header(leader) {
+            self.refuse_following(rpc, leader);
+        }
+    }
+
+    /// Whether it was done is not known.
+    pub(super) fn time_out(&self, rpc: Rpc) {
+        self.refuse(rpc, ErrorCode::Timeout, "another meta leads now");
+    }
+
+    fn refuse_following(&self, rpc: Rpc, leader: RpcAddress) {
+        // By THFT this has them ask the same meta again after a second.
+        let err = if leader == RpcAddress::NONE && !self.wants_host_ports() {
+            ErrorCode::ServiceNotActive
+        } else {
+            ErrorCode::ForwardToOthers
+        };
+        self.refuse(rpc, err, "this meta does not lead");
+    }
+
+    /// Clients by RDSN are told in the header of the answer, and ask again there.
+    fn forwards_by_header(&self, leader: RpcAddress) -> bool {
+        let mut bytes = Vec::new();
+        let forwards = leader != RpcAddress::NONE && self.to.forward(self.here, leader, &mut bytes);
+        if forwards {
+            self.outbox.send_bytes(bytes);
+        }
+        forwards
+    }
+}
+
 /// Answers a question from what is durable.
 pub(super) fn answer(state: &State, place: &Place, question: &Question, caller: &Caller) {
     match question {
@@ -85,6 +150,13 @@ pub(super) fn answer(state: &State, place: &Place, question: &Question, caller: 
         Question::ListNodes { status } => cluster::list_nodes(state, *status, caller),
         Question::ReplicaCount { name } => tables::replica_count(state, name, caller),
         Question::ClusterInfo => cluster::info(state, place, caller),
+        Question::BackupStatus { table, backup } => {
+            backup::status(state, *table, *backup, caller);
+        }
+        Question::BackupPolicies { names, count } => {
+            backup::policies(state, names, *count, caller);
+        }
+        Question::RestoreStatus { table } => backup::restore_status(state, *table, caller),
     }
 }
 

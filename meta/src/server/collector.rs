@@ -43,7 +43,7 @@ pub async fn collect(
         counters: Arc::new(Counters::default()),
     };
     let counters = Arc::clone(&collector.counters);
-    let server = Server::start_with(cluster, counters, options, |_, _, mailbox| {
+    let server = Server::start_with(cluster, counters, options, |_, _, _, mailbox| {
         collector.run(mailbox);
         Ok(())
     })
@@ -87,6 +87,10 @@ impl Collector {
         while let Some(letter) = mailbox.blocking_recv() {
             match letter {
                 Letter::Stop => break,
+                Letter::Errands(_) | Letter::ClusterName(_) | Letter::Look => {}
+                Letter::ChangeMetas { header, outbox, .. } => {
+                    outbox.refuse(&header, &rebuilding());
+                }
                 Letter::Command { command, reply } => self.take(command, reply),
                 Letter::Query {
                     query: Query::MayJoin { node, answer },

@@ -1,9 +1,11 @@
 //! One connection: frames in, letters to the decider. Its first bytes say which protocol it speaks.
 
 mod apache;
+mod backups;
 mod http;
 
 use super::apache::command;
+use super::backup;
 use super::letter::{Failed, Letter, Query, Reply, Session};
 use super::outbox::Outbox;
 use super::register::{Nonces, PROTOCOL};
@@ -249,11 +251,22 @@ impl Connection<'_> {
                 )
                 .await?;
             }
+            FrameKind::ChangeMetas => self.on_change_metas(header, &body).await?,
             FrameKind::Register => self.on_register(header, &body).await?,
             FrameKind::RegisterProof => self.on_proof(header, &body).await?,
-            FrameKind::Heartbeat | FrameKind::ProposeNextBallot | FrameKind::ProposeChange => {
-                self.on_session(header, &body).await?
-            }
+            FrameKind::ListBackups
+            | FrameKind::ShowBackup
+            | FrameKind::ListBackupPolicies
+            | FrameKind::ShowRestore => self.ask_of_backups(header, &body).await?,
+            FrameKind::StartBackup
+            | FrameKind::CancelBackup
+            | FrameKind::DeleteBackup
+            | FrameKind::OrderBackupPolicy => self.order_backup(header, &body).await?,
+            FrameKind::StartRestore => self.order_restore(header, &body).await?,
+            FrameKind::Heartbeat
+            | FrameKind::ProposeNextBallot
+            | FrameKind::ProposeChange
+            | FrameKind::BackupProgress => self.on_session(header, &body).await?,
             _ => {
                 let message = format!("meta does not answer {:?}", header.kind);
                 self.outbox.fail(&header, Code::Unsupported, &message);
@@ -271,6 +284,24 @@ impl Connection<'_> {
                 self.outbox.send(&header.reply(), &reply);
             }
             Err(failed) => self.outbox.fail(&header, failed.code, &failed.message),
+        }
+    }
+
+    async fn on_change_metas(&self, header: Header, body: &[u8]) -> Result<(), End> {
+        let outbox = self.outbox.clone();
+        match wire::member_change(body) {
+            Ok(change) => {
+                self.post(Letter::ChangeMetas {
+                    change,
+                    header,
+                    outbox,
+                })
+                .await
+            }
+            Err(failed) => {
+                outbox.fail(&header, failed.code, &failed.message);
+                Ok(())
+            }
         }
     }
 
@@ -460,6 +491,9 @@ impl Connection<'_> {
                 report: wire::report(body).map_err(malformed)?,
                 now_ms,
             },
+            FrameKind::BackupProgress => {
+                backup::progress(node, incarnation, body, now_ms).map_err(malformed)?
+            }
             FrameKind::ProposeNextBallot => propose(wire::next_ballots(body).map_err(malformed)?),
             _ => propose(wire::proposals(body).map_err(malformed)?),
         };
@@ -493,9 +527,13 @@ impl Connection<'_> {
 
     /// Answers a registration by a failure; the connection ends.
     fn refuse(&self, header: Header, failed: &Failed) -> End {
-        Counters::count(&self.shared.counters.registrations_refused);
-        tracing::warn!(peer = %self.peer, reason = failed.message, "refused a node");
-        self.outbox.fail(&header, failed.code, &failed.message);
+        if failed.code == Code::NotPrimary {
+            tracing::debug!(peer = %self.peer, leader = failed.leader, "told a node who leads");
+        } else {
+            Counters::count(&self.shared.counters.registrations_refused);
+            tracing::warn!(peer = %self.peer, reason = failed.message, "refused a node");
+        }
+        self.outbox.refuse(&header, failed);
         End::Quiet
     }
 

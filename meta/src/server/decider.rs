@@ -5,11 +5,13 @@ mod apache;
 use super::Counters;
 use super::answers;
 use super::apache as foreign;
+use super::backup::{self, Errand};
 use super::clock::Clock;
 use super::facts::Place;
 use super::http;
 use super::letter::{Failed, Letter, Query, Reply, Session};
 use super::outbox::Outbox;
+use super::redirect;
 use super::wire;
 use crate::state::{Answer, Change, Command, Order, OrderProgress, Outcome, Push, State};
 use crate::store::{Store, StoreError};
@@ -20,13 +22,14 @@ use pegasus_replication::ids::{NodeId, TableId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::mpsc;
 
-/// Letters of one flush.
-const BATCH_MAX: usize = 256;
 /// How long an operator waits who names no time.
 const PATIENCE_MS: u64 = 10_000;
 const PATIENCE_MS_MAX: u64 = 600_000;
+/// A new leader of a group waits so long for nodes before it carries out what operators want.
+const SETTLE_MS: u64 = 600;
+/// Letters that wait for that; more are carried out as things are.
+const HELD_MAX: usize = 1_024;
 /// Orders are looked at this often while somebody waits: a drain costs a walk over all partitions.
 const LOOK_MS: u64 = 100;
 
@@ -39,6 +42,14 @@ pub(super) struct Decider {
     sessions: BTreeMap<NodeId, Session>,
     waiters: Vec<Waiter>,
     makers: Vec<Maker>,
+    settling: Option<Settling>,
+}
+
+/// A leader of a group that has just begun: nodes are on their way from the one before.
+struct Settling {
+    until_ms: u64,
+    /// What operators want meanwhile. It would be refused for want of nodes.
+    held: Vec<Letter>,
 }
 
 /// An operator who waits for something to be done.
@@ -86,37 +97,34 @@ impl Decider {
             sessions: BTreeMap::new(),
             waiters: Vec::new(),
             makers: Vec::new(),
+            settling: None,
         }
     }
 
-    /// Works until it is told to stop.
-    ///
-    /// # Errors
-    /// The store has failed for good.
-    pub(super) fn run(mut self, mut mailbox: mpsc::Receiver<Letter>) -> Result<(), StoreError> {
-        while let Some(first) = mailbox.blocking_recv() {
-            let mut letters = vec![first];
-            while let Some(letter) = mailbox
-                .try_recv()
-                .ok()
-                .filter(|_| letters.len() < BATCH_MAX)
-            {
-                letters.push(letter);
-            }
-            let stops = letters.iter().any(|letter| matches!(letter, Letter::Stop));
-            self.handle_batch(letters)?;
-            if stops {
-                break;
-            }
-        }
-        Ok(())
+    /// Keeps what operators want for a moment, until nodes have come from the leader before.
+    pub(super) fn settle(mut self) -> Self {
+        self.settling = Some(Settling {
+            until_ms: self.clock.now_ms() + SETTLE_MS,
+            held: Vec::new(),
+        });
+        self
+    }
+
+    /// What is told of metas from now on.
+    pub(super) fn know_metas(&mut self, place: &Place) {
+        self.place.clone_from(place);
     }
 
     /// Decides everything, flushes once, tells everybody; then answers questions from what is durable.
-    fn handle_batch(&mut self, letters: Vec<Letter>) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError::Deposed`] once somebody else leads: whoever waited was told so. Else the store has failed for good.
+    pub(super) fn handle_batch(&mut self, letters: Vec<Letter>) -> Result<(), StoreError> {
+        let letters = self.hold_back(letters);
         let mut changes: Vec<Change> = Vec::new();
         let mut decided = Vec::new();
         let mut queries = Vec::new();
+        let mut errands = Vec::new();
         for letter in letters {
             match letter {
                 Letter::Command { command, reply } if self.is_heard(&reply) => {
@@ -139,21 +147,98 @@ impl Decider {
                 Letter::Query { .. } | Letter::Apache { .. } | Letter::Http { .. } => {
                     queries.push(letter);
                 }
-                Letter::Command { .. } | Letter::Stop => {}
+                Letter::ChangeMetas { header, outbox, .. } => {
+                    outbox.refuse(&header, &Failed::not_leading(None));
+                }
+                Letter::Errands(answer) => errands.push(answer),
+                Letter::ClusterName(answer) => {
+                    let name = &self.state.durable().cluster().name;
+                    _ = answer.send(Ok(name.clone()));
+                }
+                Letter::Command { .. } | Letter::Look | Letter::Stop => {}
             }
         }
-        match self.store.append(&changes) {
+        match self.make_durable(&changes, &decided, &queries) {
             Ok(()) => {
                 self.count(&changes);
                 decided.into_iter().for_each(|it| self.tell(it));
             }
             Err(error @ StoreError::Full { .. }) => self.take_back(decided, &error)?,
-            Err(error) => return Err(error),
+            Err(error) => {
+                if let StoreError::Deposed { may_be_stored, .. } = error {
+                    let may_be_stored = may_be_stored && !changes.is_empty();
+                    let replies = decided.into_iter().map(|it| it.reply);
+                    replies.for_each(|reply| redirect::reply(reply, None, may_be_stored));
+                    queries
+                        .into_iter()
+                        .for_each(|query| redirect::letter(query, None));
+                }
+                return Err(error);
+            }
         }
         queries.into_iter().for_each(|query| self.answer(query));
+        for answer in errands {
+            _ = answer.send(Errand::all_of(&self.state));
+        }
         self.serve_waiters();
         self.serve_makers();
         self.snapshot_if_due()
+    }
+
+    /// Nothing is told before the changes are durable; and where there are none, not before it is sure that nobody else leads.
+    fn make_durable(
+        &mut self,
+        changes: &[Change],
+        decided: &[Decided],
+        queries: &[Letter],
+    ) -> Result<(), StoreError> {
+        if !changes.is_empty() {
+            return self.store.append(changes);
+        }
+        let is_told = |it: &Decided| !matches!(it.reply, Reply::Nobody) || !it.pushes.is_empty();
+        let somebody_waits = !(self.waiters.is_empty() && self.makers.is_empty());
+        if somebody_waits || !queries.is_empty() || decided.iter().any(is_told) {
+            return self.store.confirm();
+        }
+        Ok(())
+    }
+
+    /// Takes out what operators want while nodes are still coming, and brings it back when they are there.
+    fn hold_back(&mut self, letters: Vec<Letter>) -> Vec<Letter> {
+        let Some(settling) = &mut self.settling else {
+            return letters;
+        };
+        let is_over = self.clock.now_ms() >= settling.until_ms;
+        let mut nodes = self.state.durable().nodes().keys();
+        if is_over || nodes.all(|node| self.sessions.contains_key(node)) {
+            let mut all = std::mem::take(&mut settling.held);
+            all.extend(letters);
+            self.settling = None;
+            return all;
+        }
+        let is_operators = |letter: &Letter| {
+            let of = |reply: &Reply| matches!(reply, Reply::Frame { .. } | Reply::Apache { .. });
+            matches!(letter, Letter::Command { reply, .. } if of(reply))
+        };
+        let (held, now): (Vec<_>, Vec<_>) = letters.into_iter().partition(is_operators);
+        let room = HELD_MAX.saturating_sub(settling.held.len());
+        let mut held = held.into_iter();
+        settling.held.extend(held.by_ref().take(room));
+        now.into_iter().chain(held).collect()
+    }
+
+    /// Somebody else leads: nodes go there, and whoever waits is told. What was ordered goes on.
+    pub(super) fn leave(self) {
+        self.sessions.values().for_each(|it| it.outbox.kick());
+        for letter in self.settling.into_iter().flat_map(|it| it.held) {
+            redirect::letter(letter, None);
+        }
+        for waiter in self.waiters {
+            waiter.tell_deposed(&self.state);
+        }
+        for maker in self.makers {
+            maker.tell_deposed();
+        }
     }
 
     /// What has become durable.
@@ -225,6 +310,13 @@ impl Decider {
 
     fn tell_operator(&mut self, answer: Answer, header: Header, outbox: Outbox) {
         match answer {
+            Answer::TableCreated { table, .. } if header.kind == FrameKind::StartRestore => {
+                let reply = backup::restore_reply(&self.state, table);
+                outbox.send(&header.reply(), &reply);
+            }
+            Answer::BackupStarted { id } => {
+                outbox.send(&header.reply(), &backup::started_reply(id));
+            }
             Answer::TableCreated { table, degraded } => {
                 let goal = Goal::Table {
                     table,
@@ -354,7 +446,12 @@ impl Decider {
                 };
                 _ = done.send(http::answer(&self.state, &self.place, past, &request));
             }
-            Letter::Command { .. } | Letter::Stop => {}
+            Letter::Command { .. }
+            | Letter::ChangeMetas { .. }
+            | Letter::Errands(_)
+            | Letter::ClusterName(_)
+            | Letter::Look
+            | Letter::Stop => {}
         }
     }
 
@@ -368,6 +465,9 @@ impl Decider {
             Query::ShowDrain { node } => Ok(answers::show_drain(&self.state, node)),
             Query::ShowCluster => Ok(answers::show_cluster(&self.state, &self.place)),
             Query::ShowTable { name } => answers::show_table(&self.state, &name),
+            Query::Backup { query, options } => {
+                backup::answer(&self.state, &options.targets, &query, now_ms)
+            }
             Query::ListNodes => Ok(answers::list_nodes(&self.state, now_ms)),
             Query::MayJoin { node, answer } => {
                 _ = answer.send(
@@ -380,7 +480,7 @@ impl Decider {
         };
         match answered {
             Ok(body) => outbox.send(&header.reply(), &body),
-            Err(failed) => outbox.fail(header, failed.code, &failed.message),
+            Err(failed) => outbox.refuse(header, &failed),
         }
     }
 
@@ -456,6 +556,19 @@ impl Waiter {
             }
         }
         false
+    }
+
+    /// The next leader goes on with it.
+    fn tell_deposed(&self, state: &State) {
+        match &self.goal {
+            Goal::Table { table, .. } => {
+                let message = answers::creating(state, *table);
+                self.outbox.fail(&self.header, Code::Creating, &message);
+            }
+            Goal::Order { .. } => {
+                self.reply_change(false, "another meta leads now; the order goes on there");
+            }
+        }
     }
 
     fn reply_change(&self, done: bool, message: &str) {

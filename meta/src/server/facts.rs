@@ -1,13 +1,42 @@
 //! What foreign tools are told of the cluster as a whole. To them each core is a node.
 
+use crate::leadership::MetaMember;
 use crate::state::{Node, State};
 use pegasus_replication::ids::{CoreAddress, CoreId};
 use std::net::{SocketAddr, SocketAddrV4};
 
-/// Where this meta is, as far as it knows.
-#[derive(Clone, Copy, Debug)]
+/// Where this meta is, as far as it knows, and which others there are.
+#[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) address: SocketAddr,
+    /// All metas of the cluster; empty if this is the only one for good.
+    pub(super) members: Vec<MetaMember>,
+    /// Of the leader; 0 if there is no group.
+    pub(super) term: u64,
+    pub(super) leads: bool,
+}
+
+impl Place {
+    /// The only meta there is.
+    pub(super) const fn alone(address: SocketAddr) -> Self {
+        Self {
+            address,
+            members: Vec::new(),
+            term: 0,
+            leads: true,
+        }
+    }
+
+    /// The addresses of all metas, and of the one that leads.
+    fn metas(&self) -> (String, String) {
+        let here = self.address.to_string();
+        if self.members.is_empty() {
+            return (here.clone(), here);
+        }
+        let all: Vec<&str> = self.members.iter().map(|it| it.address.as_str()).collect();
+        let leader = self.members.iter().find(|it| it.leads);
+        (all.join(","), leader.map_or(here, |it| it.address.clone()))
+    }
 }
 
 /// A core, as foreign tools see it: a node of its own.
@@ -53,13 +82,13 @@ pub(super) fn v4(address: &str) -> Option<SocketAddrV4> {
 
 /// Key and value, with the keys of Apache Pegasus.
 pub(super) fn cluster_info(state: &State, place: &Place) -> Vec<(&'static str, String)> {
-    let here = place.address.to_string();
+    let (all, leader) = place.metas();
     let cores: Vec<CoreNode<'_>> = core_nodes(state).filter(|core| core.alive).collect();
     let primaries: Vec<u64> = cores.iter().map(|core| core.primaries).collect();
     let replicas: Vec<u64> = cores.iter().map(|core| core.replicas).collect();
     vec![
-        ("meta_servers", here.clone()),
-        ("primary_meta_server", here),
+        ("meta_servers", all),
+        ("primary_meta_server", leader),
         // Meta keeps its state itself.
         ("zookeeper_hosts", String::new()),
         ("zookeeper_root", String::new()),

@@ -21,6 +21,36 @@ pub(super) struct Past<'a> {
     pub(super) started_s: u64,
 }
 
+/// The answer of a meta that does not lead: about itself, or whom to ask.
+pub(super) fn answer_following(
+    place: &Place,
+    leader: Option<&str>,
+    past: Past<'_>,
+    request: &Request,
+) -> Response {
+    let format = TextFormat::accepted(&request.accept);
+    let exposition = |format| {
+        prometheus::exposition(None, place, past.counters, past.started_s, format).response()
+    };
+    match (request.path.as_str(), format) {
+        ("", _) => json(&help()),
+        ("version", _) => json(&version()),
+        ("health", _) => json(&object([("status", Json::text("ok"))])),
+        ("metrics", Some(format)) => exposition(format),
+        ("metrics/prometheus", _) => exposition(format.unwrap_or(TextFormat::Prometheus)),
+        (path, _) => match leader {
+            Some(leader) if request.query.is_empty() => {
+                Response::redirect(format!("http://{leader}/{path}"))
+            }
+            Some(leader) => Response::redirect(format!("http://{leader}/{path}?{}", request.query)),
+            None => Response::text(
+                Status::ServiceUnavailable,
+                "this meta does not lead, and knows nobody who does",
+            ),
+        },
+    }
+}
+
 /// The answer to one request.
 pub(super) fn answer(state: &State, place: &Place, past: Past<'_>, request: &Request) -> Response {
     if !matches!(request.method, Method::Get | Method::Head) {
@@ -42,19 +72,20 @@ pub(super) fn answer(state: &State, place: &Place, past: Past<'_>, request: &Req
         "meta/cluster" => cluster::info(state, place),
         "envs/list" => json(&tables::known_envs()),
         "metrics" => match TextFormat::accepted(&request.accept) {
-            Some(format) => prometheus(state, past, format),
+            Some(format) => prometheus(state, place, past, format),
             None => cluster::metrics(state, place, &arguments),
         },
         "metrics/prometheus" => {
             let accepted = TextFormat::accepted(&request.accept);
-            prometheus(state, past, accepted.unwrap_or(TextFormat::Prometheus))
+            let format = accepted.unwrap_or(TextFormat::Prometheus);
+            prometheus(state, place, past, format)
         }
         other => Response::not_found(other),
     }
 }
 
-fn prometheus(state: &State, past: Past<'_>, format: TextFormat) -> Response {
-    prometheus::exposition(state, past.counters, past.started_s, format).response()
+fn prometheus(state: &State, place: &Place, past: Past<'_>, format: TextFormat) -> Response {
+    prometheus::exposition(Some(state), place, past.counters, past.started_s, format).response()
 }
 
 fn json(body: &Json) -> Response {

@@ -1,12 +1,15 @@
 //! What connections ask of the decider.
 
 use super::apache::{self, Caller};
+use super::backup::{BackupOptions, BackupQuery, Errand};
 use super::outbox::Outbox;
-use crate::state::{Command, Node, Refusal, Wanted};
+use crate::leadership::MemberChange;
+use crate::state::{BackupRefusal, Command, Node, Refusal, Wanted};
 use pegasus_fbs::code::Code;
 use pegasus_fbs::frame::Header;
 use pegasus_replication::ids::{NodeId, NodeIncarnation};
 use pegasus_thrift::Rpc;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// One errand.
@@ -33,6 +36,18 @@ pub(super) enum Letter {
         request: pegasus_http::Request,
         done: oneshot::Sender<pegasus_http::Response>,
     },
+    /// An operator wants the members of the group to be others.
+    ChangeMetas {
+        change: MemberChange,
+        header: Header,
+        outbox: Outbox,
+    },
+    /// What is to be done at the targets of backups.
+    Errands(oneshot::Sender<Vec<Errand>>),
+    /// How the cluster is called; a meta that does not lead says who does.
+    ClusterName(oneshot::Sender<Result<String, Failed>>),
+    /// Who leads may have changed.
+    Look,
     Stop,
 }
 
@@ -101,6 +116,11 @@ pub(super) enum Query {
         plan: Option<Wanted>,
     },
     ListNodes,
+    /// Backups, policies and restores, and the targets that are configured.
+    Backup {
+        query: BackupQuery,
+        options: Arc<BackupOptions>,
+    },
     /// Whether a node could join; asked before it is given a number or a proof.
     MayJoin {
         node: Box<Node>,
@@ -113,6 +133,8 @@ pub(super) enum Query {
 pub(super) struct Failed {
     pub(super) code: Code,
     pub(super) message: String,
+    /// `ip:port` of the meta to ask instead; empty = nobody is known, or none would say otherwise.
+    pub(super) leader: String,
 }
 
 impl Failed {
@@ -120,6 +142,19 @@ impl Failed {
         Self {
             code,
             message: message.into(),
+            leader: String::new(),
+        }
+    }
+
+    /// This meta does not lead.
+    pub(super) fn not_leading(leader: Option<&str>) -> Self {
+        let message = match leader {
+            Some(leader) => format!("this meta does not lead; {leader} does"),
+            None => "this meta does not lead, and knows nobody who does".to_owned(),
+        };
+        Self {
+            leader: leader.unwrap_or_default().to_owned(),
+            ..Self::new(Code::NotPrimary, message)
         }
     }
 }
@@ -136,6 +171,8 @@ impl From<&Refusal> for Failed {
                 Code::TooLarge
             }
             Refusal::NumbersExhausted => Code::Internal,
+            Refusal::Backup(refusal) => code_of(refusal),
+            Refusal::Behind(_) => Code::NotServing,
             Refusal::NotJoined { .. } => Code::NotServing,
             Refusal::BadName(_)
             | Refusal::BadEnv(_)
@@ -153,6 +190,23 @@ impl From<&Refusal> for Failed {
             | Refusal::CoresMissing { .. } => Code::InvalidArgument,
         };
         Self::new(code, refusal.to_string())
+    }
+}
+
+const fn code_of(refusal: &BackupRefusal) -> Code {
+    match refusal {
+        BackupRefusal::NoSuchBackup(_) | BackupRefusal::NoSuchPolicy(_) => Code::NotFound,
+        BackupRefusal::PolicyExists(_) => Code::AlreadyExists,
+        BackupRefusal::IsRunning { .. }
+        | BackupRefusal::PolicyIsRunning { .. }
+        | BackupRefusal::IsBase { .. } => Code::Busy,
+        BackupRefusal::IsCreating(_) => Code::Creating,
+        BackupRefusal::TooManyPolicies(_) => Code::TooLarge,
+        BackupRefusal::BadSite(_)
+        | BackupRefusal::NotCancellable { .. }
+        | BackupRefusal::NotDeletable { .. }
+        | BackupRefusal::BadPolicyName(_)
+        | BackupRefusal::BadPolicy { .. } => Code::InvalidArgument,
     }
 }
 

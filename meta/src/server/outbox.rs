@@ -1,11 +1,13 @@
 //! Frames on their way to one connection, bounded.
 
 use super::Counters;
-use pegasus_fbs::body;
+use super::letter::Failed;
+use pegasus_fbs::body::{self, FailureBody};
 use pegasus_fbs::code::Code;
 use pegasus_fbs::flatbuffers::FlatBufferBuilder;
 use pegasus_fbs::frame::{BODY_BYTES_MAX, HEADER_BYTES, Header, encode_frame};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 /// Frames that wait for one connection; one that reads slower is closed, and asks again.
@@ -66,6 +68,19 @@ impl Outbox {
             &header.failure(),
             body::failure(&mut builder, code, message),
         );
+    }
+
+    /// Answers `header` by a failure that may name whom to ask instead.
+    pub(super) fn refuse(&self, header: &Header, failed: &Failed) {
+        let mut builder = FlatBufferBuilder::new();
+        let failure = FailureBody {
+            code: failed.code,
+            message: failed.message.clone(),
+            retry_after: Duration::ZERO,
+            primary: failed.leader.clone(),
+            ballot: 0,
+        };
+        self.send(&header.failure(), failure.write(&mut builder));
     }
 
     /// Lets the writer end after what is there; `false`: there is no room even for that.

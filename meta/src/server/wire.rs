@@ -8,7 +8,7 @@ mod replies;
 
 pub(super) use balance::reply as balance_reply;
 pub(super) use nodes::{next_ballots, proof, proposals, register, report};
-pub(super) use orders::{order, query};
+pub(super) use orders::{member_change, order, query};
 pub(super) use remote::{remote_command, remote_command_reply};
 pub(super) use replies::{
     change_reply, create_reply, drop_reply, finished, heartbeat_reply, level_reply, register_reply,

@@ -1,5 +1,6 @@
 //! What meta is asked, and what comes of it.
 
+use super::backup::{BackupCommand, BackupOrder, BackupRefusal, RestoreOrder};
 use super::balance::BalanceOrder;
 use super::change::{Change, Drain, Level};
 use super::node::Node;
@@ -102,6 +103,8 @@ pub enum Command {
         replica_count: u8,
         now_ms: u64,
     },
+    /// Backups and tables made from them. Answered as [`BackupCommand`] says.
+    Backup { command: BackupCommand, now_ms: u64 },
     /// Time passes; due about once in 100 ms to 1 s. Answered by `Done`.
     Tick { now_ms: u64 },
 }
@@ -160,6 +163,10 @@ pub enum Answer {
     ReplicasSet {
         before: u8,
         order: Order,
+    },
+    /// The backup is recorded and will be made; [`super::State::backups`] tells how far it is.
+    BackupStarted {
+        id: u64,
     },
     /// Nothing has changed.
     Refused(Refusal),
@@ -252,6 +259,8 @@ pub enum Refusal {
         "node {0} was decommissioned and is no more of this cluster; stop it, and start it with an empty directory to have it back as a new node"
     )]
     Forgotten(NodeId),
+    #[error(transparent)]
+    Backup(#[from] BackupRefusal),
     #[error("bad limit: {0}")]
     BadLimit(&'static str),
     #[error("partition {partition}: {fault}")]
@@ -259,6 +268,10 @@ pub enum Refusal {
         partition: PartitionId,
         fault: &'static str,
     },
+    #[error(
+        "{0}: meta's store is older than the replicas, and nothing is decided on it; rebuild it with `pegasus-meta recover --base`"
+    )]
+    Behind(String),
     #[error("node {node} has {cores} cores, but core {used} holds replicas")]
     CoresMissing {
         node: NodeId,
@@ -304,6 +317,10 @@ pub struct Sync {
     pub assignments: Vec<Assignment>,
     /// To primaries on this node. Repeated until a newer ballot comes; not part of the digest.
     pub handovers: Vec<HandOver>,
+    /// Of replicas on this node. Repeated until it says how far they are; not part of the digest.
+    pub backups: Vec<BackupOrder>,
+    /// Of replicas that are being made on this node: with each of their configurations in this frame.
+    pub restores: Vec<RestoreOrder>,
 }
 
 /// Who learns a partition. It is said again with each new configuration; one that comes without it has taken it back.

@@ -120,7 +120,10 @@ impl State {
             return;
         };
         for (node, key) in drops_of(table) {
-            work.pushes.drop_replica(node, key);
+            // One that has not told what it has is told when it does.
+            if self.live.get(&node).is_some_and(|live| live.has_told_all) {
+                work.pushes.drop_replica(node, key);
+            }
             // Until the node says that it is gone it counts as there, also if it was never reported.
             if let Some(live) = self.live.get_mut(&node) {
                 live.replicas.entry(key).or_insert(UNREPORTED);

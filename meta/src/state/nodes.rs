@@ -98,13 +98,17 @@ impl State {
             live.is_connected = true;
         }
         if !same {
+            self.backup.forget_node(id);
             self.reach.forget(id);
             self.note_disturbance();
         }
         if moved {
             self.tell_address(id, work);
         }
-        *work.pushes.to(id) = self.full_sync(id);
+        // What this store says of tables may be too old for it.
+        if self.behind.is_none() {
+            *work.pushes.to(id) = self.full_sync(id);
+        }
         Ok(Answer::Done)
     }
 
@@ -143,8 +147,13 @@ impl State {
         self.expect_life(node, incarnation)?;
         let (digest, full) = (report.digest, report.full);
         let words = report.words.clone();
+        self.look_for_proof(node, &report);
         self.take_words(node, words, work);
         let named = self.take_report(node, report, now_ms, work);
+        if self.behind.is_some() {
+            work.pushes = super::sync::Pushes::default();
+            return Ok(Answer::Done);
+        }
         let touched = if full {
             self.partitions_on(node)
         } else {
@@ -165,10 +174,15 @@ impl State {
         Ok(Answer::Done)
     }
 
-    pub(super) fn handle_tick(&mut self, now_ms: u64, work: &mut Work) -> Result<Answer, Refusal> {
+    /// Who was not heard of lately counts as dead.
+    pub(super) fn note_silent(&mut self, now_ms: u64) {
         for live in self.live.values_mut() {
             live.alive = now_ms.saturating_sub(live.heard_ms) < ALIVE_MS;
         }
+    }
+
+    pub(super) fn handle_tick(&mut self, now_ms: u64, work: &mut Work) -> Result<Answer, Refusal> {
+        self.note_silent(now_ms);
         if self.recheck {
             self.recheck = false;
             let creating = self.creating.clone();
@@ -184,6 +198,7 @@ impl State {
         self.drive_leaving(None, work);
         self.forget_emptied(work);
         self.drive_balance(work);
+        self.drive_backups(work);
         Ok(Answer::Done)
     }
 
@@ -211,7 +226,7 @@ impl State {
             let program = words.program.clone().or(live.words.program.take());
             live.words = NodeWords { program, ..words };
         }
-        if begins_to_leave {
+        if begins_to_leave && self.behind.is_none() {
             tracing::info!(%node, "a node leaves, what it leads is handed over");
             self.note_disturbance();
             self.hand_over_from(node, work);
@@ -277,7 +292,7 @@ impl State {
             self.forget_orders(node);
         }
         let dropped = gone.iter().any(|key| self.is_dropped(key.partition.table));
-        if dropped {
+        if dropped && self.behind.is_none() {
             self.forget_dropped(work);
         }
         touched

@@ -6,7 +6,7 @@
     reason = "the one place of this package that touches files"
 )]
 
-mod read;
+pub(crate) mod read;
 
 use super::format::{FORMAT, FileHeader, FileKind, HEADER_BYTES, encode_record};
 use super::{Store, StoreError};
@@ -35,11 +35,11 @@ pub struct FileStore {
 }
 
 #[derive(Debug)]
-struct LogFile {
-    path: PathBuf,
+pub(crate) struct LogFile {
+    pub(crate) path: PathBuf,
     file: File,
     /// Bytes that are whole and flushed.
-    length: u64,
+    pub(crate) length: u64,
 }
 
 impl FileStore {
@@ -198,8 +198,30 @@ impl Store for FileStore {
 }
 
 impl LogFile {
+    /// A new file of `parts`, flushed.
+    pub(crate) fn create(path: PathBuf, parts: &[&[u8]]) -> Result<Self, StoreError> {
+        let file = write_file(&path, parts)?;
+        let length = parts.iter().map(|part| part.len() as u64).sum();
+        Ok(Self { path, file, length })
+    }
+
+    /// A file that is there, with `length` good bytes; what follows them is cut off.
+    pub(crate) fn open(path: PathBuf, length: u64) -> Result<Self, StoreError> {
+        let file = OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .map_err(at(&path))?;
+        let on_disk = file.metadata().map_err(at(&path))?.len();
+        let mut log = Self { path, file, length };
+        if on_disk > length {
+            tracing::warn!(file = %log.path.display(), from = length, to = on_disk, "cut a torn end that was never acknowledged");
+        }
+        log.cut(length)?;
+        Ok(log)
+    }
+
     /// Writes and flushes one record. Without space the file is as before.
-    fn append(&mut self, record: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn append(&mut self, record: &[u8]) -> Result<(), StoreError> {
         if let Err(error) = self.file.write_all(record) {
             self.cut(self.length)?;
             return Err(at(&self.path)(error));
@@ -227,7 +249,7 @@ impl LogFile {
 }
 
 /// Says what went wrong at `path`; no space has its own name, because nothing is lost then.
-fn at(path: &Path) -> impl Fn(io::Error) -> StoreError + '_ {
+pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> StoreError + '_ {
     |source| match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full {
             path: path.to_owned(),
@@ -239,7 +261,7 @@ fn at(path: &Path) -> impl Fn(io::Error) -> StoreError + '_ {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("LOCK");
     let file = OpenOptions::new()
         .create(true)
@@ -260,7 +282,7 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
 }
 
 /// Numbers of the files of one kind, ascending.
-fn numbers(dir: &Path, kind: FileKind) -> Result<Vec<u64>, StoreError> {
+pub(crate) fn numbers(dir: &Path, kind: FileKind) -> Result<Vec<u64>, StoreError> {
     let prefix = prefix(kind);
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir).map_err(at(dir))? {
@@ -279,6 +301,9 @@ const fn prefix(kind: FileKind) -> &'static str {
     match kind {
         FileKind::Snapshot => "snapshot-",
         FileKind::Log => "log-",
+        FileKind::GroupSnapshot => "group-snapshot-",
+        FileKind::GroupLog => "group-log-",
+        FileKind::GroupMember => "group-member-",
     }
 }
 
@@ -307,7 +332,7 @@ fn is_empty(dir: &Path) -> Result<bool, StoreError> {
 }
 
 /// Takes away what an interrupted write of a snapshot left.
-fn remove_unfinished(dir: &Path) -> Result<(), StoreError> {
+pub(crate) fn remove_unfinished(dir: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(dir).map_err(at(dir))? {
         let path = entry.map_err(at(dir))?.path();
         if path.extension().is_some_and(|extension| extension == "tmp") {
@@ -364,15 +389,10 @@ fn create_log(dir: &Path, cluster: ClusterId, first: u64) -> Result<LogFile, Sto
         cluster,
         sequence: first,
     };
-    let file = write_file(&path, &[&header.encode()])?;
-    Ok(LogFile {
-        path,
-        file,
-        length: HEADER_BYTES as u64,
-    })
+    LogFile::create(path, &[&header.encode()])
 }
 
-fn write_file(path: &Path, parts: &[&[u8]]) -> Result<File, StoreError> {
+pub(crate) fn write_file(path: &Path, parts: &[&[u8]]) -> Result<File, StoreError> {
     let mut file = OpenOptions::new()
         .create(true)
         .write(true)
@@ -395,17 +415,7 @@ fn open_log(
         let dir = path.parent().unwrap_or(Path::new("."));
         return create_log(dir, cluster, next);
     }
-    let file = OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .map_err(at(&path))?;
-    let on_disk = file.metadata().map_err(at(&path))?.len();
-    let mut log = LogFile { path, file, length };
-    if on_disk > length {
-        tracing::warn!(file = %log.path.display(), from = length, to = on_disk, "cut a torn end that was never acknowledged");
-    }
-    log.cut(length)?;
-    Ok(log)
+    LogFile::open(path, length)
 }
 
 /// Writes everything anew in the format of today, with an empty log after it. Cut short anywhere, it can be done again: what
@@ -418,7 +428,7 @@ fn upgrade(dir: &Path, found: &Found) -> Result<LogFile, StoreError> {
     create_log(dir, found.durable.cluster().id, found.next_sequence)
 }
 
-fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     let synced = File::open(dir).and_then(|dir| dir.sync_all());
     synced.map_err(|source| StoreError::Io {
         path: dir.to_owned(),

@@ -1,4 +1,4 @@
-//! Byte layouts of the store. All integers little-endian; version [`FORMAT`]. Files of formats 1 to 3 are read as well: they
+//! Byte layouts of the store. All integers little-endian; version [`FORMAT`]. Files of formats 1 to 4 are read as well: they
 //! had fewer kinds of changes. A store is brought to the newest format when it is opened.
 //!
 //! File header, 48 bytes:
@@ -6,8 +6,8 @@
 //! | offset | size | field | |
 //! |---|---|---|---|
 //! | 0 | 8 | magic | `PGSMETA` and a zero |
-//! | 8 | 2 | format | 4 |
-//! | 10 | 1 | kind | 1 snapshot, 2 log |
+//! | 8 | 2 | format | 5 |
+//! | 10 | 1 | kind | 1 snapshot, 2 log; of a member of a group: 3 snapshot, 4 log, 5 who it is |
 //! | 11 | 5 | reserved | 0 |
 //! | 16 | 16 | cluster id | |
 //! | 32 | 8 | sequence | snapshot: the last batch in it; log: the first batch that it may hold |
@@ -23,12 +23,13 @@
 //! | 8 | 8 | sequence | of this batch; grows by 1 |
 //! | 16 | | payload | the batch: number of changes (4), then each: kind (1) and its fields ([`mod@change`]) |
 
+mod backup;
 pub mod change;
 
 use crate::state::{Change, ClusterId};
 
 /// The version that is written.
-pub const FORMAT: u16 = 4;
+pub const FORMAT: u16 = 5;
 /// The oldest version that is read.
 pub const FORMAT_MIN: u16 = 1;
 pub const HEADER_BYTES: usize = 48;
@@ -46,6 +47,29 @@ const MAGIC: [u8; 8] = *b"PGSMETA\0";
 pub enum FileKind {
     Snapshot,
     Log,
+    GroupSnapshot,
+    GroupLog,
+    GroupMember,
+}
+
+impl FileKind {
+    const ALL: [Self; 5] = [
+        Self::Snapshot,
+        Self::Log,
+        Self::GroupSnapshot,
+        Self::GroupLog,
+        Self::GroupMember,
+    ];
+
+    const fn number(self) -> u8 {
+        match self {
+            Self::Snapshot => 1,
+            Self::Log => 2,
+            Self::GroupSnapshot => 3,
+            Self::GroupLog => 4,
+            Self::GroupMember => 5,
+        }
+    }
 }
 
 /// The start of a file.
@@ -72,10 +96,7 @@ impl FileHeader {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..10].copy_from_slice(&self.format.to_le_bytes());
-        bytes[10] = match self.kind {
-            FileKind::Snapshot => 1,
-            FileKind::Log => 2,
-        };
+        bytes[10] = self.kind.number();
         bytes[16..32].copy_from_slice(&self.cluster.0.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.sequence.to_le_bytes());
         let crc = crc32c::crc32c(&bytes[..44]);
@@ -99,11 +120,10 @@ impl FileHeader {
         if crc32c::crc32c(&bytes[..44]) != le_u32(&bytes[44..]) {
             return Err(HeaderError::Bad("header checksum mismatch"));
         }
-        let kind = match bytes[10] {
-            1 => FileKind::Snapshot,
-            2 => FileKind::Log,
-            _ => return Err(HeaderError::Bad("unknown kind of file")),
-        };
+        let kind = FileKind::ALL
+            .into_iter()
+            .find(|kind| kind.number() == bytes[10]);
+        let kind = kind.ok_or(HeaderError::Bad("unknown kind of file"))?;
         let sequence = le_u64(&bytes[32..]);
         if sequence > SEQUENCE_MAX {
             return Err(HeaderError::Bad("its number is higher than any batch has"));
@@ -121,8 +141,20 @@ impl FileHeader {
 /// One record: a batch of changes. `None` if it would be over [`RECORD_BYTES_MAX`].
 #[must_use]
 pub fn encode_record(cluster: ClusterId, sequence: u64, changes: &[Change]) -> Option<Vec<u8>> {
+    seal_record(cluster, sequence, |bytes| {
+        change::encode_batch(changes, bytes)
+    })
+}
+
+/// One record with the payload that `put` appends. `None` if it would be over [`RECORD_BYTES_MAX`].
+#[must_use]
+pub fn seal_record(
+    cluster: ClusterId,
+    sequence: u64,
+    put: impl FnOnce(&mut Vec<u8>),
+) -> Option<Vec<u8>> {
     let mut bytes = vec![0; RECORD_HEADER_BYTES];
-    change::encode_batch(changes, &mut bytes);
+    put(&mut bytes);
     let length = u32::try_from(bytes.len() - RECORD_HEADER_BYTES)
         .ok()
         .filter(|&it| it as usize <= RECORD_BYTES_MAX)?;

@@ -12,6 +12,7 @@ mod steps;
 mod world;
 
 use fixture::{cluster, node};
+use pegasus_meta::export;
 use pegasus_meta::place::balance::Options;
 use pegasus_meta::state::{Change, Command, CreateTable, Durable, ReplicaHealth, State};
 use pegasus_meta::store::format::change::{decode_batch, encode_batch};
@@ -37,6 +38,11 @@ proptest! {
         let health = ReplicaHealth::Serving;
         (1..=4).for_each(|node| world.take(Step::ReportAll { node, incarnation: 1, full: true, health }));
         steps.into_iter().for_each(|step| world.take(step));
+        // What comes of it goes into a file and comes back.
+        let mut file = Vec::new();
+        export::write(world.state.durable(), &mut file).unwrap();
+        prop_assert_eq!(&export::read(&mut &file[..]).unwrap(), world.state.durable());
+        prop_assert_eq!(world.state.behind(), None);
     }
 
     #[test]

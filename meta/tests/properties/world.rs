@@ -115,7 +115,11 @@ impl World {
         });
     }
 
-    fn copy(&mut self, node: u32, key: ReplicaKey, health: ReplicaHealth, prepared: u64) {
+    fn copy(&mut self, node: u32, mut key: ReplicaKey, health: ReplicaHealth, prepared: u64) {
+        // A number that was never given would prove the store to be too old, and nothing would happen any more.
+        let counters = self.state.durable().counters();
+        key.incarnation.0 %= counters.next_incarnation;
+        key.partition.table.0 %= counters.next_table;
         let node = NodeId(node);
         let Some(live) = self.state.live(node) else {
             return;

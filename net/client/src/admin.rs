@@ -8,12 +8,14 @@ use crate::pipeline::{Body, Request};
 use crate::reply::read;
 use bytes::Bytes;
 use pegasus_fbs::admin;
+use pegasus_fbs::body::FailureBody;
 use pegasus_fbs::code::{Code, Execution};
 use pegasus_fbs::flatbuffers::FlatBufferBuilder;
 use pegasus_fbs::frame::{FrameKind, Header};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 #[cfg(any(test, feature = "fuzzing"))]
 #[cfg_attr(
@@ -21,6 +23,7 @@ use tokio::time::{Instant, timeout_at};
     allow(unreachable_pub, reason = "public with the feature")
 )]
 pub mod any_bytes;
+mod backup;
 mod balance;
 mod compact;
 mod core_stats;
@@ -30,6 +33,10 @@ mod remote;
 mod scrub;
 mod settings;
 
+pub use backup::{
+    BackupInfo, BackupList, BackupPhase, BackupTarget, PartitionBackup, PartitionRestore, PolicyAction,
+    PolicyInfo, PolicyRequest, PolicyStart, PolicyTableInfo, RestoreInfo, RestoreRequest, WorkState,
+};
 pub use balance::{BalanceInfo, BalanceLimits, BalanceScope, MoveInfo};
 pub use compact::CompactInfo;
 pub use hot_keys::{HotKey, HotKeys};
@@ -39,7 +46,15 @@ pub use info::{
     ReplicaHealth, TableInfo,
 };
 pub use scrub::ScrubInfo;
-pub use settings::{ClusterSummary, EnvInfo};
+pub use settings::{ClusterSummary, EnvInfo, MetaChange, MetaInfo};
+
+/// A group that has lost its leader is asked again for so long.
+const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
+const LEADER_PAUSE: Duration = Duration::from_millis(50);
+/// A meta that has not answered for so long hangs: the others are asked.
+const SILENT_AFTER: Duration = Duration::from_secs(2);
+/// Metas that are asked in one round: those that are configured and those that they name.
+const METAS_MAX: usize = 32;
 
 type Builder = FlatBufferBuilder<'static>;
 
@@ -294,28 +309,76 @@ impl Client {
         )?))
     }
 
-    /// Asks the configured addresses one after the other until one gives a definite answer. A write that was sent is
-    /// never sent again, and none is sent so late that its answer could hardly come in time.
+    /// Asks the configured addresses one after the other, and whom they name, until one gives a definite answer; where nobody
+    /// leads for the moment, again after a while. A write that was sent is never sent again, and none is sent so late that
+    /// its answer could hardly come in time.
     async fn ask_meta(&self, kind: FrameKind, class: Class, body: Body<'_>) -> Result<Bytes> {
-        let limit = self.driver().options.admin_timeout;
-        let limits = Limits::new(Instant::now(), limit);
-        let mut refusal = None;
-        let mut cause = Cause::local("no address of the cluster is configured");
-        for endpoint in self.driver().seeds() {
+        let started = Instant::now();
+        let limits = Limits::new(started, self.driver().options.admin_timeout);
+        let again_until = limits.start_by.min(started + LEADER_WAIT_MAX);
+        loop {
+            let missed = match self.ask_metas(kind, class, limits, body).await? {
+                Asked::Answered(answer) => return Ok(answer),
+                Asked::Missed(missed) => missed,
+            };
+            if !missed.may_pass || Instant::now() + LEADER_PAUSE >= again_until {
+                return Err(missed.error());
+            }
+            sleep(LEADER_PAUSE).await;
+        }
+    }
+
+    /// One round.
+    async fn ask_metas(
+        &self,
+        kind: FrameKind,
+        class: Class,
+        limits: Limits,
+        body: Body<'_>,
+    ) -> Result<Asked> {
+        let mut metas = VecDeque::from(self.driver().seeds());
+        let has_others = metas.len() > 1;
+        let mut missed = Missed::default();
+        let mut asked: Vec<String> = Vec::new();
+        while let Some(endpoint) = metas.pop_front() {
+            let address = endpoint.address().to_owned();
+            if asked.contains(&address) || asked.len() >= METAS_MAX {
+                continue;
+            }
+            asked.push(address.clone());
+            let patience = Instant::now() + SILENT_AFTER;
+            // A write that was sent to somebody who hangs would be lost with him.
+            if class == Class::Write && has_others && !answers(&endpoint, patience).await {
+                missed.cause = Cause::local(format!("{address} does not answer"));
+                continue;
+            }
             let mut sent = false;
-            let asked = ask(&endpoint, kind, class, limits, body, || sent = true);
-            match timeout_at(limits.deadline, asked).await {
+            let question = ask(&endpoint, kind, class, limits, body, || sent = true);
+            let until = match class {
+                Class::Read if has_others => limits.deadline.min(patience),
+                _ => limits.deadline,
+            };
+            match timeout_at(until, question).await {
                 Ok(Ok(answer)) => {
                     self.driver().prefer_seed(&endpoint);
-                    return Ok(answer);
+                    return Ok(Asked::Answered(answer));
                 }
-                Ok(Err(Problem::Unsent(reason))) => cause = Cause::local(reason),
+                Ok(Err(Problem::Unsent(reason))) => {
+                    missed.may_pass |= has_others;
+                    missed.cause = Cause::local(reason);
+                }
                 Ok(Err(Problem::Lost(reason))) if class == Class::Write => {
                     return Err(Error::Unknown(Cause::local(reason)));
                 }
-                Ok(Err(Problem::Lost(reason))) => cause = Cause::local(reason),
+                Ok(Err(Problem::Lost(reason))) => missed.cause = Cause::local(reason),
                 Ok(Err(Problem::Refused(failure))) if asks_the_next(failure.code) => {
-                    refusal = Some(failure)
+                    if failure.code == Code::NotPrimary {
+                        missed.may_pass = true;
+                        if !failure.primary.is_empty() {
+                            metas.push_front(self.driver().endpoints().at(&failure.primary));
+                        }
+                    }
+                    missed.refusal = Some(failure);
                 }
                 Ok(Err(Problem::Refused(failure)))
                     if failure.code.execution() == Execution::Unknown =>
@@ -329,23 +392,64 @@ impl Client {
                     return Err(Error::failed(failure.code, failure.message));
                 }
                 Ok(Err(Problem::Expired | Problem::Moved { .. })) | Err(_) => {
-                    let address = endpoint.address();
-                    cause = Cause::local(format!("{address} gave no answer within {limit:?}"));
+                    let limit = self.driver().options.admin_timeout;
+                    missed.cause =
+                        Cause::local(format!("{address} gave no answer within {limit:?}"));
                     if class == Class::Write && sent {
-                        return Err(Error::Unknown(cause));
+                        return Err(Error::Unknown(missed.cause));
                     }
-                    break;
+                    if Instant::now() >= limits.start_by {
+                        missed.may_pass = false;
+                        break;
+                    }
                 }
             }
         }
-        Err(match refusal {
+        Ok(Asked::Missed(missed))
+    }
+}
+
+/// What came of a round.
+enum Asked {
+    Answered(Bytes),
+    Missed(Missed),
+}
+
+/// Why nobody answered.
+struct Missed {
+    refusal: Option<FailureBody>,
+    cause: Cause,
+    /// A group of metas finds a leader within a second or two.
+    may_pass: bool,
+}
+
+impl Default for Missed {
+    fn default() -> Self {
+        Self {
+            refusal: None,
+            cause: Cause::local("no address of the cluster is configured"),
+            may_pass: false,
+        }
+    }
+}
+
+impl Missed {
+    fn error(self) -> Error {
+        match self.refusal {
             Some(failure) if failure.code == Code::Unsupported => {
                 Error::failed(failure.code, failure.message)
             }
             Some(failure) => Error::NotExecuted(failure.into()),
-            None => Error::NotExecuted(cause),
-        })
+            None => Error::NotExecuted(self.cause),
+        }
     }
+}
+
+/// Whether somebody answers there at all, whoever it is.
+async fn answers(endpoint: &Arc<Endpoint>, until: Instant) -> bool {
+    let request = Request::unbounded(Header::request(FrameKind::Ping, 0), None);
+    let pinged = timeout_at(until, exchange(endpoint, request, || ())).await;
+    matches!(pinged, Ok(Ok(_) | Err(Problem::Refused(_))))
 }
 
 /// Refusals that another configured address may not give: a data node that is no meta, a meta that does not lead.
@@ -405,8 +509,8 @@ async fn ask(
     }
 }
 
-fn not_found() -> pegasus_fbs::body::FailureBody {
-    pegasus_fbs::body::FailureBody {
+fn not_found() -> FailureBody {
+    FailureBody {
         code: Code::NotFound,
         message: "meta found no such thing".into(),
         retry_after: Duration::ZERO,

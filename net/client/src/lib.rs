@@ -49,10 +49,12 @@ mod table;
 #[cfg(feature = "fuzzing")]
 pub use admin::any_bytes;
 pub use admin::{
+    BackupInfo, BackupList, BackupPhase, BackupTarget, PartitionBackup, PartitionRestore, PolicyAction,
+    PolicyInfo, PolicyRequest, PolicyStart, PolicyTableInfo, RestoreInfo, RestoreRequest, WorkState,
     BackoffInfo, BalanceInfo, BalanceLimits, BalanceScope, ChangeOutcome, ClusterInfo,
     ClusterSummary, CompactInfo, CoreInfo, CreateTable, CreatedTable, DrainInfo, DrainKind,
-    EnvInfo, Health, HotKey, HotKeys, LearnerInfo, MemberInfo, MoveInfo, NodeInfo, PartitionInfo,
-    ProgramInfo, ReplicaHealth, ScrubInfo, TableInfo,
+    EnvInfo, Health, HotKey, HotKeys, LearnerInfo, MemberInfo, MetaChange, MetaInfo, MoveInfo,
+    NodeInfo, PartitionInfo, ProgramInfo, ReplicaHealth, ScrubInfo, TableInfo,
 };
 pub use atomic::{Check, CheckKind, CheckOutcome, CheckedRow, Expiry, IncrExpiry, Mutation, Set};
 pub use bytes::Bytes;

@@ -149,9 +149,7 @@ impl Meta {
 }
 
 fn place() -> Place {
-    Place {
-        address: SocketAddr::from(([127, 0, 0, 1], 34601)),
-    }
+    Place::alone(SocketAddr::from(([127, 0, 0, 1], 34601)))
 }
 
 /// One message, whose length is what it says.

@@ -1,6 +1,7 @@
 //! What is asked for: a command, a question, or something that is answered at once.
 
-use super::quoted;
+use super::{backup, quoted};
+use crate::server::backup::RestoreRequest;
 use crate::state::{Command, CreateTable, EnvChange, Level};
 use pegasus_replication::ids::TableId;
 use pegasus_thrift::meta::{
@@ -19,6 +20,8 @@ const REPLICA_COUNT_MAX: i32 = 5;
 pub(in crate::server) enum Ask {
     /// Changes something.
     Order(Command),
+    /// A table is to be made from a backup, which has to be looked at first.
+    Restore(Box<RestoreRequest>),
     /// Only reads what is durable.
     Question(Question),
     /// A remote command with its arguments.
@@ -58,6 +61,36 @@ pub(in crate::server) enum Question {
     ReplicaCount {
         name: String,
     },
+    /// How far backups of a table are; all of them, or one.
+    BackupStatus {
+        table: TableId,
+        backup: Option<u64>,
+    },
+    /// No name: all. Of each so many backups.
+    BackupPolicies {
+        names: Vec<String>,
+        count: usize,
+    },
+    /// How far a table is that is being made from a backup.
+    RestoreStatus {
+        table: i32,
+    },
+}
+
+impl Question {
+    /// What it is asked by.
+    pub(in crate::server) const fn rpc(&self) -> Rpc {
+        match self {
+            Self::Config { .. } => Rpc::QueryPartitionConfigByIndex,
+            Self::ListApps { .. } => Rpc::ListApps,
+            Self::ListNodes { .. } => Rpc::ListNodes,
+            Self::ClusterInfo => Rpc::ClusterInfo,
+            Self::ReplicaCount { .. } => Rpc::GetMaxReplicaCount,
+            Self::BackupStatus { .. } => Rpc::QueryBackupStatus,
+            Self::BackupPolicies { .. } => Rpc::QueryBackupPolicy,
+            Self::RestoreStatus { .. } => Rpc::QueryRestoreStatus,
+        }
+    }
 }
 
 /// # Errors
@@ -89,6 +122,15 @@ pub(in crate::server) fn read(call: &Call<'_>, now_ms: u64) -> Result<Ask, Decod
         }),
         Request::SetMaxReplicaCount(it) => set_replica_count(&it, now_ms),
         Request::ControlMeta(it) => control(it.level, now_ms),
+        Request::StartBackupApp(it) => backup::start(&it, now_ms),
+        Request::QueryBackupStatus(it) => backup::status_of(&it),
+        Request::AddBackupPolicy(it) => backup::add_policy(&it, now_ms),
+        Request::ModifyBackupPolicy(it) => backup::modify_policy(&it, now_ms),
+        Request::QueryBackupPolicy(it) => backup::policies_of(&it),
+        Request::StartRestore(it) => backup::restore(&it),
+        Request::QueryRestoreStatus(it) => Ask::Question(Question::RestoreStatus {
+            table: it.restore_app_id,
+        }),
         Request::Command(it) => Ask::Remote {
             command: it.cmd.to_owned(),
             arguments: it.arguments.iter().map(|&it| it.to_owned()).collect(),

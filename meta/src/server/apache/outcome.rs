@@ -1,11 +1,11 @@
 //! What came of a command, in the struct that belongs to its request.
 
-use super::{Caller, i32_of, tables};
-use crate::state::{Answer, Level, Refusal, State};
+use super::{Caller, i32_of, i64_of, tables};
+use crate::state::{Answer, BackupRefusal, Level, Refusal, State};
 use pegasus_replication::ids::TableId;
 use pegasus_thrift::meta::{
     CreateAppResponse, DropAppResponse, MetaControlResponse, MetaFunctionLevel, RecallAppResponse,
-    RenameAppResponse, SetMaxReplicaCountResponse, UpdateAppEnvResponse,
+    RenameAppResponse, SetMaxReplicaCountResponse, StartBackupAppResponse, UpdateAppEnvResponse,
 };
 use pegasus_thrift::{ErrorCode, Rpc};
 
@@ -40,6 +40,11 @@ pub(in crate::server) fn outcome(
             err: ErrorCode::Ok,
             old_max_replica_count: i32::from(*before),
             hint_message: "",
+        }),
+        Answer::BackupStarted { id } => caller.reply(&StartBackupAppResponse {
+            err: ErrorCode::Ok,
+            hint_message: "",
+            backup_id: Some(i64_of(*id)),
         }),
         Answer::NodeNumbered(_) | Answer::Ordered(_) => {
             caller.fail(pegasus_thrift::FrameStatus::HandlerNotFound);
@@ -87,6 +92,11 @@ fn error(state: &State, rpc: Rpc, refusal: &Refusal) -> ErrorCode {
                 ErrorCode::AppExist
             }
         }
+        Refusal::UnknownTable(_) if rpc == Rpc::StartBackupApp => ErrorCode::InvalidState,
+        Refusal::Backup(BackupRefusal::IsRunning { .. } | BackupRefusal::IsCreating(_)) => {
+            ErrorCode::InvalidState
+        }
+        Refusal::Backup(BackupRefusal::PolicyIsRunning { .. }) => ErrorCode::Busy,
         Refusal::UnknownTable(_) | Refusal::NoSuchTable(_) => ErrorCode::AppNotExist,
         Refusal::NotDropped(_) => ErrorCode::AppExist,
         Refusal::Frozen(_) => ErrorCode::StateFreezed,

@@ -2,12 +2,14 @@
 
 use super::{Connection, End};
 use crate::server::apache::{self, Ask, Caller, command};
+use crate::server::backup::RestoreRequest;
 use crate::server::letter::{Letter, Reply};
 use crate::state::Command;
 use bytes::{Buf as _, BytesMut};
+use pegasus_fbs::code::Code;
 use pegasus_thrift::meta::DropAppRequest;
 use pegasus_thrift::remote::{NegotiationResponse, NegotiationStatus};
-use pegasus_thrift::{Call, FrameStatus, Limits, Progress, Protocol, Rpc, frame_length};
+use pegasus_thrift::{Call, ErrorCode, FrameStatus, Limits, Progress, Protocol, Rpc, frame_length};
 
 /// Bodies of requests to meta: the longest set the environments of a table.
 const LIMITS: Limits = Limits {
@@ -45,6 +47,9 @@ impl Connection<'_> {
             return Ok(());
         };
         match (ask, call.rpc) {
+            (Ask::Restore(request), Some(rpc)) => {
+                self.restore_for(call, rpc, *request, caller).await
+            }
             (Ask::Order(command), Some(rpc)) => self.order_for(call, rpc, command, caller).await,
             (Ask::Question(question), _) => self.post(Letter::Apache { question, caller }).await,
             (
@@ -70,8 +75,30 @@ impl Connection<'_> {
                 Ok(())
             }
             (Ask::Silent, _) => Ok(()),
-            (Ask::Unknown | Ask::Order(_) | Ask::Refused { .. }, _) => {
+            (Ask::Unknown | Ask::Order(_) | Ask::Restore(_) | Ask::Refused { .. }, _) => {
                 caller.fail(FrameStatus::HandlerNotFound);
+                Ok(())
+            }
+        }
+    }
+
+    /// A restore, once it is known what the table was.
+    async fn restore_for(
+        &self,
+        call: &Call<'_>,
+        rpc: Rpc,
+        request: RestoreRequest,
+        caller: Caller,
+    ) -> Result<(), End> {
+        match self.prepared(request).await {
+            Ok(command) => self.order_for(call, rpc, command, caller).await,
+            Err(failed) if failed.code == Code::NotPrimary => {
+                let leader = Some(failed.leader.as_str()).filter(|it| !it.is_empty());
+                caller.forward_order(rpc, leader);
+                Ok(())
+            }
+            Err(failed) => {
+                caller.refuse(rpc, ErrorCode::InvalidParameters, &failed.message);
                 Ok(())
             }
         }
@@ -84,6 +111,19 @@ impl Connection<'_> {
         command: Command,
         caller: Caller,
     ) -> Result<(), End> {
+        if let Command::Backup { command, .. } = &command
+            && let Err(failed) = self.shared.backup.expect_targets(command)
+        {
+            // As Apache Pegasus where cold backup is switched off.
+            let is_off = self.shared.backup.targets.is_empty();
+            let err = if is_off {
+                ErrorCode::ServiceNotActive
+            } else {
+                ErrorCode::InvalidParameters
+            };
+            caller.refuse(rpc, err, &failed.message);
+            return Ok(());
+        }
         let drops = call.request::<DropAppRequest<'_>>();
         let forgives_missing =
             rpc == Rpc::DropApp && drops.is_ok_and(|request| request.options.success_if_not_exist);

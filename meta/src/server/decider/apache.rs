@@ -64,6 +64,11 @@ impl Decider {
 }
 
 impl Maker {
+    /// Another meta leads now; the table is made all the same.
+    pub(super) fn tell_deposed(self) {
+        apache::created(self.table, &self.caller);
+    }
+
     /// Some partition does not serve yet.
     fn awaits(&mut self, state: &State) -> bool {
         let waiting = state.first_not_serving(self.table, self.served);

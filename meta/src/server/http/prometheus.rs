@@ -2,7 +2,7 @@
 //! happened at its port. `docs/metrics.md` is made from what is written here, by a test.
 
 use super::super::Counters;
-use super::super::facts::core_nodes;
+use super::super::facts::{Place, core_nodes};
 use super::cluster::{HEALTHS, counts};
 use crate::state::State;
 use pegasus_host::Root;
@@ -18,8 +18,10 @@ const fn family<'a>(name: &'a str, kind: FamilyKind, help: &'a str) -> Family<'a
     Family { name, kind, help }
 }
 
+/// `state`: of the meta that leads.
 pub(super) fn exposition(
-    state: &State,
+    state: Option<&State>,
+    place: &Place,
     counters: &Counters,
     started_s: u64,
     format: TextFormat,
@@ -32,9 +34,12 @@ pub(super) fn exposition(
             1,
         );
     of_process(&mut out, &process_usage(&Root::system()), started_s);
-    of_cluster(&mut out, state);
-    of_tables(&mut out, state);
-    of_nodes(&mut out, state);
+    of_group(&mut out, place);
+    if let Some(state) = state {
+        of_cluster(&mut out, state);
+        of_tables(&mut out, state);
+        of_nodes(&mut out, state);
+    }
     of_port(&mut out, counters);
     out
 }
@@ -83,6 +88,42 @@ fn of_process(out: &mut Exposition, process: &ProcessUsage, started_s: u64) {
     let help = "CPU time that the process has used.";
     out.family(family("process_cpu_seconds", Growing, help))
         .sample(&[], seconds);
+}
+
+/// The metas of the cluster. A single one leads, and is all there is.
+fn of_group(out: &mut Exposition, place: &Place) {
+    let members = place.members.len().max(1);
+    let up = place.members.iter().filter(|it| it.is_up == Some(true));
+    let up = if place.members.is_empty() {
+        1
+    } else {
+        up.count()
+    };
+    let numbers: [(&str, &str, u64); 4] = [
+        (
+            "pegasus_meta_is_leader",
+            "1 at the meta that decides, 0 at the others.",
+            u64::from(place.leads),
+        ),
+        (
+            "pegasus_meta_term",
+            "Grows with each new leader of a group; 0 where there is none.",
+            place.term,
+        ),
+        (
+            "pegasus_meta_members",
+            "Metas of the cluster.",
+            members as u64,
+        ),
+        (
+            "pegasus_meta_members_up",
+            "Those of them that answer, as far as this one knows: only the leader hears of all.",
+            up as u64,
+        ),
+    ];
+    for (name, help, value) in numbers {
+        out.family(family(name, Standing, help)).sample(&[], value);
+    }
 }
 
 fn of_cluster(out: &mut Exposition, state: &State) {
@@ -273,7 +314,8 @@ mod tests {
         let counters = Counters::default();
         counters.garbage.store(3, Ordering::Relaxed);
         let state = State::new(cluster);
-        exposition(&state, &counters, 11, TextFormat::Prometheus).finish()
+        let place = Place::alone(([127, 0, 0, 1], 34601).into());
+        exposition(Some(&state), &place, &counters, 11, TextFormat::Prometheus).finish()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::super::letter::{Failed, Query};
 use super::nodes::text_pair;
+use crate::leadership::MemberChange;
 use crate::state::envs::ENVS_MAX;
 use crate::state::{Command, CreateTable, Drain, EnvChange, Level};
 use pegasus_fbs::body;
@@ -48,6 +49,29 @@ pub(in crate::server) fn query(kind: FrameKind, bytes: &[u8]) -> Result<Query, F
             })
         }
         _ => Ok(Query::ListNodes),
+    }
+}
+
+/// An order to change who the metas are.
+pub(in crate::server) fn member_change(bytes: &[u8]) -> Result<MemberChange, Failed> {
+    let it = body::read::<admin::ChangeMetas<'_>>(bytes)?;
+    let id = it.member();
+    match it.operation() {
+        admin::MetaOperation::Remove => Ok(MemberChange::Remove { id }),
+        admin::MetaOperation::Add => {
+            let peer_address = it.peer_address().unwrap_or_default();
+            if peer_address.parse::<std::net::SocketAddr>().is_err() {
+                let shown: String = peer_address.chars().take(64).collect();
+                let message = format!("the address of a member's peers is ip:port, not {shown:?}");
+                return Err(Failed::new(Code::InvalidArgument, message));
+            }
+            let peer_address = peer_address.to_owned();
+            Ok(MemberChange::Add { id, peer_address })
+        }
+        _ => Err(Failed::new(
+            Code::InvalidArgument,
+            "a member is added or removed",
+        )),
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn read_dir(dir: &Path) -> Result<Found, StoreError> {
     Ok(found)
 }
 
-fn read_all(path: &Path) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn read_all(path: &Path) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|mut file| file.read_to_end(&mut bytes))
@@ -137,7 +137,7 @@ fn apply_batch(
 
 /// Whether a later batch lies anywhere in `bytes`: then what is bad before it was flushed once, since a batch is
 /// written only after the one before it was flushed.
-fn holds_record_after(cluster: ClusterId, bytes: &[u8], sequence: u64) -> bool {
+pub(crate) fn holds_record_after(cluster: ClusterId, bytes: &[u8], sequence: u64) -> bool {
     let plausible = |at: &usize| {
         let number = bytes
             .get(at + 8..)
@@ -150,7 +150,7 @@ fn holds_record_after(cluster: ClusterId, bytes: &[u8], sequence: u64) -> bool {
         .any(|at| decode_record(cluster, &bytes[at..]).is_some())
 }
 
-fn read_header(
+pub(crate) fn read_header(
     path: &Path,
     bytes: &[u8],
     kind: FileKind,
@@ -174,7 +174,11 @@ fn read_header(
     Ok(header)
 }
 
-fn expect_cluster(path: &Path, found: ClusterId, expected: ClusterId) -> Result<(), StoreError> {
+pub(crate) fn expect_cluster(
+    path: &Path,
+    found: ClusterId,
+    expected: ClusterId,
+) -> Result<(), StoreError> {
     if found != expected {
         return Err(StoreError::ForeignCluster {
             path: path.to_owned(),
@@ -185,7 +189,7 @@ fn expect_cluster(path: &Path, found: ClusterId, expected: ClusterId) -> Result<
     Ok(())
 }
 
-fn corrupt(path: &Path, offset: usize, fault: &str) -> StoreError {
+pub(crate) fn corrupt(path: &Path, offset: usize, fault: &str) -> StoreError {
     StoreError::Corrupt {
         path: path.to_owned(),
         offset: offset as u64,

@@ -14,7 +14,6 @@
 //! | 9 | BallotsGrown | table (4), list of: index (4), ballot (8) |
 //! | 10 | PartitionsChanged | table (4), list of: index (4), a partition as in 5, has a learner (1): node (4), core (2), incarnation (8), is fresh (1), since ms (8); optional degraded since ms (8); list of back-offs: node (4), step (1), until ms (8); order (1): 0 none, 1 lead: member, until ms (8), 2 move: member, node (4), core (2), until ms (8) |
 //! | 11 | NodeDrained | node (4), what leaves (1): 0 nothing, 1 primaries, 2 all replicas |
-//!
 //! | 12 | TableKept | table (4), at ms (8), until ms (8) |
 //! | 13 | TableExpired | table (4) |
 //! | 14 | TableRecalled | table (4), name |
@@ -23,9 +22,11 @@
 //! | 17 | LevelSet | level (2): 100 to 500 |
 //! | 19 | BalanceSet | paused (1), wanted (1): 0 nothing, 1 primaries, 2 everything; copies, copies of a node, hand-overs (2 each) |
 //! | 20 | ReplicaCountSet | table (4), replica count (1), min_replicas (1) |
+//! | 21 to 27 | Backup | backups, policies, restores: [`super::backup`] |
 //!
-//! 10 and 11 came with format 2, 12 to 17 with format 3.
+//! 10 and 11 came with format 2, 12 to 17 with format 3, 18 to 20 with format 4, 21 to 27 with format 5.
 
+use super::backup;
 use crate::state::{
     Backoff, BalanceLimits, BalanceSettings, Change, Cluster, ClusterId, Core, Counters, Drain,
     Goal, Intent, Learner, Level, Node, Partition, Table, Wanted,
@@ -164,6 +165,7 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
             out.extend(table.0.to_le_bytes());
             out.extend([*replica_count, *min_replicas]);
         }
+        Change::Backup(change) => backup::put(out, change),
         Change::LevelSet(level) => {
             out.push(17);
             out.extend(level.number().to_le_bytes());
@@ -267,18 +269,18 @@ fn put_balance(out: &mut Vec<u8>, settings: &BalanceSettings) {
     out.extend(numbers.into_iter().flat_map(u16::to_le_bytes));
 }
 
-fn put_optional(out: &mut Vec<u8>, number: Option<u64>) {
+pub(super) fn put_optional(out: &mut Vec<u8>, number: Option<u64>) {
     out.push(u8::from(number.is_some()));
     out.extend(number.into_iter().flat_map(u64::to_le_bytes));
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     let length = u16::try_from(text.len()).expect("texts of the state are bounded to 16,384 bytes");
     out.extend(length.to_le_bytes());
     out.extend(text.as_bytes());
 }
 
-fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
+pub(super) fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
     let count =
         u32::try_from(items.len()).expect("lists of the state are bounded to 262,144 items");
     out.extend(count.to_le_bytes());
@@ -286,7 +288,7 @@ fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
 }
 
 /// Cuts fields off the front; `None` once bytes are missing or make no sense.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }
 
@@ -363,7 +365,7 @@ impl Reader<'_> {
                 replica_count: self.u8()?,
                 min_replicas: self.u8()?,
             },
-            _ => return None,
+            kind => Change::Backup(self.backup(kind)?),
         })
     }
 
@@ -509,7 +511,7 @@ impl Reader<'_> {
     }
 
     /// The outer `None`: bytes that are no number.
-    fn optional(&mut self) -> Option<Option<u64>> {
+    pub(super) fn optional(&mut self) -> Option<Option<u64>> {
         Some(if self.flag()? {
             Some(self.u64()?)
         } else {
@@ -521,7 +523,7 @@ impl Reader<'_> {
         Some((self.u32()?, Ballot(self.u64()?)))
     }
 
-    fn list<T>(&mut self, item: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+    pub(super) fn list<T>(&mut self, item: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let count = usize::try_from(self.u32()?).ok()?;
         // Each item has at least a byte, so that a wrong count cannot ask for memory.
         let mut items = Vec::with_capacity(count.min(self.rest.len() / 8));
@@ -531,14 +533,14 @@ impl Reader<'_> {
         Some(items)
     }
 
-    fn text(&mut self) -> Option<String> {
+    pub(super) fn text(&mut self) -> Option<String> {
         let length = self.u16()?;
         let (text, rest) = self.rest.split_at_checked(usize::from(length))?;
         self.rest = rest;
         String::from_utf8(text.to_vec()).ok()
     }
 
-    fn flag(&mut self) -> Option<bool> {
+    pub(super) fn flag(&mut self) -> Option<bool> {
         match self.u8()? {
             0 => Some(false),
             1 => Some(true),
@@ -546,19 +548,19 @@ impl Reader<'_> {
         }
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub(super) fn u8(&mut self) -> Option<u8> {
         self.array().map(u8::from_le_bytes)
     }
 
-    fn u16(&mut self) -> Option<u16> {
+    pub(super) fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 

@@ -317,7 +317,7 @@ mod tests {
             .collect();
         let parts = split(FileKind::Log, CLUSTER, 9, &record).unwrap();
         assert_eq!(parts.len(), 3);
-        let mut joined = Vec::new();
+        let mut joined: Vec<u8> = Vec::new();
         for (index, bytes) in (0u32..).zip(&parts) {
             assert!(bytes.len() < 1 << 20);
             let wanted = (FileKind::Log, CLUSTER, 9, index);

@@ -33,6 +33,35 @@ pub struct ClusterSummary {
     pub now_unix_ms: u64,
     /// What Apache Pegasus' tools are told, with the keys they know.
     pub details: Vec<(String, String)>,
+    /// All metas of the cluster; empty if there is only one for good.
+    pub metas: Vec<MetaInfo>,
+    /// Grows with every leader of a group of metas; 0 if there is none.
+    pub term: u64,
+}
+
+/// One meta of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetaInfo {
+    /// Its number in the group; 0 if it has none.
+    pub member: u64,
+    /// `ip:port` of its clients.
+    pub address: String,
+    /// `ip:port` of its peers; empty if they do not talk to each other.
+    pub peer_address: String,
+    pub leads: bool,
+    /// Whether it answers, as far as the leader knows.
+    pub is_up: Option<bool>,
+    /// It is being brought up to date and does not vote yet.
+    pub is_learner: bool,
+}
+
+/// What is to become of the members of a group of metas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetaChange {
+    /// The member that listens to its peers there joins, under this number.
+    Add { member: u64, peer_address: String },
+    /// The member leaves, alive or not.
+    Remove { member: u64 },
 }
 
 impl Client {
@@ -182,7 +211,35 @@ impl Client {
             details: details
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect(),
+            metas: reply.metas().into_iter().flatten().map(meta_info).collect(),
+            term: reply.term(),
         })
+    }
+
+    /// Changes the members of the group of metas; returns once that is so.
+    ///
+    /// # Errors
+    /// [`crate::Code::InvalidArgument`] with what stands in the way; [`crate::Error::Unknown`] when the answer was lost.
+    pub async fn change_metas(&self, change: &MetaChange) -> Result<()> {
+        let body = |builder: &mut Builder| {
+            let (operation, member, address) = match change {
+                MetaChange::Add {
+                    member,
+                    peer_address,
+                } => (admin::MetaOperation::Add, *member, Some(peer_address)),
+                MetaChange::Remove { member } => (admin::MetaOperation::Remove, *member, None),
+            };
+            let arguments = admin::ChangeMetasArgs {
+                operation,
+                member,
+                peer_address: address.map(|address| builder.create_string(address)),
+            };
+            let request = admin::ChangeMetas::create(builder, &arguments);
+            builder.finish(request, None);
+        };
+        self.ask_meta(FrameKind::ChangeMetas, Class::Write, &body)
+            .await?;
+        Ok(())
     }
 
     /// Sets how much meta does by itself (numbers as in [`ClusterSummary::level`]); returns the level of before.
@@ -198,6 +255,21 @@ impl Client {
             .ask_meta(FrameKind::SetLevel, Class::Write, &body)
             .await?;
         Ok(read::<admin::SetLevelReply<'_>>(&answer)?.before())
+    }
+}
+
+fn meta_info(it: admin::MetaDetail<'_>) -> MetaInfo {
+    MetaInfo {
+        member: it.member(),
+        address: it.address().unwrap_or_default().to_owned(),
+        peer_address: it.peer_address().unwrap_or_default().to_owned(),
+        leads: it.leads(),
+        is_up: match it.up() {
+            admin::MetaUp::Up => Some(true),
+            admin::MetaUp::Down => Some(false),
+            _ => None,
+        },
+        is_learner: it.learner(),
     }
 }
 

@@ -19,6 +19,8 @@ use tokio::time::{Instant, sleep_until};
 const FETCH_TIMEOUT: Duration = Duration::from_secs(1);
 /// An address that has not answered for so long is not waited for any more: the next one is asked as well.
 const NEXT_AFTER: Duration = Duration::from_millis(50);
+/// Leaders that others have named, in one fetch.
+const NAMED_MAX: usize = 4;
 const PARTITION_COUNT_MAX: u32 = 65_536;
 const SECONDARIES_MAX: usize = 8;
 
@@ -26,6 +28,8 @@ const SECONDARIES_MAX: usize = 8;
 enum Refusal {
     /// The others may.
     NoAnswer(Cause),
+    /// This meta does not lead, but that one does.
+    Elsewhere(Cause, Arc<Endpoint>),
     UnknownTable,
 }
 
@@ -40,7 +44,8 @@ pub(super) async fn fetch(
 ) -> Result<Heard> {
     let end = Instant::now() + FETCH_TIMEOUT;
     let mut cause = Cause::local("no address of the cluster is configured");
-    let mut addresses = addresses.iter();
+    let mut named: Vec<Arc<Endpoint>> = Vec::new();
+    let mut addresses = addresses.into_iter();
     let mut asking = FuturesUnordered::new();
     let mut next_at = Instant::now();
     loop {
@@ -58,6 +63,13 @@ pub(super) async fn fetch(
                     return Err(Error::failed(Code::UnknownTable, format!("{name:?}")));
                 }
                 Some(Err(Refusal::NoAnswer(reason))) => cause = reason,
+                Some(Err(Refusal::Elsewhere(reason, leader))) => {
+                    cause = reason;
+                    if !named.iter().any(|it| Arc::ptr_eq(it, &leader)) && named.len() < NAMED_MAX {
+                        named.push(Arc::clone(&leader));
+                        asking.push(ask(driver, name, leader));
+                    }
+                }
                 None => return Err(Error::NotExecuted(cause)),
             },
             () = sleep_until(next_at), if addresses.len() > 0 => {}
@@ -72,7 +84,7 @@ pub(super) async fn fetch(
 async fn ask(
     driver: &Driver,
     name: &str,
-    endpoint: &Arc<Endpoint>,
+    endpoint: Arc<Endpoint>,
 ) -> std::result::Result<Heard, Refusal> {
     let write = |builder: &mut FlatBufferBuilder<'static>| {
         let table_name = Some(builder.create_string(name));
@@ -81,16 +93,22 @@ async fn ask(
     };
     let header = Header::request(FrameKind::Route, 0).with_timeout_ms(1_000);
     let no_answer = |reason: String| Refusal::NoAnswer(Cause::local(reason));
-    match exchange(endpoint, Request::unbounded(header, Some(&write)), || ()).await {
+    match exchange(&endpoint, Request::unbounded(header, Some(&write)), || ()).await {
         Ok(Answer::Body(body)) => {
             let heard = read_routes(&body, driver.endpoints())
                 .map_err(|reason| no_answer(format!("{}: {reason}", endpoint.address())))?;
-            driver.prefer_seed(endpoint);
+            driver.prefer_seed(&endpoint);
             Ok(heard)
         }
         Ok(Answer::NotFound) => Err(Refusal::UnknownTable),
         Err(Problem::Refused(failure)) if failure.code == Code::UnknownTable => {
             Err(Refusal::UnknownTable)
+        }
+        Err(Problem::Refused(failure))
+            if failure.code == Code::NotPrimary && !failure.primary.is_empty() =>
+        {
+            let leader = driver.endpoints().at(&failure.primary);
+            Err(Refusal::Elsewhere(failure.into(), leader))
         }
         Err(Problem::Refused(failure)) => Err(Refusal::NoAnswer(failure.into())),
         Err(Problem::Unsent(reason) | Problem::Lost(reason)) => Err(no_answer(reason)),

@@ -27,6 +27,8 @@ impl<'a> ClusterReply<'a> {
   pub const VT_VERSION: ::flatbuffers::VOffsetT = 16;
   pub const VT_HEAL_DELAY_MS: ::flatbuffers::VOffsetT = 18;
   pub const VT_NOW_UNIX_MS: ::flatbuffers::VOffsetT = 20;
+  pub const VT_METAS: ::flatbuffers::VOffsetT = 22;
+  pub const VT_TERM: ::flatbuffers::VOffsetT = 24;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -38,10 +40,12 @@ impl<'a> ClusterReply<'a> {
     args: &'args ClusterReplyArgs<'args>
   ) -> ::flatbuffers::WIPOffset<ClusterReply<'bldr>> {
     let mut builder = ClusterReplyBuilder::new(_fbb);
+    builder.add_term(args.term);
     builder.add_now_unix_ms(args.now_unix_ms);
     builder.add_heal_delay_ms(args.heal_delay_ms);
     builder.add_cluster_low(args.cluster_low);
     builder.add_cluster_high(args.cluster_high);
+    if let Some(x) = args.metas { builder.add_metas(x); }
     if let Some(x) = args.version { builder.add_version(x); }
     if let Some(x) = args.values { builder.add_values(x); }
     if let Some(x) = args.keys { builder.add_keys(x); }
@@ -114,6 +118,20 @@ impl<'a> ClusterReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(ClusterReply::VT_NOW_UNIX_MS, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn metas(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<MetaDetail<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<MetaDetail>>>>(ClusterReply::VT_METAS, None)}
+  }
+  #[inline]
+  pub fn term(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(ClusterReply::VT_TERM, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for ClusterReply<'_> {
@@ -131,6 +149,8 @@ impl ::flatbuffers::Verifiable for ClusterReply<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("version", Self::VT_VERSION, false)?
      .visit_field::<u64>("heal_delay_ms", Self::VT_HEAL_DELAY_MS, false)?
      .visit_field::<u64>("now_unix_ms", Self::VT_NOW_UNIX_MS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<MetaDetail>>>>("metas", Self::VT_METAS, false)?
+     .visit_field::<u64>("term", Self::VT_TERM, false)?
      .finish();
     Ok(())
   }
@@ -145,6 +165,8 @@ pub struct ClusterReplyArgs<'a> {
     pub version: Option<::flatbuffers::WIPOffset<&'a str>>,
     pub heal_delay_ms: u64,
     pub now_unix_ms: u64,
+    pub metas: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<MetaDetail<'a>>>>>,
+    pub term: u64,
 }
 impl<'a> Default for ClusterReplyArgs<'a> {
   #[inline]
@@ -159,6 +181,8 @@ impl<'a> Default for ClusterReplyArgs<'a> {
       version: None,
       heal_delay_ms: 0,
       now_unix_ms: 0,
+      metas: None,
+      term: 0,
     }
   }
 }
@@ -205,6 +229,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ClusterReplyBuilder<'a, 'b, A
     self.fbb_.push_slot::<u64>(ClusterReply::VT_NOW_UNIX_MS, now_unix_ms, 0);
   }
   #[inline]
+  pub fn add_metas(&mut self, metas: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<MetaDetail<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(ClusterReply::VT_METAS, metas);
+  }
+  #[inline]
+  pub fn add_term(&mut self, term: u64) {
+    self.fbb_.push_slot::<u64>(ClusterReply::VT_TERM, term, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ClusterReplyBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ClusterReplyBuilder {
@@ -231,6 +263,8 @@ impl ::core::fmt::Debug for ClusterReply<'_> {
       ds.field("version", &self.version());
       ds.field("heal_delay_ms", &self.heal_delay_ms());
       ds.field("now_unix_ms", &self.now_unix_ms());
+      ds.field("metas", &self.metas());
+      ds.field("term", &self.term());
       ds.finish()
   }
 }

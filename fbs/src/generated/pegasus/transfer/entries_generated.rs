@@ -22,6 +22,9 @@ impl<'a> Entries<'a> {
   pub const VT_DATA: ::flatbuffers::VOffsetT = 6;
   pub const VT_COMMITTED: ::flatbuffers::VOffsetT = 8;
   pub const VT_IS_LAST: ::flatbuffers::VOffsetT = 10;
+  pub const VT_TABLE_ID: ::flatbuffers::VOffsetT = 12;
+  pub const VT_PARTITION: ::flatbuffers::VOffsetT = 14;
+  pub const VT_MISSING: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -34,6 +37,9 @@ impl<'a> Entries<'a> {
   ) -> ::flatbuffers::WIPOffset<Entries<'bldr>> {
     let mut builder = EntriesBuilder::new(_fbb);
     builder.add_committed(args.committed);
+    if let Some(x) = args.missing { builder.add_missing(x); }
+    builder.add_partition(args.partition);
+    builder.add_table_id(args.table_id);
     if let Some(x) = args.data { builder.add_data(x); }
     builder.add_raw_bytes(args.raw_bytes);
     builder.add_is_last(args.is_last);
@@ -69,6 +75,27 @@ impl<'a> Entries<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(Entries::VT_IS_LAST, Some(false)).unwrap()}
   }
+  #[inline]
+  pub fn table_id(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Entries::VT_TABLE_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn partition(&self) -> u32 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Entries::VT_PARTITION, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn missing(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<&str>>(Entries::VT_MISSING, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Entries<'_> {
@@ -81,6 +108,9 @@ impl ::flatbuffers::Verifiable for Entries<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("data", Self::VT_DATA, false)?
      .visit_field::<u64>("committed", Self::VT_COMMITTED, false)?
      .visit_field::<bool>("is_last", Self::VT_IS_LAST, false)?
+     .visit_field::<u32>("table_id", Self::VT_TABLE_ID, false)?
+     .visit_field::<u32>("partition", Self::VT_PARTITION, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<&str>>("missing", Self::VT_MISSING, false)?
      .finish();
     Ok(())
   }
@@ -90,6 +120,9 @@ pub struct EntriesArgs<'a> {
     pub data: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
     pub committed: u64,
     pub is_last: bool,
+    pub table_id: u32,
+    pub partition: u32,
+    pub missing: Option<::flatbuffers::WIPOffset<&'a str>>,
 }
 impl<'a> Default for EntriesArgs<'a> {
   #[inline]
@@ -99,6 +132,9 @@ impl<'a> Default for EntriesArgs<'a> {
       data: None,
       committed: 0,
       is_last: false,
+      table_id: 0,
+      partition: 0,
+      missing: None,
     }
   }
 }
@@ -125,6 +161,18 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> EntriesBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<bool>(Entries::VT_IS_LAST, is_last, false);
   }
   #[inline]
+  pub fn add_table_id(&mut self, table_id: u32) {
+    self.fbb_.push_slot::<u32>(Entries::VT_TABLE_ID, table_id, 0);
+  }
+  #[inline]
+  pub fn add_partition(&mut self, partition: u32) {
+    self.fbb_.push_slot::<u32>(Entries::VT_PARTITION, partition, 0);
+  }
+  #[inline]
+  pub fn add_missing(&mut self, missing: ::flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Entries::VT_MISSING, missing);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> EntriesBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     EntriesBuilder {
@@ -146,6 +194,9 @@ impl ::core::fmt::Debug for Entries<'_> {
       ds.field("data", &self.data());
       ds.field("committed", &self.committed());
       ds.field("is_last", &self.is_last());
+      ds.field("table_id", &self.table_id());
+      ds.field("partition", &self.partition());
+      ds.field("missing", &self.missing());
       ds.finish()
   }
 }

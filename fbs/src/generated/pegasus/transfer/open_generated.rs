@@ -24,6 +24,7 @@ impl<'a> Open<'a> {
   pub const VT_CHECKPOINT: ::flatbuffers::VOffsetT = 10;
   pub const VT_AFTER: ::flatbuffers::VOffsetT = 12;
   pub const VT_UP_TO: ::flatbuffers::VOffsetT = 14;
+  pub const VT_MORE: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -32,12 +33,13 @@ impl<'a> Open<'a> {
   #[allow(unused_mut)]
   pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
     _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
-    args: &'args OpenArgs
+    args: &'args OpenArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Open<'bldr>> {
     let mut builder = OpenBuilder::new(_fbb);
     builder.add_up_to(args.up_to);
     builder.add_after(args.after);
     builder.add_incarnation(args.incarnation);
+    if let Some(x) = args.more { builder.add_more(x); }
     builder.add_partition(args.partition);
     builder.add_table_id(args.table_id);
     builder.add_checkpoint(args.checkpoint);
@@ -87,6 +89,13 @@ impl<'a> Open<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Open::VT_UP_TO, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn more(&self) -> Option<::flatbuffers::Vector<'a, LogRange>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, LogRange>>>(Open::VT_MORE, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Open<'_> {
@@ -101,19 +110,21 @@ impl ::flatbuffers::Verifiable for Open<'_> {
      .visit_field::<bool>("checkpoint", Self::VT_CHECKPOINT, false)?
      .visit_field::<u64>("after", Self::VT_AFTER, false)?
      .visit_field::<u64>("up_to", Self::VT_UP_TO, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, LogRange>>>("more", Self::VT_MORE, false)?
      .finish();
     Ok(())
   }
 }
-pub struct OpenArgs {
+pub struct OpenArgs<'a> {
     pub table_id: u32,
     pub partition: u32,
     pub incarnation: u64,
     pub checkpoint: bool,
     pub after: u64,
     pub up_to: u64,
+    pub more: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, LogRange>>>,
 }
-impl<'a> Default for OpenArgs {
+impl<'a> Default for OpenArgs<'a> {
   #[inline]
   fn default() -> Self {
     OpenArgs {
@@ -123,6 +134,7 @@ impl<'a> Default for OpenArgs {
       checkpoint: false,
       after: 0,
       up_to: 0,
+      more: None,
     }
   }
 }
@@ -157,6 +169,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> OpenBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<u64>(Open::VT_UP_TO, up_to, 0);
   }
   #[inline]
+  pub fn add_more(&mut self, more: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , LogRange>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Open::VT_MORE, more);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> OpenBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     OpenBuilder {
@@ -180,6 +196,7 @@ impl ::core::fmt::Debug for Open<'_> {
       ds.field("checkpoint", &self.checkpoint());
       ds.field("after", &self.after());
       ds.field("up_to", &self.up_to());
+      ds.field("more", &self.more());
       ds.finish()
   }
 }

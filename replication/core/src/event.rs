@@ -125,10 +125,12 @@ pub enum Event {
         incarnation: ReplicaIncarnation,
         is_missing: bool,
     },
-    /// Answer to `Effect::Create`: the empty storage of this replica is there and durable.
+    /// Answer to `Effect::Create`: the storage of this replica is there and durable. It is empty, or holds everything up to
+    /// `decree` of a backup: then the order goes on from there.
     Created {
         partition: PartitionId,
         incarnation: ReplicaIncarnation,
+        decree: Decree,
     },
     /// Answer to `Effect::Create`, or found later: this replica must not serve (corrupt, unreadable).
     ReplicaFailed {
@@ -247,7 +249,7 @@ pub enum Effect {
         incarnation: ReplicaIncarnation,
         source: Member,
     },
-    /// Make the empty storage of this replica off the core; `Created` or `ReplicaFailed` follows.
+    /// Make the storage of this replica off the core, empty or from a backup; `Created` or `ReplicaFailed` follows.
     Create {
         partition: PartitionId,
         incarnation: ReplicaIncarnation,

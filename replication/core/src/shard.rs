@@ -195,7 +195,8 @@ impl Shard {
             Event::Created {
                 partition,
                 incarnation,
-            } => self.on_created(now, partition, incarnation, effects),
+                decree,
+            } => self.on_created(now, (partition, incarnation), decree, effects),
             Event::PeerUp { peer } => self.on_peer_up(now, peer, effects),
             Event::PeerDown { peer } => self.on_peer_down(now, peer, effects),
             Event::Pressure { pressure } => self.on_pressure(pressure, effects),

@@ -4,6 +4,7 @@
 //! way to wake an executor from a foreign thread; it then runs all jobs that wait at once, each as a task. glommio is
 //! named in `background*` only.
 
+pub mod backup;
 pub mod segments;
 
 use crate::inbox::InboxSender;

@@ -10,6 +10,7 @@ pub use pegasus_host::units::{ByteSize, Cores, Millis};
 pub use pegasus_logs::LogsConfig;
 
 use checks::require;
+use pegasus_backup::TargetConfig;
 use pegasus_net::request::TABLE_NAME_BYTES_MAX;
 use pegasus_replication::config::ReplicationOptions;
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,7 @@ pub struct ProcessConfig {
     pub stop: StopConfig,
     pub transfer: TransferConfig,
     pub scrub: ScrubConfig,
+    pub backup: BackupConfig,
     pub stats: StatsConfig,
     /// Lines of the log: which, how they look, how often one may repeat itself.
     pub logs: LogsConfig,
@@ -203,6 +205,22 @@ pub struct TransferConfig {
 }
 
 /// Reading everything on disk to find damage before a client does.
+/// Backups of replicas to targets, and replicas made from backups.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackupConfig {
+    /// Bytes a second that all backups of this node together send, unless a backup asks for another pace; the same again may
+    /// be read from the drive to look for what has changed. Default 50 MiB; 0 = as fast as it goes, else at least 64 KiB. Too
+    /// large: clients feel the drive; too small: backups do not end before the next one begins.
+    pub bytes_per_second: ByteSize,
+    /// Bytes a second that restores fetch. Default 0 = as fast as it goes, else at least 64 KiB.
+    pub restore_bytes_per_second: ByteSize,
+    /// Partitions under way at a time, sent or fetched. Default 2, 1 to 64.
+    pub partitions_max: usize,
+    /// Where backups can be, by name; the same on meta and on all nodes.
+    pub targets: BTreeMap<String, TargetConfig>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScrubConfig {
@@ -285,6 +303,8 @@ pub enum ConfigError {
     #[error("configuration cluster: {0}")]
     Replication(String),
     #[error("configuration process.logs: {0}")]
+    #[error("configuration process.backup.targets.{name}: {what}")]
+    Target { name: String, what: String },
     Logs(String),
 }
 
@@ -377,6 +397,7 @@ impl ProcessConfig {
         self.transfer.check()?;
         self.scrub.check()?;
         self.stats.check()?;
+        self.backup.check()?;
         self.logs.check().map_err(ConfigError::Logs)?;
         self.disk.check()
     }

@@ -30,10 +30,11 @@ pub enum PoolClass {
 /// What came of a job.
 #[derive(Debug)]
 pub enum PoolDone {
+    /// The storage is there, with everything up to a decree if it is from a backup.
     Created {
         partition: PartitionId,
         incarnation: ReplicaIncarnation,
-        result: Result<(), String>,
+        result: Result<Decree, String>,
     },
     Removed {
         partition: PartitionId,

@@ -330,6 +330,20 @@ impl DiskWatch {
         }
     }
 
+    /// Bytes that may still come before writes are refused; 0 if the file system does not say.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        let Ok(stat) = rustix::fs::statvfs(&self.dir) else {
+            return 0;
+        };
+        let total = stat.f_blocks.saturating_mul(stat.f_frsize);
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let refused = total / 100 * u64::from(self.watermarks.config.refuse_percent);
+        let below_share = refused.saturating_sub(total.saturating_sub(free));
+        let above_reserve = free.saturating_sub(self.watermarks.reserve(total));
+        below_share.min(above_reserve)
+    }
+
     /// Near the reserve it is looked at ten times as often: flushes and compactions come in bursts.
     fn period(&self) -> Duration {
         if self.is_near {

@@ -3,6 +3,7 @@
 //! A bounded channel and a waker: a sleeping core is woken by one system call, a running one by none. Senders are never
 //! data cores (those talk over `pegasus_net::mesh`), so a sender may wait for room.
 
+use crate::background::backup::LayOutRequest;
 use crate::directory::Directory;
 use crate::engine_pool::PoolDone;
 use crate::log_file::ReadySegment;
@@ -60,6 +61,10 @@ pub enum CoreInput {
     Route(RouteAnswer),
     /// Another node's learner wants the files of a replica of this core.
     Export(ExportRequest),
+    /// Where to begin to read this core's log for other nodes' learners.
+    LogStart(LogStartRequest),
+    /// A backup wants the files of a replica of this core.
+    LayOut(LayOutRequest),
     /// What a learner of this core has asked for.
     Fetched(Fetched),
     /// What the log holds of this replica is damaged: make the engine hold it durably.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Args, Parser, Subcommand};
+use pegasus_backup::TargetConfig;
 use pegasus_replica::config::{ByteSize, Config, Cores, Poll};
 use pegasus_replica::node::Node;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -83,6 +84,20 @@ struct RunArgs {
     /// File with the cluster's token, mode 600.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Where backups can be: a name and file:///DIR, s3://BUCKET/PREFIX or webhdfs://HOST:PORT/PREFIX. Any number of times;
+    /// what else a target needs stands in the file.
+    #[arg(long, value_name = "NAME=URL", value_parser = backup_target)]
+    backup_target: Vec<(String, TargetConfig)>,
+}
+
+fn backup_target(text: &str) -> Result<(String, TargetConfig), String> {
+    let (name, url) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| format!("{text:?} is not NAME=URL"))?;
+    let config = TargetConfig::of_url(url);
+    config.check()?;
+    Ok((name.to_owned(), config))
 }
 
 fn main() -> ExitCode {
@@ -184,6 +199,7 @@ fn config_of(arguments: RunArgs) -> anyhow::Result<Config> {
     set(&mut process.memory.memtables, arguments.memtable_size);
     set(&mut process.log.segment, arguments.log_segment_size);
     set(&mut process.disk.reserve, arguments.disk_reserve);
+    process.backup.targets.extend(arguments.backup_target);
     process.listen.advertise = arguments.advertise.or(process.listen.advertise);
     process.token_file = arguments.token_file.or(process.token_file.take());
     Ok(config)

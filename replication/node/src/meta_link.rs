@@ -12,14 +12,17 @@ mod any_bytes;
 mod assignment;
 mod farewell;
 pub(crate) mod frames;
+mod orders;
 mod reports;
 mod session;
 mod told;
 
 pub use farewell::Parting;
+pub use orders::{BackupOrder, BackupReport, RestoreOrder, RestoreReport, RunState};
 pub use session::{LinkIdentity, Registered, SessionError};
 pub use told::{Health, ReplicaKey, ReplicaLoad, Report, Wish};
 
+use crate::background::backup::Backups;
 use crate::clock;
 use crate::inbox::InboxSender;
 use crate::members::Members;
@@ -72,6 +75,11 @@ pub enum MetaMail {
     Leave,
     /// From the reader of the connection.
     Frame {
+    /// How far backups and restores are. Sent once: whoever misses it asks again.
+    Backups {
+        backups: Vec<BackupReport>,
+        restores: Vec<RestoreReport>,
+    },
         session: u64,
         kind: FrameKind,
         body: bytes::Bytes,
@@ -123,6 +131,8 @@ pub struct MetaLinkOptions {
 
 /// What was last pushed, as the route relay needs it.
 pub type KnownRoutes = assignment::Known;
+    /// Who makes backups, and replicas from backups.
+    pub backups: Backups,
 
 /// The running link.
 #[derive(Debug)]
@@ -193,8 +203,12 @@ impl MetaLink {
         let thread = std::thread::Builder::new()
             .name("meta-link".to_owned())
             .spawn(move || {
-                let assignment =
-                    Assignment::new(options.identity.node, options.cores, options.known);
+                let assignment = Assignment::new(
+                    options.identity.node,
+                    options.cores,
+                    options.known,
+                    options.backups,
+                );
                 let mut link = Link {
                     addresses: options.addresses,
                     identity: options.identity,
@@ -306,7 +320,7 @@ impl Link {
             match self.next_mail(until) {
                 Ok(MetaMail::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
                 // The cores repeat what they still want when meta is back.
-                Ok(MetaMail::Propose(_)) => {}
+                Ok(MetaMail::Propose(_) | MetaMail::Backups { .. }) => {}
                 Ok(mail) => self.take(mail),
                 Err(RecvTimeoutError::Timeout) => return false,
             }
@@ -349,6 +363,12 @@ impl Link {
                     if leaves_now {
                         heartbeat_at = Instant::now();
                     }
+                Ok(MetaMail::Backups { backups, restores }) => {
+                    let progress = orders::write_progress(&backups, &restores);
+                    if let Err(error) = session.send(FrameKind::BackupProgress, &progress) {
+                        return End::Lost(error.to_string());
+                    }
+                }
                     if is_report && self.reports.are_urgent() {
                         heartbeat_at = heartbeat_at.min(Instant::now() + GATHER);
                     }
@@ -400,7 +420,10 @@ impl Link {
             MetaMail::Sizes(sizes) => self.reports.put_sizes(sizes),
             MetaMail::Leave => self.own.is_leaving = true,
             // Of a connection that is no more, or handled by the caller.
-            MetaMail::Frame { .. } | MetaMail::Lost { .. } | MetaMail::Stop => {}
+            MetaMail::Frame { .. }
+            | MetaMail::Lost { .. }
+            | MetaMail::Backups { .. }
+            | MetaMail::Stop => {}
         }
     }
 

@@ -1,10 +1,13 @@
 //! Opening a shard: its database, then its log, then the state machine that goes on from both. On a thread of its own for
 //! each shard, because both may take seconds.
 
+use crate::background::backup::unfinished;
 use crate::data_dir::{ClusterId, ShardDir, sync_dir};
 use crate::log_file::segment_of;
 use bytes::{Bytes, BytesMut};
-use pegasus_engine::rocks::{EngineOptions, NoticeSink, OpenError};
+use pegasus_engine::rocks::{
+    EngineOptions, FoundReplica, NoticeSink, OpenError, Opened, StoreError,
+};
 use pegasus_engine::{RocksEngine, RocksStore};
 use pegasus_replication::config::ReplicationOptions;
 use pegasus_replication::ids::{CoreAddress, PartitionId};
@@ -46,6 +49,8 @@ pub enum OpenShardError {
     Log { path: PathBuf, error: RecoverError },
     #[error("engine: {0}")]
     Engine(#[from] OpenError),
+    #[error("engine: {0}")]
+    Store(#[from] StoreError),
 }
 
 /// Opens the database and recovers the log of one shard.
@@ -58,7 +63,8 @@ pub fn open_shard(
     sink: NoticeSink,
 ) -> Result<OpenedShard, OpenShardError> {
     let started = Instant::now();
-    let opened = RocksStore::open(&dir.db, &options.engine, sink)?;
+    let mut opened = RocksStore::open(&dir.db, &options.engine, sink)?;
+    drop_unfinished(&mut opened, &dir.learn)?;
     let stored: Vec<StoredReplica> = opened
         .replicas
         .iter()
@@ -130,6 +136,27 @@ pub fn open_shard(
         engine: opened.engine,
         damaged,
     })
+}
+
+/// Replicas that were being made of a backup when the process ended are made anew: nobody has seen them.
+fn drop_unfinished(opened: &mut Opened, learn_dir: &Path) -> Result<(), OpenShardError> {
+    let keys = unfinished(learn_dir).map_err(|error| OpenShardError::LogIo {
+        path: learn_dir.to_owned(),
+        error,
+    })?;
+    for key in keys {
+        let is_it = |found: &FoundReplica| {
+            (found.partition, found.incarnation) == (key.partition, key.incarnation)
+        };
+        if !opened.replicas.iter().any(is_it) {
+            continue;
+        }
+        tracing::info!(partition = %key.partition, "its restore was not finished, it is made anew");
+        opened.engine.forget(key.partition);
+        opened.store.drop_replica(key.partition, key.incarnation)?;
+        opened.replicas.retain(|found| !is_it(found));
+    }
+    Ok(())
 }
 
 /// The segment files of a log directory, for recovery.

@@ -12,6 +12,7 @@ mod answer;
 mod apply;
 mod arrivals;
 pub(crate) mod atomic;
+mod backing_up;
 mod collect;
 mod engine_work;
 mod fair;
@@ -37,6 +38,7 @@ mod write_pace;
 pub use answer::MeshMessage;
 
 use crate::background::Background;
+use crate::background::backup::Backups;
 use crate::clock::{self, ClockWatch};
 use crate::directory::Directory;
 use crate::engine_pool::EnginePool;
@@ -116,6 +118,7 @@ pub struct CoreHandles {
     pub meta: MetaSender,
     pub relay: RouteRelay,
     pub stats: StatsRelay,
+    pub backups: Backups,
 }
 
 /// Bounds of one core.
@@ -155,6 +158,7 @@ pub struct ShardLoop {
     own_inbox: InboxSender,
     relay: RouteRelay,
     stats_relay: StatsRelay,
+    backups: Backups,
     outbox: Outbox,
     peers: Peers,
     directory: Arc<Directory>,
@@ -233,6 +237,7 @@ impl ShardLoop {
             meta,
             relay,
             stats: stats_relay,
+            backups,
         } = handles;
         let outbox = Outbox::new(
             address.core,
@@ -255,6 +260,7 @@ impl ShardLoop {
             own_inbox,
             relay,
             stats_relay,
+            backups,
             outbox,
             peers: Peers::default(),
             directory: Arc::default(),

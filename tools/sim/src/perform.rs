@@ -67,6 +67,7 @@ impl World {
                 let created = Event::Created {
                     partition,
                     incarnation,
+                    decree: Decree::ZERO,
                 };
                 self.later(address, delay, created);
             }

@@ -163,6 +163,7 @@ impl Group {
             } => Event::Created {
                 partition,
                 incarnation,
+                decree: Decree::ZERO,
             },
             Effect::Apply { partition, entry } => Event::Applied {
                 partition,

@@ -1,6 +1,7 @@
 //! Configurations: which are adopted, and what becomes of the role and of everybody who waits.
 
 use super::learner::Fetch;
+use super::prepared_list::PreparedList;
 use super::primary::{Phase, Primary};
 use super::{Replica, Role, Timer};
 use crate::config::{Configuration, Stage};
@@ -48,17 +49,34 @@ impl Replica {
         }
     }
 
-    /// The engine has made the empty storage: what meta has said meanwhile counts now.
-    pub(crate) fn handle_created(&mut self, turn: &mut Turn<'_>) {
+    /// The engine has made the storage, which holds everything up to `decree`: what meta has said meanwhile counts now.
+    pub(crate) fn handle_created(&mut self, decree: Decree, turn: &mut Turn<'_>) {
         assert!(
             matches!(self.role, Role::Creating { .. }),
             "{}: created twice",
             self.partition
         );
         self.role = Role::Idle;
+        if decree > Decree::ZERO {
+            self.begin_at(decree, turn);
+        }
         if let Some(configuration) = self.configuration.clone() {
             self.handle_configured(configuration, turn);
         }
+    }
+
+    /// What is there is of another partition's order: nothing of it is in this log, and its ballots mean nothing here.
+    fn begin_at(&mut self, decree: Decree, turn: &mut Turn<'_>) {
+        assert_eq!(
+            self.list.last(),
+            Decree::ZERO,
+            "{}: restored over what it has prepared",
+            self.partition
+        );
+        self.list = PreparedList::new(decree, Ballot::NONE);
+        (self.flushed, self.applied, self.issued) = (decree, decree, decree);
+        (self.committed, self.durable, self.matched) = (decree, decree, decree);
+        turn.desk.log.set_durable_in_engine(self.partition, decree);
     }
 
     fn remember(&mut self, configuration: Configuration) {

@@ -4,7 +4,7 @@ use super::Shard;
 use super::turn::Turn;
 use crate::config::{Configuration, Member, Stage};
 use crate::event::{Effect, Effects, Pressure, Reject};
-use crate::ids::{CoreAddress, Instant, PartitionId, ReplicaIncarnation};
+use crate::ids::{CoreAddress, Decree, Instant, PartitionId, ReplicaIncarnation};
 use crate::message::{BeaconAck, Message};
 use crate::replica::{Due, Replica};
 use std::collections::BTreeSet;
@@ -110,8 +110,8 @@ impl Shard {
     pub(super) fn on_created(
         &mut self,
         now: Instant,
-        partition: PartitionId,
-        incarnation: ReplicaIncarnation,
+        (partition, incarnation): (PartitionId, ReplicaIncarnation),
+        decree: Decree,
         effects: &mut Effects,
     ) {
         let Some(replica) = self.replicas.get_mut(&partition) else {
@@ -128,11 +128,12 @@ impl Shard {
             });
             return;
         }
-        replica.handle_created(&mut Turn {
+        let mut turn = Turn {
             now,
             desk: &mut self.desk,
             effects,
-        });
+        };
+        replica.handle_created(decree, &mut turn);
     }
 
     pub(super) fn on_dropped(

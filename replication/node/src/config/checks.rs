@@ -1,8 +1,8 @@
 //! Ranges of settings, each refused with a sentence.
 
 use super::{
-    ClusterConfig, ConfigError, CpuConfig, DiskConfig, ListenConfig, LogConfig, MemoryConfig,
-    ScrubConfig, StallConfig, StatsConfig, StopConfig, TransferConfig,
+    BackupConfig, ClusterConfig, ConfigError, CpuConfig, DiskConfig, ListenConfig, LogConfig,
+    MemoryConfig, ScrubConfig, StallConfig, StatsConfig, StopConfig, TransferConfig,
 };
 
 impl ListenConfig {
@@ -209,6 +209,38 @@ impl TransferConfig {
             &self.sessions_max,
             "1 to 64 are allowed",
         )
+    }
+}
+
+impl BackupConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        for (key, pace) in [
+            ("process.backup.bytes_per_second", self.bytes_per_second),
+            (
+                "process.backup.restore_bytes_per_second",
+                self.restore_bytes_per_second,
+            ),
+        ] {
+            require(
+                pace.0 == 0 || pace.0 >= 64 << 10,
+                key,
+                &pace,
+                "it must be 0 (no bound) or at least 64 KiB",
+            )?;
+        }
+        require(
+            (1..=64).contains(&self.partitions_max),
+            "process.backup.partitions_max",
+            &self.partitions_max,
+            "1 to 64 are allowed",
+        )?;
+        for (name, target) in &self.targets {
+            target.check().map_err(|what| ConfigError::Target {
+                name: name.clone(),
+                what,
+            })?;
+        }
+        Ok(())
     }
 }
 

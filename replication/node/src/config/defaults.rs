@@ -1,11 +1,12 @@
 //! What a setting is when nobody says.
 
 use super::{
-    ByteSize, ClusterConfig, Cores, CpuConfig, DiskConfig, FlushSetting, ListenConfig, LogConfig,
-    LogsConfig, MemoryConfig, Millis, NumaSetting, Poll, ProcessConfig, ScrubConfig, StagesConfig,
-    StallConfig, StatsConfig, StopConfig, TransferConfig,
+    BackupConfig, ByteSize, ClusterConfig, Cores, CpuConfig, DiskConfig, FlushSetting,
+    ListenConfig, LogConfig, LogsConfig, MemoryConfig, Millis, NumaSetting, Poll, ProcessConfig,
+    ScrubConfig, StagesConfig, StallConfig, StatsConfig, StopConfig, TransferConfig,
 };
 use pegasus_replication::config::ReplicationOptions;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -24,6 +25,7 @@ impl Default for ProcessConfig {
             stall: StallConfig::default(),
             stop: StopConfig::default(),
             transfer: TransferConfig::default(),
+            backup: BackupConfig::default(),
             scrub: ScrubConfig::default(),
             stats: StatsConfig::default(),
             logs: LogsConfig::default(),
@@ -97,6 +99,17 @@ impl Default for TransferConfig {
         Self {
             bytes_per_second: ByteSize(0),
             sessions_max: 2,
+        }
+    }
+}
+
+impl Default for BackupConfig {
+    fn default() -> Self {
+        Self {
+            bytes_per_second: ByteSize::mib(50),
+            restore_bytes_per_second: ByteSize(0),
+            partitions_max: 2,
+            targets: BTreeMap::new(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::ReplicaKey;
 use super::frames::{AssignedLearner, HandOver, Sync};
 use super::reports::Reports;
+use crate::background::backup::Backups;
 use crate::directory::Directory;
 use crate::inbox::{CoreInput, InboxSender};
 use pegasus_replication::config::{Configuration, Member};
@@ -31,6 +32,7 @@ pub(super) struct Assignment {
     /// Meta has told everything once.
     is_told: bool,
     known: Arc<Mutex<Known>>,
+    backups: Backups,
 }
 
 impl Assignment {
@@ -38,6 +40,7 @@ impl Assignment {
         node: Option<NodeId>,
         cores: Vec<InboxSender>,
         known: Arc<Mutex<Known>>,
+        backups: Backups,
     ) -> Self {
         Self {
             node: node.unwrap_or(NodeId(0)),
@@ -48,6 +51,7 @@ impl Assignment {
             directory: Arc::default(),
             is_told: false,
             known,
+            backups,
         }
     }
 
@@ -72,6 +76,13 @@ impl Assignment {
     pub(super) fn take(&mut self, sync: Sync, reports: &Reports) {
         self.take_directory(&sync);
         self.is_told |= sync.is_full;
+        // Before the cores are told to make what is to come from a backup.
+        for order in sync.restores {
+            self.backups.restore(order);
+        }
+        for order in sync.backups {
+            self.backups.order(order);
+        }
         for key in &sync.drops {
             self.drop_replica(*key, reports);
         }
@@ -102,6 +113,7 @@ impl Assignment {
             };
             self.tell(usize::from(core.0), dropped);
         }
+        self.backups.forget(key);
     }
 
     /// A full push names all learners that concern this node.

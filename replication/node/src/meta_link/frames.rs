@@ -1,5 +1,6 @@
 //! Bodies of the frames between a node and meta (fbs/schema/meta.fbs).
 
+use super::orders::{self, BackupOrder, RestoreOrder};
 use super::session::PROTOCOL;
 use super::{Health, ReplicaKey, Report, Wish};
 use crate::data_dir::DISK_FORMAT;
@@ -28,6 +29,9 @@ pub(super) struct Sync {
     /// Who learns beside the members of a configuration; `None`: nobody any more.
     pub(super) learners: Vec<(Configuration, Option<AssignedLearner>)>,
     pub(super) handovers: Vec<HandOver>,
+    pub(super) backups: Vec<BackupOrder>,
+    /// Of replicas that are being made.
+    pub(super) restores: Vec<RestoreOrder>,
 }
 
 /// A learner as meta has assigned it.
@@ -71,6 +75,18 @@ pub(super) fn read_sync(bytes: &[u8]) -> Result<Sync, BodyError> {
             .iter()
             .flatten()
             .map(read_handover)
+            .collect(),
+        backups: sync
+            .backups()
+            .iter()
+            .flatten()
+            .filter_map(orders::read_backup)
+            .collect(),
+        restores: sync
+            .restores()
+            .iter()
+            .flatten()
+            .filter_map(orders::read_restore)
             .collect(),
     })
 }
@@ -132,11 +148,11 @@ fn read_table(table: meta::TableInfo<'_>) -> (TableId, Option<Table>) {
     (TableId(table.table_id()), is_there.then_some(info))
 }
 
-fn text(text: Option<&str>) -> String {
+pub(super) fn text(text: Option<&str>) -> String {
     text.unwrap_or_default().to_owned()
 }
 
-fn read_key(key: &meta::ReplicaKey) -> ReplicaKey {
+pub(super) fn read_key(key: &meta::ReplicaKey) -> ReplicaKey {
     ReplicaKey {
         partition: PartitionId {
             table: TableId(key.table_id()),
@@ -285,7 +301,7 @@ fn write_env<'a>(
     meta::Env::create(builder, &arguments)
 }
 
-fn write_key(key: ReplicaKey) -> meta::ReplicaKey {
+pub(super) fn write_key(key: ReplicaKey) -> meta::ReplicaKey {
     let PartitionId { table, index } = key.partition;
     meta::ReplicaKey::new(key.incarnation.0, table.0, index)
 }

@@ -2,6 +2,7 @@
 //! helper threads are started, then the cores, then the link to meta.
 
 use super::{Node, NodeError, Shared};
+use crate::background::backup::{BackupCore, BackupParts, Backups};
 use crate::background::{Background, CoreFiles, SegmentOptions};
 use crate::compaction::{Compaction, CompactionParts};
 use crate::config::{ClusterConfig, Config, Millis, Poll, ProcessConfig};
@@ -130,6 +131,17 @@ pub(super) fn assemble(
     let (transfers, transfer_threads) =
         start_transfers(process, budgets, &dir, &inboxes, transfer, own)?;
     let (shared, mut helpers, routes) = start_helpers(process, &dir, &inboxes, transfers)?;
+    let addresses = sockets.iter().map(|sockets| sockets.client_address);
+    let backup_cores = (0..).zip(&shards).zip(&inboxes).zip(addresses);
+    let backup_cores = backup_cores.map(|(((core, opened), inbox), address)| BackupCore {
+        store: opened.engine.store().clone(),
+        inbox: inbox.clone(),
+        address,
+        learn_dir: dir.shard(CoreId(core)).learn,
+    });
+    let (backups, backup_thread) =
+        start_backups(process, &dir, known, backup_cores.collect(), &meta_sender)?;
+    helpers.push(backup_thread);
 
     let (scrub, scrub_thread) = start_scrub(process, &dir, known, &shards, &inboxes)?;
     helpers.push(scrub_thread);
@@ -207,7 +219,13 @@ pub(super) fn assemble(
             opened,
             mesh,
             inbox,
-            handles: handles(&inboxes[index], &shared, &stats_relay, &meta_sender),
+            handles: handles(
+                &inboxes[index],
+                &shared,
+                &stats_relay,
+                &meta_sender,
+                &backups,
+            ),
             stats,
             pulse: Arc::clone(&pulses[index]),
             limits: CoreLimits {
@@ -225,6 +243,7 @@ pub(super) fn assemble(
         cores: inboxes.clone(),
         members: Members::open(dir.root()).map_err(thread("writer of MEMBERS"))?,
         known: routes.known,
+        backups,
     };
     let meta = MetaLink::start(options, meta_sender, mail).map_err(thread("link to meta"))?;
     helpers.extend(routes.threads);
@@ -324,6 +343,25 @@ fn start_transfers(
         .map_err(thread("transfers"))
 }
 
+fn start_backups(
+    process: &ProcessConfig,
+    dir: &DataDir,
+    known: Known,
+    cores: Vec<BackupCore>,
+    meta: &MetaSender,
+) -> Result<(Backups, JoinHandle<()>), NodeError> {
+    let disk = DiskWatch::new(dir.root(), process);
+    let parts = BackupParts {
+        config: process.backup.clone(),
+        cores,
+        source: format!("{:032x}/{}", known.cluster.0, known.node),
+        meta: meta.clone(),
+        room: Box::new(move || disk.room()),
+    };
+    let cpus = process.cpu.background.clone();
+    Backups::start(parts, move || placement::background(&cpus)).map_err(thread("backups"))
+}
+
 fn start_scrub(
     process: &ProcessConfig,
     dir: &DataDir,
@@ -407,6 +445,7 @@ fn handles(
     shared: &Shared,
     stats: &StatsRelay,
     meta: &MetaSender,
+    backups: &Backups,
 ) -> CoreHandles {
     CoreHandles {
         own_inbox: inbox.clone(),
@@ -416,6 +455,7 @@ fn handles(
         meta: meta.clone(),
         relay: shared.relay.clone(),
         stats: stats.clone(),
+        backups: backups.clone(),
     }
 }
 

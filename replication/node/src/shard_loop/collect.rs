@@ -206,6 +206,11 @@ impl ShardLoop {
             CoreInput::Flush { partition } => self.flush(partition),
             CoreInput::Export(request) => self.export(request),
             CoreInput::Fetched(fetched) => self.on_fetched(fetched),
+            CoreInput::LayOut(request) => self.lay_out(request),
+            CoreInput::LogStart(LogStartRequest { ranges, answer }) => {
+                // Nobody waits for it any more if it cannot be sent.
+                let _ = answer.send(self.shard.log().suffix_start(&ranges));
+            }
             CoreInput::Dropped {
                 partition,
                 incarnation,

@@ -224,7 +224,15 @@ impl ShardLoop {
 
     /// All replicas of this turn in one call: RocksDB rewrites its options once, not once for each.
     fn create_all(&mut self) {
-        let replicas = std::mem::take(&mut self.held.creates);
+        let mut replicas = std::mem::take(&mut self.held.creates);
+        let core = self.address.core;
+        replicas.retain(|&(partition, incarnation)| {
+            let key = ReplicaKey {
+                partition,
+                incarnation,
+            };
+            !self.backups.takes_over(core, key)
+        });
         if replicas.is_empty() {
             return;
         }
@@ -232,7 +240,9 @@ impl ShardLoop {
         self.outbox.upkeep(Box::new(move |done| {
             let results = store.create(&replicas);
             for ((partition, incarnation), result) in replicas.into_iter().zip(results) {
-                let result = result.map_err(|error| error.to_string());
+                let result = result
+                    .map(|()| Decree::ZERO)
+                    .map_err(|error| error.to_string());
                 done(PoolDone::Created {
                     partition,
                     incarnation,
@@ -296,11 +306,12 @@ impl ShardLoop {
             PoolDone::Created {
                 partition,
                 incarnation,
-                result: Ok(()),
+                result: Ok(decree),
             } => {
                 self.decide(Event::Created {
                     partition,
                     incarnation,
+                    decree,
                 });
             }
             PoolDone::Created {

@@ -259,6 +259,7 @@ impl World {
                 partition,
                 incarnation,
             },
+                decree: Decree::ZERO,
         );
     }
 }

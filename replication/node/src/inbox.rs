@@ -61,8 +61,6 @@ pub enum CoreInput {
     Route(RouteAnswer),
     /// Another node's learner wants the files of a replica of this core.
     Export(ExportRequest),
-    /// Where to begin to read this core's log for other nodes' learners.
-    LogStart(LogStartRequest),
     /// A backup wants the files of a replica of this core.
     LayOut(LayOutRequest),
     /// What a learner of this core has asked for.

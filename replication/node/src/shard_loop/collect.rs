@@ -207,10 +207,6 @@ impl ShardLoop {
             CoreInput::Export(request) => self.export(request),
             CoreInput::Fetched(fetched) => self.on_fetched(fetched),
             CoreInput::LayOut(request) => self.lay_out(request),
-            CoreInput::LogStart(LogStartRequest { ranges, answer }) => {
-                // Nobody waits for it any more if it cannot be sent.
-                let _ = answer.send(self.shard.log().suffix_start(&ranges));
-            }
             CoreInput::Dropped {
                 partition,
                 incarnation,

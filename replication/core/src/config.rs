@@ -100,6 +100,9 @@ pub struct ReplicationOptions {
     pub slow_lag: Duration,
     /// ... while our own log becomes durable within this. Default 100 ms.
     pub slow_own_flush: Duration,
+    /// How long a primary keeps what its log holds from where a member left, in case the copy comes back. Default 10 min. The log
+    /// is cut all the same once it is three quarters full. Shorter: a node that was away for longer is copied as a whole.
+    pub log_keep_period: Duration,
     /// Mutations kept in memory for a learner that is fetching or following. Default 4,096. Over it, the learner starts over.
     pub learner_entries_max: usize,
     /// The same in bytes of payloads. Default 16 MiB.
@@ -123,6 +126,7 @@ impl Default for ReplicationOptions {
             redial_period: Duration::from_millis(100),
             slow_lag: Duration::from_millis(500),
             slow_own_flush: Duration::from_millis(100),
+            log_keep_period: Duration::from_secs(600),
             learner_entries_max: 4096,
             learner_bytes_max: 16 << 20,
             prepare_inflight_max: 256,
@@ -146,6 +150,7 @@ impl ReplicationOptions {
             ("redial_period", self.redial_period),
             ("slow_lag", self.slow_lag),
             ("slow_own_flush", self.slow_own_flush),
+            ("log_keep_period", self.log_keep_period),
         ];
         if let Some((name, _)) = periods.iter().find(|(_, period)| period.is_zero()) {
             return Err(format!("replication {name} is zero"));

@@ -53,7 +53,7 @@ use primary::Primary;
 pub(crate) use primary::Write;
 use read::Parked;
 pub(crate) use secondary::BeaconAnswer;
-use session::Session;
+use session::{Kept, Session};
 use std::collections::{BTreeMap, VecDeque};
 use unflushed::Unflushed;
 
@@ -114,6 +114,8 @@ pub struct Replica {
     fetch: Option<Fetch>,
     /// What we keep for a learner, as primary.
     session: Option<Session>,
+    /// What we keep for copies that have left, as primary.
+    kept: Option<Kept>,
     /// Bytes of payloads kept in the list although they are applied.
     retained_bytes: usize,
     /// What meta was asked last under this ballot.
@@ -267,6 +269,7 @@ impl Replica {
             learn_number: 0,
             fetch: None,
             session: None,
+            kept: None,
             retained_bytes: 0,
             proposed: None,
             timers: Timers::default(),
@@ -388,6 +391,7 @@ impl Replica {
             Timer::Wait => self.end_wait(turn),
             Timer::Learn => self.on_learn_timer(turn),
             Timer::Drain => self.give_up_hand_over(),
+            Timer::Keep => self.end_keeping(turn),
         }
     }
 

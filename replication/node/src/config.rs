@@ -14,6 +14,7 @@ use pegasus_backup::TargetConfig;
 use pegasus_net::request::TABLE_NAME_BYTES_MAX;
 use pegasus_replication::config::ReplicationOptions;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -45,8 +46,8 @@ pub struct ProcessConfig {
     pub stall: StallConfig,
     pub stop: StopConfig,
     pub transfer: TransferConfig,
-    pub scrub: ScrubConfig,
     pub backup: BackupConfig,
+    pub scrub: ScrubConfig,
     pub stats: StatsConfig,
     /// Lines of the log: which, how they look, how often one may repeat itself.
     pub logs: LogsConfig,
@@ -204,7 +205,6 @@ pub struct TransferConfig {
     pub sessions_max: usize,
 }
 
-/// Reading everything on disk to find damage before a client does.
 /// Backups of replicas to targets, and replicas made from backups.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -221,6 +221,7 @@ pub struct BackupConfig {
     pub targets: BTreeMap<String, TargetConfig>,
 }
 
+/// Reading everything on disk to find damage before a client does.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScrubConfig {
@@ -302,9 +303,9 @@ pub enum ConfigError {
     },
     #[error("configuration cluster: {0}")]
     Replication(String),
-    #[error("configuration process.logs: {0}")]
     #[error("configuration process.backup.targets.{name}: {what}")]
     Target { name: String, what: String },
+    #[error("configuration process.logs: {0}")]
     Logs(String),
 }
 
@@ -363,6 +364,7 @@ impl Config {
             log_pending_bytes_max: cluster.log_pending_max.usize(),
             apply_queue_max: cluster.apply_queue_max,
             peer_window_bytes_max: cluster.peer_window.usize(),
+            ..ReplicationOptions::default()
         }
     }
 }
@@ -395,9 +397,9 @@ impl ProcessConfig {
         self.stall.check()?;
         self.stop.check()?;
         self.transfer.check()?;
+        self.backup.check()?;
         self.scrub.check()?;
         self.stats.check()?;
-        self.backup.check()?;
         self.logs.check().map_err(ConfigError::Logs)?;
         self.disk.check()
     }

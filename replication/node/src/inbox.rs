@@ -9,7 +9,7 @@ use crate::engine_pool::PoolDone;
 use crate::log_file::ReadySegment;
 use crate::route_relay::RouteAnswer;
 use crate::stats::relay::StatsAnswer;
-use crate::transfer::{ExportRequest, Fetched};
+use crate::transfer::{ExportRequest, Fetched, LogStartRequest};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use pegasus_net::Waker;
 use pegasus_replication::config::{Configuration, Member};
@@ -61,6 +61,8 @@ pub enum CoreInput {
     Route(RouteAnswer),
     /// Another node's learner wants the files of a replica of this core.
     Export(ExportRequest),
+    /// Where to begin to read this core's log for other nodes' learners.
+    LogStart(LogStartRequest),
     /// A backup wants the files of a replica of this core.
     LayOut(LayOutRequest),
     /// What a learner of this core has asked for.

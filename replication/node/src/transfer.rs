@@ -6,7 +6,8 @@
 //!  Open(checkpoint) ---------------------------------> the core flushes and links the replica's files aside
 //!                   <--------------------------------- Manifest
 //!  Fetch(file, offset) ------------------------------> Chunk, Chunk, ... (zstd)      once for each file it lacks
-//!  Open(log after a, up to b) -----------------------> Entries, Entries, ... (zstd)
+//!  Open(logs after a, up to b, of some replicas) ----> one pass over the core's log
+//!                   <--------------------------------- Entries, Entries, ... (zstd), of each replica in order
 //! ```
 //!
 //! A few blocking threads, because there are few sessions, and because waiting is what they do most: for the byte budget, for the
@@ -17,6 +18,7 @@ mod arrival;
 mod budget;
 mod fetch;
 mod frames;
+mod jobs;
 mod log_source;
 mod serve;
 
@@ -25,14 +27,17 @@ pub(crate) use log_source::LogSource;
 
 use crate::inbox::InboxSender;
 use budget::Budget;
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::Sender;
+use jobs::{Jobs, Work};
 use pegasus_net::Identity;
 use pegasus_replication::ids::{Ballot, CoreId, Decree, PartitionId, ReplicaIncarnation};
+use pegasus_replication::log::Position;
+use pegasus_replication::log::recover::SuffixRange;
 use std::fs;
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -59,7 +64,7 @@ pub struct TransferCore {
 pub struct TransferOptions {
     /// Bytes that leave, bytes that arrive, and bytes of logs that are read to find what leaves: each.
     pub bytes_per_second: u64,
-    /// Sessions in each direction.
+    /// Checkpoints in each direction; logs have room beside them.
     pub sessions_max: usize,
 }
 
@@ -73,6 +78,13 @@ pub struct ExportRequest {
     pub answer: Sender<Result<Exported, String>>,
 }
 
+/// What a core is asked for: where somebody who wants these entries begins to read its log.
+#[derive(Debug)]
+pub struct LogStartRequest {
+    pub ranges: Vec<SuffixRange>,
+    pub answer: Sender<Position>,
+}
+
 /// What is in that directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exported {
@@ -83,7 +95,7 @@ pub struct Exported {
 /// Where cores drop their jobs; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Transfers {
-    jobs: Sender<FetchJob>,
+    shared: Arc<Shared>,
     newest: Arc<AtomicU64>,
 }
 
@@ -104,6 +116,10 @@ struct Shared {
     receiving: Budget,
     /// What of a log has to be read to find what a learner wants.
     searching: Budget,
+    jobs: Jobs,
+    sessions_max: usize,
+    /// Checkpoints that are given.
+    checkpoints_given: AtomicUsize,
     is_stopping: AtomicBool,
     /// Open connections, to be ended at a stop.
     streams: Mutex<Vec<(u64, TcpStream)>>,
@@ -132,27 +148,32 @@ impl Transfers {
             sending: Budget::new(options.bytes_per_second),
             receiving: Budget::new(options.bytes_per_second),
             searching: Budget::new(options.bytes_per_second),
+            jobs: Jobs::new(options.sessions_max),
+            sessions_max: options.sessions_max,
+            checkpoints_given: AtomicUsize::new(0),
             is_stopping: AtomicBool::new(false),
             streams: Mutex::default(),
             next_stream: AtomicU64::new(0),
             next_export: AtomicU64::new(0),
         });
-        let (jobs, queue) = bounded::<FetchJob>(JOBS_MAX);
-        let mut threads = serve::start(listener, &shared, options.sessions_max, on_start.clone())?;
-        for _ in 0..options.sessions_max {
-            let (shared, queue, on_start) = (Arc::clone(&shared), queue.clone(), on_start.clone());
+        let mut threads = serve::start(listener, &shared, on_start.clone())?;
+        for _ in 0..shared.threads() {
+            let (shared, on_start) = (Arc::clone(&shared), on_start.clone());
             threads.push(spawn("transfer-fetch", move || {
                 on_start();
-                for job in queue {
-                    if shared.is_stopping() {
-                        return;
+                while let Some(work) = shared.jobs.next() {
+                    match work {
+                        Work::Checkpoint(job, _slot) => fetch::checkpoint(&shared, &job),
+                        Work::Logs(jobs) => fetch::logs(&shared, jobs),
                     }
-                    fetch::run(&shared, &job);
                 }
             })?);
         }
-        let newest = Arc::default();
-        Ok((Self { jobs, newest }, TransferThreads { shared, threads }))
+        let transfers = Self {
+            shared: Arc::clone(&shared),
+            newest: Arc::default(),
+        };
+        Ok((transfers, TransferThreads { shared, threads }))
     }
 
     /// Queues a job without waiting.
@@ -160,9 +181,7 @@ impl Transfers {
     /// # Errors
     /// There is no room: the job comes back, try again later.
     pub fn fetch(&self, job: FetchJob) -> Result<(), FetchJob> {
-        self.jobs
-            .try_send(job)
-            .map_err(crossbeam_channel::TrySendError::into_inner)
+        self.shared.jobs.add(job)
     }
 
     /// A number that no job of this life has had.
@@ -173,9 +192,10 @@ impl Transfers {
 }
 
 impl TransferThreads {
-    /// Ends all sessions and threads. Every handle of [`Transfers`] must be gone.
+    /// Ends all sessions and threads. Jobs that wait are dropped.
     pub fn stop(self) {
         self.shared.is_stopping.store(true, Ordering::SeqCst);
+        self.shared.jobs.stop();
         for (_, stream) in self.shared.streams().iter() {
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -186,6 +206,11 @@ impl TransferThreads {
 }
 
 impl Shared {
+    /// In each direction: one more than there may be checkpoints, so that a log never waits for one.
+    const fn threads(&self) -> usize {
+        self.sessions_max + 1
+    }
+
     fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::SeqCst)
     }

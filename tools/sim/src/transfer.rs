@@ -21,6 +21,8 @@ const INSTALL_DELAY: Range<Duration> = Duration::from_millis(1)..Duration::from_
 const GIVE_UP: Range<Duration> = Duration::from_millis(100)..Duration::from_secs(3);
 /// Payload bytes of one piece of a log: small, so that there are several.
 const PIECE_BYTES: usize = 2 << 10;
+/// Other replicas that are read for in the same pass.
+const COMPANIONS_MAX: usize = 2;
 
 /// One transfer, as the learner's side knows it.
 #[derive(Clone, Copy, Debug)]
@@ -139,9 +141,24 @@ impl World {
             after: from.previous(),
             up_to: to,
         };
-        let disk = &mut self.core_mut(source).disk;
-        let mut suffix = Suffix::open(disk, identity, range).ok()?;
-        let piece = suffix.next_piece(PIECE_BYTES).ok().flatten()?;
+        let core = self.core_mut(source);
+        let shard = core.shard.as_ref()?;
+        // One pass serves several learners of a node.
+        let others = shard
+            .replicas()
+            .filter(|other| other.partition() != fetch.partition);
+        let others = others.take(COMPANIONS_MAX).map(|other| SuffixRange {
+            partition: other.partition(),
+            incarnation: other.incarnation(),
+            after: Decree(other.committed().0 / 2),
+            up_to: other.committed(),
+        });
+        let ranges: Vec<SuffixRange> = others.chain([range]).collect();
+        let start = shard.log().suffix_start(&ranges);
+        let mut suffix = Suffix::open(&mut core.disk, identity, &ranges, start).ok()?;
+        let pieces = std::iter::from_fn(|| suffix.next_piece(PIECE_BYTES));
+        let mut of_learner = pieces.filter(|(partition, _)| *partition == fetch.partition);
+        let piece = of_learner.next()?.1.ok()?;
         self.totals.coverage.note("log piece read");
         let delay = self.random.network.delay(PIECE_DELAY);
         Some((Parcel::Entries(piece.entries), delay))

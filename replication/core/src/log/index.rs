@@ -1,7 +1,8 @@
 //! Who needs which segment: moves truncation and names the replicas that hold it back.
 
-use super::SegmentId;
+use super::batch::BLOCK;
 use super::record::{RecordKind, Stamp};
+use super::{Position, SegmentId};
 use crate::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -57,7 +58,23 @@ struct SegmentUse {
     users: BTreeMap<PartitionId, Use>,
     /// Decrees that it holds of each replica without a gap, needed or not: a learner may still want them.
     held: BTreeMap<PartitionId, (Decree, Decree)>,
+    /// Where to begin to read for a learner, oldest first.
+    stretches: Vec<Stretch>,
+    stretch_bytes: u64,
 }
+
+/// Some batches of a segment that follow one another.
+#[derive(Debug)]
+struct Stretch {
+    /// Of the first of them.
+    offset: u64,
+    /// The highest decree of which there is an entry in it, whether that counts or not.
+    highest: BTreeMap<PartitionId, Decree>,
+}
+
+/// Parts of a segment that are told apart. A learner that comes back has half a part more read than it needs, on average; each
+/// part takes some 50 bytes for each replica that has written in it.
+const STRETCHES_PER_SEGMENT: u64 = 16;
 
 /// Per segment, oldest first, the replicas that still need it and from which decree on.
 #[derive(Debug, Default)]
@@ -67,12 +84,12 @@ pub(crate) struct SegmentIndex {
     durable: BTreeMap<PartitionId, Decree>,
     /// Last entry noted of each partition: an entry that just follows it touches no older segment.
     tails: BTreeMap<PartitionId, Decree>,
-    /// Entries from here on are kept for a learner, for as long as there is room.
-    pins: BTreeMap<PartitionId, Decree>,
+    /// This segment and those behind it are kept for a copy of the partition, for as long as there is room.
+    pins: BTreeMap<PartitionId, SegmentId>,
 }
 
 impl SegmentIndex {
-    pub(crate) fn add_segment(&mut self, id: SegmentId) {
+    pub(crate) fn add_segment(&mut self, id: SegmentId, segment_bytes: u64) {
         assert!(
             self.segments.back().is_none_or(|last| last.id < id),
             "segments grow"
@@ -81,7 +98,22 @@ impl SegmentIndex {
             id,
             users: BTreeMap::new(),
             held: BTreeMap::new(),
+            stretches: Vec::new(),
+            stretch_bytes: segment_bytes / STRETCHES_PER_SEGMENT,
         });
+    }
+
+    /// The records that are noted from now on are in a batch at `offset` of the newest segment.
+    pub(crate) fn begin_batch(&mut self, offset: u64) {
+        let newest = self.segments.back_mut().expect("a batch needs a segment");
+        let begun = newest.stretches.last().map(|last| last.offset);
+        assert!(offset >= BLOCK && begun.is_none_or(|begun| begun <= offset));
+        if begun.is_none_or(|begun| offset - begun >= newest.stretch_bytes) {
+            newest.stretches.push(Stretch {
+                offset,
+                highest: BTreeMap::new(),
+            });
+        }
     }
 
     /// A record of `bytes` has been placed in the newest segment.
@@ -118,6 +150,7 @@ impl SegmentIndex {
         }
         self.tails.insert(stamp.partition, tail.max(stamp.decree));
         self.note_held(stamp.partition, stamp.decree);
+        self.note_place(stamp.partition, stamp.decree);
         if self
             .durable
             .get(&stamp.partition)
@@ -195,6 +228,27 @@ impl SegmentIndex {
         }
     }
 
+    fn note_place(&mut self, partition: PartitionId, decree: Decree) {
+        let newest = self.segments.back_mut().expect("asserted by note");
+        let stretch = newest.stretches.last_mut().expect("a record is in a batch");
+        let highest = stretch.highest.entry(partition).or_insert(decree);
+        *highest = decree.max(*highest);
+    }
+
+    /// No entry of this partition behind decree `after` is before this place; it is the beginning of a batch. `None`: there is
+    /// none at all.
+    pub(crate) fn begin_behind(&self, partition: PartitionId, after: Decree) -> Option<Position> {
+        let is_behind = |highest: &Decree| *highest > after;
+        self.segments.iter().find_map(|segment| {
+            let mut stretches = segment.stretches.iter();
+            let first = stretches.find(|it| it.highest.get(&partition).is_some_and(is_behind))?;
+            Some(Position {
+                segment: segment.id,
+                offset: first.offset,
+            })
+        })
+    }
+
     /// The first decree from which on the segments from `oldest` on hold everything of this partition, as far as is known.
     pub(crate) fn first_held(&self, partition: PartitionId, oldest: SegmentId) -> Option<Decree> {
         let tail = self.tails.get(&partition)?;
@@ -211,9 +265,15 @@ impl SegmentIndex {
         (known <= *tail).then_some(known)
     }
 
-    /// Keeps entries of this partition from `decree` on.
+    /// Keeps entries of this partition from `decree` on, those that come too.
     pub(crate) fn pin(&mut self, partition: PartitionId, decree: Decree) {
-        self.pins.insert(partition, decree);
+        let holds = |segment: &&SegmentUse| {
+            let range = segment.held.get(&partition);
+            range.is_some_and(|(_, last)| *last >= decree)
+        };
+        let first = self.segments.iter().find(holds).or(self.segments.back());
+        let first = first.map_or(SegmentId(0), |segment| segment.id);
+        self.pins.insert(partition, first);
     }
 
     pub(crate) fn unpin(&mut self, partition: PartitionId) {
@@ -222,21 +282,7 @@ impl SegmentIndex {
 
     /// The oldest segment with entries that are pinned.
     fn oldest_pinned(&self) -> Option<SegmentId> {
-        if self.pins.is_empty() {
-            return None;
-        }
-        let is_pinned = |segment: &&SegmentUse| {
-            self.pins.iter().any(|(partition, pin)| {
-                segment
-                    .held
-                    .get(partition)
-                    .is_some_and(|(_, last)| last >= pin)
-            })
-        };
-        self.segments
-            .iter()
-            .find(is_pinned)
-            .map(|segment| segment.id)
+        self.pins.values().min().copied()
     }
 
     /// The engine's marker says: durable up to `decree`. Never goes back.
@@ -264,6 +310,9 @@ impl SegmentIndex {
         for segment in &mut self.segments {
             segment.users.remove(&partition);
             segment.held.remove(&partition);
+            for stretch in &mut segment.stretches {
+                stretch.highest.remove(&partition);
+            }
         }
     }
 
@@ -273,6 +322,10 @@ impl SegmentIndex {
         while self.segments.front().is_some_and(|front| front.id < oldest) {
             let segment = self.segments.pop_front().expect("just seen");
             freed.push(segment.id);
+        }
+        if !freed.is_empty() {
+            // What was pinned and is gone is of no use from its beginning on.
+            self.pins.retain(|_, first| *first >= oldest);
         }
         freed
     }
@@ -320,6 +373,13 @@ impl SegmentIndex {
             },
         };
         oldest.users.iter().map(blocker).collect()
+    }
+
+    /// Segments from the oldest on that some replica here needs.
+    pub(crate) fn needed_count(&self) -> usize {
+        let unneeded = |segment: &&SegmentUse| segment.users.is_empty();
+        let unneeded = self.segments.iter().take_while(unneeded).count();
+        (self.segments.len() - unneeded).max(usize::from(!self.segments.is_empty()))
     }
 
     pub(crate) fn segment_count(&self) -> usize {

@@ -10,7 +10,7 @@
 //! Everything that cannot be shown to be whole is *suspect*: kept, not served, rebuilt from its peers.
 //! Recovery writes nothing, so a crash in the middle of it changes nothing.
 //!
-//! `chain` finds the segments, `reader` reads batches, `replay` applies them; `suffix` reads a log in use for a learner.
+//! `chain` finds the segments, `reader` reads batches, `replay` applies them; `suffix` reads a log in use for learners.
 
 mod chain;
 mod reader;
@@ -170,7 +170,7 @@ impl<'a, 'm> Walk<'a, 'm> {
             if self.expected.is_none() {
                 self.expected = segment.header.as_ref().map(|header| header.next_sequence);
             }
-            self.replay.add_segment(segment.id);
+            self.replay.add_segment(segment.id, segment.file_bytes);
             self.end = Position {
                 segment: segment.id,
                 offset: BLOCK,
@@ -210,7 +210,7 @@ impl<'a, 'm> Walk<'a, 'm> {
                 .filter(|read| self.is_expected(&read.header));
             if let Some(read) = read.as_ref().filter(|read| read.is_whole) {
                 self.on_header(&read.header);
-                self.replay.apply(&read.records);
+                self.replay.apply(offset, &read.records);
             } else if segment.is_end_unknown {
                 // What is missing behind this segment is unknown already, and so is where it ended.
                 return;
@@ -265,7 +265,7 @@ impl<'a, 'm> Walk<'a, 'm> {
         self.on_header(&read.header);
         let lost = read.lost_items();
         self.lose(at, lost);
-        self.replay.apply(&read.records);
+        self.replay.apply(at.offset, &read.records);
     }
 
     fn lose(&mut self, at: Position, lost: Vec<BatchItem>) {

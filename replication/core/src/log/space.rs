@@ -1,7 +1,8 @@
 //! How much the log holds, who needs it, and what is free.
 
 use super::index::{Blocker, Pins};
-use super::{LogFill, SegmentId, ShardLog};
+use super::recover::SuffixRange;
+use super::{LogFill, Position, SegmentId, ShardLog};
 use crate::ids::{Decree, PartitionId};
 
 impl ShardLog {
@@ -33,6 +34,16 @@ impl ShardLog {
         self.index.first_held(partition, self.oldest_recorded)
     }
 
+    /// Where to begin to read for these learners: no entry that any of them wants is before it. The end of the log if it holds
+    /// nothing of them.
+    #[must_use]
+    pub fn suffix_start(&self, ranges: &[SuffixRange]) -> Position {
+        let starts = ranges
+            .iter()
+            .filter_map(|range| self.index.begin_behind(range.partition, range.after));
+        starts.min().unwrap_or(self.end)
+    }
+
     pub(super) fn pins(&self) -> Pins {
         if self.used_bytes() * 4 >= self.options.budget_bytes * 3 {
             Pins::Broken
@@ -58,12 +69,13 @@ impl ShardLog {
         self.index.segment_count() as u64 * self.options.segment_bytes
     }
 
+    /// What is kept for learners alone does not count for half: flushing would not free it, and it goes at three quarters.
     #[must_use]
     pub fn fill(&self) -> LogFill {
-        let used = self.used_bytes();
-        if used >= self.options.budget_bytes {
+        let needed = self.index.needed_count() as u64 * self.options.segment_bytes;
+        if self.used_bytes() >= self.options.budget_bytes {
             LogFill::Full
-        } else if used * 2 >= self.options.budget_bytes {
+        } else if needed * 2 >= self.options.budget_bytes {
             LogFill::Half
         } else {
             LogFill::Low

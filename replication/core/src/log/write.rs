@@ -112,7 +112,7 @@ impl ShardLog {
         };
         self.durable_recorded = self.durable_upto;
         self.current = Some(CurrentSegment::opening(id, predecessor));
-        self.index.add_segment(id);
+        self.index.add_segment(id, self.options.segment_bytes);
         assert!(
             self.carried.is_empty(),
             "a segment holds at least what it repeats"
@@ -164,6 +164,7 @@ impl ShardLog {
         let mut record_bytes = 0;
         let items = plan.items();
         let batch_bytes = plan.batch_bytes();
+        self.index.begin_batch(current.offset);
         let mut records = Vec::with_capacity(plan.records.len());
         for record in plan.records {
             record_bytes += record.encoded_bytes();

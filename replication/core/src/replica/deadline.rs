@@ -31,6 +31,8 @@ pub(crate) enum Timer {
     Learn,
     /// A hand-over has taken too long.
     Drain,
+    /// Copies that have left are not waited for any more.
+    Keep,
 }
 
 /// Bounded by the pending writes, the parked reads and who waits at gates, which are.
@@ -73,12 +75,13 @@ pub(crate) struct Timers {
 }
 
 impl Timer {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Propose,
         Self::Suspect,
         Self::Wait,
         Self::Learn,
         Self::Drain,
+        Self::Keep,
     ];
 
     const fn index(self) -> usize {

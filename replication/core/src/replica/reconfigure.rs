@@ -125,6 +125,7 @@ impl Replica {
                 Role::Idle
             }
         };
+        let has_lost = self.lacks_members_of_before(&configuration);
         self.leave_role(turn);
         let adopted_before = configuration.ballot == self.ballot;
         let must_wait = matches!(&next, Role::Primary(next) if next.phase() == Phase::Waiting);
@@ -143,6 +144,7 @@ impl Replica {
             self.learner = None;
         }
         self.configuration = Some(configuration);
+        self.keep_for_the_lost(has_lost, turn);
         if self.fetch == Some(Fetch::Checkpoint) && !matches!(self.role, Role::Idle) {
             // A member's storage must not be replaced. Nobody makes us one meanwhile, as nobody can count us.
             self.leave_service("a member while it gets a checkpoint".to_owned(), turn);

@@ -5,10 +5,10 @@
 //! every commit waits for it, until meta has made it a secondary, or grown the ballot without it.
 
 use super::progress::{Kind, Progress, Reach};
-use super::{Phase, Replica, Role};
-use crate::config::Member;
+use super::{Phase, Replica, Role, Timer};
+use crate::config::{Configuration, Member, Stage};
 use crate::event::Effect;
-use crate::ids::{CoreAddress, Decree, ReplicaIncarnation};
+use crate::ids::{CoreAddress, Decree, Instant, ReplicaIncarnation};
 use crate::message::{LearnReply, LearnRequest, LearnStep, Message};
 use crate::shard::turn::Turn;
 
@@ -18,6 +18,15 @@ pub(crate) struct Session {
     member: Member,
     /// Entries above this one stay in memory.
     pub(super) retain_after: Option<Decree>,
+    /// The log is kept from here on.
+    log_from: Option<Decree>,
+}
+
+/// What a primary keeps of its log for copies that were members and may come back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    from: Decree,
+    until: Instant,
 }
 
 impl Progress {
@@ -106,20 +115,21 @@ impl Replica {
             LearnStep::Attach { from }
         } else if is_in_log && !request.misses_log {
             let to = self.committed;
-            turn.desk.log.pin(self.partition, from);
             self.session = Some(Session {
                 member,
                 retain_after: Some(to),
+                log_from: Some(from),
             });
             LearnStep::FetchLog { from, to }
         } else {
-            turn.desk.log.pin(self.partition, self.applied.next());
             self.session = Some(Session {
                 member,
                 retain_after: None,
+                log_from: Some(self.applied.next()),
             });
             LearnStep::FetchCheckpoint
         };
+        self.keep_log(turn);
         self.release_to(self.releasable(self.applied));
         Some(step)
     }
@@ -158,6 +168,7 @@ impl Replica {
         self.session = Some(Session {
             member,
             retain_after: Some(held),
+            log_from: None,
         });
     }
 
@@ -266,8 +277,61 @@ impl Replica {
 
     pub(super) fn end_session(&mut self, turn: &mut Turn<'_>) {
         if self.session.take().is_some() {
-            turn.desk.log.unpin(self.partition);
+            self.keep_log(turn);
         }
+    }
+
+    /// Has the log kept from where the learner or a lost copy goes on, whichever is first.
+    fn keep_log(&mut self, turn: &mut Turn<'_>) {
+        let learner = self.session.and_then(|session| session.log_from);
+        let lost = self.kept.map(|kept| kept.from);
+        match learner.into_iter().chain(lost).min() {
+            Some(from) => turn.desk.log.pin(self.partition, from),
+            None => turn.desk.log.unpin(self.partition),
+        }
+    }
+
+    /// Somebody who was a member in the configuration before is none in `next`.
+    pub(super) fn lacks_members_of_before(&self, next: &Configuration) -> bool {
+        let before = self.configuration.as_ref();
+        before
+            .filter(|before| before.stage == Stage::Active)
+            .is_some_and(|before| {
+                before
+                    .members()
+                    .any(|member| !next.members().any(|other| other == member))
+            })
+    }
+
+    /// The role is new. A copy that has left may come back, and what it lacks then begins about where we are: it holds all that
+    /// we know committed, though it may know that of less, by what was in flight.
+    pub(super) fn keep_for_the_lost(&mut self, has_lost: bool, turn: &mut Turn<'_>) {
+        let options = &turn.desk.options;
+        let inflight = options.prepare_inflight_max as u64;
+        let until = turn.now.after(options.log_keep_period);
+        let from = Decree(self.committed.0.saturating_sub(inflight)).next();
+        let before = self.kept.take();
+        if matches!(self.role, Role::Primary(_)) {
+            let from = before.map_or(from, |before| before.from);
+            self.kept = if has_lost {
+                Some(Kept { from, until })
+            } else {
+                before
+            };
+        }
+        if let Some(kept) = self.kept {
+            self.timers
+                .set(Timer::Keep, kept.until, self.partition, turn);
+        }
+        if self.kept.is_some() || before.is_some() {
+            self.keep_log(turn);
+        }
+    }
+
+    /// `Timer::Keep`: nobody has come back.
+    pub(crate) fn end_keeping(&mut self, turn: &mut Turn<'_>) {
+        self.kept = None;
+        self.keep_log(turn);
     }
 
     /// The link to `peer` is broken: a learner there that was fetching asks again, if it comes back.

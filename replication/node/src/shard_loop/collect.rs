@@ -7,6 +7,7 @@ use crate::inbox::CoreInput;
 use crate::meta_link::ReplicaKey;
 use crate::route_relay::{RouteAnswer, RouteAsker};
 use crate::stall::Phase;
+use crate::transfer::LogStartRequest;
 use crate::wire;
 use pegasus_fbs::frame::FrameKind;
 use pegasus_fbs::stats_page::{Counter, Stage, Timing};
@@ -205,8 +206,12 @@ impl ShardLoop {
             }),
             CoreInput::Flush { partition } => self.flush(partition),
             CoreInput::Export(request) => self.export(request),
-            CoreInput::Fetched(fetched) => self.on_fetched(fetched),
             CoreInput::LayOut(request) => self.lay_out(request),
+            CoreInput::LogStart(LogStartRequest { ranges, answer }) => {
+                // Nobody waits for it any more if it cannot be sent.
+                let _ = answer.send(self.shard.log().suffix_start(&ranges));
+            }
+            CoreInput::Fetched(fetched) => self.on_fetched(fetched),
             CoreInput::Dropped {
                 partition,
                 incarnation,

@@ -1,13 +1,17 @@
 //! The taking side: what a learner of this node has asked for, handed to its core piece by piece.
 
+mod log;
+
+pub(super) use log::logs;
+
 use super::arrival::ArrivingFile;
-use super::frames::{self, Chunk, Entries, FrameError, Manifest, ManifestFile, Open};
-use super::{SESSION_TIMEOUT, Shared, TransferCore};
+use super::frames::{self, Chunk, FrameError, Manifest, ManifestFile, Open};
+use super::{Shared, TransferCore};
 use crate::connection::Connection;
 use crate::data_dir::sync_dir;
 use crate::inbox::CoreInput;
 use pegasus_fbs::code::Code;
-use pegasus_fbs::frame::FrameKind;
+use pegasus_fbs::frame::{Frame, FrameKind};
 use pegasus_net::PeerId;
 use pegasus_net::peer::handshake::Handshaker;
 use pegasus_replication::ids::{CoreAddress, CoreId, Decree, PartitionId, ReplicaIncarnation};
@@ -23,12 +27,6 @@ use std::time::{Duration, Instant};
 
 /// The source may have to flush first.
 const MANIFEST_TIMEOUT: Duration = Duration::from_secs(75);
-/// Pieces that the core has been told of and has not taken yet, per session.
-const PIECES_MAX: usize = 4;
-/// Between two looks at whether the core has taken one.
-const PIECE_WAIT: Duration = Duration::from_millis(1);
-/// How long a core may take for that.
-const PIECE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Between two attempts to get a session of a source that serves others.
 const BUSY_WAIT: Duration = Duration::from_millis(20);
 /// After this long it is another job's turn: its source may have time.
@@ -117,49 +115,43 @@ enum FetchError {
     Stranger(String),
     #[error("{0}")]
     Content(&'static str),
+    /// The source does not hold what is wanted of its log.
+    #[error("{0}")]
+    Missing(String),
     #[error("not wanted any more")]
     Cancelled,
 }
 
 impl FetchError {
-    /// All sessions of the source are in use: it has said so before anything else.
+    /// All sessions of the source are in use: nothing was given.
     const fn is_busy(&self) -> bool {
         matches!(self, Self::Frame(FrameError::Refused { code, .. }) if matches!(code, Code::Busy))
     }
-
-    /// The source does not hold what is wanted of its log.
-    const fn is_missing(&self) -> bool {
-        matches!(self, Self::Frame(FrameError::Refused { code, .. }) if matches!(code, Code::NotFound))
-    }
 }
 
-/// Carries one job out and tells its core.
-pub(super) fn run(shared: &Shared, job: &FetchJob) {
+/// Fetches a checkpoint and tells the core of it.
+pub(super) fn checkpoint(shared: &Shared, job: &FetchJob) {
     let Some(core) = shared.cores.get(usize::from(job.core.0)) else {
         return;
     };
-    let result = match job.wanted {
-        Wanted::Checkpoint => fetch_checkpoint(shared, job, core),
-        Wanted::Log { after, up_to } => fetch_log(shared, job, core, after, up_to),
-    };
-    let is_missing = match (&result, job.wanted) {
-        (Err(error), Wanted::Log { .. }) => error.is_missing(),
-        _ => false,
-    };
-    match result {
-        Ok(()) => {}
-        Err(FetchError::Cancelled) => {}
-        Err(error) => {
-            let (number, partition) = (job.number, job.partition);
-            tracing::info!(%partition, source = %job.source, %error, "a copy could not be fetched, it is tried again");
-            core.inbox.send(CoreInput::Fetched(Fetched::Failed {
-                job: number,
-                partition,
-                error: error.to_string(),
-                is_missing,
-            }));
-        }
+    if let Err(error) = fetch_checkpoint(shared, job, core) {
+        fail(job, core, &error, false);
     }
+}
+
+/// Tells the core, unless it does not want to know any more.
+fn fail(job: &FetchJob, core: &TransferCore, error: &FetchError, is_missing: bool) {
+    if matches!(error, FetchError::Cancelled) {
+        return;
+    }
+    let (number, partition) = (job.number, job.partition);
+    tracing::info!(%partition, source = %job.source, %error, "a copy could not be fetched, it is tried again");
+    core.inbox.send(CoreInput::Fetched(Fetched::Failed {
+        job: number,
+        partition,
+        error: error.to_string(),
+        is_missing,
+    }));
 }
 
 impl FetchJob {
@@ -168,12 +160,17 @@ impl FetchJob {
     }
 }
 
-/// A connection to the source whose other end is the core that is wanted. Waits a little for a session of the source: a node
-/// that comes back has many copies that need a piece of a log, each for a moment.
-fn connect(shared: &Shared, job: &FetchJob, timeout: Duration) -> Result<Connection, FetchError> {
+/// Asks the source for something, on a connection whose other end is the core that is wanted, and returns the first frame of the
+/// answer. Waits a little for a session of the source: a node that comes back asks for much, each for a moment.
+fn ask(
+    shared: &Shared,
+    job: &FetchJob,
+    timeout: Duration,
+    open: &Open,
+) -> Result<(Connection, Frame), FetchError> {
     let started = Instant::now();
     loop {
-        match connect_once(shared, job, timeout) {
+        match ask_once(shared, job, timeout, open) {
             Err(error) if error.is_busy() && started.elapsed() < BUSY_WAIT_MAX => {
                 if job.is_cancelled(shared) {
                     return Err(FetchError::Cancelled);
@@ -185,11 +182,24 @@ fn connect(shared: &Shared, job: &FetchJob, timeout: Duration) -> Result<Connect
     }
 }
 
-fn connect_once(
+fn ask_once(
     shared: &Shared,
     job: &FetchJob,
     timeout: Duration,
-) -> Result<Connection, FetchError> {
+    open: &Open,
+) -> Result<(Connection, Frame), FetchError> {
+    let mut connection = connect(shared, job, timeout)?;
+    let _guard = shared.guard(connection.stream()?);
+    connection.send(FrameKind::TransferOpen, &open.encode())?;
+    let expected = match open {
+        Open::Checkpoint { .. } => FrameKind::TransferManifest,
+        Open::Log(_) => FrameKind::TransferEntries,
+    };
+    let frame = frames::expect(connection.receive()?, expected)?;
+    Ok((connection, frame))
+}
+
+fn connect(shared: &Shared, job: &FetchJob, timeout: Duration) -> Result<Connection, FetchError> {
     let mut connection = Connection::open(job.source_address, timeout)?;
     let mut handshaker = Handshaker::new(shared.identity_of(job.core))?;
     let target = PeerId {
@@ -206,87 +216,18 @@ fn connect_once(
     Ok(connection)
 }
 
-fn fetch_log(
-    shared: &Shared,
-    job: &FetchJob,
-    core: &TransferCore,
-    after: Decree,
-    up_to: Decree,
-) -> Result<(), FetchError> {
-    let mut connection = connect(shared, job, SESSION_TIMEOUT)?;
-    let _guard = shared.guard(connection.stream()?);
-    let open = Open {
-        partition: job.partition,
-        incarnation: job.source_incarnation,
-        log: Some((after, up_to)),
-    };
-    connection.send(FrameKind::TransferOpen, &open.encode())?;
-    let taken = Arc::new(AtomicUsize::new(0));
-    let mut last = after;
-    loop {
-        let frame = frames::expect(connection.receive()?, FrameKind::TransferEntries)?;
-        shared.receiving.take(frame.body.len());
-        let piece = Entries::decode(&frame.body)?;
-        if let Some(first) = piece.entries.first()
-            && first.decree != last.next()
-        {
-            return Err(FetchError::Content("the source has left a decree out"));
-        }
-        last = piece.entries.last().map_or(last, |entry| entry.decree);
-        wait_for_room(shared, job, &taken)?;
-        let is_last = piece.is_last;
-        core.inbox.send(CoreInput::Fetched(Fetched::Entries {
-            job: job.number,
-            partition: job.partition,
-            entries: piece.entries,
-            is_last,
-            permit: Permit::take(&taken),
-        }));
-        if is_last {
-            return Ok(());
-        }
-    }
-}
-
-/// The core takes pieces at its own pace: it has clients.
-fn wait_for_room(
-    shared: &Shared,
-    job: &FetchJob,
-    taken: &Arc<AtomicUsize>,
-) -> Result<(), FetchError> {
-    let started = Instant::now();
-    while taken.load(Ordering::Acquire) >= PIECES_MAX {
-        if job.is_cancelled(shared) {
-            return Err(FetchError::Cancelled);
-        }
-        if started.elapsed() > PIECE_WAIT_MAX {
-            return Err(FetchError::Content(
-                "the core does not take what has arrived",
-            ));
-        }
-        thread::sleep(PIECE_WAIT);
-    }
-    if job.is_cancelled(shared) {
-        return Err(FetchError::Cancelled);
-    }
-    Ok(())
-}
-
 fn fetch_checkpoint(
     shared: &Shared,
     job: &FetchJob,
     core: &TransferCore,
 ) -> Result<(), FetchError> {
     let directory = directory_of(job, core)?;
-    let mut connection = connect(shared, job, MANIFEST_TIMEOUT)?;
-    let _guard = shared.guard(connection.stream()?);
-    let open = Open {
+    let open = Open::Checkpoint {
         partition: job.partition,
         incarnation: job.source_incarnation,
-        log: None,
     };
-    connection.send(FrameKind::TransferOpen, &open.encode())?;
-    let frame = frames::expect(connection.receive()?, FrameKind::TransferManifest)?;
+    let (mut connection, frame) = ask(shared, job, MANIFEST_TIMEOUT, &open)?;
+    let _guard = shared.guard(connection.stream()?);
     let manifest = Manifest::decode(&frame.body)?;
     drop_others(&directory, &manifest)?;
     for file in &manifest.files {

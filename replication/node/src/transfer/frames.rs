@@ -8,7 +8,9 @@ use pegasus_fbs::transfer as wire;
 use pegasus_replication::ids::{
     Ballot, Decree, PartitionId, ReplicaIncarnation, RequestId, TableId,
 };
+use pegasus_replication::log::recover::SuffixRange;
 use pegasus_replication::message::{Entry, Mutation};
+use std::collections::BTreeSet;
 
 /// Most bytes that one frame may unpack to: a piece of the log is about a MiB and may end in a mutation of 4 MiB.
 pub(super) const RAW_BYTES_MAX: usize = 16 << 20;
@@ -17,14 +19,19 @@ const FILES_MAX: usize = 100_000;
 /// Fast, and about as good as higher ones for what is compressed in the files already.
 const ZSTD_LEVEL: i32 = 1;
 
+/// Replicas whose logs one session may ask for; a request of so many is about half as long as requests may be.
+pub(super) const RANGES_MAX: usize = 1024;
+
 /// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Open {
-    pub(super) partition: PartitionId,
-    /// Of the replica that is read.
-    pub(super) incarnation: ReplicaIncarnation,
-    /// `None`: a checkpoint; else the entries behind the first decree, up to the second.
-    pub(super) log: Option<(Decree, Decree)>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Open {
+    Checkpoint {
+        partition: PartitionId,
+        /// Of the replica that is read.
+        incarnation: ReplicaIncarnation,
+    },
+    /// Of each partition once; at least one, at most [`RANGES_MAX`].
+    Log(Vec<SuffixRange>),
 }
 
 /// What a checkpoint consists of.
@@ -48,12 +55,16 @@ pub(super) struct Chunk {
     pub(super) data: Vec<u8>,
 }
 
-/// A part of the log.
+/// A part of a replica's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entries {
+    /// `None`: of the first that was asked for; from a node that gives the log of one replica only.
+    pub(super) partition: Option<PartitionId>,
     pub(super) entries: Vec<Entry>,
     pub(super) committed: Decree,
     pub(super) is_last: bool,
+    /// The log does not hold the rest, in words.
+    pub(super) missing: Option<String>,
 }
 
 /// Why a frame is not what was expected.
@@ -91,32 +102,96 @@ pub(super) fn expect(frame: Frame, expected: FrameKind) -> Result<Frame, FrameEr
 
 impl Open {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let (after, up_to) = self.log.unwrap_or_default();
-        let arguments = wire::OpenArgs {
-            table_id: self.partition.table.0,
-            partition: self.partition.index,
-            incarnation: self.incarnation.0,
-            checkpoint: self.log.is_none(),
-            after: after.0,
-            up_to: up_to.0,
-        };
-        finished(|builder| wire::Open::create(builder, &arguments).as_union_value())
+        finished(|builder| {
+            let open = match self {
+                Self::Checkpoint {
+                    partition,
+                    incarnation,
+                } => wire::OpenArgs {
+                    table_id: partition.table.0,
+                    partition: partition.index,
+                    incarnation: incarnation.0,
+                    checkpoint: true,
+                    ..wire::OpenArgs::default()
+                },
+                Self::Log(ranges) => {
+                    let first = &ranges[0];
+                    let more: Vec<_> = ranges[1..].iter().map(to_wire).collect();
+                    wire::OpenArgs {
+                        table_id: first.partition.table.0,
+                        partition: first.partition.index,
+                        incarnation: first.incarnation.0,
+                        checkpoint: false,
+                        after: first.after.0,
+                        up_to: first.up_to.0,
+                        more: (!more.is_empty()).then(|| builder.create_vector(&more)),
+                    }
+                }
+            };
+            wire::Open::create(builder, &open).as_union_value()
+        })
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
         let open = body::read::<wire::Open<'_>>(bytes)?;
-        let range = (Decree(open.after()), Decree(open.up_to()));
-        if range.0 > range.1 {
+        let (partition, incarnation) = (
+            partition_of(open.table_id(), open.partition()),
+            ReplicaIncarnation(open.incarnation()),
+        );
+        if open.checkpoint() {
+            return Ok(Self::Checkpoint {
+                partition,
+                incarnation,
+            });
+        }
+        let more = open.more().unwrap_or_default();
+        if more.len() >= RANGES_MAX {
+            return Err(FrameError::Content("logs of too many replicas at once"));
+        }
+        let first = SuffixRange {
+            partition,
+            incarnation,
+            after: Decree(open.after()),
+            up_to: Decree(open.up_to()),
+        };
+        let ranges: Vec<SuffixRange> = std::iter::once(first)
+            .chain(more.iter().map(of_wire))
+            .collect();
+        if ranges.iter().any(|range| range.after > range.up_to) {
             return Err(FrameError::Content("the range of decrees is backwards"));
         }
-        Ok(Self {
-            partition: PartitionId {
-                table: TableId(open.table_id()),
-                index: open.partition(),
-            },
-            incarnation: ReplicaIncarnation(open.incarnation()),
-            log: (!open.checkpoint()).then_some(range),
-        })
+        let partitions: BTreeSet<PartitionId> =
+            ranges.iter().map(|range| range.partition).collect();
+        if partitions.len() < ranges.len() {
+            return Err(FrameError::Content("a partition is asked for twice"));
+        }
+        Ok(Self::Log(ranges))
+    }
+}
+
+const fn partition_of(table: u32, index: u32) -> PartitionId {
+    PartitionId {
+        table: TableId(table),
+        index,
+    }
+}
+
+fn to_wire(range: &SuffixRange) -> wire::LogRange {
+    wire::LogRange::new(
+        range.partition.table.0,
+        range.partition.index,
+        range.incarnation.0,
+        range.after.0,
+        range.up_to.0,
+    )
+}
+
+fn of_wire(range: &wire::LogRange) -> SuffixRange {
+    SuffixRange {
+        partition: partition_of(range.table_id(), range.partition()),
+        incarnation: ReplicaIncarnation(range.incarnation()),
+        after: Decree(range.after()),
+        up_to: Decree(range.up_to()),
     }
 }
 
@@ -203,12 +278,17 @@ impl Chunk {
 impl Entries {
     pub(super) fn encode(&self) -> std::io::Result<Vec<u8>> {
         let (raw_bytes, data) = pack(&encode_entries(&self.entries))?;
+        let partition = self.partition.unwrap_or(partition_of(0, 0));
         Ok(finished(|builder| {
+            let missing = self.missing.as_ref();
             let arguments = wire::EntriesArgs {
                 raw_bytes,
                 data: Some(builder.create_vector(&data)),
                 committed: self.committed.0,
                 is_last: self.is_last,
+                table_id: partition.table.0,
+                partition: partition.index,
+                missing: missing.map(|missing| builder.create_string(missing)),
             };
             wire::Entries::create(builder, &arguments).as_union_value()
         }))
@@ -217,10 +297,14 @@ impl Entries {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
         let piece = body::read::<wire::Entries<'_>>(bytes)?;
         let raw = unpack(piece.raw_bytes(), body::bytes(piece.data()))?;
+        let partition = partition_of(piece.table_id(), piece.partition());
         Ok(Self {
+            // Tables are numbered from 1.
+            partition: (partition.table != TableId(0)).then_some(partition),
             entries: decode_entries(&raw)?,
             committed: Decree(piece.committed()),
             is_last: piece.is_last(),
+            missing: piece.missing().map(str::to_owned),
         })
     }
 }
@@ -343,19 +427,41 @@ mod tests {
         }
     }
 
+    fn ranges(count: u32) -> Vec<SuffixRange> {
+        let range = |index| SuffixRange {
+            partition: partition_of(1, index),
+            incarnation: ReplicaIncarnation(u64::from(index) + 7),
+            after: Decree(3),
+            up_to: Decree(9),
+        };
+        (0..count).map(range).collect()
+    }
+
+    #[test]
+    fn too_many_ranges_or_one_twice_or_backwards_are_refused() {
+        assert!(Open::decode(&Open::Log(ranges(1025)).encode()).is_err());
+        let mut twice = ranges(3);
+        twice[2].partition = twice[0].partition;
+        assert!(Open::decode(&Open::Log(twice).encode()).is_err());
+        let mut backwards = ranges(3);
+        backwards[2].up_to = Decree(2);
+        assert!(Open::decode(&Open::Log(backwards).encode()).is_err());
+    }
+
     #[test]
     fn frames_read_back_as_they_were_written() {
         let partition = PartitionId {
             table: TableId(1),
             index: 2,
         };
-        for log in [None, Some((Decree(3), Decree(9)))] {
-            let open = Open {
-                partition,
-                incarnation: ReplicaIncarnation(5),
-                log,
-            };
-            assert_eq!(Open::decode(&open.encode()).unwrap(), open);
+        let checkpoint = Open::Checkpoint {
+            partition,
+            incarnation: ReplicaIncarnation(5),
+        };
+        for open in [checkpoint, Open::Log(ranges(1)), Open::Log(ranges(1024))] {
+            let bytes = open.encode();
+            assert!(bytes.len() <= 64 << 10, "{} bytes", bytes.len());
+            assert_eq!(Open::decode(&bytes).unwrap(), open);
         }
         let manifest = Manifest {
             decree: Decree(8),
@@ -371,15 +477,19 @@ mod tests {
             data: vec![9; 5000],
         };
         assert_eq!(Chunk::decode(&chunk.encode().unwrap()).unwrap(), chunk);
-        let entries = Entries {
-            entries: vec![entry(4), entry(5)],
-            committed: Decree(4),
-            is_last: true,
-        };
-        assert_eq!(
-            Entries::decode(&entries.encode().unwrap()).unwrap(),
-            entries
-        );
+        for (partition, missing) in [(None, None), (Some(partition), Some("decree 6".to_owned()))] {
+            let entries = Entries {
+                partition,
+                entries: vec![entry(4), entry(5)],
+                committed: Decree(4),
+                is_last: true,
+                missing,
+            };
+            assert_eq!(
+                Entries::decode(&entries.encode().unwrap()).unwrap(),
+                entries
+            );
+        }
         assert_eq!(
             decode_fetch(&encode_fetch("a.sst", 5)).unwrap(),
             ("a.sst".to_owned(), 5)
@@ -400,9 +510,11 @@ mod tests {
             assert!(Manifest::decode(&manifest.encode()).is_err(), "{name:?}");
         }
         let gap = Entries {
+            partition: None,
             entries: vec![entry(4), entry(6)],
             committed: Decree(4),
             is_last: false,
+            missing: None,
         };
         assert!(Entries::decode(&gap.encode().unwrap()).is_err());
     }

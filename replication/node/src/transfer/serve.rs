@@ -1,21 +1,19 @@
 //! The giving side: a replica's files or log, to whoever has proved to be of this cluster.
 
-use super::budget::Budget;
-use super::frames::{self, Chunk, Entries, Manifest, ManifestFile, Open};
-use super::log_source::LogSource;
+mod log;
+
+use super::frames::{self, Chunk, Manifest, ManifestFile, Open};
 use super::{EXPORT_PREFIX, ExportRequest, Exported, SESSION_TIMEOUT, Shared, TransferCore, spawn};
 use crate::connection::Connection;
 use crate::inbox::CoreInput;
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, TrySendError, bounded};
 use pegasus_fbs::body;
 use pegasus_fbs::code::Code;
 use pegasus_fbs::frame::{Frame, FrameKind, Header};
 use pegasus_fbs::peer;
 use pegasus_net::peer::handshake::{Handshaker, Nonces};
-use pegasus_replication::ids::{CoreId, Decree, NodeId};
-use pegasus_replication::log::recover::{SegmentSource, Suffix, SuffixRange};
-use pegasus_replication::log::{LogIdentity, SegmentId};
+use pegasus_replication::ids::{CoreId, NodeId, PartitionId, ReplicaIncarnation};
+use pegasus_replication::log::LogIdentity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Advice, fadvise};
 use std::fs::{self, File};
@@ -25,6 +23,7 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -39,16 +38,15 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 const EXPORT_WAIT: Duration = Duration::from_secs(60);
 /// Of a file, in one frame: what is read, packed and sent at once, before clients have their turn.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Of the log, in one frame, about.
-const PIECE_BYTES: usize = 256 << 10;
 /// While files of a checkpoint are deleted.
 const BETWEEN_REMOVALS: Duration = Duration::from_millis(5);
+const ALL_IN_USE: &str = "all transfer sessions are in use";
 const HANDSHAKE_BODY_BYTES_MAX: usize = 4 << 10;
 const REQUEST_BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Why a session has ended before its time.
 #[derive(Debug, thiserror::Error)]
-enum ServeError {
+pub(super) enum ServeError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// The other side is told.
@@ -60,14 +58,13 @@ enum ServeError {
 pub(super) fn start(
     listener: TcpListener,
     shared: &Arc<Shared>,
-    sessions_max: usize,
     on_start: impl Fn() + Clone + Send + 'static,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     listener.set_nonblocking(true)?;
     // No queue: who comes when all threads are busy is told so, and comes again.
     let (accepted, queue) = bounded::<TcpStream>(0);
     let mut threads = Vec::new();
-    for _ in 0..sessions_max {
+    for _ in 0..shared.threads() {
         let (shared, queue, on_start) = (Arc::clone(shared), queue.clone(), on_start.clone());
         threads.push(spawn("transfer-serve", move || {
             on_start();
@@ -110,7 +107,7 @@ fn refuse_busy(stream: TcpStream) {
         return;
     };
     let header = Header::request(FrameKind::Hello, 0);
-    let _ = connection.refuse(&header, Code::Busy, "all transfer sessions are in use");
+    let _ = connection.refuse(&header, Code::Busy, ALL_IN_USE);
 }
 
 fn serve_all(shared: &Shared, queue: &Receiver<TcpStream>) {
@@ -142,27 +139,24 @@ fn serve_request(shared: &Shared, connection: &mut Connection) -> Result<(), Ser
         .cores
         .get(usize::from(core.0))
         .ok_or_else(|| refused(Code::InvalidArgument, "no such core"))?;
-    match open.log {
-        Some((after, up_to)) => {
+    match open {
+        Open::Log(ranges) => {
             let identity = LogIdentity {
                 cluster: shared.identity.cluster,
                 node: NodeId(shared.identity.node),
                 shard: core,
             };
-            let range = SuffixRange {
-                partition: open.partition,
-                incarnation: open.incarnation,
-                after,
-                up_to,
-            };
-            serve_log(shared, connection, files, identity, range)
+            log::serve(shared, connection, files, identity, &ranges)
         }
-        None => serve_checkpoint(shared, connection, files, &open),
+        Open::Checkpoint {
+            partition,
+            incarnation,
+        } => serve_checkpoint(shared, connection, files, partition, incarnation),
     }
 }
 
 /// Who is there, and which core of ours they want.
-fn greet(shared: &Shared, connection: &mut Connection) -> Result<CoreId, ServeError> {
+pub(super) fn greet(shared: &Shared, connection: &mut Connection) -> Result<CoreId, ServeError> {
     let frame = of_kind(connection.receive()?, FrameKind::Hello)?;
     let core = body::read::<peer::Hello<'_>>(&frame.body)
         .map_err(invalid)?
@@ -192,68 +186,15 @@ fn greet(shared: &Shared, connection: &mut Connection) -> Result<CoreId, ServeEr
     Ok(core)
 }
 
-fn serve_log(
-    shared: &Shared,
-    connection: &mut Connection,
-    files: &TransferCore,
-    identity: LogIdentity,
-    range: SuffixRange,
-) -> Result<(), ServeError> {
-    let mut source = Budgeted {
-        source: LogSource::open(&files.log_dir)?,
-        budget: &shared.searching,
-    };
-    let gone = |error: pegasus_replication::log::recover::SuffixError| {
-        refused(Code::NotFound, error.to_string())
-    };
-    let mut suffix = Suffix::open(&mut source, identity, range).map_err(gone)?;
-    while let Some(piece) = suffix.next_piece(PIECE_BYTES).map_err(gone)? {
-        let bytes: usize = piece
-            .entries
-            .iter()
-            .map(|entry| entry.mutation.payload.len())
-            .sum();
-        shared.sending.take(bytes);
-        let entries = Entries {
-            entries: piece.entries,
-            committed: piece.committed,
-            is_last: false,
-        };
-        connection.send(FrameKind::TransferEntries, &entries.encode()?)?;
-    }
-    let end = Entries {
-        entries: Vec::new(),
-        committed: Decree::ZERO,
-        is_last: true,
-    };
-    connection.send(FrameKind::TransferEntries, &end.encode()?)?;
-    Ok(())
-}
-
-/// A log that is read within a budget.
-struct Budgeted<'b> {
-    source: LogSource,
-    budget: &'b Budget,
-}
-
-impl SegmentSource for Budgeted<'_> {
-    fn segments(&self) -> Vec<(SegmentId, u64)> {
-        self.source.segments()
-    }
-
-    fn read(&mut self, segment: SegmentId, offset: u64, length: usize) -> Result<Bytes, String> {
-        self.budget.take(length);
-        self.source.read(segment, offset, length)
-    }
-}
-
 fn serve_checkpoint(
     shared: &Shared,
     connection: &mut Connection,
     files: &TransferCore,
-    open: &Open,
+    partition: PartitionId,
+    incarnation: ReplicaIncarnation,
 ) -> Result<(), ServeError> {
-    let export = ExportDir::make(shared, files, open)?;
+    let _slot = Slot::take(shared)?;
+    let export = ExportDir::make(shared, files, partition, incarnation)?;
     let manifest = Manifest {
         decree: export.exported.decree,
         ballot: export.exported.ballot,
@@ -314,6 +255,25 @@ fn serve_file(
     Ok(())
 }
 
+/// One of the checkpoints that may be given at a time.
+struct Slot<'a>(&'a Shared);
+
+impl<'a> Slot<'a> {
+    fn take(shared: &'a Shared) -> Result<Self, ServeError> {
+        let slot = Self(shared);
+        if shared.checkpoints_given.fetch_add(1, Ordering::AcqRel) >= shared.sessions_max {
+            return Err(refused(Code::Busy, ALL_IN_USE));
+        }
+        Ok(slot)
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.0.checkpoints_given.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// Links to a replica's files, for as long as a session lasts.
 struct ExportDir {
     directory: PathBuf,
@@ -321,17 +281,20 @@ struct ExportDir {
 }
 
 impl ExportDir {
-    fn make(shared: &Shared, files: &TransferCore, open: &Open) -> Result<Self, ServeError> {
-        let number = shared
-            .next_export
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    fn make(
+        shared: &Shared,
+        files: &TransferCore,
+        partition: PartitionId,
+        incarnation: ReplicaIncarnation,
+    ) -> Result<Self, ServeError> {
+        let number = shared.next_export.fetch_add(1, Ordering::Relaxed);
         let directory = files
             .learn_dir
-            .join(format!("{EXPORT_PREFIX}{}-{number}", open.partition));
+            .join(format!("{EXPORT_PREFIX}{partition}-{number}"));
         let (answer, answered) = bounded(1);
         files.inbox.send(CoreInput::Export(ExportRequest {
-            partition: open.partition,
-            incarnation: open.incarnation,
+            partition,
+            incarnation,
             directory: directory.clone(),
             answer,
         }));

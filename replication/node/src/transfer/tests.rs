@@ -1,14 +1,18 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use super::frames::{Entries, Open};
 use super::*;
+use crate::connection::Connection;
 use crate::inbox::{CoreInput, inbox};
 use crate::log_file::segment_path;
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
+use pegasus_fbs::code::Code;
+use pegasus_fbs::frame::{FrameKind, Header};
 use pegasus_net::{LeaseTerms, Waker};
 use pegasus_replication::ids::{Ballot, CoreAddress, NodeId, RequestId, TableId};
 use pegasus_replication::log::recover::{SegmentSource, recover};
-use pegasus_replication::log::{LogIdentity, LogOptions, Record, SegmentId, ShardLog};
+use pegasus_replication::log::{LogIdentity, LogOptions, Position, Record, SegmentId, ShardLog};
 use pegasus_replication::message::{Entry, Mutation};
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -71,13 +75,22 @@ impl End {
         self.path().join("learn")
     }
 
+    fn shared(&self) -> &Arc<Shared> {
+        &self.transfers.as_ref().unwrap().shared
+    }
+
     fn fetch(&self, source: &Self, wanted: Wanted) -> Arc<AtomicBool> {
-        let is_cancelled = Arc::new(AtomicBool::new(false));
-        let transfers = self.transfers.as_ref().unwrap();
-        let job = FetchJob {
-            number: transfers.next_job(),
+        let job = self.job(source, partition(), wanted);
+        let is_cancelled = Arc::clone(&job.is_cancelled);
+        self.transfers.as_ref().unwrap().fetch(job).unwrap();
+        is_cancelled
+    }
+
+    fn job(&self, source: &Self, partition: PartitionId, wanted: Wanted) -> FetchJob {
+        FetchJob {
+            number: self.transfers.as_ref().unwrap().next_job(),
             core: CoreId(0),
-            partition: partition(),
+            partition,
             source: CoreAddress {
                 node: NodeId(source.node),
                 core: CoreId(0),
@@ -85,10 +98,17 @@ impl End {
             source_incarnation: INCARNATION,
             source_address: source.address,
             wanted,
-            is_cancelled: Arc::clone(&is_cancelled),
+            is_cancelled: Arc::default(),
+        }
+    }
+
+    /// Plays the core: everything has to be read. Returns of how many replicas.
+    fn tell_start(&self) -> usize {
+        let CoreInput::LogStart(request) = self.inbox.recv_timeout(WAIT).unwrap() else {
+            panic!("not asked for a place in the log");
         };
-        transfers.fetch(job).unwrap();
-        is_cancelled
+        request.answer.send(Position::START).unwrap();
+        request.ranges.len()
     }
 
     /// What this core is told next.
@@ -343,6 +363,7 @@ fn the_log_behind_a_decree_arrives_in_pieces_while_the_core_takes_them() {
         up_to: Decree(190),
     };
     learner.fetch(&source, wanted);
+    assert_eq!(source.tell_start(), 1);
     let (mut received, mut pieces) = (Vec::new(), 0);
     loop {
         let Fetched::Entries {
@@ -371,6 +392,7 @@ fn entries_that_the_log_does_not_hold_are_refused() {
         up_to: Decree(50),
     };
     learner.fetch(&source, wanted);
+    source.tell_start();
     let (error, is_missing) = loop {
         match learner.told() {
             Fetched::Failed {
@@ -393,29 +415,129 @@ fn a_job_that_is_not_wanted_any_more_ends_without_a_word() {
         up_to: Decree(200),
     };
     let is_cancelled = learner.fetch(&source, wanted);
+    source.tell_start();
     let first = learner.told();
     is_cancelled.store(true, Ordering::Release);
     drop(first);
-    // The one thread for jobs is free again, which the next answer shows.
     let next = Wanted::Log {
         after: Decree(7),
         up_to: Decree(8),
     };
     learner.fetch(&source, next);
-    let mut newest = 1;
+    source.tell_start();
     loop {
         match learner.told() {
-            Fetched::Entries { job, entries, .. } if job == newest => {
+            Fetched::Entries {
+                job: 1, entries, ..
+            } => {
                 assert_eq!(entries, [entry(8)]);
                 break;
             }
             Fetched::Entries { .. } => {}
-            // The source has not noticed the end of the first session yet.
-            Fetched::Failed { error, .. } if error.contains("in use") => {
-                learner.fetch(&source, next);
-                newest += 1;
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What came for each partition until its end, and who was told that the log lacks something.
+fn told_of_all(learner: &End, count: usize) -> (BTreeMap<u32, Vec<Entry>>, Vec<u32>) {
+    let (mut received, mut missing): (BTreeMap<u32, Vec<Entry>>, Vec<u32>) = Default::default();
+    let mut ended = 0;
+    while ended < count {
+        match learner.told() {
+            Fetched::Entries {
+                partition,
+                entries,
+                is_last,
+                ..
+            } => {
+                received.entry(partition.index).or_default().extend(entries);
+                ended += usize::from(is_last);
+            }
+            Fetched::Failed {
+                partition,
+                is_missing,
+                error,
+                ..
+            } => {
+                assert!(is_missing, "{error}");
+                missing.push(partition.index);
+                ended += 1;
             }
             other => panic!("{other:?}"),
         }
     }
+    (received, missing)
+}
+
+/// Of partitions 3 and 4 as the log has them, and of 5, which it has not.
+fn three_jobs(learner: &End, source: &End) -> Vec<FetchJob> {
+    let job = |(index, after, up_to)| {
+        let partition = PartitionId {
+            index,
+            ..partition()
+        };
+        let wanted = Wanted::Log {
+            after: Decree(after),
+            up_to: Decree(up_to),
+        };
+        learner.job(source, partition, wanted)
+    };
+    [(4, 150, 200), (5, 2, 9), (3, 10, 90)].map(job).into()
+}
+
+#[test]
+fn one_session_brings_the_logs_of_several_replicas() {
+    let (source, learner) = (End::start(1, ""), End::start(2, ""));
+    write_log(&source.path().join("log"), 1, 200);
+    let jobs = three_jobs(&learner, &source);
+    std::thread::scope(|scope| {
+        scope.spawn(|| fetch::logs(learner.shared(), jobs));
+        assert_eq!(source.tell_start(), 3);
+        let (received, missing) = told_of_all(&learner, 3);
+        assert_eq!(received[&4], (151..=200).map(entry).collect::<Vec<_>>());
+        assert_eq!(received[&3], (11..=90).map(entry).collect::<Vec<_>>());
+        assert_eq!(missing, [5]);
+    });
+}
+
+#[test]
+fn a_node_that_gives_one_log_in_a_session_is_asked_for_one_after_the_other() {
+    let (mut source, learner) = (End::start(1, ""), End::start(2, ""));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    source.address = listener.local_addr().unwrap();
+    let jobs = three_jobs(&learner, &source);
+    std::thread::scope(|scope| {
+        scope.spawn(|| fetch::logs(learner.shared(), jobs));
+        for index in [4, 5, 3] {
+            let (stream, _) = listener.accept().unwrap();
+            let mut connection = Connection::over(stream, WAIT).unwrap();
+            serve::greet(source.shared(), &mut connection).unwrap();
+            let frame = connection.receive().unwrap();
+            let Open::Log(ranges) = Open::decode(&frame.body).unwrap() else {
+                panic!("not asked for a log");
+            };
+            assert_eq!(ranges[0].partition.index, index);
+            if index == 5 {
+                let header = Header::request(FrameKind::TransferOpen, 0);
+                let refusal = "the log does not hold decree 3";
+                connection.refuse(&header, Code::NotFound, refusal).unwrap();
+                continue;
+            }
+            let entries = Entries {
+                partition: None,
+                entries: vec![entry(ranges[0].after.0 + 1)],
+                committed: Decree::ZERO,
+                is_last: true,
+                missing: None,
+            };
+            connection
+                .send(FrameKind::TransferEntries, &entries.encode().unwrap())
+                .unwrap();
+        }
+        let (received, missing) = told_of_all(&learner, 3);
+        assert_eq!(received[&4], [entry(151)]);
+        assert_eq!(received[&3], [entry(11)]);
+        assert_eq!(missing, [5]);
+    });
 }

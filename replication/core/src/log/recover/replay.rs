@@ -143,11 +143,13 @@ impl<'m> Replay<'m> {
         !self.markers.is_empty()
     }
 
-    pub(super) fn add_segment(&mut self, segment: SegmentId) {
-        self.index.add_segment(segment);
+    pub(super) fn add_segment(&mut self, segment: SegmentId, segment_bytes: u64) {
+        self.index.add_segment(segment, segment_bytes);
     }
 
-    pub(super) fn apply(&mut self, records: &[NumberedRecord]) {
+    /// The records of the batch at `offset` of the newest segment.
+    pub(super) fn apply(&mut self, offset: u64, records: &[NumberedRecord]) {
+        self.index.begin_batch(offset);
         for placed in records {
             self.apply_record(placed.number, &placed.record);
         }

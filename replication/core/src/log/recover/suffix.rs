@@ -1,23 +1,24 @@
-//! What the log still holds of one replica behind a decree: read for a learner while the log is in use.
+//! What the log still holds of some replicas behind a decree of each: read for learners while the log is in use.
 //!
 //! Reads the files of a log that somebody else is writing. That is sound because only entries up to a decree that is known
 //! durable are wanted, and because every batch carries its place and the log's life in its checksums: what is half written,
 //! recycled or cut reads as "not there", never as something else.
 //!
-//! Entries come in decree order, each as the last record of it says. An entry is handed out as soon as a record shows that
-//! its decree is committed, for then nothing behind can void it; those above the last commit point known come at the end.
+//! Entries of a replica come in decree order, each as the last record of it says. An entry is handed out as soon as a record shows
+//! that its decree is committed, for then nothing behind can void it; those above the last commit point known come at the end.
 //!
-//! Clients use the same drive and CPUs, so it reads no more than it must: the header of each segment, to find their order; the
-//! first batches of each from the newest back, until one repeats that no entry before it is wanted; and everything from there
-//! on. That is sound, because records that are left out can only be missing, which is noticed.
+//! Clients use the same drive and CPUs, so it reads no more than it must: the header of each segment, to find their order, and
+//! everything from where the log's index says that the first entry wanted is (`ShardLog::suffix_start`), once for all replicas. A node
+//! that comes back has many copies which all need about the same end of the log.
 
 use super::chain::{Chain, ChainSegment};
 use super::reader::Reader;
 use super::{RecoverError, SegmentSource};
 use crate::ids::{Ballot, Decree, PartitionId, ReplicaIncarnation};
 use crate::log::batch::{BLOCK, BatchItem};
-use crate::log::{LogIdentity, Record};
+use crate::log::{LogIdentity, Position, Record};
 use crate::message::Entry;
+use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use thiserror::Error;
 
@@ -25,8 +26,14 @@ use thiserror::Error;
 /// has appended old ones again to free a segment; more than this is not worth it, a checkpoint is.
 const HELD_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of payloads that wait until enough for a piece of their replica is there; over it the largest goes as it is.
+const READY_BYTES_MAX: usize = 4 << 20;
+
 /// Bytes read at once: a learner has time, clients have not.
 const WINDOW_BYTES: usize = 256 << 10;
+
+/// What an entry takes beside its payload where it is sent, roughly.
+const ENTRY_FIXED_BYTES: usize = 64;
 
 /// Which entries of which replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,64 +46,19 @@ pub struct SuffixRange {
     pub up_to: Decree,
 }
 
-impl SuffixRange {
-    fn is_of(&self, item: &BatchItem) -> bool {
-        item.partition == self.partition && item.incarnation == self.incarnation
-    }
-
-    /// Whether what `segment` repeats of the replica at its start says that no entry before it is wanted.
-    fn begins_in<S: SegmentSource + ?Sized>(
-        &self,
-        segment: &ChainSegment,
-        reader: &mut Reader<'_, S>,
-    ) -> bool {
-        let mut offset = BLOCK;
-        while let Some(header) = reader.header(segment, offset) {
-            if !header.items.iter().any(BatchItem::has_carried) {
-                return false;
-            }
-            if header.items.iter().any(|item| self.is_of(item)) {
-                let batch = reader.batch(segment, offset);
-                let records = batch.map(|batch| batch.records).unwrap_or_default();
-                let prepared = records
-                    .iter()
-                    .find_map(|placed| self.prepared_in(&placed.record));
-                return prepared.is_some_and(|prepared| prepared <= self.after);
-            }
-            offset += header.batch_bytes;
-        }
-        false
-    }
-
-    /// The highest decree before this record, if it repeats the state of the replica.
-    fn prepared_in(&self, record: &Record) -> Option<Decree> {
-        match record {
-            Record::Carried {
-                partition,
-                incarnation,
-                prepared,
-                ..
-            } if *partition == self.partition && *incarnation == self.incarnation => {
-                Some(*prepared)
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Entries that follow one another.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+/// Entries of one replica that follow one another.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SuffixPiece {
     pub entries: Vec<Entry>,
     /// Of those, everything up to here is committed, as far as the log says. At most the last of `entries`.
     pub committed: Decree,
+    /// The range ends here. Only then `entries` may be empty: nothing was wanted.
+    pub is_last: bool,
 }
 
 /// Why the log cannot give the entries: the learner needs a checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SuffixError {
-    #[error(transparent)]
-    Log(#[from] RecoverError),
     /// Freed, damaged, or never there.
     #[error("the log does not hold decree {decree}")]
     Missing { decree: Decree },
@@ -104,84 +66,143 @@ pub enum SuffixError {
     Scattered { decree: Decree },
 }
 
-/// One pass over the log. Memory: one window of the log and what waits for a lower decree.
+/// One pass over the log. Memory: one window of the log, what waits for a lower decree, and pieces.
 pub struct Suffix<'s, S: ?Sized> {
     reader: Reader<'s, S>,
-    range: SuffixRange,
+    /// Replicas that have not got everything.
+    wanted: BTreeMap<PartitionId, Wanted>,
     /// Not read yet, oldest first.
     segments: VecDeque<ChainSegment>,
     /// Where to go on in the first of them.
     offset: u64,
+}
+
+/// One range on its way.
+#[derive(Debug)]
+struct Wanted {
+    range: SuffixRange,
+    /// Not known committed, or behind a gap.
     held: BTreeMap<Decree, Entry>,
     held_bytes: usize,
+    /// The lowest decree that is not ready.
     next: Decree,
+    /// Settled, to be handed out.
+    ready: VecDeque<Entry>,
+    ready_bytes: usize,
     /// The highest commit point that a record has told.
     committed: Decree,
 }
 
 impl<'s, S: SegmentSource + ?Sized> Suffix<'s, S> {
-    /// Finds the segments to read: a few blocks of each that is newer.
+    /// Finds the segments to read: one block of each. `start`: no entry that is wanted is before it, as
+    /// [`crate::log::ShardLog::suffix_start`] says.
     ///
     /// # Errors
-    /// [`SuffixError::Log`]: a file is of another log or format.
+    /// A file is of another log or format.
+    ///
+    /// # Panics
+    /// If two ranges are of one partition.
     pub fn open(
         source: &'s mut S,
         identity: LogIdentity,
-        range: SuffixRange,
-    ) -> Result<Self, SuffixError> {
+        ranges: &[SuffixRange],
+        start: Position,
+    ) -> Result<Self, RecoverError> {
         let mut reader = Reader::with_window(source, identity, WINDOW_BYTES);
-        let mut segments = Chain::by_headers(&mut reader)?;
-        let begins = segments
+        let mut segments = VecDeque::from(Chain::by_headers(&mut reader)?);
+        segments.retain(|segment| segment.id >= start.segment);
+        let begins_there = segments
+            .front()
+            .is_some_and(|first| first.id == start.segment);
+        let wanted: BTreeMap<PartitionId, Wanted> = ranges
             .iter()
-            .rposition(|segment| range.begins_in(segment, &mut reader));
-        segments.drain(..begins.unwrap_or(0));
+            .map(|range| (range.partition, Wanted::new(*range)))
+            .collect();
+        assert_eq!(wanted.len(), ranges.len(), "one range of each partition");
         Ok(Self {
             reader,
-            range,
-            segments: segments.into(),
-            offset: BLOCK,
-            held: BTreeMap::new(),
-            held_bytes: 0,
-            next: range.after.next(),
-            committed: Decree::ZERO,
+            wanted,
+            segments,
+            offset: if begins_there {
+                start.offset.max(BLOCK)
+            } else {
+                BLOCK
+            },
         })
     }
 
-    /// The next entries, at least one and then up to about `bytes_max` of payloads; `None` behind the last.
-    ///
-    /// # Errors
-    /// [`SuffixError`]; what was handed out before is right all the same.
-    pub fn next_piece(&mut self, bytes_max: usize) -> Result<Option<SuffixPiece>, SuffixError> {
-        let mut piece = SuffixPiece::default();
-        let mut bytes = 0;
-        while self.next <= self.range.up_to && bytes < bytes_max.max(1) {
-            let is_settled = self.next <= self.committed || self.segments.is_empty();
-            let entry = is_settled.then(|| self.held.remove(&self.next)).flatten();
-            match entry {
-                Some(entry) => {
-                    let size = entry.mutation.payload.len();
-                    self.held_bytes -= size;
-                    bytes += size + ENTRY_FIXED_BYTES;
-                    piece.entries.push(entry);
-                    self.next = self.next.next();
-                }
-                None if self.segments.is_empty() => {
-                    return Err(SuffixError::Missing { decree: self.next });
-                }
-                None => self.read_batch()?,
+    /// The next entries of some replica, about `bytes_max` of payloads where there are so many; behind its last piece, or an
+    /// error, a replica has no more. `None`: nobody has.
+    pub fn next_piece(
+        &mut self,
+        bytes_max: usize,
+    ) -> Option<(PartitionId, Result<SuffixPiece, SuffixError>)> {
+        loop {
+            if let Some(partition) = self.due(bytes_max) {
+                return Some((partition, self.hand_out(partition, bytes_max)));
             }
+            if self.wanted.is_empty() {
+                return None;
+            }
+            self.read_batch();
         }
-        let Some(last) = piece.entries.last() else {
-            return Ok(None);
+    }
+
+    /// Whose turn it is: who has enough, or everything; who has most if that is too much together; anybody at the end.
+    fn due(&self, bytes_max: usize) -> Option<PartitionId> {
+        let is_over = self.segments.is_empty();
+        let (mut ready_bytes, mut held_bytes) = (0, 0);
+        for (partition, wanted) in &self.wanted {
+            if is_over || wanted.is_complete() || wanted.ready_bytes >= bytes_max.max(1) {
+                return Some(*partition);
+            }
+            ready_bytes += wanted.ready_bytes;
+            held_bytes += wanted.held_bytes;
+        }
+        let most = |bytes: fn(&Wanted) -> usize| {
+            let most = self.wanted.iter().max_by_key(|(_, wanted)| bytes(wanted));
+            most.map(|(partition, _)| *partition)
         };
-        piece.committed = self.committed.min(last.decree);
-        Ok(Some(piece))
+        if ready_bytes > READY_BYTES_MAX {
+            most(|wanted| wanted.ready_bytes)
+        } else if held_bytes > HELD_BYTES_MAX {
+            most(|wanted| wanted.held_bytes)
+        } else {
+            None
+        }
+    }
+
+    /// A piece of a replica whose turn it is, or why it gets no more.
+    fn hand_out(
+        &mut self,
+        partition: PartitionId,
+        bytes_max: usize,
+    ) -> Result<SuffixPiece, SuffixError> {
+        let is_over = self.segments.is_empty();
+        let wanted = self.wanted.get_mut(&partition).expect("it is its turn");
+        if is_over {
+            wanted.settle(Decree(u64::MAX));
+        }
+        if wanted.ready.is_empty() && !wanted.is_complete() {
+            let decree = wanted.next;
+            self.wanted.remove(&partition);
+            return Err(if is_over {
+                SuffixError::Missing { decree }
+            } else {
+                SuffixError::Scattered { decree }
+            });
+        }
+        let piece = wanted.piece(bytes_max);
+        if piece.is_last {
+            self.wanted.remove(&partition);
+        }
+        Ok(piece)
     }
 
     /// Takes over one batch, or goes on to the next segment.
-    fn read_batch(&mut self) -> Result<(), SuffixError> {
+    fn read_batch(&mut self) {
         let Some(segment) = self.segments.front() else {
-            return Ok(());
+            return;
         };
         let header = (self.offset < segment.end)
             .then(|| self.reader.header(segment, self.offset))
@@ -189,29 +210,50 @@ impl<'s, S: SegmentSource + ?Sized> Suffix<'s, S> {
         let Some(header) = header else {
             self.segments.pop_front();
             self.offset = BLOCK;
-            return Ok(());
+            return;
         };
-        let is_wanted = header.items.iter().any(|item| self.range.is_of(item));
-        let records = is_wanted
+        let is_wanted = |item: &BatchItem| {
+            let wanted = self.wanted.get(&item.partition);
+            wanted.is_some_and(|wanted| wanted.range.incarnation == item.incarnation)
+        };
+        let records = header
+            .items
+            .iter()
+            .any(is_wanted)
             .then(|| self.reader.batch(segment, self.offset))
             .flatten()
             .map(|read| read.records)
             .unwrap_or_default();
         self.offset += header.batch_bytes;
         for placed in records {
-            self.take(placed.record);
+            let stamp = placed.record.stamp();
+            let wanted = self.wanted.get_mut(&stamp.partition);
+            if let Some(wanted) = wanted.filter(|it| it.range.incarnation == stamp.incarnation) {
+                wanted.take(placed.record);
+            }
         }
-        if self.held_bytes > HELD_BYTES_MAX {
-            return Err(SuffixError::Scattered { decree: self.next });
+    }
+}
+
+impl Wanted {
+    fn new(range: SuffixRange) -> Self {
+        Self {
+            range,
+            held: BTreeMap::new(),
+            held_bytes: 0,
+            next: range.after.next(),
+            ready: VecDeque::new(),
+            ready_bytes: 0,
+            committed: Decree::ZERO,
         }
-        Ok(())
+    }
+
+    /// Everything is ready.
+    fn is_complete(&self) -> bool {
+        self.next > self.range.up_to
     }
 
     fn take(&mut self, record: Record) {
-        let stamp = record.stamp();
-        if stamp.partition != self.range.partition || stamp.incarnation != self.range.incarnation {
-            return;
-        }
         match record {
             Record::Entry {
                 entry, committed, ..
@@ -225,9 +267,11 @@ impl<'s, S: SegmentSource + ?Sized> Suffix<'s, S> {
             Record::Cut { decree, .. } => self.void_from(decree.next(), Ballot(u64::MAX)),
             Record::Adopt { .. } | Record::Removed { .. } | Record::Suspect { .. } => {}
         }
+        self.settle(self.committed);
     }
 
-    fn hold(&mut self, entry: Entry) {
+    /// Copies the payload: a small one would keep a whole window in memory.
+    fn hold(&mut self, mut entry: Entry) {
         let decree = entry.decree;
         let is_wanted = decree >= self.next && decree <= self.range.up_to;
         let is_newest = self
@@ -235,9 +279,10 @@ impl<'s, S: SegmentSource + ?Sized> Suffix<'s, S> {
             .get(&decree)
             .is_none_or(|held| held.ballot <= entry.ballot);
         if is_wanted && is_newest {
-            self.held_bytes += entry.mutation.payload.len();
+            entry.mutation.payload = Bytes::copy_from_slice(&entry.mutation.payload);
+            self.held_bytes += size(&entry);
             if let Some(old) = self.held.insert(decree, entry) {
-                self.held_bytes -= old.mutation.payload.len();
+                self.held_bytes -= size(&old);
             }
         }
     }
@@ -248,19 +293,53 @@ impl<'s, S: SegmentSource + ?Sized> Suffix<'s, S> {
             if *last.key() < first || last.get().ballot >= ballot {
                 break;
             }
-            self.held_bytes -= last.remove().mutation.payload.len();
+            self.held_bytes -= size(&last.remove());
         }
     }
+
+    /// What follows what is ready, up to `decree`, is final.
+    fn settle(&mut self, decree: Decree) {
+        while self.next <= decree
+            && let Some(entry) = self.held.remove(&self.next)
+        {
+            self.held_bytes -= size(&entry);
+            self.ready_bytes += size(&entry);
+            self.ready.push_back(entry);
+            self.next = self.next.next();
+        }
+    }
+
+    /// What is ready, up to about `bytes_max`.
+    fn piece(&mut self, bytes_max: usize) -> SuffixPiece {
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        while bytes < bytes_max.max(1)
+            && let Some(entry) = self.ready.pop_front()
+        {
+            bytes += size(&entry);
+            entries.push(entry);
+        }
+        self.ready_bytes -= bytes;
+        let last = entries
+            .last()
+            .map_or(self.range.after, |entry| entry.decree);
+        SuffixPiece {
+            entries,
+            committed: self.committed.min(last),
+            is_last: last >= self.range.up_to,
+        }
+    }
+}
+
+/// What an entry weighs.
+fn size(entry: &Entry) -> usize {
+    entry.mutation.payload.len() + ENTRY_FIXED_BYTES
 }
 
 impl<S: ?Sized> std::fmt::Debug for Suffix<'_, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Suffix")
-            .field("range", &self.range)
-            .field("next", &self.next)
+            .field("wanted", &self.wanted.len())
+            .field("segments", &self.segments.len())
             .finish_non_exhaustive()
     }
 }
-
-/// What an entry takes beside its payload where it is sent, roughly.
-const ENTRY_FIXED_BYTES: usize = 64;

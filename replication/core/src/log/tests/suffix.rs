@@ -4,9 +4,9 @@ use super::disk::{Disk, IDENTITY};
 use super::life::{Life, PARTITIONS};
 use super::model::{INCARNATION, adopt, entry, entry_record, partition};
 use super::random::Random;
-use crate::ids::{Decree, ReplicaIncarnation};
-use crate::log::SegmentId;
+use crate::ids::{Decree, PartitionId, ReplicaIncarnation};
 use crate::log::recover::{SegmentSource, Suffix, SuffixError, SuffixRange};
+use crate::log::{Position, SegmentId};
 use crate::message::Entry;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -21,25 +21,58 @@ fn range(index: u32, after: u64, up_to: u64) -> SuffixRange {
     }
 }
 
-/// All pieces together; checks that they follow one another and say nothing of commits beyond themselves.
-fn read<S: SegmentSource>(
+type Found = Result<(Vec<Entry>, Decree), SuffixError>;
+
+/// All pieces together, of each range by itself; checks that they follow one another, say nothing of commits beyond themselves,
+/// and end when they say so.
+fn read_all<S: SegmentSource>(
     disk: &mut S,
-    range: SuffixRange,
+    ranges: &[SuffixRange],
+    start: Position,
     bytes_max: usize,
-) -> Result<(Vec<Entry>, Decree), SuffixError> {
-    let mut suffix = Suffix::open(disk, IDENTITY, range)?;
-    let (mut entries, mut committed) = (Vec::new(), Decree::ZERO);
-    while let Some(piece) = suffix.next_piece(bytes_max)? {
-        assert!(!piece.entries.is_empty());
-        assert!(piece.committed <= piece.entries.last().unwrap().decree);
-        committed = committed.max(piece.committed);
-        entries.extend(piece.entries);
+) -> Vec<Found> {
+    let mut suffix = Suffix::open(disk, IDENTITY, ranges, start).unwrap();
+    let mut found: BTreeMap<PartitionId, Found> = BTreeMap::new();
+    let mut ended = Vec::new();
+    while let Some((partition, piece)) = suffix.next_piece(bytes_max) {
+        assert!(!ended.contains(&partition), "nothing comes behind the last");
+        let all = found
+            .entry(partition)
+            .or_insert_with(|| Ok((Vec::new(), Decree::ZERO)));
+        match piece {
+            Ok(piece) => {
+                let last = piece.entries.last().map(|entry| entry.decree);
+                assert!(last.is_some() || piece.is_last);
+                assert!(last.is_none_or(|last| piece.committed <= last));
+                if piece.is_last {
+                    ended.push(partition);
+                }
+                let (entries, committed) = all.as_mut().unwrap();
+                *committed = piece.committed.max(*committed);
+                entries.extend(piece.entries);
+            }
+            Err(error) => {
+                ended.push(partition);
+                *all = Err(error);
+            }
+        }
     }
-    let mut decrees = entries.iter().map(|entry| entry.decree);
-    let first = decrees.next();
-    assert!(first.is_none_or(|first| first == range.after.next()));
-    assert!(entries.is_sorted_by(|one, two| one.decree.next() == two.decree));
-    Ok((entries, committed))
+    assert_eq!(ended.len(), ranges.len());
+    let found = ranges.iter().map(|range| {
+        let found = found.remove(&range.partition).unwrap();
+        if let Ok((entries, _)) = &found {
+            let first = entries.first().map(|entry| entry.decree);
+            assert!(first.is_none_or(|first| first == range.after.next()));
+            assert!(entries.is_sorted_by(|one, two| one.decree.next() == two.decree));
+        }
+        found
+    });
+    found.collect()
+}
+
+/// The same of one, with everything read.
+fn read<S: SegmentSource>(disk: &mut S, range: SuffixRange, bytes_max: usize) -> Found {
+    read_all(disk, &[range], Position::START, bytes_max).remove(0)
 }
 
 #[test]
@@ -93,11 +126,11 @@ impl SegmentSource for Counted {
     }
 }
 
-#[test]
-fn of_segments_without_anything_wanted_only_the_header_is_read() {
-    let mut life = Life::adopted(7);
+/// 200 decrees of each of three partitions, by turns.
+fn three_by_turns(seed: u64) -> Life {
+    let mut life = Life::adopted(seed);
     for decree in 1..=200 {
-        for index in 0..2 {
+        for index in 0..3 {
             life.append(entry_record(
                 index,
                 entry(1, decree, vec![1; 1000]),
@@ -106,12 +139,20 @@ fn of_segments_without_anything_wanted_only_the_header_is_read() {
             life.settle();
         }
     }
+    life
+}
+
+#[test]
+fn of_what_is_before_the_first_entry_wanted_only_headers_are_read() {
+    let life = three_by_turns(7);
     let mut counted = Counted {
         disk: life.disk.clone(),
         read: BTreeMap::new(),
     };
-    let (entries, _) = read(&mut counted, range(0, 190, 200), usize::MAX).unwrap();
-    assert_eq!(entries.len(), 10);
+    let ranges = [range(0, 190, 200)];
+    let start = life.log.suffix_start(&ranges);
+    let found = read_all(&mut counted, &ranges, start, usize::MAX);
+    assert_eq!(found[0].as_ref().unwrap().0.len(), 10);
     let read_on: Vec<u64> = counted
         .read
         .iter()
@@ -121,8 +162,63 @@ fn of_segments_without_anything_wanted_only_the_header_is_read() {
     let prepared = counted.read.keys().last().unwrap().0;
     assert_eq!(read_on.last(), Some(&(prepared - 1)), "the empty one ahead");
     assert!(prepared > 50, "{prepared} segments are too few to tell");
-    // Twenty entries of both partitions fill three of them.
-    assert!(read_on.len() <= 4, "{read_on:?} of {prepared}");
+    // Thirty entries of the three partitions fill four of them.
+    assert!(read_on.len() <= 5, "{read_on:?} of {prepared}");
+}
+
+#[test]
+fn what_many_want_is_read_once() {
+    let life = three_by_turns(8);
+    let read_for = |ranges: &[SuffixRange]| {
+        let mut counted = Counted {
+            disk: life.disk.clone(),
+            read: BTreeMap::new(),
+        };
+        let start = life.log.suffix_start(ranges);
+        for found in read_all(&mut counted, ranges, start, 2000) {
+            assert_eq!(found.unwrap().0.len(), 150);
+        }
+        counted.read.values().sum::<usize>()
+    };
+    let all = read_for(&[range(0, 50, 200), range(1, 50, 200), range(2, 50, 200)]);
+    let one = read_for(&[range(1, 50, 200)]);
+    assert!(all < one + one / 4, "{all} bytes for three, {one} for one");
+}
+
+/// A log whose segments hold many batches.
+#[test]
+fn reading_begins_within_a_segment() {
+    let mut life = Life::adopted(9);
+    for decree in 1..=6 {
+        life.append(entry_record(0, entry(1, decree, vec![1; 3000]), 0));
+        life.settle();
+    }
+    let start = life.log.suffix_start(&[range(0, 5, 6)]);
+    let earlier = life.log.suffix_start(&[range(0, 4, 6)]);
+    assert_eq!(start.segment, earlier.segment, "the segment has several");
+    assert!(start.offset > earlier.offset);
+    let found = read_all(&mut life.disk, &[range(0, 5, 6)], start, 1);
+    assert_eq!(found[0].as_ref().unwrap().0.len(), 1);
+    let missing = Err(SuffixError::Missing { decree: Decree(5) });
+    assert_eq!(
+        read_all(&mut life.disk, &[range(0, 4, 6)], start, 1),
+        [missing]
+    );
+    let nothing = life.log.suffix_start(&[range(1, 0, 6)]);
+    assert!(nothing > start, "the end, where nothing is held");
+}
+
+#[test]
+fn who_is_missing_something_does_not_hold_up_the_others() {
+    let mut life = three_by_turns(10);
+    let ranges = [range(0, 0, 200), range(1, 10, 300), range(2, 200, 200)];
+    let found = read_all(&mut life.disk, &ranges, Position::START, 5000);
+    assert_eq!(found[0].as_ref().unwrap().0.len(), 200);
+    let missing = SuffixError::Missing {
+        decree: Decree(201),
+    };
+    assert_eq!(found[1], Err(missing));
+    assert_eq!(found[2], Ok((Vec::new(), Decree::ZERO)));
 }
 
 proptest! {
@@ -141,20 +237,29 @@ proptest! {
         }
         let mut durable = life.base.clone();
         life.appended[..life.durable_count].iter().for_each(|record| durable.apply(record));
+        let mut ranges = Vec::new();
         for index in 0..PARTITIONS {
             let Some(known) = durable.replicas.get(&partition(index)) else { continue };
             // What is not durable may void the tail, or not.
             let up_to = known.committed;
-            let after = Decree(random.below(up_to.0 + 1));
-            let bytes_max = random.below(2000) as usize;
-            match read(&mut life.disk, range(index, after.0, up_to.0), bytes_max) {
+            ranges.push(range(index, random.below(up_to.0 + 1), up_to.0));
+        }
+        let bytes_max = random.below(2000) as usize;
+        let start = life.log.suffix_start(&ranges);
+        let found = read_all(&mut life.disk, &ranges, start, bytes_max);
+        for (range, found) in ranges.iter().zip(found) {
+            let alone = life.log.suffix_start(&[*range]);
+            let alone = read_all(&mut life.disk, &[*range], alone, bytes_max);
+            prop_assert_eq!(&found, &alone[0], "the same as alone");
+            match found {
                 Ok((entries, _)) => {
-                    let wanted = |entry: &&Entry| entry.decree > after && entry.decree <= up_to;
+                    let wanted = |entry: &&Entry| entry.decree > range.after && entry.decree <= range.up_to;
+                    let known = &durable.replicas[&range.partition];
                     let expected: Vec<Entry> = known.entries.values().filter(wanted).cloned().collect();
                     prop_assert_eq!(entries, expected);
                 }
                 Err(SuffixError::Missing { decree }) => {
-                    prop_assert!(decree <= life.markers[&partition(index)].decree);
+                    prop_assert!(decree <= life.markers[&range.partition].decree);
                 }
                 Err(other) => panic!("{other}"),
             }

@@ -9,6 +9,7 @@ use pegasus_replication::ids::{Instant, NodeId, ReplicaIncarnation, RequestId};
 use pegasus_replication::message::Message;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 impl Script {
     pub(super) fn option(&mut self, name: &str, value: u32) {
@@ -16,6 +17,9 @@ impl Script {
         match name {
             "learner_entries_max" => self.options.learner_entries_max = value,
             "prepare_inflight_max" => self.options.prepare_inflight_max = value,
+            "log_keep_period_ms" => {
+                self.options.log_keep_period = Duration::from_millis(value as u64);
+            }
             other => panic!("`{other}` is no option here"),
         }
     }

@@ -192,10 +192,11 @@ impl World {
             Fetches::Busy => return Err(false),
             Fetches::Missing => return Err(true),
         }
-        let mut suffix =
-            Suffix::open(&mut source.disk, identity(other), range).map_err(|_| true)?;
-        let piece = suffix.next_piece(2000).map_err(|_| true)?;
-        Ok(piece.ok_or(true)?.entries)
+        let start = source.shard.as_ref().unwrap().log().suffix_start(&[range]);
+        let suffix = Suffix::open(&mut source.disk, identity(other), &[range], start);
+        let piece = suffix.map_err(|_| true)?.next_piece(2000);
+        let (_, piece) = piece.expect("one is wanted");
+        Ok(piece.map_err(|_| true)?.entries)
     }
 
     fn fetch_checkpoint(
@@ -258,8 +259,8 @@ impl World {
             Event::Created {
                 partition,
                 incarnation,
-            },
                 decree: Decree::ZERO,
+            },
         );
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use pegasus_meta::export;
 use pegasus_meta::group;
 use pegasus_meta::state::{Durable, State};
-use pegasus_meta::store::{FileStore, zookeeper};
+use pegasus_meta::store::{FileStore, StoreError, zookeeper};
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -107,6 +107,9 @@ pub(crate) fn import(arguments: &ImportArguments) -> anyhow::Result<()> {
     State::from_durable(durable.clone()).check();
     match (arguments.zookeeper.options()?, &arguments.dir) {
         (Some(options), _) => zookeeper::create(&options, &durable)?,
+        (None, Some(dir)) if group::is_member(dir) => {
+            return Err(StoreError::Exists { dir: dir.clone() }.into());
+        }
         (None, Some(dir)) => match arguments.member {
             Some(member) => drop(group::found(dir, member, &durable)?),
             None => drop(FileStore::create_with(dir, &durable)?),

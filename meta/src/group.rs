@@ -282,8 +282,9 @@ impl Leadership for Group {
     }
 
     fn resign(&mut self) {
-        let stopped = tokio::time::timeout(PATIENCE, self.raft.shutdown());
-        if self.runtime.block_on(async { stopped.await }).is_err() {
+        let raft = &self.raft;
+        let stopped = async { tokio::time::timeout(PATIENCE, raft.shutdown()).await };
+        if self.runtime.block_on(stopped).is_err() {
             tracing::warn!("the group did not stop in time");
         }
     }

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-const CONNECTIONS_MAX: usize = 4096;
+const CONNECTIONS_MAX: usize = 16_384;
 const TOKEN_BYTES_MAX: usize = 4096;
 
 /// The meta server of a Pegasus cluster: places tables on nodes and cores.

@@ -78,10 +78,18 @@ async fn what_was_written_is_there_after_a_restart_and_old_files_are_gone() {
 async fn a_torn_end_is_cut_wherever_it_is_torn() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path()).await;
-    let last = files(dir.path()).pop().unwrap();
-    let whole = fs::read(&last).unwrap();
+    let all = files(dir.path()).into_iter();
+    let all: Vec<(PathBuf, Vec<u8>)> = all
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    let (last, whole) = all.last().unwrap();
     for length in 0..whole.len() {
-        fs::write(&last, &whole[..length]).unwrap();
+        files(dir.path())
+            .into_iter()
+            .for_each(|it| fs::remove_file(it).unwrap());
+        all.iter()
+            .for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+        fs::write(last, &whole[..length]).unwrap();
         let mut log = Log::open(dir.path(), CLUSTER).unwrap();
         let found = indices(&mut log).await;
         let first = found.first().copied().unwrap_or_default();
@@ -96,11 +104,6 @@ async fn a_torn_end_is_cut_wherever_it_is_torn() {
         log.blocking_append([entry(next)]).await.unwrap();
         let mut log = Log::open(dir.path(), CLUSTER).unwrap();
         assert_eq!(indices(&mut log).await.last(), Some(&next));
-        for file in files(dir.path()) {
-            if file > last {
-                fs::remove_file(file).unwrap();
-            }
-        }
     }
 }
 

@@ -7,8 +7,8 @@ use pegasus_replication::Shard;
 use pegasus_replication::config::{Configuration, Member, ReplicationOptions, Stage};
 use pegasus_replication::event::{Effect, Effects, Event};
 use pegasus_replication::ids::{
-    Ballot, CoreAddress, CoreId, Instant, NodeId, PartitionId, ReplicaIncarnation, RequestId,
-    TableId, Ticket,
+    Ballot, CoreAddress, CoreId, Decree, Instant, NodeId, PartitionId, ReplicaIncarnation,
+    RequestId, TableId, Ticket,
 };
 use pegasus_replication::log::recover::{SegmentSource, recover};
 use pegasus_replication::log::{LogIdentity, LogOptions, SegmentId};

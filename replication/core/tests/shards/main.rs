@@ -11,5 +11,6 @@
 
 mod meta;
 mod random;
+mod restored;
 mod scripts;
 mod world;

@@ -7,7 +7,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 PURE := -p pegasus-replication -p pegasus-meta -p sim
 DEMO_DIR ?= $(HOME)/.local/share/pegasus-demo
 
-.PHONY: demo test setup build deb sim soak failover fuzz bench-quick help
+.PHONY: demo test setup build deb sim soak failover meta-failover fuzz bench-quick help
 
 help:
 	@echo 'make demo   build, start a local cluster (1 meta, 3 replica nodes), load it, measure it, leave it running'
@@ -17,6 +17,7 @@ help:
 	@echo 'make fuzz   every decoder against random bytes, FUZZ_SECONDS (60) each; needs a nightly compiler and cargo-fuzz'
 	@echo 'make bench-quick   instructions of the hot paths against those recorded in bench/quick/counts.toml; UPDATE=1 records anew'
 	@echo 'make soak   the long checks: twenty power cuts, every fault scenario (some minutes)'
+	@echo 'make meta-failover   measure: the leader of three metas killed twenty times'
 	@echo 'make failover   measure: KILLS (20) kills of a node with primaries, SECONDS_OF_LOAD (600) of load without a false failover'
 
 setup:
@@ -66,3 +67,6 @@ soak: build
 
 failover: build
 	cargo test --release -p e2e --test failover_time -- --ignored --nocapture --test-threads 1
+
+meta-failover: build
+	cargo test --release -p e2e --test meta_group -- --ignored --nocapture --test-threads 1

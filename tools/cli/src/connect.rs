@@ -114,13 +114,20 @@ impl Connect {
     }
 }
 
-/// The client addresses of all cores that answer, as far as meta at `address` hears from their nodes, each with the
+/// Whether a server of ours answers at `address` at all.
+pub(crate) async fn answers(address: &str, timeout: Duration) -> bool {
+    let connect = Connect::new(vec![address.to_owned()], Some(timeout));
+    let client = connect.client_with(|options| options.connect_timeout = timeout);
+    client.await.is_ok()
+}
+
+/// The client addresses of all cores that answer, as far as meta at `addresses` hears from their nodes, each with the
 /// process it belongs to. A node registers before its cores have replayed their logs.
 pub(crate) async fn answering_cores(
-    address: &str,
+    addresses: &[String],
     timeout: Duration,
 ) -> anyhow::Result<HashMap<String, u32>> {
-    let connect = Connect::new(vec![address.to_owned()], Some(timeout));
+    let connect = Connect::new(addresses.to_vec(), Some(timeout));
     let client = connect
         .client_with(|options| options.connect_timeout = timeout)
         .await?;

@@ -13,6 +13,7 @@ mod any_bytes;
 mod cluster_file;
 mod control;
 mod members;
+mod metas;
 mod place;
 pub(crate) mod process;
 mod rolling;
@@ -37,6 +38,7 @@ pub(crate) enum Command {
 Examples:
   pegasus local start                          three nodes of one core each, on ports 34601 and 34801..
   pegasus local start --nodes 1 --cores 2
+  pegasus local start --metas 3                three metas, of which one may be lost
   pegasus local start --dir /tmp/try --base-port 0   a second cluster, on free ports
   pegasus local start -- --cache-size 256MiB         with an option of pegasus-replica
 
@@ -76,10 +78,13 @@ pub(crate) struct Start {
     /// Number of data nodes [default: 3, or what is there]
     #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
     nodes: Option<u16>,
+    /// Number of metas: 1 keeps its state alone, 3 or 5 are a group [default: 1, or what is there]
+    #[arg(long, allow_negative_numbers = true)]
+    metas: Option<u16>,
     /// Cores (data threads) of each node [default: 1, or what is there]
     #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=i64::from(CORES_MAX)))]
     cores: Option<u16>,
-    /// Meta listens on this + 1, node n on this + 201 + 100 * (n - 1); 0 picks free ports [default: 34600]
+    /// Meta m listens on this + m, node n on this + 201 + 100 * (n - 1); 0 picks free ports [default: 34600]
     #[arg(long, value_name = "PORT", allow_negative_numbers = true)]
     base_port: Option<u16>,
     /// What a data thread does when it has nothing to do
@@ -210,7 +215,8 @@ async fn start(options: &Start, out: &mut Output) -> anyhow::Result<()> {
 impl Start {
     fn new_cluster(&self) -> anyhow::Result<ClusterFile> {
         let base_port = self.base_port.unwrap_or(BASE_PORT_DEFAULT);
-        let file = ClusterFile::new(self.nodes.unwrap_or(3), self.cores.unwrap_or(1), base_port);
+        let (nodes, cores) = (self.nodes.unwrap_or(3), self.cores.unwrap_or(1));
+        let file = ClusterFile::with_metas(self.metas.unwrap_or(1), nodes, cores, base_port);
         match base_port {
             0 => file,
             _ => file.map_err(|error| Failed::usage(format!("--base-port: {error:#}"))),
@@ -240,6 +246,9 @@ impl Start {
         };
         if let Some(cores) = self.cores.filter(|c| *c != file.cores) {
             return Err(differs("cores", cores, file.cores));
+        }
+        if let Some(metas) = self.metas.filter(|it| *it != file.metas) {
+            return Err(differs("metas", metas, file.metas));
         }
         if let Some(port) = self.base_port.filter(|p| *p != 0 && *p != file.base_port) {
             return Err(differs("base port", port, file.base_port));
@@ -349,6 +358,7 @@ mod tests {
             place: Place { dir: None },
             nodes,
             cores,
+            metas: None,
             base_port,
             poll: Poll::Sleep,
             wait: 1,

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backup;
 mod balance;
 mod cluster;
 mod compact;
@@ -23,12 +24,14 @@ mod hotkeys;
 mod import;
 mod interrupt;
 mod local;
+mod metas;
 mod nodes;
 mod orders;
 mod output;
 mod patience;
 mod progress;
 mod remote;
+mod restore;
 mod rows;
 mod scan;
 mod scrub;
@@ -100,9 +103,17 @@ enum Command {
     /// The cluster as a whole: what there is to know, how much meta does by itself, spread primaries evenly
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// The metas of a cluster that has several: list, add, remove
+    #[command(subcommand)]
+    Meta(metas::Command),
     /// What meta moves so that cores, nodes and disks carry the same: watch, plan, run, pause
     #[command(subcommand)]
     Balance(balance::Command),
+    /// Backups of tables: make, list, check and delete them, and policies that make them by the clock
+    #[command(subcommand)]
+    Backup(backup::Command),
+    /// Make a new table from a backup
+    Restore(restore::Restore),
     /// The cores of the nodes: requests, latencies, queues
     #[command(subcommand)]
     Core(cores::Command),
@@ -311,7 +322,10 @@ async fn dispatch(command: Command, connect: &Connect, out: &mut Output) -> anyh
         Command::Status(options) => status::run(&options, connect, out).await,
         Command::Node(command) => nodes::run(&command, connect, out).await,
         Command::Cluster(command) => cluster::run(&command, connect, out).await,
+        Command::Meta(command) => metas::run(&command, connect, out).await,
         Command::Balance(command) => balance::run(&command, connect, out).await,
+        Command::Backup(command) => backup::run(&command, connect, out).await,
+        Command::Restore(restore) => restore::run(&restore, connect, out).await,
         Command::Core(command) => cores::run(&command, connect, out).await,
         Command::Top(options) => top::run(&options, connect, out).await,
         Command::HotKeys(options) => hotkeys::run(&options, connect, out).await,

@@ -17,7 +17,7 @@ pub(crate) fn run(input: &[u8]) {
             Ok(file) => {
                 let ports = file.node_ports(file.nodes);
                 assert!(ports.iter().all(|port| *port >= file.node_port(1)));
-                assert!(file.meta_address().port() > 1024);
+                assert!(file.meta_address(1).port() > 1024);
                 let written = file.to_toml().expect("it was a file");
                 assert_eq!(ClusterFile::parse(&written).ok(), Some(file));
             }

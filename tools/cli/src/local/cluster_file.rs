@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) const FILE_NAME: &str = "cluster.toml";
-/// Meta listens on base + 1; core c of node n (from 1) on base + 201 + 100 * (n - 1) + c, its peer port 1000 above. The
+/// Meta m listens on base + m, to its peers 1000 above; core c of node n (from 1) on base + 201 + 100 * (n - 1) + c, its peer port 1000 above. The
 /// transfer port of a node is behind its last peer port.
 pub(crate) const BASE_PORT_DEFAULT: u16 = 34_600;
 /// Both follow from the distances between the ports above.
 pub(crate) const NODES_MAX: u16 = 10;
 pub(crate) const CORES_MAX: u16 = 99;
+pub(crate) const METAS_MAX: u16 = 5;
 
 /// The content of `cluster.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,11 +39,36 @@ pub(crate) struct ClusterFile {
     /// Numbers of nodes that have left for good; they are not used again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) removed: Vec<u16>,
+    /// Metas: one that keeps its state alone, or the members of a group.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub(crate) metas: u16,
+}
+
+const fn one() -> u16 {
+    1
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_one(count: &u16) -> bool {
+    *count == 1
 }
 
 impl ClusterFile {
     /// `base_port` 0 asks for a block of ports that nobody listens on now.
     pub(crate) fn new(nodes: u16, cores: u16, base_port: u16) -> anyhow::Result<Self> {
+        Self::with_metas(1, nodes, cores, base_port)
+    }
+
+    /// The same with several metas.
+    pub(crate) fn with_metas(
+        metas: u16,
+        nodes: u16,
+        cores: u16,
+        base_port: u16,
+    ) -> anyhow::Result<Self> {
         let mut file = Self {
             format: 1,
             nodes,
@@ -53,6 +79,7 @@ impl ClusterFile {
             poll: None,
             binary: None,
             removed: Vec::new(),
+            metas,
         };
         file.check_counts()?;
         if base_port == 0 {
@@ -107,6 +134,11 @@ impl ClusterFile {
             self.nodes
         );
         ensure!(
+            (1..=METAS_MAX).contains(&self.metas) && self.metas % 2 == 1,
+            "a cluster has 1, 3 or 5 metas, not {}",
+            self.metas
+        );
+        ensure!(
             (1..=CORES_MAX).contains(&self.cores),
             "a node has 1 to {CORES_MAX} cores, not {}",
             self.cores
@@ -144,8 +176,33 @@ impl ClusterFile {
         (1..=self.nodes).filter(|number| !self.removed.contains(number))
     }
 
-    pub(crate) fn meta_address(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.base_port + 1)
+    /// Numbers of the metas, from 1.
+    pub(crate) fn meta_numbers(&self) -> impl Iterator<Item = u16> + use<> {
+        1..=self.metas
+    }
+
+    /// Where clients of meta `number` connect.
+    pub(crate) const fn meta_address(&self, number: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.base_port + number)
+    }
+
+    /// Where its peers do.
+    pub(crate) const fn meta_peer_address(&self, number: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.base_port + 1000 + number)
+    }
+
+    /// As `--meta` takes them.
+    pub(crate) fn meta_addresses(&self) -> Vec<String> {
+        let address = |number| self.meta_address(number).to_string();
+        self.meta_numbers().map(address).collect()
+    }
+
+    /// Ports of meta `number`.
+    pub(crate) fn meta_ports(&self, number: u16) -> Vec<u16> {
+        let peers = (self.metas > 1).then(|| self.meta_peer_address(number).port());
+        std::iter::once(self.meta_address(number).port())
+            .chain(peers)
+            .collect()
     }
 
     /// The first client port of node `number`, counted from 1.
@@ -169,7 +226,8 @@ impl ClusterFile {
 
     fn ports(&self) -> impl Iterator<Item = u16> + '_ {
         let nodes = (1..=self.nodes).flat_map(|node| self.node_ports(node));
-        std::iter::once(self.base_port + 1).chain(nodes)
+        let metas = self.meta_numbers();
+        metas.flat_map(|meta| self.meta_ports(meta)).chain(nodes)
     }
 
     /// Tries blocks below the range that the kernel gives to outgoing connections, from a place that differs
@@ -220,7 +278,7 @@ mod tests {
     #[test]
     fn the_default_ports_are_the_documented_ones() {
         let file = ClusterFile::new(3, 1, BASE_PORT_DEFAULT).unwrap();
-        assert_eq!(file.meta_address().to_string(), "127.0.0.1:34601");
+        assert_eq!(file.meta_addresses(), ["127.0.0.1:34601"]);
         assert_eq!(file.node_port(1), 34_801);
         assert_eq!(file.node_port(3), 35_001);
         assert_eq!(file.node_ports(3), [35_001, 36_001, 36_002]);
@@ -228,7 +286,7 @@ mod tests {
 
     #[test]
     fn no_port_is_used_twice_even_by_the_largest_cluster() {
-        let file = ClusterFile::new(NODES_MAX, CORES_MAX, 20_000).unwrap();
+        let file = ClusterFile::with_metas(METAS_MAX, NODES_MAX, CORES_MAX, 20_000).unwrap();
         let mut ports: Vec<u16> = file.ports().collect();
         let count = ports.len();
         ports.sort_unstable();
@@ -248,6 +306,7 @@ mod tests {
         assert!(ClusterFile::new(0, 1, 0).is_err());
         assert!(ClusterFile::new(NODES_MAX + 1, 1, 0).is_err());
         assert!(ClusterFile::new(1, 0, 0).is_err());
+        assert!(ClusterFile::with_metas(2, 1, 1, 0).is_err());
         assert!(ClusterFile::new(1, 1, 80).is_err());
         assert!(ClusterFile::new(3, 1, 65_000).is_err());
     }

@@ -35,11 +35,19 @@ impl Cluster {
 
     /// Meta first.
     pub(crate) fn processes(&self) -> impl Iterator<Item = Process> {
-        std::iter::once(self.meta()).chain(self.nodes().map(|(_, process)| process))
+        let metas = self.metas().map(|(_, process)| process);
+        metas.chain(self.nodes().map(|(_, process)| process))
     }
 
-    fn meta(&self) -> Process {
-        Process::new("meta", &self.dir)
+    /// A single one has no number in its name.
+    pub(super) fn metas(&self) -> impl Iterator<Item = (u16, Process)> {
+        self.file.meta_numbers().map(|number| {
+            let name = match self.file.metas {
+                1 => "meta".to_owned(),
+                _ => format!("meta-{number}"),
+            };
+            (number, Process::new(name, &self.dir))
+        })
     }
 
     fn nodes(&self) -> impl Iterator<Item = (u16, Process)> {
@@ -58,11 +66,8 @@ impl Cluster {
     /// Starts what does not run and waits until all of it answers. Tells how many nodes ran already.
     pub(crate) async fn start(&self, poll: &str, wait: Duration) -> anyhow::Result<usize> {
         let (replica, _) = self.programs()?;
-        if self.meta().running().is_none() {
-            wait_for_ports("meta", &[self.file.meta_address().port()]).await?;
-            self.start_meta()?;
-        }
         let deadline = Instant::now() + wait;
+        self.start_metas(deadline).await?;
         let mut left_alone = 0;
         for (number, process) in self.nodes() {
             if process.running().is_some() {
@@ -74,7 +79,7 @@ impl Cluster {
             process.start(&replica, &self.node_arguments(number, &process, poll))?;
             if is_new {
                 // Meta numbers nodes in the order in which they come: node-2 shall be node 2.
-                self.wait_for(deadline, &[&process.name, "meta"]).await?;
+                self.wait_for(deadline, &[&process.name]).await?;
             }
         }
         let names: Vec<String> = self.processes().map(|process| process.name).collect();
@@ -86,28 +91,16 @@ impl Cluster {
         Ok(left_alone)
     }
 
-    fn start_meta(&self) -> anyhow::Result<()> {
-        let meta = self.meta();
-        let mut arguments = vec![
-            "run".to_owned(),
-            "--dir".to_owned(),
-            text(&meta.data_dir()),
-            "--listen".to_owned(),
-            self.file.meta_address().to_string(),
-        ];
-        // Beside nodes with data, an empty meta directory is a loss, not a beginning.
-        if !self.nodes().any(|(_, node)| node.data_dir().exists()) {
-            arguments.push("--init-if-empty".to_owned());
-        }
-        arguments.extend(self.file.meta_options.iter().cloned());
-        let (_, program) = self.programs()?;
-        meta.start(&program, &arguments)
+    /// Backups go to a directory beside the processes', which all of them see.
+    pub(super) fn backup_target(&self) -> [String; 2] {
+        let dir = text(&self.dir.join("backup"));
+        ["--backup-target".to_owned(), format!("local=file://{dir}")]
     }
 
     fn node_arguments(&self, number: u16, process: &Process, poll: &str) -> Vec<String> {
         let pairs = [
             ("--dir", text(&process.data_dir())),
-            ("--meta", self.file.meta_address().to_string()),
+            ("--meta", self.file.meta_addresses().join(",")),
             ("--cores", self.file.cores.to_string()),
             ("--listen", "127.0.0.1".to_owned()),
             ("--base-port", self.file.node_port(number).to_string()),
@@ -118,6 +111,7 @@ impl Cluster {
             .flat_map(|(name, value)| [name.to_owned(), value]);
         std::iter::once("run".to_owned())
             .chain(options)
+            .chain(self.backup_target())
             .chain(self.file.node_options.iter().cloned())
             .collect()
     }
@@ -163,10 +157,12 @@ impl Cluster {
     pub(super) async fn start_one(&self, process: &Process, wait: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + wait;
         let number = self.nodes().find(|(_, it)| it.name == process.name);
+        let meta = self.metas().find(|(_, it)| it.name == process.name);
         match number {
             None => {
-                wait_for_ports("meta", &[self.file.meta_address().port()]).await?;
-                self.start_meta()?;
+                let number = meta.map_or(1, |(number, _)| number);
+                wait_for_ports(&process.name, &self.file.meta_ports(number)).await?;
+                self.start_meta(number, process)?;
             }
             Some((number, _)) => {
                 wait_for_ports(&process.name, &self.file.node_ports(number)).await?;
@@ -189,7 +185,7 @@ impl Cluster {
     }
 
     /// Waits until these processes run and answer.
-    async fn wait_for(&self, deadline: Instant, names: &[&str]) -> anyhow::Result<()> {
+    pub(super) async fn wait_for(&self, deadline: Instant, names: &[&str]) -> anyhow::Result<()> {
         const LOOK_EVERY: Duration = Duration::from_millis(20);
         loop {
             let status = self.status().await;
@@ -241,16 +237,21 @@ impl Cluster {
     /// Looks at every process and asks meta about the nodes. Takes a second at most.
     pub(crate) async fn status(&self) -> Status {
         const ASK_FOR: Duration = Duration::from_secs(1);
-        let meta_address = self.file.meta_address().to_string();
-        let heard = match self.meta().running() {
-            Some(_) => connect::answering_cores(&meta_address, ASK_FOR).await.ok(),
-            None => None,
+        let metas = self.file.meta_addresses();
+        let heard = match self.metas().any(|(_, it)| it.running().is_some()) {
+            true => connect::answering_cores(&metas, ASK_FOR).await.ok(),
+            false => None,
         };
-        let mut processes = vec![ProcessStatus::look(
-            &self.meta(),
-            heard.is_some(),
-            vec![meta_address.clone()],
-        )];
+        let mut processes = Vec::new();
+        for (number, process) in self.metas() {
+            let address = self.file.meta_address(number).to_string();
+            // One that follows answers as well, if only by saying who leads.
+            let answers = match self.file.metas {
+                1 => heard.is_some(),
+                _ => process.running().is_some() && connect::answers(&address, ASK_FOR).await,
+            };
+            processes.push(ProcessStatus::look(&process, answers, vec![address]));
+        }
         for (number, process) in self.nodes() {
             let addresses = self.node_addresses(number);
             // The process of ours, not another cluster's on the same ports.
@@ -267,7 +268,7 @@ impl Cluster {
         }
         Status {
             dir: self.dir.clone(),
-            meta: meta_address,
+            meta: metas.join(","),
             processes,
         }
     }
@@ -277,7 +278,8 @@ impl Cluster {
         let mut ended = Ended::default();
         let nodes: Vec<Process> = self.nodes().map(|(_, process)| process).collect();
         end(&nodes, Signal::TERM, wait, &mut ended).await?;
-        end(&[self.meta()], Signal::TERM, wait, &mut ended).await?;
+        let metas: Vec<Process> = self.metas().map(|(_, process)| process).collect();
+        end(&metas, Signal::TERM, wait, &mut ended).await?;
         Ok(ended)
     }
 
@@ -310,8 +312,9 @@ impl Cluster {
     pub(crate) fn what_next(&self) -> String {
         let replicas = self.file.nodes.min(3);
         let mut lines = Vec::new();
-        if self.file.base_port != BASE_PORT_DEFAULT {
-            lines.push(format!("export PEGASUS_META={}", self.file.meta_address()));
+        let metas = self.file.meta_addresses();
+        if self.file.base_port != BASE_PORT_DEFAULT || metas.len() > 1 {
+            lines.push(format!("export PEGASUS_META={}", metas.join(",")));
         }
         lines.push(format!(
             "pegasus table create demo --partitions 8 --replicas {replicas}"
@@ -373,7 +376,7 @@ async fn end(
 }
 
 /// A process that has just ended may hold its ports for a moment; somebody else holds them for longer.
-async fn wait_for_ports(name: &str, ports: &[u16]) -> anyhow::Result<()> {
+pub(super) async fn wait_for_ports(name: &str, ports: &[u16]) -> anyhow::Result<()> {
     const WAIT: Duration = Duration::from_secs(5);
     const LOOK_EVERY: Duration = Duration::from_millis(20);
     let deadline = Instant::now() + WAIT;
@@ -427,7 +430,7 @@ fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     path.display().to_string()
 }
 

@@ -71,7 +71,7 @@ pub(super) async fn remove(options: &RemoveNode, out: &mut Output) -> anyhow::Re
             format!("there is no {name} in this cluster; `pegasus local status` has them");
         return Err(Failed::error(Exit::NotFound, sentence));
     };
-    let connect = Connect::new(vec![cluster.file.meta_address().to_string()], None);
+    let connect = Connect::new(cluster.file.meta_addresses(), None);
     let client = orders::client(&connect).await?;
     let address = cluster.first_address(&name);
     let nodes = client.list_nodes().await?.nodes;

@@ -86,7 +86,7 @@ pub(super) async fn run(options: &Restart, out: &mut Output) -> anyhow::Result<(
     }
     let roll = Roll {
         wait: Duration::from_secs(options.wait),
-        connect: Connect::new(vec![cluster.file.meta_address().to_string()], None),
+        connect: Connect::new(cluster.file.meta_addresses(), None),
         cluster,
         path,
     };
@@ -159,7 +159,7 @@ impl Roll {
         progress.save(&self.path)?;
         let names: Vec<Process> = self.cluster.processes().collect();
         for process in names {
-            let is_meta = process.name == "meta";
+            let is_meta = !process.name.starts_with("node-");
             if progress.done.contains(&process.name) || (is_meta && nodes_only) {
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use super::facts::Facts;
 use super::partition;
-use pegasus_client::NodeInfo;
+use pegasus_client::{MetaInfo, NodeInfo};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -129,8 +129,17 @@ fn summary(facts: &Facts) -> String {
         .iter()
         .map(|it| u64::from(it.healthy_partitions))
         .sum();
+    let metas = match facts.cluster.metas.as_slice() {
+        [] => String::new(),
+        metas => {
+            let up = metas.iter().filter(|it| it.is_up != Some(false)).count();
+            let leader = metas.iter().find(|it| it.leads);
+            let leader = leader.map_or_else(|| "nobody".to_owned(), |it| it.address.clone());
+            format!(", {up} of {} metas up, {leader} leads", metas.len())
+        }
+    };
     format!(
-        "{} tables, {partitions} partitions ({healthy} healthy), {alive} of {} nodes alive",
+        "{} tables, {partitions} partitions ({healthy} healthy), {alive} of {} nodes alive{metas}",
         facts.tables.len(),
         facts.nodes.len()
     )
@@ -298,7 +307,13 @@ fn clock_findings(facts: &Facts) -> Vec<Finding> {
 }
 
 fn cluster_findings(facts: &Facts) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let mut findings: Vec<Finding> = facts
+        .cluster
+        .metas
+        .iter()
+        .filter(|it| it.is_up == Some(false))
+        .map(absent_meta)
+        .collect();
     let level = facts.cluster.level;
     if level < LEVEL_STEADY {
         findings.push(Finding {
@@ -329,6 +344,21 @@ fn cluster_findings(facts: &Facts) -> Vec<Finding> {
         });
     }
     findings
+}
+
+fn absent_meta(it: &MetaInfo) -> Finding {
+    let MetaInfo {
+        member, address, ..
+    } = it;
+    Finding {
+        severity: Severity::Degraded,
+        what: format!("meta {member} at {address}"),
+        since_ms: None,
+        why: "it does not answer the meta that leads".to_owned(),
+        todo: format!(
+            "start it; one whose directory is lost is replaced: `pegasus meta remove {member}`, then `pegasus meta add` with a new number"
+        ),
+    }
 }
 
 /// How to have a node back.

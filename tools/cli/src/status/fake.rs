@@ -20,6 +20,8 @@ pub(crate) fn healthy(nodes: u32) -> Facts {
             heal_delay_ms: 60_000,
             now_unix_ms: NOW_MS,
             details: Vec::new(),
+            metas: Vec::new(),
+            term: 0,
         },
         nodes: (1..=nodes).map(node).collect(),
         tables: vec![TableInfo {

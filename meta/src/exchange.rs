@@ -33,7 +33,7 @@ pub(crate) struct ImportArguments {
     #[arg(long, conflicts_with = "servers", required_unless_present = "servers")]
     dir: Option<PathBuf>,
     /// As the first member of a group of metas, under this number.
-    #[arg(long, value_name = "NUMBER", requires = "dir", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, alias = "group-member", value_name = "NUMBER", requires = "dir", value_parser = clap::value_parser!(u64).range(1..))]
     member: Option<u64>,
     #[command(flatten)]
     zookeeper: ZooKeeperArguments,
@@ -69,10 +69,10 @@ pub(crate) fn export(arguments: &ExportArguments) -> anyhow::Result<()> {
 
 fn of_directory(dir: &Path) -> anyhow::Result<Durable> {
     if group::is_member(dir) {
-        bail!(
-            "{}: the state of a group is in all its members; this one may not have the newest of it",
-            dir.display()
+        println!(
+            "warning: this is what one member of a group knows to be decided; export of the one that led last, or of all and take the newest"
         );
+        return Ok(group::read(dir)?);
     }
     let (_store, durable) = FileStore::open(dir)?;
     Ok(durable)

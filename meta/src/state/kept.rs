@@ -123,6 +123,8 @@ impl State {
             // One that has not told what it has is told when it does.
             if self.live.get(&node).is_some_and(|live| live.has_told_all) {
                 work.pushes.drop_replica(node, key);
+            } else {
+                _ = work.pushes.to(node);
             }
             // Until the node says that it is gone it counts as there, also if it was never reported.
             if let Some(live) = self.live.get_mut(&node) {

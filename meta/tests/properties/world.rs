@@ -115,11 +115,15 @@ impl World {
         });
     }
 
-    fn copy(&mut self, node: u32, mut key: ReplicaKey, health: ReplicaHealth, prepared: u64) {
-        // A number that was never given would prove the store to be too old, and nothing would happen any more.
+    /// A number that was never given would prove the store to be too old, and nothing would happen any more.
+    fn bring_down(&self, key: &mut ReplicaKey) {
         let counters = self.state.durable().counters();
         key.incarnation.0 %= counters.next_incarnation;
         key.partition.table.0 %= counters.next_table;
+    }
+
+    fn copy(&mut self, node: u32, mut key: ReplicaKey, health: ReplicaHealth, prepared: u64) {
+        self.bring_down(&mut key);
         let node = NodeId(node);
         let Some(live) = self.state.live(node) else {
             return;
@@ -171,7 +175,13 @@ impl World {
 
     pub(crate) fn take(&mut self, step: Step) {
         match step {
-            Step::Command(command) => self.apply(command),
+            Step::Command(mut command) => {
+                if let Command::Report { report, .. } = &mut command {
+                    let keys = report.replicas.iter_mut().map(|(key, _)| key);
+                    keys.for_each(|key| self.bring_down(key));
+                }
+                self.apply(command);
+            }
             Step::ReportAll {
                 node,
                 incarnation,

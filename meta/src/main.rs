@@ -24,9 +24,13 @@ use pegasus_meta::state::{Cluster, ClusterId, Durable, may_name};
 use pegasus_meta::store::zookeeper::{self, ZooKeeper};
 use pegasus_meta::store::{FileStore, StoreError};
 use place_of_store::ZooKeeperSettings;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Write as _;
 use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Files of the store, links to other metas, and the like.
+const FILES_BESIDE_CONNECTIONS: u64 = 256;
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
@@ -102,6 +106,7 @@ fn run(arguments: RunArguments) -> anyhow::Result<()> {
     pegasus_logs::start(&settings.logs)?;
     tracing::info!("settings:\n{}", settings.shown()?);
     pegasus_backup::install_tls();
+    allow_files(settings.connections_max);
     let token = settings.token()?;
     let leadership = leadership(&settings, &token)?;
     say_who_may_connect(&settings, &token);
@@ -116,6 +121,33 @@ fn run(arguments: RunArguments) -> anyhow::Result<()> {
         ..ServerOptions::at(settings.listen)
     };
     runtime.block_on(serve(&settings, leadership, options))
+}
+
+/// Raises the limit of open files to what so many connections need, as far as the system allows it.
+fn allow_files(connections_max: usize) {
+    let wanted = connections_max as u64 + FILES_BESIDE_CONNECTIONS;
+    let limit = getrlimit(Resource::Nofile);
+    // None: no limit.
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let raised = Rlimit {
+        current: Some(limit.maximum.map_or(wanted, |most| most.min(wanted))),
+        maximum: limit.maximum,
+    };
+    let is_raised = setrlimit(Resource::Nofile, raised).is_ok();
+    let allowed = if is_raised {
+        raised.current
+    } else {
+        limit.current
+    };
+    if allowed.is_some_and(|allowed| allowed < wanted) {
+        tracing::warn!(
+            allowed,
+            wanted,
+            "this process may not have as many files open as connections_max = {connections_max} needs; raise its hard limit (LimitNOFILE), or lower connections_max"
+        );
+    }
 }
 
 /// Who leads, by what the directory is: alone, or a member of a group.

@@ -41,6 +41,8 @@ pub struct Options<'a> {
     pub node: &'a [&'a str],
     /// As `pegasus-meta run` takes them.
     pub meta: &'a [&'a str],
+    /// How many metas; 0: one, which keeps its state alone.
+    pub metas: u16,
 }
 
 impl Cluster {
@@ -58,7 +60,7 @@ impl Cluster {
     ) -> Result<Self> {
         let options = Options {
             node: node_options,
-            meta: &[],
+            ..Options::default()
         };
         Self::start_options(directory, nodes, cores, options)
     }
@@ -80,6 +82,10 @@ impl Cluster {
         let (nodes, cores) = (nodes.to_string(), cores.to_string());
         let mut arguments = vec!["start", "--nodes", &nodes, "--cores", &cores];
         arguments.extend(["--base-port", &base_port]);
+        let metas = options.metas.to_string();
+        if options.metas > 0 {
+            arguments.extend(["--metas", &metas]);
+        }
         let meta: Vec<String> = (options.meta.iter())
             .map(|option| format!("--meta-option={option}"))
             .collect();

@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 /// Who works on which table. Start from [`Load::on`] and change fields.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// `host:port` of meta.
+    /// `host:port` of meta; several with commas.
     pub meta: String,
     pub table: String,
     /// Each with connections of its own.
@@ -65,7 +65,7 @@ impl Load {
     }
 
     async fn connect(&self, timeout: Duration) -> Result<Table> {
-        let mut options = ClientOptions::new([self.meta.as_str()]);
+        let mut options = ClientOptions::new(self.meta.split(','));
         options.timeout = timeout;
         let client = Client::connect(options)
             .await

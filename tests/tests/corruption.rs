@@ -39,6 +39,7 @@ impl Scene {
         let options = Options {
             node: node_options,
             meta: &["--heal-delay-ms=500"],
+            ..Options::default()
         };
         let cluster = Cluster::start_options(&path, 3, 1, options).unwrap();
         cluster.create_table("t", PARTITIONS, replicas).unwrap();

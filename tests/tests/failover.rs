@@ -218,6 +218,7 @@ fn a_full_disk_of_one_node_stops_no_reads_and_writes_resume_with_its_space() {
     let options = Options {
         node: &node_options,
         meta: &[],
+        ..Options::default()
     };
     let (_directory, cluster) = start(options);
     let disk = on_power_disk(&cluster, 1);
@@ -292,6 +293,7 @@ fn a_wiped_node_heals_unattended() {
     let options = Options {
         node: &[],
         meta: SOON,
+        ..Options::default()
     };
     let (_directory, cluster) = start(options);
     let clients = clients(&cluster);

@@ -17,6 +17,7 @@ fn start() -> (TempDir, Cluster) {
     let options = Options {
         node: &[],
         meta: &["--heal-delay-ms=500"],
+        ..Options::default()
     };
     let cluster = Cluster::start_options(&directory.path().join("c"), 3, 2, options).unwrap();
     cluster.create_table(TABLE, 4, 2).unwrap();

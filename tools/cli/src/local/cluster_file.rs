@@ -57,12 +57,13 @@ const fn is_one(count: &u16) -> bool {
 }
 
 impl ClusterFile {
-    /// `base_port` 0 asks for a block of ports that nobody listens on now.
+    /// With one meta.
+    #[cfg(test)]
     pub(crate) fn new(nodes: u16, cores: u16, base_port: u16) -> anyhow::Result<Self> {
         Self::with_metas(1, nodes, cores, base_port)
     }
 
-    /// The same with several metas.
+    /// `base_port` 0 asks for a block of ports that nobody listens on now.
     pub(crate) fn with_metas(
         metas: u16,
         nodes: u16,

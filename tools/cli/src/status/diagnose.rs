@@ -138,9 +138,12 @@ fn summary(facts: &Facts) -> String {
             format!(", {up} of {} metas up, {leader} leads", metas.len())
         }
     };
+    let tables = match facts.tables.len() {
+        1 => "1 table".to_owned(),
+        count => format!("{count} tables"),
+    };
     format!(
-        "{} tables, {partitions} partitions ({healthy} healthy), {alive} of {} nodes alive{metas}",
-        facts.tables.len(),
+        "{tables}, {partitions} partitions ({healthy} healthy), {alive} of {} nodes alive{metas}",
         facts.nodes.len()
     )
 }

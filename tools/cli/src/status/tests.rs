@@ -30,7 +30,7 @@ fn a_healthy_cluster_has_no_findings() {
     let text = report.to_text();
     assert_eq!(
         text,
-        "healthy: 1 tables, 2 partitions (2 healthy), 3 of 3 nodes alive"
+        "healthy: 1 table, 2 partitions (2 healthy), 3 of 3 nodes alive"
     );
 }
 
@@ -40,7 +40,7 @@ fn a_dead_node_and_what_lacks_it_are_said_with_since_when_and_what_to_do() {
     assert_eq!(report.severity(), Severity::Degraded);
     let text = report.to_text();
     for part in [
-        "degraded: 1 tables, 2 partitions (0 healthy), 2 of 3 nodes alive",
+        "degraded: 1 table, 2 partitions (0 healthy), 2 of 3 nodes alive",
         "table t, partitions 0-1 (for 20 s)",
         "2 of 3 members; no node that is alive and open is without a copy of it",
         "start node 3 again, or add a node",

@@ -46,10 +46,10 @@ mod view;
 
 pub use backup::{
     BACKUP_INTERVAL_MAX_S, BACKUP_INTERVAL_MIN_S, BACKUPS_KEPT_MAX, BackupChange, BackupCommand,
-    BackupOrder, BackupProgress, BackupRefusal, Chore, ChoreKind, KEEP_COUNT_MAX, PartitionCopy,
-    PartitionWork, Phase, Policy, PolicyOrder, PolicyTable, ProgressState, ReplicaBackup,
-    ReplicaRestore, Restore, RestoreOrder, RestoreSource, RestoreTable, RestoreWork, Run, Site,
-    StartBackup, TableRef, Timing,
+    BackupOrder, BackupProgress, BackupRefusal, Book, Chore, ChoreKind, KEEP_COUNT_MAX,
+    PartitionCopy, PartitionWork, Phase, Policy, PolicyOrder, PolicyTable, ProgressState,
+    ReplicaBackup, ReplicaRestore, Restore, RestoreOrder, RestoreSource, RestoreTable, RestoreWork,
+    Run, Site, StartBackup, TableRef, Timing,
 };
 pub use balance::{
     BalanceLimits, BalanceOrder, BalanceSettings, BalanceView, MOVES_MAX, MOVES_PER_NODE_MAX,

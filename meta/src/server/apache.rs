@@ -15,7 +15,6 @@ mod remote;
 mod tables;
 
 pub(super) use ask::{Ask, Question, read};
-pub(super) use backup::start_time;
 pub(super) use config::CREATING_MS;
 pub(super) use outcome::created;
 pub(super) use outcome::{Told, outcome};

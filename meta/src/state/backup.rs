@@ -38,7 +38,7 @@ use super::{State, Work};
 /// Backups that have ended and are remembered, at most; the oldest are forgotten first. Their files stay.
 pub const BACKUPS_KEPT_MAX: usize = 1_000;
 /// Partitions whose copies are remembered one by one after the end of their backup.
-pub const COPIES_KEPT_MAX: u32 = 256;
+pub(super) const COPIES_KEPT_MAX: u32 = 256;
 
 /// Everything here is looked after this often, in milliseconds.
 const DRIVE_MS: u64 = 500;

@@ -3,12 +3,13 @@
 use super::{carry_out, create_table, filled};
 use crate::fixture::{self, cluster, node};
 use pegasus_meta::state::{
-    BalanceOrder, Command, CreateTable, Drain, EnvChange, HealOptions, Level, Partition, Proposed,
-    ReplicaHealth, Report, State,
+    BackupCommand, BackupProgress, BalanceOrder, Chore, ChoreKind, Command, CreateTable, Drain,
+    EnvChange, HealOptions, Level, Partition, PolicyOrder, ProgressState, Proposed, ReplicaBackup,
+    ReplicaHealth, ReplicaKey, Report, RestoreSource, RestoreTable, Site, State, TableRef, Timing,
 };
 use pegasus_meta::store::{FileStore, MemStore, Store};
 use pegasus_replication::config::{Proposal, RemovalCause};
-use pegasus_replication::ids::{NodeId, NodeIncarnation, TableId};
+use pegasus_replication::ids::{NodeId, NodeIncarnation, PartitionId, TableId};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -226,10 +227,128 @@ fn a_store_of_format_3_is_brought_to_the_format_of_today() {
     assert_eq!(FileStore::open(old.path()).unwrap().1, durable);
 }
 
+#[test]
+fn a_store_of_format_4_is_brought_to_the_format_of_today() {
+    let old = copy_dir(&golden(4));
+    let (store, durable) = FileStore::open(old.path()).unwrap();
+    drop(store);
+    assert!(durable.is_forgotten(NodeId(5)));
+    assert!(durable.backups().runs().is_empty());
+    assert_eq!(FileStore::open(old.path()).unwrap().1, durable);
+}
+
+fn backup(command: BackupCommand) -> Command {
+    Command::Backup {
+        command,
+        now_ms: 4_150,
+    }
+}
+
+/// Begins a backup of its table.
+fn backup_policy() -> Command {
+    backup(BackupCommand::Policy {
+        name: "p".to_owned(),
+        order: PolicyOrder::Add {
+            target: "local".to_owned(),
+            root: String::new(),
+            tables: vec![TableRef::Name("t".to_owned())],
+            interval_s: 86_400,
+            timing: Timing::AtOnce,
+            keep_count: 3,
+            bytes_per_second: 1 << 20,
+        },
+    })
+}
+
+/// Every other kind of change of backups.
+fn backups() -> Vec<fn(&State) -> Command> {
+    let mut commands: Vec<fn(&State) -> Command> = vec![
+        |state| done_on(state, 1),
+        |state| done_on(state, 2),
+        |state| done_on(state, 3),
+        |state| done_on(state, 4),
+        |_| chore_done(ChoreKind::Record),
+        |_| {
+            let name = "p".to_owned();
+            let order = PolicyOrder::Remove { force: false };
+            backup(BackupCommand::Policy { name, order })
+        },
+        |_| backup(BackupCommand::Delete { id: 4_150 }),
+        |_| chore_done(ChoreKind::Delete),
+    ];
+    commands.push(|_| {
+        backup(BackupCommand::Restore(RestoreTable {
+            name: "r".to_owned(),
+            partition_count: 2,
+            replica_count: 2,
+            allow_degraded: false,
+            envs: std::collections::BTreeMap::new(),
+            source: RestoreSource {
+                site: Site {
+                    target: "local".to_owned(),
+                    root: "a/b".to_owned(),
+                },
+                backup: 3_000,
+                table_name: "old".to_owned(),
+                table: TableId(9),
+            },
+            skips_bad: true,
+        }))
+    });
+    commands
+}
+
+fn chore_done(kind: ChoreKind) -> Command {
+    let backup_id = 4_150;
+    let chore = Chore {
+        backup: backup_id,
+        kind,
+    };
+    let result = Ok(());
+    backup(BackupCommand::ChoreEnded { chore, result })
+}
+
+/// A node has backed up what it leads.
+fn done_on(state: &State, id: u32) -> Command {
+    let table = state.durable().table_named("t").unwrap();
+    let led = table.indexed().filter_map(|(index, partition)| {
+        let primary = partition
+            .primary
+            .filter(|it| it.address.node == NodeId(id))?;
+        let partition = PartitionId {
+            table: table.id,
+            index,
+        };
+        Some(ReplicaKey {
+            partition,
+            incarnation: primary.incarnation,
+        })
+    });
+    let backups = led.map(|key| ReplicaBackup {
+        backup: 4_150,
+        key,
+        state: ProgressState::Done,
+        decree: 7,
+        timestamp_ms: 4_140,
+        bytes_total: 100,
+        bytes_done: 100,
+        bytes_sent: 90,
+        error: String::new(),
+    });
+    backup(BackupCommand::Progress {
+        node: NodeId(id),
+        incarnation: NodeIncarnation(1),
+        progress: BackupProgress {
+            backups: backups.collect(),
+            restores: Vec::new(),
+        },
+    })
+}
+
 /// Every kind of change that is written. `UPDATE_GOLDEN=1` writes the files anew, which is right only together with a new
 /// format number.
 #[test]
-fn files_of_format_4_stay_readable_byte_for_byte() {
+fn files_of_format_5_stay_readable_byte_for_byte() {
     let dir = TempDir::new().unwrap();
     let mut store = FileStore::create(dir.path(), &cluster()).unwrap();
     let mut state = State::new(cluster());
@@ -271,7 +390,12 @@ fn files_of_format_4_stay_readable_byte_for_byte() {
         ..HealOptions::default()
     });
     carry_out(&mut state, &mut store, Command::Tick { now_ms: 4_100 });
+    carry_out(&mut state, &mut store, backup_policy());
     store.snapshot(state.durable()).unwrap();
+    for make in backups() {
+        let command = make(&state);
+        carry_out(&mut state, &mut store, command);
+    }
     let orders = [
         Command::MovePrimary {
             table: "t".to_owned(),
@@ -328,16 +452,16 @@ fn files_of_format_4_stay_readable_byte_for_byte() {
             continue;
         }
         if std::env::var("UPDATE_GOLDEN").is_ok() {
-            fs::create_dir_all(golden(4)).unwrap();
-            fs::copy(&path, golden(4).join(&name)).unwrap();
+            fs::create_dir_all(golden(5)).unwrap();
+            fs::copy(&path, golden(5).join(&name)).unwrap();
         }
         assert_eq!(
             fs::read(&path).unwrap(),
-            fs::read(golden(4).join(&name)).unwrap(),
+            fs::read(golden(5).join(&name)).unwrap(),
             "{name}"
         );
     }
     assert!(state.durable().is_forgotten(NodeId(5)));
-    let copy = copy_dir(&golden(4));
+    let copy = copy_dir(&golden(5));
     assert_eq!(FileStore::open(copy.path()).unwrap().1, *state.durable());
 }

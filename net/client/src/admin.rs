@@ -34,8 +34,9 @@ mod scrub;
 mod settings;
 
 pub use backup::{
-    BackupInfo, BackupList, BackupPhase, BackupTarget, PartitionBackup, PartitionRestore, PolicyAction,
-    PolicyInfo, PolicyRequest, PolicyStart, PolicyTableInfo, RestoreInfo, RestoreRequest, WorkState,
+    BackupInfo, BackupList, BackupPhase, BackupTarget, PartitionBackup, PartitionRestore,
+    PolicyAction, PolicyInfo, PolicyRequest, PolicyStart, PolicyTableInfo, RestoreInfo,
+    RestoreRequest, WorkState,
 };
 pub use balance::{BalanceInfo, BalanceLimits, BalanceScope, MoveInfo};
 pub use compact::CompactInfo;

@@ -49,12 +49,12 @@ mod table;
 #[cfg(feature = "fuzzing")]
 pub use admin::any_bytes;
 pub use admin::{
-    BackupInfo, BackupList, BackupPhase, BackupTarget, PartitionBackup, PartitionRestore, PolicyAction,
-    PolicyInfo, PolicyRequest, PolicyStart, PolicyTableInfo, RestoreInfo, RestoreRequest, WorkState,
-    BackoffInfo, BalanceInfo, BalanceLimits, BalanceScope, ChangeOutcome, ClusterInfo,
-    ClusterSummary, CompactInfo, CoreInfo, CreateTable, CreatedTable, DrainInfo, DrainKind,
-    EnvInfo, Health, HotKey, HotKeys, LearnerInfo, MemberInfo, MetaChange, MetaInfo, MoveInfo,
-    NodeInfo, PartitionInfo, ProgramInfo, ReplicaHealth, ScrubInfo, TableInfo,
+    BackoffInfo, BackupInfo, BackupList, BackupPhase, BackupTarget, BalanceInfo, BalanceLimits,
+    BalanceScope, ChangeOutcome, ClusterInfo, ClusterSummary, CompactInfo, CoreInfo, CreateTable,
+    CreatedTable, DrainInfo, DrainKind, EnvInfo, Health, HotKey, HotKeys, LearnerInfo, MemberInfo,
+    MetaChange, MetaInfo, MoveInfo, NodeInfo, PartitionBackup, PartitionInfo, PartitionRestore,
+    PolicyAction, PolicyInfo, PolicyRequest, PolicyStart, PolicyTableInfo, ProgramInfo,
+    ReplicaHealth, RestoreInfo, RestoreRequest, ScrubInfo, TableInfo, WorkState,
 };
 pub use atomic::{Check, CheckKind, CheckOutcome, CheckedRow, Expiry, IncrExpiry, Mutation, Set};
 pub use bytes::Bytes;

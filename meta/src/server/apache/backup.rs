@@ -259,7 +259,7 @@ pub(super) fn policies(state: &State, names: &[String], count: usize, caller: &C
 }
 
 /// `HH:MM`; of a policy without a fixed time, when it was made.
-pub(in crate::server) fn start_time(policy: &Policy) -> String {
+fn start_time(policy: &Policy) -> String {
     let of_creation = u16::try_from(policy.created_ms / 60_000 % 1_440).unwrap_or(0);
     let minute = policy.start_minute.unwrap_or(of_creation);
     format!("{:02}:{:02}", minute / 60, minute % 60)

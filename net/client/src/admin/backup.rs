@@ -308,10 +308,12 @@ impl Client {
             .ask_meta(FrameKind::ShowBackup, Class::Read, &body)
             .await?;
         let reply = read::<admin::ShowBackupReply<'_>>(&answer)?;
-        reply
-            .backup()
-            .map(|it| backup(&it))
-            .ok_or_else(|| crate::Error::failed(crate::Code::Internal, "an answer without a backup".to_owned()))
+        reply.backup().map(|it| backup(&it)).ok_or_else(|| {
+            crate::Error::failed(
+                crate::Code::Internal,
+                "an answer without a backup".to_owned(),
+            )
+        })
     }
 
     /// Ends a running backup; its files are deleted.

@@ -239,10 +239,11 @@ pub(super) fn verified(id: u64, verified: &Verified, out: &mut Output) -> anyhow
     }
     let files = count(verified.files);
     let size = bytes(verified.bytes);
-    Ok(match verified.faults.len() {
-        0 => out.line(format!("backup {id} is good: {files} files, {size}"))?,
-        faults => out.line(format!(
-            "backup {id} is damaged: {faults} faults; {files} files, {size} are good"
-        ))?,
-    })
+    let sentence = match verified.faults.len() {
+        0 => format!("backup {id} is good: {files} files, {size}"),
+        faults => {
+            format!("backup {id} is damaged: {faults} faults; {files} files, {size} are good")
+        }
+    };
+    Ok(out.line(sentence)?)
 }

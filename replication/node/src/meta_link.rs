@@ -52,6 +52,10 @@ const GATHER: Duration = Duration::from_millis(2);
 const GATHER_WISHES: Duration = Duration::from_micros(500);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// The same where several metas are configured: one of them leads soon.
+const BACKOFF_MAX_OF_MANY: Duration = Duration::from_millis(150);
+/// A meta that has not answered a heartbeat for so long is left, if there are others to go to.
+const SILENCE: Duration = Duration::from_millis(2_500);
 
 /// What a core, or the disk watch, tells meta.
 #[derive(Debug)]
@@ -71,15 +75,15 @@ pub enum MetaMail {
     },
     /// Bytes of the files of replicas.
     Sizes(Vec<(ReplicaKey, u64)>),
-    /// The node was told to stop.
-    Leave,
-    /// From the reader of the connection.
-    Frame {
     /// How far backups and restores are. Sent once: whoever misses it asks again.
     Backups {
         backups: Vec<BackupReport>,
         restores: Vec<RestoreReport>,
     },
+    /// The node was told to stop.
+    Leave,
+    /// From the reader of the connection.
+    Frame {
         session: u64,
         kind: FrameKind,
         body: bytes::Bytes,
@@ -127,12 +131,12 @@ pub struct MetaLinkOptions {
     pub members: Members,
     /// The newest copy of routes, for when meta is silent.
     pub known: Arc<Mutex<KnownRoutes>>,
+    /// Who makes backups, and replicas from backups.
+    pub backups: Backups,
 }
 
 /// What was last pushed, as the route relay needs it.
 pub type KnownRoutes = assignment::Known;
-    /// Who makes backups, and replicas from backups.
-    pub backups: Backups,
 
 /// The running link.
 #[derive(Debug)]
@@ -164,7 +168,7 @@ pub fn join(
             return Err(SessionError::Stopped);
         }
         std::thread::sleep(backoff);
-        backoff = (backoff * 2).min(BACKOFF_MAX);
+        backoff = (backoff * 2).min(backoff_max(addresses));
     }
     Err(SessionError::Stopped)
 }
@@ -298,10 +302,12 @@ impl Link {
                 Err(error) if error.is_final() => tracing::error!(%error, "meta refuses this node"),
                 Err(error) => tracing::debug!(%error, "no meta"),
             }
+            // The one that was lost is asked last.
+            self.addresses.rotate_left(1);
             if self.wait_for_retry(jittered(backoff)) {
                 return;
             }
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            backoff = (backoff * 2).min(backoff_max(&self.addresses));
         }
     }
 
@@ -310,6 +316,9 @@ impl Link {
         self.identity.refuse_change(&registered)?;
         self.sessions += 1;
         tracing::info!(meta = %registered.meta, "registered with meta");
+        if let Some(at) = self.addresses.iter().position(|it| *it == registered.meta) {
+            self.addresses.rotate_left(at);
+        }
         Session::start(stream, self.sessions, self.letters.clone())
     }
 
@@ -333,6 +342,7 @@ impl Link {
         self.wishes.clear();
         // The first heartbeat follows the first Sync, so that it carries what was just told.
         let mut heartbeat_at = Instant::now() + HEARTBEAT_PERIOD;
+        let mut heard_at = Instant::now();
         loop {
             match self.next_mail(heartbeat_at) {
                 Ok(MetaMail::Stop) | Err(RecvTimeoutError::Disconnected) => return End::Stop,
@@ -345,11 +355,18 @@ impl Link {
                     kind,
                     body,
                 }) if from == session.number => {
+                    heard_at = Instant::now();
                     if let Err(error) = self.on_frame(kind, &body) {
                         return End::Lost(error);
                     }
                     if kind == FrameKind::Sync {
                         heartbeat_at = heartbeat_at.min(Instant::now() + GATHER);
+                    }
+                }
+                Ok(MetaMail::Backups { backups, restores }) => {
+                    let progress = orders::write_progress(&backups, &restores);
+                    if let Err(error) = session.send(FrameKind::BackupProgress, &progress) {
+                        return End::Lost(error.to_string());
                     }
                 }
                 Ok(mail) => {
@@ -363,15 +380,14 @@ impl Link {
                     if leaves_now {
                         heartbeat_at = Instant::now();
                     }
-                Ok(MetaMail::Backups { backups, restores }) => {
-                    let progress = orders::write_progress(&backups, &restores);
-                    if let Err(error) = session.send(FrameKind::BackupProgress, &progress) {
-                        return End::Lost(error.to_string());
-                    }
-                }
                     if is_report && self.reports.are_urgent() {
                         heartbeat_at = heartbeat_at.min(Instant::now() + GATHER);
                     }
+                }
+                Err(RecvTimeoutError::Timeout)
+                    if self.addresses.len() > 1 && heard_at.elapsed() > SILENCE =>
+                {
+                    return End::Lost(format!("meta is silent for {SILENCE:?}"));
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     if let Err(error) = self.send_heartbeat(&mut session) {
@@ -478,6 +494,15 @@ impl Link {
             Some(mail) => Ok(mail),
             None => self.mail.recv_deadline(until),
         }
+    }
+}
+
+/// The longest pause between two attempts.
+const fn backoff_max(addresses: &[SocketAddr]) -> Duration {
+    if addresses.len() > 1 {
+        BACKOFF_MAX_OF_MANY
+    } else {
+        BACKOFF_MAX
     }
 }
 

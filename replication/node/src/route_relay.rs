@@ -113,6 +113,13 @@ struct Heard {
     route: Route,
 }
 
+/// What came of a question to one meta.
+enum Asked {
+    Answered(Result<Route, Failure>),
+    /// It does not lead; this one does, if it knows.
+    Elsewhere(Option<SocketAddr>),
+}
+
 impl Relay {
     fn run(&mut self, queue: &Receiver<RouteQuestion>) {
         for RouteQuestion {
@@ -156,24 +163,33 @@ impl Relay {
         {
             return None;
         }
-        match self.exchange(table_name) {
-            Ok(answer) => {
-                self.silent_until = None;
-                Some(answer)
+        // Each meta may be gone or name another one: as many attempts as there are, and one to follow a hint.
+        let attempts = match self.meta.len() {
+            0 | 1 => 1,
+            many => many + 1,
+        };
+        for _ in 0..attempts {
+            match self.exchange(table_name) {
+                Ok(Asked::Answered(answer)) => {
+                    self.silent_until = None;
+                    return Some(answer);
+                }
+                Ok(Asked::Elsewhere(leader)) => self.prefer(leader),
+                Err(error) => {
+                    tracing::debug!(%error, "a meta does not answer for routes");
+                    self.prefer(None);
+                }
             }
-            Err(error) => {
-                tracing::debug!(%error, "meta does not answer for routes");
-                self.connection = None;
-                self.silent_until = Some(Instant::now() + SILENCE);
-                None
-            }
+            self.connection = None;
         }
+        self.silent_until = Some(Instant::now() + SILENCE);
+        None
     }
 
-    fn exchange(&mut self, table_name: &str) -> io::Result<Result<Route, Failure>> {
+    fn exchange(&mut self, table_name: &str) -> io::Result<Asked> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(connect(&self.meta)?),
+            none => none.insert(connect(&mut self.meta)?),
         };
         let mut builder = FlatBufferBuilder::new();
         let name = builder.create_string(table_name);
@@ -192,10 +208,22 @@ impl Relay {
             }
             if frame.header.is_failure() {
                 let failure = FailureBody::read(&frame.body).map_err(io::Error::other)?;
-                return Ok(Err(Failure::new(failure.code, failure.message)));
+                if failure.code == Code::NotPrimary {
+                    return Ok(Asked::Elsewhere(failure.primary.parse().ok()));
+                }
+                let failure = Failure::new(failure.code, failure.message);
+                return Ok(Asked::Answered(Err(failure)));
             }
-            return read_route(&frame.body).map(Ok).map_err(io::Error::other);
+            let route = read_route(&frame.body).map_err(io::Error::other)?;
+            return Ok(Asked::Answered(Ok(route)));
         }
+    }
+
+    /// Another meta is asked next: the one that leads, if that is known.
+    fn prefer(&mut self, leader: Option<SocketAddr>) {
+        let known = leader.and_then(|leader| self.meta.iter().position(|it| *it == leader));
+        let count = self.meta.len().max(1);
+        self.meta.rotate_left(known.unwrap_or(1) % count);
     }
 
     /// Remembers an answer, except where an older one had a higher ballot: meta itself may answer from the past.
@@ -298,11 +326,15 @@ fn route_of(configuration: &Configuration, known: &KnownRoutes) -> PartitionRout
     }
 }
 
-fn connect(meta: &[SocketAddr]) -> io::Result<Connection> {
+/// Connects to the first meta that answers, which is asked first from then on.
+fn connect(metas: &mut [SocketAddr]) -> io::Result<Connection> {
     let mut last = io::Error::other("no meta server is configured");
-    for address in meta {
-        match Connection::open(*address, ANSWER_TIMEOUT) {
-            Ok(connection) => return Ok(connection),
+    for index in 0..metas.len() {
+        match Connection::open(metas[index], ANSWER_TIMEOUT) {
+            Ok(connection) => {
+                metas.rotate_left(index);
+                return Ok(connection);
+            }
             Err(error) => last = error,
         }
     }

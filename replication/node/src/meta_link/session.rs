@@ -22,6 +22,8 @@ pub(super) const PROTOCOL: u16 = 1;
 const NONCE_BYTES: usize = 16;
 /// For each frame of the registration, and for a heartbeat to leave.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same where there are other metas to ask.
+const FRAME_TIMEOUT_OF_MANY: Duration = Duration::from_secs(1);
 
 /// How this node introduces itself.
 #[derive(Clone)]
@@ -59,6 +61,8 @@ pub enum SessionError {
         meta: SocketAddr,
         code: Code,
         message: String,
+        /// The meta that leads, if this one does not and knows.
+        leader: Option<SocketAddr>,
     },
     #[error("meta {meta}: it does not know this cluster's token")]
     Unproven { meta: SocketAddr },
@@ -91,6 +95,18 @@ impl SessionError {
             }
             Self::Unproven { .. } | Self::Foreign { .. } | Self::NoAddress | Self::Stopped => true,
             Self::Io { .. } | Self::Protocol { .. } => false,
+        }
+    }
+
+    /// The meta to ask instead.
+    const fn leader(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Refused {
+                code: Code::NotPrimary,
+                leader,
+                ..
+            } => *leader,
+            _ => None,
         }
     }
 }
@@ -128,17 +144,30 @@ impl std::fmt::Debug for LinkIdentity {
     }
 }
 
-/// Connects to the first meta server that answers and registers there.
+/// Registers with the meta that leads: asks one after the other, and follows whoever names the leader.
 pub(super) fn register(
     addresses: &[SocketAddr],
     identity: &LinkIdentity,
 ) -> Result<(Connection, Registered), SessionError> {
+    let timeout = if addresses.len() > 1 {
+        FRAME_TIMEOUT_OF_MANY
+    } else {
+        FRAME_TIMEOUT
+    };
     let mut last = SessionError::NoAddress;
+    let mut asked = Vec::new();
     for meta in addresses {
-        match register_at(*meta, identity) {
-            Ok(registered) => return Ok(registered),
-            Err(error) if error.is_final() => return Err(error),
-            Err(error) => last = error,
+        let mut next = Some(*meta);
+        while let Some(meta) = next.take().filter(|it| !asked.contains(it)) {
+            asked.push(meta);
+            match register_at(meta, identity, timeout) {
+                Ok(registered) => return Ok(registered),
+                Err(error) if error.is_final() => return Err(error),
+                Err(error) => {
+                    next = error.leader();
+                    last = error;
+                }
+            }
         }
     }
     Err(last)
@@ -147,13 +176,14 @@ pub(super) fn register(
 fn register_at(
     meta: SocketAddr,
     identity: &LinkIdentity,
+    timeout: Duration,
 ) -> Result<(Connection, Registered), SessionError> {
     let io_error = |error| SessionError::Io { meta, error };
     let malformed = |error: body::BodyError| SessionError::Protocol {
         meta,
         reason: error.to_string(),
     };
-    let mut connection = Connection::open(meta, FRAME_TIMEOUT).map_err(io_error)?;
+    let mut connection = Connection::open(meta, timeout).map_err(io_error)?;
     let nonce: [u8; NONCE_BYTES] = rand::random();
     connection
         .send(FrameKind::Register, &write_register(identity, &nonce))
@@ -165,6 +195,7 @@ fn register_at(
             meta,
             code: failure.code,
             message: failure.message,
+            leader: failure.primary.parse().ok(),
         });
     }
     if frame.header.kind != FrameKind::RegisterReply {

@@ -7,7 +7,7 @@ use pegasus_thrift::data::{RawKey, Request};
 use pegasus_thrift::frame::thft::Version;
 use pegasus_thrift::frame::{Limits, Name, Progress, rdsn, thft};
 use pegasus_thrift::meta::{QueryCfgRequest, QueryCfgResponse};
-use pegasus_thrift::{ErrorCode, Rpc};
+use pegasus_thrift::{ErrorCode, Rpc, RpcAddress};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -52,6 +52,13 @@ impl Answer {
     /// What a request that was handled was answered with.
     pub fn read<'a, T: Decode<'a> + Default>(&'a self) -> Result<T> {
         ensure!(self.status == "ERR_OK", "answered with {}", self.status);
+        Ok(read_only_field(&mut Reader::new(&self.result))?)
+    }
+
+    /// The leader that a meta names in the header of its answer, because it does not lead.
+    pub fn forwarded_to(&self) -> Result<RpcAddress> {
+        let status = self.status.as_str();
+        ensure!(status == "ERR_FORWARD_TO_OTHERS", "answered with {status}");
         Ok(read_only_field(&mut Reader::new(&self.result))?)
     }
 

@@ -9,7 +9,7 @@ use e2e::web;
 use pegasus_thrift::meta::{
     ClusterInfoRequest, ClusterInfoResponse, QueryCfgRequest, QueryCfgResponse,
 };
-use pegasus_thrift::{ErrorCode, Rpc, RpcAddress};
+use pegasus_thrift::{ErrorCode, Rpc};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::process::Command;
@@ -131,9 +131,7 @@ fn followers_tell_apaches_clients_and_browsers_who_leads() {
         let mut connection = Connection::open(follower.parse().unwrap(), form).unwrap();
         if form == Form::Rdsn {
             let answer = connection.ask_server(Rpc::QueryPartitionConfigByIndex, &query);
-            let answer = answer.unwrap();
-            assert_eq!(answer.status, "ERR_FORWARD_TO_OTHERS");
-            let named: RpcAddress = answer.read().unwrap();
+            let named = answer.unwrap().forwarded_to().unwrap();
             assert_eq!(named.v4().unwrap().to_string(), leader_address);
             continue;
         }

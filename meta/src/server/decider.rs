@@ -28,6 +28,8 @@ const PATIENCE_MS: u64 = 10_000;
 const PATIENCE_MS_MAX: u64 = 600_000;
 /// A new leader of a group waits so long for nodes before it carries out what operators want.
 const SETTLE_MS: u64 = 600;
+/// The same while not even half of them have come.
+const SETTLE_MS_MAX: u64 = 5_000;
 /// Letters that wait for that; more are carried out as things are.
 const HELD_MAX: usize = 1_024;
 /// Orders are looked at this often while somebody waits: a drain costs a walk over all partitions.
@@ -104,7 +106,7 @@ impl Decider {
     /// Keeps what operators want for a moment, until nodes have come from the leader before.
     pub(super) fn settle(mut self) -> Self {
         self.settling = Some(Settling {
-            until_ms: self.clock.now_ms() + SETTLE_MS,
+            until_ms: self.clock.now_ms() + SETTLE_MS_MAX,
             held: Vec::new(),
         });
         self
@@ -208,9 +210,14 @@ impl Decider {
         let Some(settling) = &mut self.settling else {
             return letters;
         };
-        let is_over = self.clock.now_ms() >= settling.until_ms;
-        let mut nodes = self.state.durable().nodes().keys();
-        if is_over || nodes.all(|node| self.sessions.contains_key(node)) {
+        let nodes = self.state.durable().nodes();
+        let joined = nodes.keys().filter(|node| self.sessions.contains_key(node));
+        let joined = joined.count();
+        let left_ms = settling.until_ms.saturating_sub(self.clock.now_ms());
+        // A leader that hangs keeps its nodes for some seconds.
+        let is_over =
+            left_ms == 0 || (2 * joined > nodes.len() && left_ms <= SETTLE_MS_MAX - SETTLE_MS);
+        if is_over || joined == nodes.len() {
             let mut all = std::mem::take(&mut settling.held);
             all.extend(letters);
             self.settling = None;

@@ -19,7 +19,7 @@ fn rows(cluster: &Cluster, table: &str, directory: &Path) -> Result<BTreeSet<Str
     let file = directory.join(format!("{table}.tsv"));
     let path = file.to_str().unwrap();
     _ = fs::remove_file(&file);
-    cluster.pegasus(&["export", path, "--table", table, "--format", "tsv"])?;
+    cluster.pegasus(&["export", "--table", table, "--format", "tsv", "--out", path])?;
     Ok(fs::read_to_string(&file)?
         .lines()
         .map(str::to_owned)

@@ -12,6 +12,7 @@ mod replicas;
 mod shown;
 mod slow;
 mod stat;
+mod truncate;
 
 use crate::connect::Connect;
 use crate::exit::{Exit, Failed};
@@ -98,6 +99,15 @@ Examples:
   pegasus table drop demo --reserve 0 --yes        delete it for good
   pegasus table list --dropped")]
     Drop(dropped::Drop),
+    /// Take all rows out of a table; for 7 days they can be recalled
+    #[command(after_help = "\
+The table is dropped and made anew, with the same partitions, replicas and settings: quick, whatever is in it. For the moment that
+takes nobody can read or write it. Rows that fit a filter are deleted by `pegasus clear-data`.
+
+Examples:
+  pegasus table truncate demo
+  pegasus table recall 3 --name demo-before")]
+    Truncate(truncate::Truncate),
     /// Bring a dropped table back
     #[command(after_help = "\
 Examples:
@@ -195,6 +205,7 @@ pub(crate) async fn run(
         Command::Move(options) => moves::run(&options, connect, out).await,
         Command::SetReplicas(options) => replicas::run(&options, connect, out).await,
         Command::Drop(options) => dropped::drop_table(&options, connect, out).await,
+        Command::Truncate(options) => truncate::run(&options, connect, out).await,
         Command::Recall(options) => dropped::recall(&options, connect, out).await,
         Command::Rename { from, to } => dropped::rename(&from, &to, connect, out).await,
         Command::Env(command) => envs::run(command, connect, out).await,

@@ -99,7 +99,9 @@ fn a_leader_that_was_paused_comes_back_as_a_follower_and_answers_nothing_from_th
     let paused = leader(&cluster);
     let address = address_of(&cluster, &paused);
     cluster.signal(&paused, Signal::STOP).unwrap();
-    cluster.create_table("meanwhile", 2, 3).unwrap();
+    // Nodes leave a leader that hangs after some seconds; until all have come there are too few for three replicas.
+    let is_made = || cluster.create_table("meanwhile", 2, 3).is_ok();
+    wait_until("a table to be made by the next leader", is_made).unwrap();
     assert_ne!(leader(&cluster), paused);
     cluster
         .pegasus(&["set", "meanwhile", "k", "f", "v"])

@@ -15,6 +15,7 @@ pub mod raw;
 pub mod verified;
 pub mod web;
 pub mod writers;
+pub mod zookeeper;
 
 use std::io::Write;
 

@@ -69,6 +69,7 @@ pub use kept::{KEEP_SECONDS, KEEP_SECONDS_MAX};
 pub use node::{CORES_MAX, Core, Live, NODE_TEXT_BYTES_MAX, NODES_MAX, Node};
 pub use options::HealOptions;
 pub use orders::OrderProgress;
+#[cfg(feature = "server")]
 pub(crate) use report::bounded;
 pub use report::{
     NodeWords, Program, Proposed, REASON_BYTES_MAX, ReplicaHealth, ReplicaKey, ReplicaStatus,

@@ -103,7 +103,7 @@ pub fn write(durable: &Durable, out: &mut impl Write) -> io::Result<()> {
     out.out.flush()
 }
 
-/// Reads what [`write`] has written; nothing counts before all of it was checked.
+/// Reads what [`write()`] has written; nothing counts before all of it was checked.
 ///
 /// # Errors
 /// The file is damaged, of another kind or of another version, with the line.

@@ -22,7 +22,7 @@
 //! | 17 | LevelSet | level (2): 100 to 500 |
 //! | 19 | BalanceSet | paused (1), wanted (1): 0 nothing, 1 primaries, 2 everything; copies, copies of a node, hand-overs (2 each) |
 //! | 20 | ReplicaCountSet | table (4), replica count (1), min_replicas (1) |
-//! | 21 to 27 | Backup | backups, policies, restores: [`super::backup`] |
+//! | 21 to 27 | Backup | backups, policies, restores: `super::backup` |
 //!
 //! 10 and 11 came with format 2, 12 to 17 with format 3, 18 to 20 with format 4, 21 to 27 with format 5.
 

@@ -34,9 +34,15 @@ impl Pace {
         }
     }
 
-    /// From the next [`Pace::take`] on.
+    /// From the next [`Pace::take`] on. What was taken at another pace is forgotten.
     pub fn set(&self, bytes_per_second: u64) {
-        self.state().bytes_per_second = bytes_per_second;
+        let mut state = self.state();
+        if state.bytes_per_second != bytes_per_second {
+            *state = State {
+                bytes_per_second,
+                free_at: None,
+            };
+        }
     }
 
     /// Waits until so many bytes may go.
@@ -131,5 +137,13 @@ mod tests {
         );
         state.bytes_per_second = 0;
         assert_eq!(state.reserve(1 << 40, start), None);
+    }
+
+    #[test]
+    fn a_slow_pace_leaves_no_debt_to_a_faster_one() {
+        let (pace, now) = (Pace::new(1), Instant::now());
+        assert!(pace.state().reserve(1 << 20, now) > Some(now + Duration::from_secs(1 << 19)));
+        pace.set(1 << 30);
+        assert_eq!(pace.state().reserve(1 << 20, now), None);
     }
 }

@@ -364,10 +364,12 @@ impl Keeper {
                 _ => return,
             }
         }
-        if order.bytes_per_second > 0 {
-            self.plane.sending.set(order.bytes_per_second);
-            self.plane.reading.set(order.bytes_per_second);
-        }
+        let pace = match order.bytes_per_second {
+            0 => self.plane.config.bytes_per_second.0,
+            ordered => ordered,
+        };
+        self.plane.sending.set(pace);
+        self.plane.reading.set(pace);
         let (progress, state) = (Arc::<Progress>::default(), RunState::Running);
         let report = BackupReport {
             backup_id: order.backup_id,
@@ -621,3 +623,6 @@ impl std::fmt::Debug for BackupParts {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,6 +88,8 @@ impl World {
             )));
         }
         known.insert(configuration.partition, configuration.clone());
+        let remembered = &mut self.nodes[index].remembered;
+        remembered.insert(configuration.partition, configuration.clone());
         let concerned: BTreeSet<CoreAddress> = before
             .iter()
             .chain([&configuration])

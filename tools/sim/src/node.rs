@@ -9,6 +9,7 @@ use crate::scenario::Scenario;
 use crate::world::World;
 use pegasus_engine::Engine;
 use pegasus_meta::state::{NodeWords, ReplicaHealth, ReplicaKey, ReplicaStatus, Report};
+use pegasus_replication::config::Configuration;
 use pegasus_replication::event::Effects;
 use pegasus_replication::ids::{
     CoreAddress, CoreId, Instant, NodeId, NodeIncarnation, PartitionId,
@@ -36,6 +37,8 @@ pub(crate) struct SimNode {
     /// Digest of the last sync taken over.
     pub(crate) digest: u64,
     pub(crate) known: Known,
+    /// The newest configuration of each partition here, kept on disk: for rebuilding meta only.
+    pub(crate) remembered: BTreeMap<PartitionId, Configuration>,
     /// The life of meta that this node has joined.
     pub(crate) joined: Option<Life>,
     /// Connections to meta that this life has lost.
@@ -59,6 +62,7 @@ impl SimNode {
             is_damage_due: false,
             digest: 0,
             known: Known::default(),
+            remembered: BTreeMap::new(),
             joined: None,
             session: 0,
             meta_arrival: Instant::default(),
@@ -81,16 +85,29 @@ impl SimNode {
         Report {
             digest: self.digest,
             full: true,
-            replicas: self.placed_replicas().map(status).collect(),
+            replicas: self.placed_replicas().map(|it| self.status(it)).collect(),
             disk_total: 0,
             disk_free: 0,
             tables: self.known.tables.values().cloned().collect(),
             words: NodeWords::default(),
         }
     }
+
+    fn status(&self, (core, replica): (CoreId, &Replica)) -> (ReplicaKey, ReplicaStatus) {
+        let (key, mut status) = status(core, replica);
+        let is_of_it = |it: &&Configuration| {
+            let mut members = it.members();
+            members.any(|member| member.incarnation == key.incarnation)
+        };
+        if status.configuration.is_none() {
+            let remembered = self.remembered.get(&key.partition).filter(is_of_it);
+            status.configuration = remembered.cloned().map(Box::new);
+        }
+        (key, status)
+    }
 }
 
-fn status((core, replica): (CoreId, &Replica)) -> (ReplicaKey, ReplicaStatus) {
+fn status(core: CoreId, replica: &Replica) -> (ReplicaKey, ReplicaStatus) {
     let health = match replica.health() {
         Health::Opening => ReplicaHealth::Opening,
         Health::Ready => ReplicaHealth::Ready,

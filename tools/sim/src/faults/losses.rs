@@ -102,6 +102,9 @@ impl World {
             .have_all_told()?
             .then(|| self.plan_meta())
             .transpose()?;
+        if let Some(open) = plan.as_ref().filter(|plan| !plan.undecided.is_empty()) {
+            self.say(|_| format!("meta is not rebuilt, {:?}", open.undecided));
+        }
         let Some(plan) = plan.filter(|plan| plan.undecided.is_empty()) else {
             self.queue.add(self.now.after(RETRY), Action::RecoverMeta);
             return Ok(());

@@ -208,6 +208,7 @@ fn parse(name: &str) -> Option<ReplicaKey> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 
@@ -220,7 +221,7 @@ mod tests {
             },
             incarnation: ReplicaIncarnation(99),
         };
-        let root = tempfile::tempdir().unwrap();
+        let root = tempfile::tempdir().expect("a directory");
         let name = format!("{PREFIX}{}-{}", key.partition, key.incarnation);
         for name in [
             &name,
@@ -229,8 +230,8 @@ mod tests {
             "export-backup-3-7-0",
             "3.7-from-1",
         ] {
-            fs::create_dir(root.path().join(name)).unwrap();
+            fs::create_dir(root.path().join(name)).expect("a name");
         }
-        assert_eq!(unfinished(root.path()).unwrap(), [key]);
+        assert_eq!(unfinished(root.path()).expect("it is there"), [key]);
     }
 }

@@ -13,7 +13,7 @@ use pegasus_net::Waker;
 use pegasus_replication::ids::{Ballot, ReplicaIncarnation, RequestId, TableId};
 use std::fs;
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tempfile::TempDir;
 
@@ -256,7 +256,7 @@ impl Home {
         })
     }
 
-    fn partition_dir(&self, id: u64) -> std::path::PathBuf {
+    fn partition_dir(&self, id: u64) -> PathBuf {
         let table = layout::table_dir("root", id, "t", 4);
         let path = layout::partition_dir(&table, 0);
         self.directory.path().join("target").join(path)
@@ -270,7 +270,7 @@ impl Home {
 }
 
 /// The biggest table file of a partition.
-fn biggest(directory: &Path) -> std::path::PathBuf {
+fn biggest(directory: &Path) -> PathBuf {
     let files = fs::read_dir(directory.join("chkpt_127.0.0.1_34801")).unwrap();
     let files = files.map(|entry| entry.unwrap().path());
     let tables = files.filter(|path| path.extension().is_some_and(|it| it == "sst"));

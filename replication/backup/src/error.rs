@@ -93,8 +93,9 @@ impl TargetError {
             _ if text.contains("NoSuchBucket") => Trouble::Config,
             _ => inner.map_or_else(|| of_text(&text), of_io),
         };
-        // Its first line says what; the rest is for who debugs the library.
-        let detail = text.lines().next().unwrap_or_default();
+        // What is before the arrow is for who debugs the library.
+        let first = text.lines().next().unwrap_or_default();
+        let detail = first.rsplit_once(" => ").map_or(first, |(_, what)| what);
         let detail = match inner {
             Some(inner) => inner.to_string(),
             None => shortened(detail),

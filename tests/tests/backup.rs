@@ -245,7 +245,7 @@ fn backups_and_restores_go_on_after_crashes_and_end_when_cancelled() -> Result<(
     let before = rows(&cluster, "users", here)?;
 
     // Slow enough to be caught in the middle.
-    let id = begin(&cluster, "200k")?;
+    let id = begin(&cluster, "200 KiB")?;
     wait_until("the backup to run", || phase(&cluster, &id) == "running")?;
     let (_, said) = cluster.pegasus_fails(&["backup", "create", "users", "--target", "local"])?;
     ensure!(said.contains("is being backed up already"), "{said}");
@@ -255,7 +255,7 @@ fn backups_and_restores_go_on_after_crashes_and_end_when_cancelled() -> Result<(
     })?;
 
     // Everything dies in the middle of the next one, which goes on by itself.
-    let id = begin(&cluster, "400k")?;
+    let id = begin(&cluster, "400 KiB")?;
     wait_until("the backup to run", || phase(&cluster, &id) == "running")?;
     cluster.kill_all()?;
     cluster.start_again()?;

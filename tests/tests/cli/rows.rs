@@ -13,6 +13,7 @@ fn tables_nodes_and_rows_are_made_shown_and_removed() {
     rows(&cluster);
     scans(&cluster);
     closed_and_full_outputs(&cluster);
+    truncate_needs_a_yes_and_keeps_the_rows(&cluster);
     drop_needs_a_yes(&cluster);
 }
 
@@ -220,6 +221,47 @@ fn closed_and_full_outputs(cluster: &Cluster) {
         let gone = super::Done::run(command.stdout(writer.try_clone().unwrap()));
         assert_eq!((gone.code, gone.err.as_str()), (0, ""), "{arguments:?}");
     }
+}
+
+/// The table is made anew, and the old one is one that was dropped.
+fn truncate_needs_a_yes_and_keeps_the_rows(cluster: &Cluster) {
+    let create = [
+        "table",
+        "create",
+        "full",
+        "--partitions",
+        "2",
+        "--replicas",
+        "2",
+    ];
+    assert_eq!(done(cluster, &create).code, 0);
+    assert_eq!(done(cluster, &["set", "full", "k", "s", "kept"]).code, 0);
+    refused(cluster, &["table", "truncate", "full"], 2, "usage", "--yes");
+    assert_eq!(done(cluster, &["get", "full", "k", "s"]).out.trim(), "kept");
+
+    let truncated = json(cluster, &["table", "truncate", "full", "--yes"]);
+    let old = truncated["dropped_table_id"].to_string();
+    refused(
+        cluster,
+        &["get", "full", "k", "s"],
+        3,
+        "not_found",
+        "no row",
+    );
+    assert_eq!(done(cluster, &["set", "full", "k", "s", "new"]).code, 0);
+
+    let recall = ["table", "recall", &old, "--name", "before"];
+    assert_eq!(done(cluster, &recall).code, 0);
+    assert_eq!(
+        done(cluster, &["get", "before", "k", "s"]).out.trim(),
+        "kept"
+    );
+    assert_eq!(done(cluster, &["get", "full", "k", "s"]).out.trim(), "new");
+    for table in ["before", "full"] {
+        assert_eq!(done(cluster, &["table", "drop", table, "--yes"]).code, 0);
+    }
+    let missing = ["table", "truncate", "full", "--yes"];
+    refused(cluster, &missing, 3, "not_found", "no such table");
 }
 
 fn drop_needs_a_yes(cluster: &Cluster) {

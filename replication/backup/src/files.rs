@@ -140,7 +140,9 @@ impl BackupMetadata {
     /// Bytes of all files.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(FileEntry::bytes).sum()
+        self.files
+            .iter()
+            .fold(0, |all, file| file.bytes().saturating_add(all))
     }
 }
 

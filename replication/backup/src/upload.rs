@@ -71,7 +71,9 @@ impl Upload<'_> {
         let metadata = BackupMetadata {
             checkpoint_decree: signed(self.decree),
             checkpoint_timestamp: signed(self.timestamp_ms),
-            checkpoint_total_size: entries.iter().map(|entry| entry.size).sum(),
+            checkpoint_total_size: entries
+                .iter()
+                .fold(0, |all, entry| entry.size.saturating_add(all)),
             files: entries,
             source: self.source.to_owned(),
         };

@@ -41,9 +41,10 @@ pub enum PoolDone {
         incarnation: ReplicaIncarnation,
         result: Result<(), String>,
     },
-    /// Our flush has ended: durable up to this decree, or why not.
+    /// Our flush of this replica has ended: durable up to this decree, or why not.
     Flushed {
         partition: PartitionId,
+        incarnation: ReplicaIncarnation,
         result: Result<Decree, String>,
     },
     /// A flush of RocksDB's own has ended: durable up to this decree.

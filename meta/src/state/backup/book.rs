@@ -382,7 +382,11 @@ impl Book {
     /// Those that are over and too many, the oldest first. Of each table and place the newest complete one stays, so that the next
     /// one need not begin anew.
     pub(super) fn too_old(&self) -> Vec<u64> {
-        let over = self.runs.values().filter(|run| run.phase.is_over());
+        // What a policy keeps goes by its count: forgotten before that, its files would stay for ever.
+        let is_kept =
+            |run: &Run| run.phase == Phase::Complete && self.policies.contains_key(&run.policy);
+        let over = self.runs.values();
+        let over = over.filter(|run| run.phase.is_over() && !is_kept(run));
         let excess = over.clone().count().saturating_sub(BACKUPS_KEPT_MAX);
         let is_needed = |run: &Run| {
             let newest = self.newest_complete(run.table, &run.site);

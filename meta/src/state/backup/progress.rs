@@ -183,7 +183,10 @@ impl State {
             return None;
         };
         let was_running = mine.state == ProgressState::Running;
-        if mine.bytes_done != told.bytes_done {
+        // One that waits for its turn behind others on its node has not been looked at yet: nothing is known of its size.
+        let waits = told.state == ProgressState::Running && told.bytes_total == 0;
+        let moves = (mine.bytes_done, mine.bytes_sent) != (told.bytes_done, told.bytes_sent);
+        if moves || waits {
             memory.moved_ms.insert(id, now_ms);
         }
         mine.spoken_ms = now_ms;

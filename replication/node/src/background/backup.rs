@@ -25,7 +25,7 @@ use crate::meta_link::{
 use pegasus_backup::pace::{Pace, Progress};
 use pegasus_backup::{Target, TargetError};
 use pegasus_engine::RocksStore;
-use pegasus_replication::ids::{CoreId, Decree, PartitionId};
+use pegasus_replication::ids::{CoreId, Decree, PartitionId, ReplicaIncarnation};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -87,6 +87,7 @@ pub struct Backups {
 #[derive(Debug)]
 pub struct LayOutRequest {
     pub partition: PartitionId,
+    pub incarnation: ReplicaIncarnation,
     /// Does not exist yet; on the file system of the core's database.
     pub directory: PathBuf,
     pub answer: crossbeam_channel::Sender<Result<Decree, String>>,
@@ -114,6 +115,8 @@ struct Desk {
 struct Wishes {
     backups: BTreeMap<(u64, PartitionId), BackupOrder>,
     restores: BTreeMap<ReplicaKey, RestoreWish>,
+    /// Restores that meta has ordered as before: it may not have heard what came of them.
+    asked_again: Vec<ReplicaKey>,
     forgotten: Vec<ReplicaKey>,
     is_stopping: bool,
 }
@@ -177,6 +180,9 @@ impl Backups {
         let mut wishes = self.desk.wishes();
         let known = wishes.restores.get(&order.key);
         if known.is_some_and(|known| known.order == order) {
+            wishes.asked_again.push(order.key);
+            drop(wishes);
+            self.desk.news.notify_one();
             return;
         }
         let core = known.and_then(|known| known.core);
@@ -337,7 +343,13 @@ impl Keeper {
             wish.is_new = false;
             wanted.push(wish.clone());
         }
+        let asked_again = std::mem::take(&mut wishes.asked_again);
         drop(wishes);
+        for key in asked_again {
+            if let Some(run) = self.restores.get_mut(&key) {
+                run.is_news = true;
+            }
+        }
         for (place, order) in backups {
             self.on_backup(place, order);
         }
@@ -359,7 +371,9 @@ impl Keeper {
                     run.report.state = RunState::Cancelled;
                     return;
                 }
-                // Another incarnation, or asked for again after it had failed: made anew.
+                // Of another incarnation: what was done for the one before, if all of it, is found at the target.
+                _ if run.report.key != order.key && !order.cancel => run.task.abort(),
+                // Asked for again after it had failed: made anew.
                 RunState::Failed | RunState::Cancelled if !order.cancel => {}
                 _ => return,
             }

@@ -4,19 +4,26 @@ use super::ShardLoop;
 use crate::background::backup::LayOutRequest;
 use crate::engine_pool::PoolDone;
 use pegasus_engine::Engine;
+use pegasus_replication::replica::RoleName;
 
 impl ShardLoop {
     /// Lays a replica out as a directory for others to read.
     pub(super) fn lay_out(&mut self, request: LayOutRequest) {
         let LayOutRequest {
             partition,
+            incarnation,
             directory,
             answer,
         } = request;
         let replica = self.shard.replica(partition);
-        if replica.is_none_or(|replica| replica.reason().is_some()) {
+        // A learner holds a part, or nothing yet.
+        let may_lay_out = replica.is_some_and(|replica| {
+            replica.incarnation() == incarnation
+                && matches!(replica.role(), RoleName::Primary(_) | RoleName::Secondary)
+        });
+        if !may_lay_out {
             let _ = answer.send(Err(format!(
-                "replica {partition} is not here, or out of service"
+                "replica {partition} of incarnation {incarnation} is not here, or no member"
             )));
             return;
         }
@@ -31,6 +38,7 @@ impl ShardLoop {
                 .map_err(|error| error.to_string());
             done(PoolDone::Flushed {
                 partition,
+                incarnation,
                 result: laid_out.clone(),
             });
             if answer.send(laid_out).is_err()

@@ -359,6 +359,7 @@ impl ShardLoop {
                 .map_err(|error| error.to_string());
             done(PoolDone::Flushed {
                 partition,
+                incarnation,
                 result: result.clone().map(|(decree, _)| decree),
             });
             let exported =

@@ -14,6 +14,7 @@ use pegasus_replication::event::{Effect, Event, Reject};
 use pegasus_replication::ids::{CoreAddress, Decree, PartitionId, ReplicaIncarnation, Ticket};
 use pegasus_replication::log::LogWrite;
 use pegasus_replication::message::{Message, PrepareAck};
+use pegasus_replication::replica::Replica;
 use std::collections::BTreeMap;
 
 /// Effects of a turn that wait for their phase.
@@ -254,6 +255,9 @@ impl ShardLoop {
 
     /// Writes the marker and hands the flush to the pool; `Flushed` follows with what is durable then.
     pub(super) fn flush(&mut self, partition: PartitionId) {
+        let Some(incarnation) = self.shard.replica(partition).map(Replica::incarnation) else {
+            return;
+        };
         if let Err(error) = self.engine.begin_flush(partition) {
             tracing::debug!(%partition, %error, "flush without a marker of its own");
         }
@@ -263,7 +267,11 @@ impl ShardLoop {
                 .flush(partition)
                 .map(|marker| marker.decree)
                 .map_err(|error| error.to_string());
-            done(PoolDone::Flushed { partition, result });
+            done(PoolDone::Flushed {
+                partition,
+                incarnation,
+                result,
+            });
         }));
     }
 
@@ -298,6 +306,11 @@ impl ShardLoop {
                 }
             }));
         }
+    }
+
+    fn is_here(&self, partition: PartitionId, incarnation: ReplicaIncarnation) -> bool {
+        let replica = self.shard.replica(partition);
+        replica.is_some_and(|replica| replica.incarnation() == incarnation)
     }
 
     /// What a job of this core on the engine pool came to.
@@ -337,9 +350,18 @@ impl ShardLoop {
                     report::gone(),
                 );
             }
+            // The replica was dropped meanwhile, and another one of the partition has taken its place.
+            PoolDone::Flushed {
+                partition,
+                incarnation,
+                ..
+            } if !self.is_here(partition, incarnation) => {
+                tracing::debug!(%partition, %incarnation, "a flush of a replica that is gone");
+            }
             PoolDone::Flushed {
                 partition,
                 result: Ok(decree),
+                ..
             }
             | PoolDone::Durable { partition, decree } => {
                 // Of the storage that is being put in the place of what the replica knows: told by its installation.
@@ -352,6 +374,7 @@ impl ShardLoop {
             PoolDone::Flushed {
                 partition,
                 result: Err(error),
+                ..
             } => {
                 tracing::warn!(%partition, error, "flush failed");
                 self.engine.abort_flush(partition);

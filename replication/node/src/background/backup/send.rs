@@ -3,7 +3,7 @@
 use super::{BackupCore, LayOutRequest, Plane, persist};
 use crate::clock;
 use crate::inbox::CoreInput;
-use crate::meta_link::BackupOrder;
+use crate::meta_link::{BackupOrder, ReplicaKey};
 use crossbeam_channel::bounded;
 use pegasus_backup::pace::Progress;
 use pegasus_backup::upload::Upload;
@@ -70,7 +70,7 @@ async fn once(plane: &Plane, order: &BackupOrder, progress: &Progress) -> Result
     };
     let (number, core) = find(plane, order)?;
     let staging = Staging::new(plane, core, order);
-    let decree = lay_out(core, order.key.partition, staging.0.clone()).await?;
+    let decree = lay_out(core, order.key, staging.0.clone()).await?;
     let upload = Upload {
         target: &target,
         partition_dir: &partition_dir,
@@ -115,14 +115,15 @@ fn partition_dir_of(order: &BackupOrder, backup_id: u64) -> String {
     layout::partition_dir(&table, id.index)
 }
 
-/// The core that has the replica, of whichever incarnation: the order may be older than a move within the node.
+/// The core that has the replica.
 fn find<'p>(plane: &'p Plane, order: &BackupOrder) -> Result<(usize, &'p BackupCore), SendError> {
-    let partition = order.key.partition;
+    let ReplicaKey {
+        partition,
+        incarnation,
+    } = order.key;
     let holds = |core: &BackupCore| {
-        core.store
-            .partitions()
-            .iter()
-            .any(|(held, _)| *held == partition)
+        let held = core.store.partitions();
+        held.contains(&(partition, incarnation))
     };
     let mut cores = plane.cores.iter().enumerate();
     cores
@@ -132,12 +133,13 @@ fn find<'p>(plane: &'p Plane, order: &BackupOrder) -> Result<(usize, &'p BackupC
 
 async fn lay_out(
     core: &BackupCore,
-    partition: PartitionId,
+    key: ReplicaKey,
     directory: PathBuf,
 ) -> Result<Decree, SendError> {
     let (answer, answered) = bounded(1);
     let request = LayOutRequest {
-        partition,
+        partition: key.partition,
+        incarnation: key.incarnation,
         directory,
         answer,
     };

@@ -180,6 +180,7 @@ impl Home {
                     partition,
                     directory,
                     answer,
+                    ..
                 }) => {
                     self.engine.begin_flush(partition).unwrap();
                     let laid_out = self.engine.store().lay_out(partition, &directory, 0);

@@ -126,6 +126,7 @@ impl Group {
         let log = Log::open(&options.dir, identity.cluster)?;
         let machine = Machine::open(&options.dir, identity.cluster)?;
         expect_whole(&options, &log, &machine)?;
+        log.let_go_behind(machine.stored());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("meta-group")
@@ -175,6 +176,13 @@ impl Group {
 
     async fn read_all(&self) -> Result<(u64, Arc<Durable>), StoreError> {
         term::confirm(&self.raft).await?;
+        // One that was started again within its own term leads on without an entry of its own to go by.
+        let last = self.raft.metrics().borrow().last_log_index;
+        let applied = self.raft.wait(Some(PATIENCE));
+        let applied = applied.applied_index_at_least(last, "what was agreed on");
+        if applied.await.is_err() {
+            return Err(deposed("what was agreed on is not here yet", false));
+        }
         let content = self.machine.content();
         match (content.durable, &self.identity.seed) {
             (Some(durable), _) => Ok((content.number, durable)),

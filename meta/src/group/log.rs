@@ -18,6 +18,7 @@
 mod read;
 
 use super::codec::{Put, put_entries};
+use super::machine::Stored;
 use super::raft::{LogId, StorageError, Types, Vote};
 use crate::state::ClusterId;
 use crate::store::StoreError;
@@ -31,7 +32,10 @@ use std::fs;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
+use tokio::sync::watch;
 
 /// A file longer than this is followed by a new one.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -54,6 +58,8 @@ struct Shared {
     cluster: ClusterId,
     memory: RwLock<Memory>,
     files: Mutex<Files>,
+    /// Nothing is let go of before a snapshot on disk has it.
+    stored: OnceLock<watch::Receiver<Stored>>,
 }
 
 /// What the files hold.
@@ -99,10 +105,18 @@ impl Log {
             cluster,
             memory: RwLock::new(memory),
             files: Mutex::new(files),
+            stored: OnceLock::new(),
         };
         Ok(Self {
             shared: Arc::new(shared),
         })
+    }
+
+    /// Lets go of entries only once a snapshot that has them is on disk: a member is told to do so beside the taking over of
+    /// one that its leader has sent, not behind it.
+    pub(super) fn let_go_behind(&self, stored: watch::Receiver<Stored>) {
+        let set = self.shared.stored.set(stored);
+        assert!(set.is_ok(), "a log has one state machine");
     }
 
     /// Begins a new file after this many bytes instead of 4 MiB; for tests.
@@ -349,6 +363,15 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        if let Some(stored) = self.shared.stored.get() {
+            let mut stored = stored.clone();
+            let is_settled = |stored: &Stored| stored.has_failed || stored.index >= log_id.index;
+            let is_stored = stored.wait_for(is_settled).await;
+            if !is_stored.is_ok_and(|stored| !stored.has_failed) {
+                let fault = AnyError::error("the snapshot that has these entries is not on disk");
+                return Err(StorageIOError::write_logs(fault).into());
+            }
+        }
         {
             let mut memory = self.shared.write();
             memory.purged = memory.purged.max(Some(log_id));

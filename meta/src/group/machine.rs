@@ -22,6 +22,7 @@ use openraft::{
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 
 /// The state machine, for all who look at it.
 #[derive(Clone, Debug)]
@@ -36,6 +37,17 @@ struct Shared {
     held: Mutex<Held>,
     /// Held while a snapshot is written or replaced.
     writing: Mutex<()>,
+    /// What of it is on disk: the log lets go of nothing else.
+    stored: watch::Sender<Stored>,
+}
+
+/// How far the snapshot on disk goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stored {
+    /// The last entry in it; 0 without one.
+    pub(super) index: u64,
+    /// One could not be written: there will be no other.
+    pub(super) has_failed: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -72,6 +84,10 @@ impl Machine {
             shared: Arc::new(Shared {
                 dir: dir.to_owned(),
                 cluster,
+                stored: watch::Sender::new(Stored {
+                    index: held.last_applied.map_or(0, |last| last.index),
+                    has_failed: false,
+                }),
                 held: Mutex::new(held),
                 writing: Mutex::new(()),
             }),
@@ -81,6 +97,11 @@ impl Machine {
     /// What is agreed on, as far as this member has heard.
     pub(super) fn content(&self) -> Content {
         self.shared.held().content.clone()
+    }
+
+    /// How far the snapshot on disk goes, now and later.
+    pub(super) fn stored(&self) -> watch::Receiver<Stored> {
+        self.shared.stored.subscribe()
     }
 
     /// The last entry in it.
@@ -97,6 +118,15 @@ impl Shared {
     /// Writes `held` as the snapshot, and lets go of older ones.
     fn write(&self, held: &Held) -> Result<(), StoreError> {
         let index = held.last_applied.map_or(0, |last| last.index);
+        let written = self.write_file(held, index);
+        self.stored.send_modify(|stored| match written {
+            Ok(()) => stored.index = stored.index.max(index),
+            Err(_) => stored.has_failed = true,
+        });
+        written
+    }
+
+    fn write_file(&self, held: &Held, index: u64) -> Result<(), StoreError> {
         let path = path_of(&self.dir, index);
         let header = FileHeader {
             format: FORMAT,

@@ -180,7 +180,10 @@ impl Decider {
         }
         queries.into_iter().for_each(|query| self.answer(query));
         for answer in errands {
-            _ = answer.send(Errand::all_of(&self.state));
+            // What a store that is too old wants done at targets is not to be done.
+            let is_behind = self.state.behind().is_some();
+            let wanted = (!is_behind).then(|| Errand::all_of(&self.state));
+            _ = answer.send(wanted.unwrap_or_default());
         }
         self.serve_waiters();
         self.serve_makers();

@@ -59,7 +59,7 @@ impl FileStore {
         let cluster = durable.cluster();
         fs::create_dir_all(dir).map_err(at(dir))?;
         let lock = lock(dir)?;
-        if !is_empty(dir)? {
+        if !is_empty(dir)? || is_of_another_kind(dir) {
             return Err(StoreError::Exists {
                 dir: dir.to_owned(),
             });
@@ -128,7 +128,7 @@ impl FileStore {
     /// The directory cannot be read.
     pub fn is_absent(dir: &Path) -> Result<bool, StoreError> {
         if dir.is_dir() {
-            is_empty(dir)
+            Ok(is_empty(dir)? && !is_of_another_kind(dir))
         } else {
             Ok(true)
         }
@@ -316,6 +316,14 @@ fn log_path(dir: &Path, sequence: u64) -> PathBuf {
 }
 
 /// No snapshot: nothing was ever promised here, since init ends with the first one.
+/// What a member of a group, or a meta that keeps its state in ZooKeeper, leaves in its directory: a store beside it would
+/// never be looked at.
+const OF_OTHER_KINDS: [&str; 2] = ["group-member", "zookeeper-cluster"];
+
+fn is_of_another_kind(dir: &Path) -> bool {
+    OF_OTHER_KINDS.iter().any(|name| dir.join(name).exists())
+}
+
 fn is_empty(dir: &Path) -> Result<bool, StoreError> {
     let snapshots = numbers(dir, FileKind::Snapshot)?;
     let later_log = numbers(dir, FileKind::Log)?

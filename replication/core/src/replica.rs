@@ -376,6 +376,8 @@ impl Replica {
     pub(crate) fn leave_service(&mut self, reason: String, turn: &mut Turn<'_>) {
         self.refuse_everybody(Reject::OutOfService, turn);
         self.leave_role(turn);
+        self.kept = None;
+        turn.desk.log.unpin(self.partition);
         self.role = Role::OutOfService { reason };
     }
 

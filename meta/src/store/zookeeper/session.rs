@@ -335,8 +335,9 @@ impl Session {
                 (0, Error::BadVersion | Error::NoNode) => {
                     Err(deposed("another meta has begun to lead", may_be_stored))
                 }
-                // The head has our version, so that nobody else has done this.
-                (_, Error::NodeExists | Error::NoNode) if uncertain => Ok(()),
+                // The head has our version, so that nobody else has done this. One that sets the head has not arrived before,
+                // or the head would have another.
+                (_, Error::NodeExists | Error::NoNode) if uncertain && !sets => Ok(()),
                 (_, error) => Err(fault(&path, &error, false)),
             };
         }

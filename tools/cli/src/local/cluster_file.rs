@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) const FILE_NAME: &str = "cluster.toml";
-/// Meta m listens on base + m, to its peers 1000 above; core c of node n (from 1) on base + 201 + 100 * (n - 1) + c, its peer port 1000 above. The
+/// Meta m listens on base + m, to its peers 100 above; core c of node n (from 1) on base + 201 + 100 * (n - 1) + c, its peer port 1000 above. The
 /// transfer port of a node is behind its last peer port.
 pub(crate) const BASE_PORT_DEFAULT: u16 = 34_600;
 /// Both follow from the distances between the ports above.
@@ -189,7 +189,7 @@ impl ClusterFile {
 
     /// Where its peers do.
     pub(crate) const fn meta_peer_address(&self, number: u16) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.base_port + 1000 + number)
+        SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.base_port + 100 + number)
     }
 
     /// As `--meta` takes them.

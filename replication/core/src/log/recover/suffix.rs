@@ -91,6 +91,8 @@ struct Wanted {
     ready_bytes: usize,
     /// The highest commit point that a record has told.
     committed: Decree,
+    /// Something that may be of it could not be read: what is held may have been replaced there.
+    is_lost: bool,
 }
 
 impl<'s, S: SegmentSource + ?Sized> Suffix<'s, S> {
@@ -153,7 +155,8 @@ impl<'s, S: SegmentSource + ?Sized> Suffix<'s, S> {
         let is_over = self.segments.is_empty();
         let (mut ready_bytes, mut held_bytes) = (0, 0);
         for (partition, wanted) in &self.wanted {
-            if is_over || wanted.is_complete() || wanted.ready_bytes >= bytes_max.max(1) {
+            let is_ended = is_over || wanted.is_lost || wanted.is_complete();
+            if is_ended || wanted.ready_bytes >= bytes_max.max(1) {
                 return Some(*partition);
             }
             ready_bytes += wanted.ready_bytes;
@@ -180,6 +183,11 @@ impl<'s, S: SegmentSource + ?Sized> Suffix<'s, S> {
     ) -> Result<SuffixPiece, SuffixError> {
         let is_over = self.segments.is_empty();
         let wanted = self.wanted.get_mut(&partition).expect("it is its turn");
+        if wanted.is_lost {
+            let decree = wanted.next;
+            self.wanted.remove(&partition);
+            return Err(SuffixError::Missing { decree });
+        }
         if is_over {
             wanted.settle(Decree(u64::MAX));
         }
@@ -199,6 +207,13 @@ impl<'s, S: SegmentSource + ?Sized> Suffix<'s, S> {
         Ok(piece)
     }
 
+    /// Records of these could not be read.
+    fn lose(&mut self, is_concerned: impl Fn(&PartitionId) -> bool) {
+        for (partition, wanted) in &mut self.wanted {
+            wanted.is_lost |= is_concerned(partition);
+        }
+    }
+
     /// Takes over one batch, or goes on to the next segment.
     fn read_batch(&mut self) {
         let Some(segment) = self.segments.front() else {
@@ -207,7 +222,12 @@ impl<'s, S: SegmentSource + ?Sized> Suffix<'s, S> {
         let header = (self.offset < segment.end)
             .then(|| self.reader.header(segment, self.offset))
             .flatten();
+        // What was being written to the newest segment when this began is read as far as it is there.
+        let is_settled = self.segments.len() > 1;
         let Some(header) = header else {
+            if is_settled && self.offset < segment.end {
+                self.lose(|_| true);
+            }
             self.segments.pop_front();
             self.offset = BLOCK;
             return;
@@ -216,15 +236,25 @@ impl<'s, S: SegmentSource + ?Sized> Suffix<'s, S> {
             let wanted = self.wanted.get(&item.partition);
             wanted.is_some_and(|wanted| wanted.range.incarnation == item.incarnation)
         };
-        let records = header
-            .items
-            .iter()
-            .any(is_wanted)
-            .then(|| self.reader.batch(segment, self.offset))
-            .flatten()
-            .map(|read| read.records)
-            .unwrap_or_default();
+        let batch = header.items.iter().any(is_wanted);
+        let batch = batch.then(|| self.reader.batch(segment, self.offset));
         self.offset += header.batch_bytes;
+        let records = match batch {
+            None => return,
+            Some(None) => {
+                if is_settled {
+                    self.lose(|partition| header.items.iter().any(|it| it.partition == *partition));
+                }
+                return;
+            }
+            Some(Some(read)) => {
+                if is_settled && !read.is_whole {
+                    let lost = read.lost_items();
+                    self.lose(|partition| lost.iter().any(|it| it.partition == *partition));
+                }
+                read.records
+            }
+        };
         for placed in records {
             let stamp = placed.record.stamp();
             let wanted = self.wanted.get_mut(&stamp.partition);
@@ -245,6 +275,7 @@ impl Wanted {
             ready: VecDeque::new(),
             ready_bytes: 0,
             committed: Decree::ZERO,
+            is_lost: false,
         }
     }
 

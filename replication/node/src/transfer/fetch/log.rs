@@ -41,8 +41,12 @@ pub(in crate::transfer) fn logs(shared: &Shared, jobs: Vec<FetchJob>) {
     while !learners.is_empty() {
         let before = learners.len();
         let ended = fetch_some(shared, core, &mut learners);
-        learners.retain(|learner| !learner.is_over);
+        // A replica that is gone ends nobody's fetch but its own.
+        learners.retain(|learner| !learner.is_over && !learner.job.is_cancelled(shared));
         let Err(error) = ended else { continue };
+        if matches!(error, FetchError::Cancelled) {
+            continue;
+        }
         if error.is_missing()
             && let Some(first) = learners.first_mut()
         {

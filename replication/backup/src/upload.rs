@@ -10,7 +10,6 @@ use crate::layout;
 use crate::local;
 use crate::pace::{Pace, Progress};
 use crate::target::Target;
-use futures::{StreamExt as _, TryStreamExt as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -179,32 +178,6 @@ impl Upload<'_> {
         }
         Ok(())
     }
-}
-
-/// Partitions looked at beside each other.
-const LOOKS_MAX: usize = 32;
-
-/// The first partition of a table's backup, of `partitions`, that is not whole at this target, as far as its pointer and its
-/// list of files say. Two small reads for each.
-///
-/// # Errors
-/// The target does not answer, or a pointer or a list is damaged.
-pub async fn first_missing(
-    target: &Target,
-    table_dir: &str,
-    partitions: u32,
-) -> Result<Option<u32>, TargetError> {
-    let looks = futures::stream::iter((0..partitions).map(|index| async move {
-        let found = current(target, &layout::partition_dir(table_dir, index)).await?;
-        Ok::<_, TargetError>(found.is_none().then_some(index))
-    }));
-    let mut looks = looks.buffered(LOOKS_MAX);
-    while let Some(missing) = looks.try_next().await? {
-        if missing.is_some() {
-            return Ok(missing);
-        }
-    }
-    Ok(None)
 }
 
 /// The directory that counts of a partition, and the list of its files; `None`: the partition is not complete.

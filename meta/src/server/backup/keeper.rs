@@ -5,7 +5,7 @@ use crate::server::clock::Clock;
 use crate::server::letter::{Letter, Reply};
 use crate::state::{BackupCommand, Chore, ChoreKind, Command, Run, State};
 use pegasus_backup::files::{AppMetadata, BackupInfo};
-use pegasus_backup::{Target, Trouble, catalog, layout, upload};
+use pegasus_backup::{Target, Trouble, catalog, layout};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,14 +70,6 @@ impl Errand {
         let run = &self.run;
         let root = &run.site.root;
         let directory = layout::table_dir(root, run.id, &run.table_name, run.table.0);
-        // Nodes say that they have written: perhaps not where this target is, for want of a mount.
-        let missing = upload::first_missing(target, &directory, run.partition_count).await;
-        if let Some(index) = missing.map_err(|error| error.to_string())? {
-            return Err(format!(
-                "partition {index} is not at target {} as meta sees it, although its node has reported it: is it mounted on all nodes?",
-                run.site.target
-            ));
-        }
         let metadata = layout::app_metadata(&directory);
         let written = target.write_json(&metadata, &self.metadata()).await;
         written.map_err(|error| error.to_string())?;
